@@ -1,0 +1,111 @@
+"""What a classifier's architecture is: a frozen value that builds the network."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import MISSING, dataclass, fields
+
+import torch
+from torch import nn
+
+from spearshield.types import Images, Shape
+
+
+@dataclass(frozen=True)
+class Architecture(abc.ABC):
+    """A network's hyper-parameters. The network takes images in [0, 1] and returns logits."""
+
+    @abc.abstractmethod
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        """The network with fresh weights, drawn from torch's global generator.
+
+        Args:
+            shape: Channels, height, width of the images it will see.
+            classes: Number of logits.
+
+        Raises:
+            ValueError: The architecture does not fit images of this shape.
+        """
+
+
+class Normalize(nn.Module):
+    """Subtracts a mean and divides by a deviation, per channel; not part of the ``state_dict``.
+
+    Args:
+        mean: One number a channel, on the [0, 1] pixel scale.
+        std: One positive number a channel.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        column = (1, len(mean), 1, 1)
+        self.register_buffer("mean", torch.tensor(mean).reshape(column), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(column), persistent=False)
+
+    @staticmethod
+    def of(channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Normalize:
+        """The same for another number of channels, each with the average; as for grey images."""
+        if channels == len(mean):
+            return Normalize(mean, std)
+        return Normalize((sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels)
+
+    @staticmethod
+    def imagenet(channels: int) -> Normalize:
+        """Mean and deviation of the ImageNet training pixels, which most published weights use."""
+        return Normalize.of(channels, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+    @staticmethod
+    def symmetric(channels: int) -> Normalize:
+        """From [0, 1] to [-1, 1]."""
+        return Normalize((0.5,) * channels, (0.5,) * channels)
+
+    def forward(self, x: Images) -> Images:
+        return (x - self.mean) / self.std
+
+
+def check_size(shape: Shape, smallest: int) -> None:
+    """Refuse images with a side shorter than ``smallest`` pixels.
+
+    Raises:
+        ValueError: Names the size seen and the size needed.
+    """
+    _, h, w = shape
+    if min(h, w) < smallest:
+        raise ValueError(
+            f"this classifier needs images of at least {smallest}x{smallest} pixels, got {h}x{w}; "
+            "choose another one, such as m_cnn, or enlarge the images"
+        )
+
+
+def architecture(spec: str) -> Architecture:
+    """The architecture that a name stands for, with its defaults.
+
+    Args:
+        spec: A file of :mod:`spearshield.classifiers` (``lenet``), a model of another library
+            (``torchvision:NAME``, ``timm:NAME``), or one's own (``package.module:function``).
+
+    Raises:
+        ValueError: No such name; the message lists those there are.
+    """
+    from spearshield import discover  # noqa: PLC0415
+    from spearshield.classifiers.timm_model import TimmModel  # noqa: PLC0415
+    from spearshield.classifiers.torchvision_model import TorchvisionModel  # noqa: PLC0415
+    from spearshield.classifiers.user import User  # noqa: PLC0415
+
+    prefix, colon, name = spec.partition(":")
+    if prefix == "torchvision" and colon:
+        return TorchvisionModel(name)
+    if prefix == "timm" and colon:
+        return TimmModel(name)
+    if colon:
+        return User(spec)
+    kind = discover.find("classifiers", Architecture, spec)  # type: ignore[type-abstract]
+    if any(f.default is MISSING and f.default_factory is MISSING for f in fields(kind)):
+        raise ValueError(
+            f"{spec!r} alone names no network; "
+            "write torchvision:NAME, timm:NAME or package.module:function"
+        )
+    return kind()

@@ -1,0 +1,42 @@
+"""BIM: the basic iterative method, FGSM in small steps.
+
+Kurakin, Goodfellow, Bengio, "Adversarial Examples in the Physical World", 2017.
+https://arxiv.org/abs/1607.02533
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spearshield.attack import Attack
+from spearshield.attacks.pgd import PGD
+from spearshield.rng import Rng
+from spearshield.types import Classifier, Images, Labels
+
+
+@dataclass(frozen=True)
+class BIM(Attack):
+    """PGD from the clean image: every step is taken, and the last iterate returned.
+
+    Args:
+        steps: Gradient steps. The paper takes ``min(255 * eps + 4, 1.25 * 255 * eps)``.
+        step_size: Length of a step in the norm of ``threat``, on the [0, 1] scale; ``None``:
+            ``eps / steps``. The paper takes 1/255.
+
+    Raises:
+        ValueError: ``steps`` or ``step_size`` is not positive.
+    """
+
+    steps: int = 10
+    step_size: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.step_size is not None and not self.step_size > 0:
+            raise ValueError(f"step_size must be positive, got {self.step_size}")
+
+    def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
+        size = self.threat.eps / self.steps if self.step_size is None else self.step_size
+        climb = PGD(self.threat, self.steps, size, random_start=False, early_stop=False)
+        return climb.perturb(model, x, y, rng)

@@ -1,0 +1,30 @@
+"""Model A of Defense-GAN: two 5x5 convolutions and two linear layers.
+
+Samangouei, Kabkab, Chellappa, "Defense-GAN: Protecting Classifiers Against Adversarial Attacks
+Using Generative Models", 2018, https://arxiv.org/abs/1805.06605, appendix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from spearshield.architecture import Architecture
+from spearshield.nets.defense_gan_models import two_convolutions
+from spearshield.types import Shape
+
+
+@dataclass(frozen=True)
+class DefenseGANA(Architecture):
+    """Convolutions 64x5x5 and 64x5x5 of stride 2, 128 hidden units; images from 5x5.
+
+    Args:
+        keep_probability: Read the dropout numbers as probabilities to keep a value, as the
+            release does; otherwise as probabilities to drop it, as the paper writes them.
+    """
+
+    keep_probability: bool = False
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        return two_convolutions(shape, classes, 64, 5, self.keep_probability)

@@ -1,0 +1,43 @@
+"""Any classifier of timm, by name: ``timm:NAME``.
+
+Wightman, "PyTorch Image Models", 2019, https://github.com/huggingface/pytorch-image-models. timm
+needs torchvision; both are optional, and imported only when a network is built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from spearshield import foreign
+from spearshield.architecture import Architecture, Normalize
+from spearshield.types import Shape
+
+
+@dataclass(frozen=True)
+class TimmModel(Architecture):
+    """A model of timm, with the normalisation of its published weights.
+
+    Args:
+        name: As in timm, with or without a tag: ``resnet18``, ``resnet18.a1_in1k``.
+        pretrained: Start from the published weights, downloaded if they are not in the cache. The
+            last layer is new where they have another number of classes.
+
+    Raises:
+        ValueError: From ``build``: timm is absent or broken, does not know the name or cannot get
+            the weights, or the network does not fit images or classes.
+    """
+
+    name: str
+    pretrained: bool = False
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        timm = foreign.package("timm")
+        foreign.check_name(self.name.partition(".")[0], timm.list_models())
+        create = partial(timm.create_model, self.name, num_classes=classes, in_chans=shape[0])
+        network = foreign.published(self.name, create) if self.pretrained else create()
+        pixels = timm.data.resolve_model_data_config(network)
+        foreign.normalise(network, Normalize.of(shape[0], pixels["mean"], pixels["std"]))
+        return foreign.fitted(network, shape, classes, f"timm:{self.name}")

@@ -1,0 +1,58 @@
+"""Any classifier of torchvision, by name: ``torchvision:NAME``.
+
+https://pytorch.org/vision/stable/models.html. torchvision is optional, and imported only when a
+network is built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from spearshield import foreign
+from spearshield.architecture import Architecture, Normalize
+from spearshield.types import Shape
+
+
+@dataclass(frozen=True)
+class TorchvisionModel(Architecture):
+    """A model of ``torchvision.models``, with the normalisation of its published weights.
+
+    Args:
+        name: As in torchvision: ``resnet18``, ``vgg19``.
+        pretrained: Start from the published weights, downloaded if they are not in torch's cache.
+            They have 1,000 classes; for others take ``timm:NAME``, which renews the last layer.
+
+    Raises:
+        ValueError: From ``build``: torchvision is absent or broken, does not know the name or
+            cannot get the weights, or the network does not fit images or classes.
+    """
+
+    name: str
+    pretrained: bool = False
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        models = foreign.package("torchvision").models
+        foreign.check_name(self.name, models.list_models(module=models))
+        weights = models.get_model_weights(self.name).DEFAULT
+        if self.pretrained:
+            known = len(weights.meta["categories"])
+            if classes != known:
+                raise ValueError(
+                    f"the published weights of {self.name} have {known} classes, not {classes}; "
+                    f"take timm:{self.name}, which renews the last layer, or pretrained=false"
+                )
+            network = foreign.published(
+                self.name, lambda: models.get_model(self.name, weights=weights)
+            )
+        else:
+            network = models.get_model(self.name, num_classes=classes)
+        # Inception and GoogLeNet: no tuple of logits in training, and the rescaling that their
+        # published weights need behind the usual normalisation
+        for flag, value in (("aux_logits", False), ("transform_input", True)):
+            if hasattr(network, flag):
+                setattr(network, flag, value)
+        pixels = weights.transforms()
+        foreign.normalise(network, Normalize.of(shape[0], tuple(pixels.mean), tuple(pixels.std)))
+        return foreign.fitted(network, shape, classes, f"torchvision:{self.name}")

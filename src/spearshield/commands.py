@@ -1,0 +1,282 @@
+"""What each command does: a user's words become values, one library call does the work."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from spearshield import adversarial_set, discover, purification, results
+from spearshield.architecture import Architecture, architecture
+from spearshield.attack import Attack
+from spearshield.dataset import Dataset, dataset
+from spearshield.method import Method
+from spearshield.progress import bars
+from spearshield.recipe import Recipe, Trial, dump, override, view
+from spearshield.run import RECIPE, Run, reopen
+from spearshield.threat import L2, Linf, ThreatModel
+
+BASES: dict[str, type] = {
+    "methods": Method,
+    "attacks": Attack,
+    "classifiers": Architecture,
+    "datasets": Dataset,
+}
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+def do_list(options: argparse.Namespace) -> None:
+    """Print the names of everything, or of one kind."""
+    kinds = [options.kind] if options.kind else [*discover.PACKAGES]
+    found = {kind: discover.names(kind) for kind in kinds}
+    if options.json:
+        out.print_json(json.dumps(found))
+        return
+    for kind, names in found.items():
+        out.print(f"[bold]{kind}[/bold]")
+        width = max(map(len, names), default=0)
+        for name, line in names.items():
+            out.print(f"  {name:<{width}}  {line}", markup=False)
+
+
+def do_show(options: argparse.Namespace) -> None:
+    """Print the docstring, the hyper-parameters and the paper of everything of one name."""
+    kinds = [kind for kind in discover.PACKAGES if options.name in discover.names(kind)]
+    if not kinds:
+        known = "; ".join(
+            f"{kind}: {', '.join(discover.names(kind))}" for kind in discover.PACKAGES
+        )
+        raise ValueError(f"nothing is called {options.name!r}; there are {known}")
+    for kind in kinds:
+        module = discover.load(kind, options.name)
+        out.print(f"{kind}/{options.name}", style="bold")
+        out.print(inspect.getdoc(module) or "", markup=False)
+        if kind == "recipes":
+            out.print_json(json.dumps(dump(module.RECIPE)))
+            continue
+        thing: type = discover.find(kind, BASES[kind], options.name)
+        out.print(f"\n{thing.__name__}: {inspect.getdoc(thing)}", markup=False)
+        out.print("\nHyper-parameters")
+        for field in fields(thing):
+            default = "required" if field.default is MISSING else repr(field.default)
+            out.print(f"  {field.name:<24} {default}", markup=False)
+        if paper := getattr(thing, "paper", None):
+            out.print(f"\n{paper.bibtex(options.name)}", markup=False)
+
+
+def do_run(options: argparse.Namespace) -> None:
+    """Train, attack, evaluate and report."""
+    recipe = _recipe(options)
+    if _dry(options, recipe):
+        return
+    with bars() as track:
+        rows = _run(options, recipe, track)()
+    _table(rows)
+    out.print(f"report: {_folder(options) / 'report.html'}", markup=False)
+
+
+def do_train(options: argparse.Namespace) -> None:
+    """The trainings of a recipe."""
+    recipe = _recipe(options)
+    if _dry(options, recipe):
+        return
+    with bars() as track:
+        made = _run(options, recipe, track).train()
+    for name in made:
+        out.print(f"weights: {_folder(options) / name / 'weights.safetensors'}", markup=False)
+
+
+def do_evaluate(options: argparse.Namespace) -> None:
+    """Judge a classifier or a trained method."""
+    base = _victim(options)
+    if options.attack:
+        views = [view(name) for name in options.view or ["oblivious", "adaptive", "bpda"]]
+        attacks = [_attack(name, options, base) for name in options.attack]
+        trials = tuple(Trial(attack, v) for attack in attacks for v in views)
+    else:
+        trials = base.recipe.trials
+        if not trials:
+            raise ValueError("name at least one --attack; `spearshield list attacks` lists them")
+    trials = tuple(_changed(trial, options.changes) for trial in trials)
+    judged = replace(base, recipe=replace(base.recipe, trials=trials), folder=options.out)
+    if _dry(options, judged.recipe):
+        return
+    with bars() as track:
+        rows = replace(judged, track=track).evaluate()
+    _table(rows)
+
+
+def do_attack(options: argparse.Namespace) -> None:
+    """Write an adversarial set and judge its files."""
+    base = _victim(options)
+    trial = Trial(_attack(options.attack, options, base), view(options.view))
+    trial = _changed(trial, options.changes)
+    if _dry(options, trial):
+        return
+    images = base.images
+    with bars() as track:
+        victim = replace(base, track=track).victim
+        bar, done = track(f"attack: {options.attack} {trial.view}", len(images)), 0
+
+        def progress(count: int) -> None:
+            nonlocal done
+            done += count
+            bar(done, {})
+
+        verdicts = adversarial_set.write(
+            options.out,
+            victim,
+            trial,
+            images,
+            form=options.format,
+            seed=base.recipe.seed,
+            batch_size=base.recipe.batch_size,
+            device=base.device,
+            progress=progress,
+        )
+    for verdict in verdicts:
+        score = verdict.score
+        out.print(
+            f"{verdict.form:<9}  accuracy {score.acc:.2%} clean, {score.robust_acc:.2%} attacked; "
+            f"largest Linf {float(score.linf.max()):.4f}, L2 {float(score.l2.max()):.3f}; "
+            f"{verdict.outside} of {score.images} outside {trial.attack.threat}",
+            markup=False,
+        )
+
+
+def do_purify(options: argparse.Namespace) -> None:
+    """Purify a folder of images or an npz."""
+    base = _trained(options.victim, options)
+    count = purification.purify(
+        base.victim.purifier, options.input, options.output, base.images.shape, base.device
+    )
+    out.print(f"{count} images purified into {options.output}", markup=False)
+
+
+def do_report(options: argparse.Namespace) -> None:
+    """Lay any number of runs side by side."""
+    from spearshield.report import write_report  # noqa: PLC0415
+
+    write_report(options.runs, options.out)
+    out.print(f"report: {options.out / 'report.html'}", markup=False)
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    recipe: Recipe = discover.load("recipes", options.recipe).RECIPE
+    return _reseeded(_changed(recipe, options.changes), options)
+
+
+def _reseeded(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    return recipe if options.seed is None else replace(recipe, seed=options.seed)
+
+
+def _changed(value: Any, changes: list[str]) -> Any:
+    for change in changes:
+        path, equals, text = change.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes FIELD.SUB=VALUE, got {change!r}")
+        value = override(value, path.strip(), text.strip())
+    return value
+
+
+def _dry(options: argparse.Namespace, value: Any) -> bool:
+    if options.dry_run:
+        out.print_json(json.dumps(dump(value)))
+    return bool(options.dry_run)
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    folder: Path | None = options.out
+    return folder or Path("runs") / str(options.recipe)
+
+
+def _run(options: argparse.Namespace, recipe: Recipe, track: Any) -> Run:
+    return Run(recipe, options.recipe, _folder(options), options.data_dir, _device(options), track)
+
+
+def _device(options: argparse.Namespace) -> str:
+    if options.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("no CUDA device is available; use --device cpu")
+    return str(options.device)
+
+
+def _victim(options: argparse.Namespace) -> Run:
+    """What is to be attacked: a trained method, or a classifier with a data set."""
+    if options.victim and options.classifier:
+        raise ValueError("give a run folder or --classifier, not both")
+    if options.victim:
+        base = _trained(options.victim, options)
+        recipe = base.recipe
+        if options.weights:
+            raise ValueError("--weights goes with --classifier; a run folder has its own")
+    elif options.classifier and options.data:
+        recipe = Recipe(
+            data=dataset(options.data),
+            classifier=architecture(options.classifier),
+            pretraining=None,
+            defences=(),
+            trials=(),
+            weights=options.weights or "",
+        )
+        base = Run(recipe, "command line", options.out, options.data_dir, _device(options))
+    else:
+        raise ValueError("give a run folder, or both --classifier and --data")
+    if options.data and options.victim:
+        recipe = replace(recipe, data=dataset(options.data))
+    if options.split:
+        recipe = replace(recipe, split=options.split)
+    if options.images is not None:
+        recipe = replace(recipe, images=options.images)
+    return replace(base, recipe=_reseeded(recipe, options))
+
+
+def _trained(path: Path, options: argparse.Namespace) -> Run:
+    """The run that ``path``, a run folder or a training in one, belongs to."""
+    whole = (path / RECIPE).exists()
+    folder = path if whole else path.parent
+    base = reopen(folder, options.data_dir, _device(options))
+    return replace(base, trained=folder, only="" if whole else path.name)
+
+
+def _attack(name: str, options: argparse.Namespace, base: Run) -> Attack:
+    kind = discover.find("attacks", Attack, name)  # type: ignore[type-abstract]
+    return kind(_threat(options, base))
+
+
+def _threat(options: argparse.Namespace, base: Run) -> ThreatModel:
+    if options.eps is not None:
+        return {"Linf": Linf, "L2": L2}[options.threat](options.eps)
+    if base.recipe.trials:
+        return base.recipe.trials[0].attack.threat
+    raise ValueError(
+        "give the budget: --eps, on the [0, 1] pixel scale (as 0.3, or 0.0314 = 8/255)"
+    )
+
+
+def _table(rows: list[results.Row]) -> None:
+    table = Table("method", "attack", "view", "clean", "robust", "95 %", "ASR", "DSR", "L2")
+    for row in rows:
+        worst = row.attack == results.WORST_CASE
+        cells = (
+            row.method,
+            "worst case" if worst else row.attack,
+            f"{row.threat} {row.eps:g}" if worst else row.view,
+            f"{row.acc:.2%}",
+            f"{row.robust_acc:.2%}",
+            f"{100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f}",
+            "-" if row.asr is None else f"{row.asr:.2%}",
+            "-" if row.dsr is None else f"{row.dsr:.2%}",
+            f"{row.l2:.3f}",
+        )
+        table.add_row(*cells, style="bold" if worst else None, end_section=worst)
+    out.print(table)

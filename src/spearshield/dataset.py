@@ -1,0 +1,120 @@
+"""What a data set is, and the examples it loads."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from spearshield import discover
+from spearshield.rng import permutation
+from spearshield.types import Ids, Images, Labels, Shape
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Images with labels, in memory as 8-bit pixels.
+
+    Args:
+        pixels: 0 to 255.
+        y: Class ids.
+        ids: What randomness belongs to: the position in the official split.
+        names: The classes' names, in the order of their ids.
+    """
+
+    pixels: UInt8[Tensor, "n c h w"]
+    y: Labels
+    ids: Ids
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.pixels) == len(self.y) == len(self.ids):
+            raise ValueError(
+                f"{len(self.pixels)} images, {len(self.y)} labels and {len(self.ids)} ids"
+            )
+        if len(self) and not (int(self.y.min()) >= 0 and int(self.y.max()) < len(self.names)):
+            raise ValueError(
+                f"labels run from {int(self.y.min())} to {int(self.y.max())} "
+                f"but there are {len(self.names)} classes"
+            )
+
+    @staticmethod
+    def of(pixels: UInt8[Tensor, "n c h w"], y: Labels, names: tuple[str, ...]) -> Examples:
+        """Examples whose ids are their positions."""
+        return Examples(pixels, y, torch.arange(len(y)), names)
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height, width."""
+        _, c, h, w = self.pixels.shape
+        return c, h, w
+
+    @property
+    def classes(self) -> int:
+        return len(self.names)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: Tensor | slice) -> Examples:
+        return Examples(self.pixels[index], self.y[index], self.ids[index], self.names)
+
+    def images(self, device: torch.device | str = "cpu") -> Images:
+        """The images as floats in [0, 1]."""
+        return self.pixels.to(device).float() / 255
+
+
+@dataclass(frozen=True)
+class Dataset(abc.ABC):
+    """A named data set: where it lies, and how its files are read.
+
+    Args:
+        validation: How many training images are set aside, by seed, for choosing; the rest is
+            what ``train`` means.
+    """
+
+    validation: int = field(default=0, kw_only=True)
+
+    @abc.abstractmethod
+    def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
+        """One official split.
+
+        Args:
+            root: A folder to look in first (``--data-dir``); see :mod:`spearshield.datasets`.
+
+        Raises:
+            FileNotFoundError: Says where it looked, what to put there and how to get it.
+            ValueError: A file is truncated or corrupt; names the file.
+        """
+
+    def load(self, split: Split, *, root: Path | None = None, seed: int = 0) -> Examples:
+        """The official test split, or the training split less or only its validation part."""
+        if split == "test":
+            return self.read("test", root)
+        train = self.read("train", root)
+        if not 0 <= self.validation < len(train):
+            raise ValueError(
+                f"validation must be between 0 and {len(train) - 1}, got {self.validation}"
+            )
+        order = permutation(len(train), seed, epoch=0)
+        chosen = order[: self.validation] if split == "validation" else order[self.validation :]
+        return train[chosen.sort().values]
+
+
+def dataset(spec: str) -> Dataset:
+    """The data set that a user's word means: a name, or the path of a folder or an npz file.
+
+    Raises:
+        ValueError: Neither; the message lists the names.
+    """
+    path = Path(spec)
+    name = "npz" if path.suffix == ".npz" else "image_folder" if path.is_dir() else spec
+    kind = discover.find("datasets", Dataset, name)  # type: ignore[type-abstract]
+    return kind() if name == spec else kind(path=spec)  # type: ignore[call-arg]

@@ -1,0 +1,87 @@
+"""ImageNet sample: 1,000 natural photographs, one for each class of ImageNet-1k.
+
+Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", 2015.
+https://arxiv.org/abs/1409.0575
+
+The classes' first pictures, apparently training images: networks score far above their published
+accuracy on them, so they serve to attack and to look at, not to rank classifiers.
+
+``imagenet_sample_1000.zip`` holds JPEG files named ``<class id, 3 digits>_<wnid>.jpg``;
+``imagenet_classes.json`` is the list of the classes, each with its ``index``, ``wnid`` and
+``name``. The short side of each picture is resized to 8/7 of ``size`` (256 for 224) and the
+middle is cut out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+
+from spearshield.archives import damaged
+from spearshield.dataset import Dataset, Examples
+from spearshield.files import File, locate
+from spearshield.pictures import fit, picture, stack
+
+_ADDRESS = "https://github.com/EliSchwartz/imagenet-sample-images, "
+
+FILES = (
+    File("imagenet_sample_1000.zip", _ADDRESS + "renamed and zipped"),
+    File("imagenet_classes.json", _ADDRESS + "its class names as JSON"),
+)
+
+_NAME = re.compile(r"(\d{3})_(n\d{8})\.jpg")
+_LARGEST = 4 << 20
+
+
+@dataclass(frozen=True)
+class ImageNetSample(Dataset):
+    """1,000 test images and nothing to train on.
+
+    Args:
+        size: Height and width of an image, in pixels.
+
+    Raises:
+        ValueError: ``size`` is not positive, or training images are asked for.
+    """
+
+    size: int = 224
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1, got {self.size}")
+
+    def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
+        if split == "train":
+            raise ValueError("imagenet_sample has test images only; train on another data set")
+        archive, classes = locate("imagenet_sample", FILES, root)
+        content = classes.read_bytes()
+        with damaged(classes):
+            listed = {row["wnid"]: row["name"] for row in json.loads(content)}
+        with archive.open("rb") as file, damaged(archive), zipfile.ZipFile(file) as members:
+            names = sorted(members.namelist())
+            y = torch.tensor([_label(name, list(listed)) for name in names])
+            pixels = stack(self._pictures(members, names), len(names))
+            return Examples.of(pixels, y, tuple(listed.values()))
+
+    def _pictures(self, members: zipfile.ZipFile, names: list[str]) -> Iterator[Image.Image]:
+        for name in names:
+            if members.getinfo(name).file_size > _LARGEST:
+                raise ValueError(f"{name} unpacks to more than {_LARGEST} bytes")
+            with damaged(name):
+                image = picture(members.read(name), 3)
+            yield fit(image, (self.size, self.size), margin=8 / 7)
+
+
+def _label(name: str, wnids: list[str]) -> int:
+    match = _NAME.fullmatch(name)
+    if match is None or wnids[int(match[1])] != match[2]:
+        raise ValueError(f"{name} is not named after a class, as 000_{wnids[0]}.jpg")
+    return int(match[1])

@@ -1,0 +1,357 @@
+"""Accuracy of a victim under attack: the outcome of every image, and scores computed from it.
+
+What each number means is written in ``docs/evaluation.md``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+from torch import Tensor, nn
+
+from spearshield.attack import Attack, check_images
+from spearshield.dataset import Examples
+from spearshield.discover import name_of
+from spearshield.method import Defended
+from spearshield.rng import Rng
+from spearshield.threat import ThreatModel
+from spearshield.types import Ids, Images, Labels, Logits, Mask, PerImage, Shape
+from spearshield.views import Adaptive, View
+
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % confidence interval of a share."""
+
+    low: float
+    high: float
+
+
+def wilson(hits: int, trials: int) -> Interval:
+    """The score interval of a binomial share; [0, 1] where there were no trials.
+
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927,
+    https://doi.org/10.1080/01621459.1927.10502953.
+    """
+    if trials == 0:
+        return Interval(0.0, 1.0)
+    share, z2 = hits / trials, Z95**2
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    spread = share * (1 - share) / trials + z2 / (4 * trials**2)
+    half = Z95 / (1 + z2 / trials) * math.sqrt(spread)
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What happened to every image; rates are derived, so scores can be joined and intersected.
+
+    ``victim`` is classifier(purifier(x)), ``bare`` the classifier alone; both hold predicted
+    classes, on the clean and on the attacked image.
+
+    Args:
+        l2, linf: Size of each perturbation, on the [0, 1] scale.
+        ssim: Structural similarity of the attacked and the clean image.
+        seconds: Time the attack took, over all images.
+        forwards: Images sent through the classifier by the attack, over all images.
+    """
+
+    ids: Ids
+    y: Labels
+    victim_clean: Labels
+    victim_adv: Labels
+    bare_clean: Labels
+    bare_adv: Labels
+    l2: PerImage
+    linf: PerImage
+    ssim: PerImage
+    seconds: float
+    forwards: int
+
+    @property
+    def images(self) -> int:
+        return len(self.y)
+
+    @property
+    def robust(self) -> Mask:
+        """Images that the victim gets right before and after the attack."""
+        return (self.victim_clean == self.y) & (self.victim_adv == self.y)
+
+    @property
+    def acc(self) -> float:
+        """Share of clean images that the victim gets right."""
+        return float((self.victim_clean == self.y).double().mean())
+
+    @property
+    def robust_acc(self) -> float:
+        """Share of all images that the victim gets right before and after the attack."""
+        return float(self.robust.double().mean())
+
+    @property
+    def interval(self) -> Interval:
+        """Of the robust accuracy."""
+        return wilson(int(self.robust.sum()), self.images)
+
+    @property
+    def asr(self) -> float | None:
+        """Of the images the bare classifier gets right, the share that the attack flips for it."""
+        right = self.bare_clean == self.y
+        return _share((self.bare_adv != self.y)[right])
+
+    @property
+    def dsr(self) -> float | None:
+        """Of the adversarial images that fool the bare classifier, the share the victim gets right.
+
+        Only images count that the bare classifier gets right before the attack.
+        """
+        fooling = (self.bare_clean == self.y) & (self.bare_adv != self.y)
+        return _share((self.victim_adv == self.y)[fooling])
+
+    def __add__(self, other: Score) -> Score:
+        """The score over both sets of images."""
+        tensors = {name: torch.cat([getattr(self, name), getattr(other, name)]) for name in TENSORS}
+        return Score(
+            **tensors,
+            seconds=self.seconds + other.seconds,
+            forwards=self.forwards + other.forwards,
+        )
+
+
+TENSORS = (
+    "ids",
+    "y",
+    "victim_clean",
+    "victim_adv",
+    "bare_clean",
+    "bare_adv",
+    "l2",
+    "linf",
+    "ssim",
+)
+"""The fields of a score that hold one number an image."""
+
+
+def worst_case(scores: Sequence[Score]) -> Score:
+    """The per-image worst case: of each image, the first attack that broke it, else the last.
+
+    Raises:
+        ValueError: There is no score, or they are not over the same images.
+    """
+    if not scores:
+        raise ValueError("a worst case needs at least one score")
+    if any(not torch.equal(score.ids, scores[0].ids) for score in scores):
+        raise ValueError("a worst case needs scores over the same images, in the same order")
+
+    def worse(first: Score, second: Score) -> Score:
+        pick = {
+            name: torch.where(first.robust, getattr(second, name), getattr(first, name))
+            for name in TENSORS
+        }
+        return Score(
+            **pick,
+            seconds=first.seconds + second.seconds,
+            forwards=first.forwards + second.forwards,
+        )
+
+    return reduce(worse, scores)
+
+
+def evaluate(
+    victim: Defended,
+    attack: Attack,
+    examples: Examples,
+    view: View | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = 250,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], None] = lambda _: None,
+    keep: Callable[[Images], None] = lambda _: None,
+) -> Score:
+    """Attack every image through ``view`` and let the ``victim`` classify what comes back.
+
+    The victim decides in float32, on the images as they were returned. The same images, attack
+    and seed give the same outcomes whatever the batch size and the order.
+
+    Args:
+        view: What the attacker differentiates; by default the victim as it is.
+        progress: Told the number of images after each batch.
+        keep: Handed the attacked images of each batch, in order.
+
+    Raises:
+        ValueError: The victim is not fit to be judged (see :func:`admit`), or the attack left its
+            threat model; names the attack and the image.
+    """
+    view = view or Adaptive()
+    admit(victim, examples.shape, examples.classes, device)
+    model = view(victim)
+    total: Score | None = None
+    for start in range(0, len(examples), batch_size):
+        part = examples[start : start + batch_size]
+        x, y = part.images(device), part.y.to(device)
+        ids = part.ids.to(device)
+        began = time.perf_counter()
+        with counted(victim.classifier) as count:
+            x_adv = attack(model, x, y, rng=Rng(seed, ids))
+        seconds = time.perf_counter() - began
+        check_attacked(x_adv, x, ids, attack.threat, name_of(attack))
+        keep(x_adv)
+        score = outcome(victim, x, x_adv, y, ids, seconds, count())
+        total = score if total is None else total + score
+        progress(len(part))
+    if total is None:
+        raise ValueError("there are no images to evaluate on")
+    return total
+
+
+def outcome(
+    victim: Defended,
+    x: Images,
+    x_adv: Images,
+    y: Labels,
+    ids: Ids,
+    seconds: float = 0.0,
+    forwards: int = 0,
+) -> Score:
+    """The score of attacked images that are at hand.
+
+    Raises:
+        ValueError: Some logits are not finite; names the image.
+    """
+    delta = (x_adv - x).flatten(1)
+    return Score(
+        ids=ids.cpu(),
+        y=y.cpu(),
+        victim_clean=predict(victim, x, ids),
+        victim_adv=predict(victim, x_adv, ids),
+        bare_clean=predict(victim.classifier, x, ids),
+        bare_adv=predict(victim.classifier, x_adv, ids),
+        l2=delta.norm(dim=1).cpu(),
+        linf=delta.abs().amax(1).cpu(),
+        ssim=ssim(x, x_adv),
+        seconds=seconds,
+        forwards=forwards,
+    )
+
+
+@torch.no_grad()
+def predict(model: nn.Module, x: Images, ids: Ids) -> Labels:
+    """The classes ``model`` predicts.
+
+    Raises:
+        ValueError: Some logits are not finite (an argmax over NaN is no answer); names the image.
+    """
+    logits: Logits = model(x)
+    finite = logits.isfinite().all(1)
+    if not finite.all():
+        raise ValueError(f"the classifier's logits for image {int(ids[~finite][0])} are not finite")
+    return logits.argmax(1).cpu()
+
+
+def check_attacked(x_adv: Images, x: Images, ids: Ids, threat: ThreatModel, name: str) -> None:
+    """Refuse attacked images that the attacker may not submit.
+
+    Raises:
+        ValueError: Names the attack, the image, how far it went, and how far it may go.
+    """
+    if x_adv.shape != x.shape:
+        raise ValueError(f"attack {name} returned shape {tuple(x_adv.shape)} for {tuple(x.shape)}")
+    allowed = threat.contains(x_adv, x)
+    if not allowed.all():
+        i = int((~allowed).nonzero()[0])
+        pixels = x_adv[i]
+        raise ValueError(
+            f"attack {name} left {threat} on image {int(ids[i])}: "
+            f"distance {float(threat.distance(x_adv, x)[i]):g}, "
+            f"pixels from {float(pixels.min()):g} to {float(pixels.max()):g}, "
+            f"{int(pixels.isnan().sum())} of them NaN"
+        )
+
+
+def admit(victim: Defended, shape: Shape, classes: int, device: torch.device | str = "cpu") -> None:
+    """Refuse a victim whose scores would mean nothing.
+
+    Raises:
+        ValueError: Some layer is in training mode; the output is not one finite logit a class; it
+            is a probability; or the purified images are no images. Says what to do.
+    """
+    training = [name or "the model" for name, m in victim.named_modules() if m.training]
+    if training:
+        raise ValueError(f"{training[0]} is in training mode; call .eval() on the classifier first")
+    rng = Rng.of_batch(0, 8, device)
+    x = rng.uniform(shape)
+    try:
+        with torch.no_grad():
+            x_hat = victim.purifier(x)
+            logits = victim.classifier(x_hat)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the classifier fails on images of shape {shape}: {str(error).splitlines()[0]}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.shape != (8, classes):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the classifier must return logits of shape (images, {classes}) for this data set, "
+            f"for 8 images it returned {got}; give it one output a class"
+        )
+    if not logits.isfinite().all():
+        raise ValueError("the classifier's logits are not finite on uniform noise")
+    sums = logits.double().sum(1)
+    if logits.min() >= 0 and (sums - 1).abs().max() < 1e-4:
+        raise ValueError(
+            "the classifier returns probabilities (rows sum to one); return logits, without the "
+            "softmax: saturated probabilities hide the gradient and the robustness is not real"
+        )
+    if x_hat.shape != x.shape:
+        raise ValueError(f"the purifier turns {tuple(x.shape)} into {tuple(x_hat.shape)}")
+    try:
+        check_images(x_hat)
+    except ValueError as error:
+        raise ValueError(f"the purifier's output is not an image: {error}") from error
+
+
+@contextmanager
+def counted(model: nn.Module) -> Iterator[Callable[[], int]]:
+    """Counts the images that pass through ``model`` inside the block."""
+    passed = 0
+
+    def count(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:  # noqa: ARG001
+        nonlocal passed
+        passed += len(arguments[0])
+
+    hook = model.register_forward_pre_hook(count)
+    try:
+        yield lambda: passed
+    finally:
+        hook.remove()
+
+
+def ssim(x: Images, x_adv: Images) -> PerImage:
+    """Structural similarity of each pair, by scikit-image: a uniform 7x7 window, data range 1.
+
+    Wang, Bovik, Sheikh, Simoncelli, "Image Quality Assessment: From Error Visibility to Structural
+    Similarity", 2004, https://doi.org/10.1109/TIP.2003.819861. On images smaller than 7 pixels the
+    window is the largest odd one that fits.
+    """
+    side = min(7, *x.shape[2:])
+    window = side if side % 2 else side - 1
+    a, b = x.cpu().numpy(), x_adv.cpu().numpy()
+    values = [
+        structural_similarity(p, q, win_size=window, channel_axis=0, data_range=1.0)  # type: ignore[no-untyped-call]
+        for p, q in zip(a, b, strict=True)
+    ]
+    return torch.from_numpy(np.asarray(values, dtype=np.float32))
+
+
+def _share(mask: Mask) -> float | None:
+    return float(mask.double().mean()) if len(mask) else None

@@ -1,0 +1,95 @@
+"""Networks that were written elsewhere: import their package, try them on, normalise for them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from spearshield.architecture import Normalize
+from spearshield.types import Images, Shape
+
+
+def package(name: str) -> ModuleType:
+    """An optional package, imported now.
+
+    Raises:
+        ValueError: It is absent, or broken: torchvision built for another torch fails at import
+            with a RuntimeError, and timm with it.
+    """
+    try:
+        return importlib.import_module(name)
+    except (ImportError, RuntimeError, OSError) as error:
+        raise ValueError(
+            f"{name} could not be imported ({reason(error)}); install a build that fits torch "
+            f"{torch.__version__}, or choose a classifier that does not need it"
+        ) from error
+
+
+def check_name(name: str, known: Sequence[str]) -> None:
+    """Refuse a name that a package does not know.
+
+    Raises:
+        ValueError: Lists the closest names it knows.
+    """
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+        raise ValueError(f"no model {name!r}; the closest of {len(known)}: {', '.join(close)}")
+
+
+def published(name: str, create: Callable[[], nn.Module]) -> nn.Module:
+    """The network that ``create`` makes with published weights.
+
+    Raises:
+        ValueError: The weights could not be fetched; says what to do without them.
+    """
+    try:
+        return create()
+    except (ImportError, RuntimeError, OSError) as error:
+        raise ValueError(
+            f"the published weights of {name} could not be fetched ({reason(error)}); "
+            "load a file of weights instead, with pretrained=false"
+        ) from error
+
+
+def normalise(network: nn.Module, normalize: Normalize) -> None:
+    """Make a network take images in [0, 1].
+
+    A hook rather than a wrapper, so that the names of its weights stay those of published files.
+    """
+    network.add_module("spearshield_normalize", normalize)
+    network.register_forward_pre_hook(_normalise)
+
+
+def fitted(network: nn.Module, shape: Shape, classes: int, name: str) -> nn.Module:
+    """The network, after it has answered one black image with the right number of logits.
+
+    Raises:
+        ValueError: It does not take images of this shape, or returns something else.
+    """
+    c, h, w = shape
+    try:
+        with torch.no_grad():
+            logits = network.eval()(torch.zeros(1, c, h, w))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ValueError(f"{name} does not take {c}x{h}x{w} images: {reason(error)}") from error
+    if not (isinstance(logits, Tensor) and logits.shape == (1, classes)):
+        seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"{name} must return logits of shape (1, {classes}) for one image, it returns {seen}"
+        )
+    return network.train()
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _normalise(network: nn.Module, inputs: tuple[Images]) -> Images:
+    x: Images = network.get_submodule("spearshield_normalize")(inputs[0])
+    return x

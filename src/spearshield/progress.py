@@ -1,0 +1,45 @@
+"""Progress bars of long jobs, on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from spearshield.run import Bar, Track
+
+
+@contextmanager
+def bars() -> Iterator[Track]:
+    """Shows a bar for each job that is tracked inside the block, with its latest values."""
+    columns = (
+        TextColumn("{task.description:<44}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[values]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def track(title: str, total: int) -> Bar:
+            job = progress.add_task(title, total=total, values="")
+
+            def bar(done: int, values: Mapping[str, float]) -> None:
+                text = "  ".join(f"{name} {value:.3g}" for name, value in values.items())
+                shown: dict[str, Any] = {"values": text} if text else {}
+                progress.update(job, completed=done, **shown)
+
+            return bar
+
+        yield track

@@ -1,0 +1,94 @@
+"""Purify files: a folder of images or an npz in, the same out."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from spearshield import archives
+from spearshield.adversarial_set import write_png
+from spearshield.atomic import write_atomically
+from spearshield.attack import check_images
+from spearshield.datasets.image_folder import SUFFIXES
+from spearshield.pictures import picture, stack
+from spearshield.types import Images, Shape
+
+BATCH = 250
+
+
+def purify(purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str) -> int:
+    """Purify every image of ``source`` into ``target``; how many there were.
+
+    A folder is walked with its sub-folders; the images come out as PNG under the names they had. Of
+    an npz, the array of images (``x_adv``, ``x`` or ``images``) keeps its type and layout, and the
+    other arrays go along.
+
+    Args:
+        shape: Channels, height, width that the purifier was trained for.
+
+    Raises:
+        FileNotFoundError: ``source`` is not there.
+        ValueError: It is empty or corrupt, its images are of another shape, or ``target`` exists.
+    """
+    if not source.exists():
+        raise FileNotFoundError(f"there is no {source}")
+    if target.exists():
+        raise ValueError(f"{target} exists already; name a new one")
+    if source.is_dir():
+        return _folder(purifier, source, target, shape, device)
+    return _npz(purifier, source, target, shape, device)
+
+
+def _folder(purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str) -> int:
+    files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not files:
+        raise ValueError(f"{source} holds no {', '.join(SUFFIXES)} files")
+    for start in range(0, len(files), BATCH):
+        part = files[start : start + BATCH]
+        for file in part:
+            with archives.damaged(file):
+                size = picture(file.read_bytes(), shape[0]).size
+            if size != (shape[2], shape[1]):
+                raise ValueError(
+                    f"{file} has {size[0]} x {size[1]} pixels; this purifier was trained on "
+                    f"{shape[2]} x {shape[1]}"
+                )
+        pictures = (picture(file.read_bytes(), shape[0]) for file in part)
+        x = stack(pictures, len(part)).float() / 255
+        for file, x_hat in zip(part, _batches(purifier, x, device), strict=True):
+            write_png(target / file.relative_to(source).with_suffix(".png"), x_hat)
+    return len(files)
+
+
+def _npz(purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str) -> int:
+    with archives.damaged(source), np.load(source, allow_pickle=False) as file:
+        arrays = dict(file)
+    name = next((n for n in ("x_adv", "x", "images") if n in arrays), None)
+    if name is None:
+        raise ValueError(f"{source} has no array x_adv, x or images; it has {', '.join(arrays)}")
+    images = arrays[name]
+    last = images.ndim == 4 and images.shape[1:] == (*shape[1:], shape[0])
+    x = torch.from_numpy(images[:, None] if images.ndim == 3 else images)
+    x = x.permute(0, 3, 1, 2) if last else x
+    if x.shape[1:] != shape:
+        raise ValueError(f"{source}: {name} has shape {images.shape}; the purifier takes {shape}")
+    eight_bit = images.dtype == np.uint8
+    x_hat = _batches(purifier, x.float() / 255 if eight_bit else x.float(), device)
+    back = x_hat.permute(0, 2, 3, 1) if last else x_hat
+    result = (back * 255).round() if eight_bit else back
+    arrays[name] = result.reshape(images.shape).numpy().astype(images.dtype)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_atomically(target, content.getvalue())
+    return len(images)
+
+
+@torch.no_grad()
+def _batches(purifier: nn.Module, x: Images, device: str) -> Images:
+    check_images(x)
+    parts = [purifier(part.to(device)).cpu() for part in torch.split(x, BATCH)]
+    return torch.cat(parts)

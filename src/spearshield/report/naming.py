@@ -1,0 +1,65 @@
+"""Names for what would be called the same: by the settings in which it differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from spearshield.report import words
+from spearshield.results import Row
+
+
+def attack_titles(rows: Sequence[Row]) -> list[str]:
+    """What the attack of each row is called; namesakes of one budget are told apart."""
+    kinds: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        kinds.setdefault(_title(row), {})[_key(row)] = words.hyper(row)
+    apart = {
+        (title, key): difference
+        for title, same in kinds.items()
+        for key, difference in zip(same, differences(list(same.values())), strict=True)
+    }
+    return [words.apart(_title(row)[0], apart[_title(row), _key(row)]) for row in rows]
+
+
+def _title(row: Row) -> tuple[str, ...]:
+    return words.attack(row.attack, words.hyper(row)), row.threat, str(row.eps)
+
+
+def _key(row: Row) -> str:
+    return json.dumps(words.hyper(row), sort_keys=True)
+
+
+def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each of several settings, the values that not all of them share, as ``width=32``.
+
+    A name is as long as it must be to tell it from the other names.
+    """
+    flat = [dict(_flat(setting, ())) for setting in settings]
+    paths = dict.fromkeys(path for setting in flat for path in setting)
+    missing = object()
+    free = [p for p in paths if any(s.get(p, missing) != flat[0].get(p, missing) for s in flat)]
+    named = {path: _shortest(path, free) for path in free}
+    return [", ".join(f"{named[p]}={_plain(s[p])}" for p in free if p in s) for s in flat]
+
+
+def _flat(
+    value: Mapping[str, Any], above: tuple[str, ...]
+) -> Iterable[tuple[tuple[str, ...], Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, (*above, key))
+        else:
+            yield (*above, key), inner
+
+
+def _shortest(path: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
+    for length in range(1, len(path)):
+        if sum(other[-length:] == path[-length:] for other in others) == 1:
+            return ".".join(path[-length:])
+    return ".".join(path)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

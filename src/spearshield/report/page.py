@@ -1,0 +1,98 @@
+"""The HTML page: one file that needs no network and no script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+
+from spearshield.report import tables, words
+from spearshield.report.caveats import alarms, notes
+from spearshield.report.gallery import gallery
+from spearshield.report.layout import Defence
+from spearshield.report.provenance import details, origins
+from spearshield.report.runs import Run
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>{title}</title>
+<link rel="icon" href="data:,">
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<h1>{heading}</h1>
+<p class="sub">{subject}</p>
+<p>{how_to_read}</p>
+<nav aria-label="contents"><a href="#headline-part">Headline</a> <a href="#rows-part">Every row</a>
+<a href="#pictures-part">Pictures</a> <a href="#provenance-part">Provenance</a></nav>
+</header>
+<main>
+<section id="headline-part"><h2>Headline</h2>
+{headline}
+</section>
+<section id="rows-part"><h2>Every row</h2>
+{rows}
+</section>
+<section id="pictures-part"><h2>Pictures</h2>
+{pictures}
+</section>
+<section id="provenance-part"><h2>Provenance</h2>
+{provenance}
+</section>
+</main>
+</body>
+</html>
+"""
+
+
+def document(runs: Sequence[Run], defences: Sequence[Defence]) -> str:
+    """The whole page."""
+    subject = words.subject([row for run in runs for row in run.rows])
+    return PAGE.format(
+        title=escape(f"{words.TITLE}: {subject}"),
+        style=resources.files("spearshield.report").joinpath("style.css").read_text("utf-8"),
+        heading=words.TITLE,
+        subject=escape(subject),
+        how_to_read=escape(words.HOW_TO_READ),
+        headline=_headline(defences),
+        rows=_rows(defences),
+        pictures=gallery(runs),
+        provenance=_provenance(runs, defences),
+    )
+
+
+def _headline(defences: Sequence[Defence]) -> str:
+    warned = "".join(
+        f'<p class="warning" role="note"><b>Gap.</b> {escape(text)}</p>'
+        for text in alarms(defences)
+    )
+    noted = "".join(f'<p class="note">{escape(text)}</p>' for text in notes(defences))
+    return tables.headline(defences) + warned + noted
+
+
+def _rows(defences: Sequence[Defence]) -> str:
+    views = {row.view.partition("(")[0] for defence in defences for _, row in defence.cells}
+    known = {words.view(name): text for name, text in words.VIEWS.items() if name in views}
+    legend = f"<h3>Views</h3>{_list(known)}<h3>Columns</h3>{_list(words.COLUMNS)}"
+    return "".join(tables.rows(d, i) for i, d in enumerate(defences)) + legend
+
+
+def _provenance(runs: Sequence[Run], defences: Sequence[Defence]) -> str:
+    folded = "".join(
+        f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+        for title, text in details(runs, defences).items()
+    )
+    return tables.origins(origins(runs)) + folded
+
+
+def _list(terms: Mapping[str, str]) -> str:
+    items = "".join(f"<dt>{escape(t)}</dt><dd>{escape(text)}</dd>" for t, text in terms.items())
+    return f"<dl>{items}</dl>"

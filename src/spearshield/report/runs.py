@@ -1,0 +1,89 @@
+"""What a report is made from: the rows, pictures and recipe of each run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from spearshield import results
+from spearshield.report import pictures
+from spearshield.report.pictures import Picture
+from spearshield.results import Row
+
+RESULTS = "results.json"
+RECIPE = "recipe.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One source of a report.
+
+    Args:
+        name: The folder's name; unique in a report.
+        path: Where the rows come from.
+        recipe: Indented JSON; ``None`` where the source has no recipe.
+    """
+
+    name: str
+    path: Path
+    rows: tuple[Row, ...]
+    pictures: tuple[Picture, ...]
+    recipe: str | None
+
+
+def read(sources: Sequence[Path]) -> list[Run]:
+    """The runs behind ``sources``, in their order.
+
+    Raises:
+        FileNotFoundError: A source is not there, or is a folder without ``results.json``.
+        ValueError: There is no source, a file cannot be read, or there are no rows; names the file.
+    """
+    if not sources:
+        raise ValueError("a report needs at least one run folder or results.json, got none")
+    found: dict[str, Run] = {}
+    for source in {source.resolve(): source for source in sources}.values():
+        run = _read(source)
+        name, count = run.name, 1
+        while name in found:
+            count += 1
+            name = f"{run.name}~{count}"
+        found[name] = replace(run, name=name)
+    return list(found.values())
+
+
+def joined(found: Sequence[Run]) -> list[Row]:
+    """The rows of all runs; a row that is there twice counts once."""
+    rows = {json.dumps(vars(row), sort_keys=True): row for run in found for row in run.rows}
+    return list(rows.values())
+
+
+def _read(source: Path) -> Run:
+    if not source.exists():
+        raise FileNotFoundError(f"there is no {source}; give a run folder or a {RESULTS}")
+    folder = source if source.is_dir() else None
+    file = folder / RESULTS if folder else source
+    path = file.resolve()
+    rows = tuple(results.read(file))
+    if not rows:
+        raise ValueError(f"{file} holds no rows; `spearshield evaluate` measures some")
+    name = path.parent.name if path.name == RESULTS else path.stem
+    if folder is None:
+        return Run(name, path, rows, (), None)
+    methods = list(dict.fromkeys(row.method for row in rows))
+    paths = sorted((folder / "pictures").glob("*.safetensors"))
+    drawn = [pictures.read(picture) for picture in paths]
+    drawn.sort(key=lambda p: methods.index(p.method) if p.method in methods else len(methods))
+    return Run(name, path, rows, tuple(drawn), _recipe(folder / RECIPE))
+
+
+def _recipe(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    try:
+        return json.dumps(json.loads(path.read_text(encoding="utf-8")), indent=2)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is not JSON ({error}); restore it, or delete it to report without the recipe"
+        ) from error

@@ -1,0 +1,120 @@
+"""How names and numbers are said in a report, the same in HTML and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spearshield.results import WORST_CASE, Row
+
+TITLE = "Robustness report"
+
+HOW_TO_READ = (
+    "Robust accuracy is the share of all images that the defended classifier gets right before and "
+    "after the attack, and in the worst case an image counts only if it survives every attack "
+    "through every view. "
+    "Brackets hold 95 % intervals, all shares are in percent, and only numbers of the same data, "
+    "classifier, threat model and images can be compared."
+)
+
+IGNORANT = "attacker ignorant of the defence (paper style)"
+
+SEEDS = (
+    "Over several seeds a share is the mean, with the lowest and the highest seed below it; the "
+    "interval reaches from the lowest to the highest bound of any seed."
+)
+
+VIEWS = {
+    "oblivious": "the attacker does not know of the purifier and works on the bare classifier; an "
+    "upper bound on robustness, the setting of most published tables",
+    "adaptive": "the attacker differentiates the defended classifier as it is, with its exact "
+    "gradient",
+    "bpda": "the attacker purifies on the way forward and passes the gradient straight through on "
+    "the way back",
+    "eot": "the attacker averages the logits over n answers of a random purifier: eot(n)",
+    WORST_CASE: "of every image, the worst over all attacks and views of the defence",
+}
+
+COLUMNS = {
+    "clean": "clean accuracy: share of clean images that the defended classifier gets right",
+    "robust": "robust accuracy, with its 95 % interval; the bar runs from 0 to 100 and its thin "
+    "mark is the clean accuracy",
+    "ASR": "attack success rate: of the images the bare classifier gets right, the share that the "
+    "attack flips for it",
+    "DSR": "defence success rate: of the adversarial images that fool the bare classifier, the "
+    "share that the defended one gets right",
+    "SSIM": "structural similarity of adversarial and clean images; 1 is identical",
+    "L2, L\u221e": "mean size of the perturbations, with pixels in [0, 1]",
+    "s / image": "seconds that the attack took",
+    "passes / image": "images that the attack sent through the classifier",
+    "n/a": "there was no image to take the share of",
+}
+
+
+def percent(share: float | None) -> str:
+    """A share in percent, without the sign."""
+    return "n/a" if share is None else f"{100 * share:.1f}"
+
+
+def interval(bounds: tuple[float, float]) -> str:
+    return f"[{percent(bounds[0])}, {percent(bounds[1])}]"
+
+
+def size(value: float) -> str:
+    """A quantity that is no share, to three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def threat(name: str, eps: float) -> str:
+    """A threat model; budgets that are whole steps of 8-bit pixels are said in those."""
+    levels = eps * 255
+    whole = abs(levels - round(levels)) < 1e-6 and len(f"{eps:g}") > 5
+    norm = {"Linf": "L\u221e", "L2": "L2"}[name]
+    return f"{norm} {round(levels)}/255" if whole else f"{norm} {eps:g}"
+
+
+def hyper(row: Row) -> dict[str, Any]:
+    """The hyper-parameters of a row's attack, as far as they are known."""
+    about = row.parameters.get("attack")
+    if not isinstance(about, dict):
+        return {}
+    return {name: value for name, value in about.items() if name not in ("type", "threat")}
+
+
+def attack(name: str, about: Mapping[str, Any]) -> str:
+    """An attack as a title, as ``PGD-40 x5``: short words are abbreviations.
+
+    Args:
+        name: Its file's name.
+        about: Its hyper-parameters.
+    """
+    if name == WORST_CASE:
+        return view(name)
+    parts = [part.upper() if len(part) <= 4 else part.capitalize() for part in name.split("_")]
+    steps = f"-{about['steps']}" if "steps" in about else ""
+    restarts = f" x{about['restarts']}" if about.get("restarts", 1) != 1 else ""
+    return "-".join(parts) + steps + restarts
+
+
+def view(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def images(row: Row) -> str:
+    """How many images, and of which split."""
+    return f"{row.images:,} {row.split} image{'' if row.images == 1 else 's'}"
+
+
+def apart(name: str, difference: str) -> str:
+    """A name, and what tells it from its namesakes, if it has any."""
+    return f"{name} ({difference})" if difference else name
+
+
+def subject(rows: Sequence[Row]) -> str:
+    """What a report is about, in one line: its recipes and how much there is."""
+    recipes = ", ".join(dict.fromkeys(row.recipe for row in rows))
+    methods = len({row.method for row in rows})
+    seeds = len({row.seed for row in rows})
+    counts = ((methods, "defence"), (seeds, "seed"), (len(rows), "row"))
+    said = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    return f"{recipes} ({said})"

@@ -1,0 +1,126 @@
+"""Randomness that is handed in and belongs to the image.
+
+A draw is a pure function of (key, image id, position): image 17 gets the same start whatever batch
+it travels in, in whatever order, on whatever number of workers and on whatever device. Nothing is
+consumed, so there is no generator state to save, and a resumed run draws what it would have drawn.
+
+The mixing function is the finaliser of SplitMix64: Steele, Lea, Flood, "Fast Splittable
+Pseudorandom Number Generators", 2014, https://doi.org/10.1145/2660193.2660195.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from spearshield.types import Ids, Images
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Rng:
+    """Draws for the images ``ids``; a value, so the same call gives the same numbers again.
+
+    Independent draws come from :meth:`fold`: ``rng.fold(0).normal(s)``, ``rng.fold(1).normal(s)``.
+    """
+
+    key: int
+    ids: Ids
+
+    @staticmethod
+    def of_batch(seed: int, n: int, device: torch.device | str = "cpu") -> Rng:
+        """Randomness for a batch whose images have no identity but their position."""
+        return Rng(seed, torch.arange(n, device=device))
+
+    @staticmethod
+    def of_content(seed: int, x: Images) -> Rng:
+        """Randomness that follows from each image's own pixels, for a random model.
+
+        Any change of a pixel by 2^-16 or more gives unrelated draws, so a query is answered alike
+        in every batch, and a new query is answered afresh.
+        """
+        flat = (x.detach().flatten(1).double() * 65536).round().long()
+        place = torch.arange(flat.shape[1], device=x.device) * _signed(_GOLDEN)
+        return Rng(seed, _mix(flat + place).sum(1))
+
+    def fold(self, value: int) -> Rng:
+        """An independent stream for the same images, named by an integer."""
+        return Rng(_mix_int(self.key + _GOLDEN * (value + 1)), self.ids)
+
+    def __getitem__(self, index: Tensor | slice) -> Rng:
+        """The same randomness, for some of the images."""
+        return Rng(self.key, self.ids[index])
+
+    def uniform(
+        self, shape: torch.Size | tuple[int, ...], low: float = 0.0, high: float = 1.0
+    ) -> Float[Tensor, "n *shape"]:
+        """Uniform draws in [low, high), ``shape`` of them for each image."""
+        unit = ((self._bits(shape) >> 40) & 0xFFFFFF).float() / 2**24
+        return low + (high - low) * unit
+
+    def normal(self, shape: torch.Size | tuple[int, ...]) -> Float[Tensor, "n *shape"]:
+        """Standard normal draws, ``shape`` of them for each image."""
+        unit = (((self._bits(shape) >> 12) & ((1 << 52) - 1)).double() + 0.5) / 2**52
+        normal: Tensor = torch.special.ndtri(unit)
+        return normal.float()
+
+    def integers(self, shape: torch.Size | tuple[int, ...], high: int) -> Int[Tensor, "n *shape"]:
+        """Uniform integers in [0, high)."""
+        return ((self._bits(shape) >> 11) & ((1 << 53) - 1)) % high
+
+    def _bits(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
+        count = 1
+        for size in shape:
+            count *= size
+        image = _mix(_mix(self.ids * _signed(_GOLDEN)) + _signed(self.key))
+        place = (torch.arange(count, device=self.ids.device) + 1) * _signed(_GOLDEN)
+        return _mix(image[:, None] + place).reshape(len(self.ids), *shape)
+
+
+@contextlib.contextmanager
+def ambient(seed: int, step: int = 0) -> Iterator[None]:
+    """Seed torch's global generator inside the block, and restore it behind.
+
+    For what draws from it and takes no argument: initial weights, dropout.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(_mix_int(seed * _GOLDEN + step + 1))
+        yield
+
+
+def permutation(n: int, seed: int, epoch: int) -> Int[Tensor, "n"]:
+    """The order in which epoch number ``epoch`` visits ``n`` images."""
+    generator = torch.Generator().manual_seed(_mix_int(seed * _GOLDEN + epoch + 1))
+    return torch.randperm(n, generator=generator)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift(z, 30)) * _signed(_MIX_1)
+    z = (z ^ _shift(z, 27)) * _signed(_MIX_2)
+    return z ^ _shift(z, 31)
+
+
+def _shift(z: Tensor, by: int) -> Tensor:
+    """Logical right shift of 64-bit integers; torch's own copies the sign."""
+    return (z >> by) & ((1 << (64 - by)) - 1)
+
+
+def _mix_int(z: int) -> int:
+    z &= _MASK
+    z = ((z ^ (z >> 30)) * _MIX_1) & _MASK
+    z = ((z ^ (z >> 27)) * _MIX_2) & _MASK
+    return z ^ (z >> 31)
+
+
+def _signed(z: int) -> int:
+    z &= _MASK
+    return z - (1 << 64) if z >> 63 else z

@@ -1,0 +1,98 @@
+"""Views: what the attacker differentiates in place of the victim.
+
+The threat model says what the attacker may submit; the view says what the attacker knows.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+
+import torch
+
+from spearshield.method import Defended, RandomPurifier
+from spearshield.types import Classifier, Images, Logits
+
+
+@dataclass(frozen=True)
+class View(abc.ABC):
+    """A value that turns a victim into the classifier that the attacker differentiates."""
+
+    @abc.abstractmethod
+    def __call__(self, victim: Defended) -> Classifier:
+        """The classifier the attacker works on."""
+
+    def __str__(self) -> str:
+        return type(self).__name__.lower()
+
+
+@dataclass(frozen=True)
+class Oblivious(View):
+    """The attacker does not know of the purifier: the bare classifier (gray-box).
+
+    The setting of most published tables. It is an upper bound on robustness and never a headline.
+    """
+
+    def __call__(self, victim: Defended) -> Classifier:
+        return victim.classifier
+
+
+@dataclass(frozen=True)
+class Adaptive(View):
+    """The attacker differentiates the victim as it is (white-box, exact gradient)."""
+
+    def __call__(self, victim: Defended) -> Classifier:
+        return victim
+
+
+@dataclass(frozen=True)
+class BPDA(View):
+    """Purify on the way forward, pass the gradient straight through on the way back.
+
+    Backward Pass Differentiable Approximation with the identity: Athalye, Carlini, Wagner,
+    "Obfuscated Gradients Give a False Sense of Security", 2018, https://arxiv.org/abs/1802.00420,
+    section 4.1. Right where a purifier changes an image little: ``purifier(x)`` is near ``x``.
+    """
+
+    def __call__(self, victim: Defended) -> Classifier:
+        def view(x: Images) -> Logits:
+            with torch.no_grad():
+                shift = victim.purifier(x) - x
+            logits: Logits = victim.classifier(x + shift)
+            return logits
+
+        return view
+
+
+@dataclass(frozen=True)
+class EOT(View):
+    """Logits averaged over ``draws`` answers of a random purifier, none of them the deployed one.
+
+    Expectation over transformation: Athalye, Engstrom, Ilyas, Kwok, "Synthesizing Robust
+    Adversarial Examples", 2018, https://arxiv.org/abs/1707.07397. The mean is taken over logits,
+    and the gradient is the exact gradient of that mean. For a purifier that does not draw this is
+    the adaptive view.
+
+    Raises:
+        ValueError: ``draws`` is not positive.
+    """
+
+    draws: int = 20
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError(f"draws must be at least 1, got {self.draws}")
+
+    def __call__(self, victim: Defended) -> Classifier:
+        purifier = victim.purifier
+        if not isinstance(purifier, RandomPurifier):
+            return victim
+
+        def view(x: Images) -> Logits:
+            answers = [victim.classifier(purifier(x, draw=k + 1)) for k in range(self.draws)]
+            return torch.stack(answers).mean(0)
+
+        return view
+
+    def __str__(self) -> str:
+        return f"eot({self.draws})"

@@ -1,0 +1,226 @@
+"""What every attack promises. A new file in ``spearshield.attacks`` is checked here unasked."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import jaxtyping
+import pytest
+import torch
+from analytic import HalfSpace
+from torch import nn
+
+from spearshield.attack import Attack, fooled
+from spearshield.discover import discover, load, names
+from spearshield.rng import Rng, ambient
+from spearshield.threat import L2, Linf
+from spearshield.types import Images, Labels
+
+THREATS = (Linf(0.1), L2(0.5))
+SHAPE = (3, 5, 4)
+N = 8
+QUICK = {"carlini_wagner": {"steps": 50, "searches": 5, "initial_c": 0.1, "lr": 0.05}}
+"""The same attack in less time, for those whose defaults take long."""
+
+
+def supported() -> Iterator[tuple[str, Attack]]:
+    """Every attack in each norm it knows."""
+    for name, kind in discover("attacks", Attack).items():
+        for threat in THREATS:
+            try:
+                yield name, kind(threat, **QUICK.get(name, {}))
+            except ValueError as refusal:
+                assert str(threat) in str(refusal)  # an attack may refuse a norm, and says so
+
+
+every_attack = pytest.mark.parametrize(
+    "attack", [pytest.param(a, id=f"{n}-{type(a.threat).__name__}") for n, a in supported()]
+)
+every_name = pytest.mark.parametrize("name", names("attacks"))
+
+
+def victim() -> nn.Module:
+    """A small untrained network."""
+    with ambient(0):
+        return nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(120, 4)
+        ).eval()
+
+
+def batch(model: nn.Module) -> tuple[Images, Labels]:
+    """Images with black and white pixels among them, and what the model makes of them."""
+    x = Rng.of_batch(0, N).uniform(SHAPE, -0.3, 1.3).clamp(0, 1)
+    return x, model(x).argmax(1)
+
+
+def near_the_plane(attack: Attack, ratio: float) -> tuple[HalfSpace, Images, Labels]:
+    """Images whose distance from the decision plane is ``eps / ratio``."""
+    model = HalfSpace(SHAPE)
+    return model, *model.images(N, attack.threat, attack.threat.eps / ratio)
+
+
+@every_attack
+def test_stays_inside_its_threat_model(attack):
+    model = victim()
+    x, y = batch(model)
+    x_adv = attack(model, x, y)
+    assert attack.threat.contains(x_adv, x).all()
+    assert not torch.equal(x_adv, x)
+
+
+@every_attack
+def test_succeeds_where_it_can(attack):
+    # 1.6: an attack that starts with a random step may spend a sixth of its budget walking back.
+    model, x, y = near_the_plane(attack, 1.6)
+    x_adv = attack(model, x, y)
+    assert not fooled(model, x, y).any()
+    assert fooled(model, x_adv, y).all()
+
+
+@every_attack
+def test_cannot_beat_the_closed_form_optimum(attack):
+    model, x, y = near_the_plane(attack, 0.99)
+    assert not fooled(model, attack(model, x, y), y).any()
+
+
+@every_attack
+def test_each_image_is_on_its_own(attack):
+    model, x, y = near_the_plane(attack, 1.2)
+    rng = Rng.of_batch(3, N)
+    together = attack(model, x, y, rng=rng)
+    alone = [attack(model, x[i : i + 1], y[i : i + 1], rng=rng[i : i + 1]) for i in range(N)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+@every_attack
+def test_order_does_not_matter(attack):
+    model, x, y = near_the_plane(attack, 1.2)
+    rng, order = Rng.of_batch(3, N), torch.arange(N).flip(0)
+    forward = attack(model, x, y, rng=rng)
+    assert torch.equal(attack(model, x[order], y[order], rng=rng[order]), forward[order])
+
+
+@every_attack
+def test_chance_comes_from_the_rng_alone(attack):
+    model = victim()
+    x, y = batch(model)
+
+    def run(seed: int, ambient_seed: int) -> Images:
+        torch.manual_seed(ambient_seed)
+        before = torch.random.get_rng_state()
+        x_adv = attack(model, x, y, rng=Rng.of_batch(seed, N))
+        assert torch.equal(torch.random.get_rng_state(), before)
+        return x_adv
+
+    with mock.patch.object(Rng, "_bits", autospec=True, side_effect=Rng._bits) as draws:
+        first = run(seed=1, ambient_seed=0)
+    assert torch.equal(run(seed=1, ambient_seed=1), first)
+    assert torch.equal(run(seed=2, ambient_seed=0), first) != draws.called
+
+
+@every_attack
+def test_leaves_model_and_inputs_alone(attack):
+    model = victim().train()
+    x, y = batch(model)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    weights = {k: v.clone() for k, v in model.state_dict().items()}
+    x_before, y_before = x.clone(), y.clone()
+    x.requires_grad_()
+
+    x_adv = attack(model, x, y)
+
+    assert model.training
+    assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
+    assert all(p.requires_grad and (p.grad == 1).all() for p in model.parameters())
+    assert torch.equal(x, x_before) and torch.equal(y, y_before) and x.grad is None
+    assert not x_adv.requires_grad
+    x_adv += 1
+    assert torch.equal(x, x_before)
+
+
+@every_attack
+def test_neither_frozen_weights_nor_no_grad_change_the_answer(attack):
+    model = victim()
+    x, y = batch(model)
+    free = attack(model, x, y)
+    with torch.no_grad():
+        assert torch.equal(attack(model.requires_grad_(False), x, y), free)
+
+
+@every_attack
+def test_keeps_shape_and_type(attack):
+    model = victim()
+    x, y = batch(model)
+    for images, classifier in ((x, model), (x.double(), model.double())):
+        x_adv = attack(classifier, images, y)
+        assert x_adv.shape == images.shape and x_adv.dtype == images.dtype
+
+
+@every_attack
+def test_an_empty_batch_is_no_work(attack):
+    x_adv = attack(victim(), torch.zeros(0, *SHAPE), torch.zeros(0, dtype=torch.long))
+    assert x_adv.shape == (0, *SHAPE)
+
+
+@pytest.mark.parametrize("pixel", [-0.01, 1.01, 255.0, math.nan, math.inf])
+@every_attack
+def test_refuses_what_is_no_image(attack, pixel):
+    model = victim()
+    x, y = batch(model)
+    x[5, 2, 4, 3] = pixel
+    with pytest.raises(ValueError, match=r"image 5 .* in \[0, 1\]"):
+        attack(model, x, y)
+
+
+@every_attack
+def test_refuses_labels_or_randomness_of_other_images(attack, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # or it refuses them first
+    model = victim()
+    x, y = batch(model)
+    with pytest.raises(ValueError, match="8 images, 7 labels"):
+        attack(model, x, y[:7])
+    with pytest.raises(ValueError, match="randomness for 1"):
+        attack(model, x, y, rng=Rng.of_batch(0, 1))
+
+
+@every_attack
+def test_refuses_a_gradient_that_is_not_finite(attack):
+    model = victim()
+    x, y = batch(model)
+    with pytest.raises(ValueError, match="gradient at image 0 .* not finite"):
+        attack(lambda x: model(x) * (x - x).sqrt().flatten(1).sum(1, keepdim=True), x, y)
+
+
+@every_attack
+def test_is_a_frozen_value(attack):
+    assert replace(attack) == attack and hash(replace(attack)) == hash(attack)
+    stronger = replace(attack, threat=replace(attack.threat, eps=0.2))
+    assert stronger != attack and stronger.threat.eps == 0.2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        attack.threat = stronger.threat
+
+
+@every_name
+def test_knows_a_norm(name):
+    assert name in dict(supported())
+
+
+@every_name
+def test_names_its_paper_and_its_arguments(name):
+    assert re.search(r", (19|20)\d\d\.\s+https://", load("attacks", name).__doc__)
+    kind = discover("attacks", Attack)[name]
+    for field in dataclasses.fields(kind)[1:]:
+        assert f"{field.name}: " in inspect.getdoc(kind), f"{field.name} is not described"
+
+
+@every_name
+def test_has_a_test(name):
+    assert (Path(__file__).parents[1] / "attacks" / f"test_{name}.py").is_file()

@@ -1,0 +1,160 @@
+"""What every method promises. A new file in ``spearshield.methods`` is checked here unasked."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from spearshield import checkpoint
+from spearshield.attack import check_images
+from spearshield.attacks.fgsm import FGSM
+from spearshield.dataset import Examples
+from spearshield.discover import discover, find, names
+from spearshield.evaluation import admit
+from spearshield.method import Method, Task
+from spearshield.recipe import dump, load
+from spearshield.rng import Rng, ambient
+from spearshield.threat import Linf
+from spearshield.training import Training, train
+
+SHAPE = (1, 12, 12)
+
+
+class Small(torch.nn.Module):
+    """A convolutional classifier with a layer of each kind that makes resuming hard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(1, 3, 3),
+            torch.nn.BatchNorm2d(3),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(0.2),
+            torch.nn.Flatten(),
+            torch.nn.Linear(300, 3),
+        )
+
+    def forward(self, x):
+        return self.body(x)
+
+
+@pytest.fixture
+def task() -> Task:
+    with ambient(0):
+        return Task(Small().eval(), Small().eval(), SHAPE, 3, FGSM(Linf(0.1)))
+
+
+@pytest.fixture
+def examples() -> Examples:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (24, *SHAPE), generator=generator).to(torch.uint8)
+    return Examples.of(pixels, torch.arange(24) % 3, ("a", "b", "c"))
+
+
+@pytest.fixture(params=names("methods"))
+def method(request) -> Method:
+    return find("methods", Method, request.param)()
+
+
+def learner_of(method, task):
+    with ambient(1):
+        return method.learner(task)
+
+
+def batch(examples):
+    return examples.images(), examples.y, Rng(0, examples.ids)
+
+
+def test_is_a_value(method):
+    assert method == type(method)() and hash(method) == hash(type(method)())
+    assert load(json.loads(json.dumps(dump(method)))) == method
+
+
+def test_says_which_paper_and_what_differs(method):
+    doc = inspect.getmodule(method).__doc__
+    assert method.paper.url in doc
+    assert "Differences from the paper" in doc
+    assert method.paper.bibtex("x").count("{") == method.paper.bibtex("x").count("}")
+
+
+def test_has_a_test_of_its_own(method):
+    name = type(method).__module__.rsplit(".")[-1]
+    assert (Path(__file__).parents[1] / "methods" / f"test_{name}.py").exists()
+
+
+def test_step_logs_finite_losses_and_learns_something(method, task, examples):
+    learner = learner_of(method, task)
+    before = [p.clone() for p in learner.parameters()]
+    x, y, rng = batch(examples)
+    losses = learner.step(x, y, rng=rng)
+    assert losses and all(math.isfinite(v) for v in losses.values())
+    assert not all(map(torch.equal, before, learner.parameters()))
+
+
+def test_leaves_the_task_alone(method, task, examples):
+    networks = (task.classifier, task.untrained)
+    before = [{k: v.clone() for k, v in n.state_dict().items()} for n in networks]
+    learner = learner_of(method, task)
+    x, y, rng = batch(examples)
+    learner.step(x, y, rng=rng)
+    for network, state in zip(networks, before, strict=True):
+        assert all(torch.equal(state[k], v) for k, v in network.state_dict().items())
+        assert all(p.grad is None and p.requires_grad for p in network.parameters())
+        assert not any(m.training for m in network.modules())
+
+
+def test_outcome_is_fit_to_be_judged(method, task, examples):
+    learner = learner_of(method, task)
+    x, y, rng = batch(examples)
+    learner.step(x, y, rng=rng)
+    outcome = learner.outcome()
+    admit(outcome.defended, SHAPE, 3)
+    check_images(outcome.defended.purifier(x))
+
+
+def test_purifies_each_image_on_its_own(method, task, examples):
+    learner = learner_of(method, task)
+    x, y, rng = batch(examples)
+    learner.step(x, y, rng=rng)
+    victim = learner.outcome().defended
+    one_by_one = torch.cat([victim(x[i : i + 1]) for i in range(len(x))])
+    torch.testing.assert_close(victim(x), one_by_one, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(victim(x.flip(0)), one_by_one.flip(0), rtol=1e-4, atol=1e-5)
+
+
+def test_resuming_changes_nothing(method, task, examples, tmp_path):
+    """Half the steps, through a file, then the other half: bit for bit what all at once gives."""
+    whole = Training(method, 6, task.learn_from, batch_size=8)
+    straight = train(whole, task, examples, seed=2)
+    half = Training(method, 3, task.learn_from, batch_size=8)
+    train(half, task, examples, seed=2, folder=tmp_path)
+    resumed = train(whole, task, examples, seed=2, folder=tmp_path)
+    assert_same_tree(resumed.state_dict(), straight.state_dict())
+
+
+def assert_same_tree(a, b) -> None:
+    """Equal to the last bit: weights, buffers, and what the optimisers remember."""
+    tensors_a, tensors_b = {}, {}
+    assert checkpoint._split(a, "", tensors_a) == checkpoint._split(b, "", tensors_b)
+    for name, value in tensors_b.items():
+        assert torch.equal(tensors_a[name], value), name
+
+
+def test_works_on_colour_images_that_are_not_square(method):
+    shape = (3, 16, 12)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 12, 3)).eval()
+    learner = learner_of(method, Task(network, network, shape, 3, FGSM(Linf(0.1))))
+    x = torch.rand(8, *shape, generator=torch.Generator().manual_seed(0))
+    learner.step(x, torch.arange(8) % 3, rng=Rng.of_batch(0, 8))
+    admit(learner.outcome().defended, shape, 3)
+
+
+def test_every_method_is_found_and_is_one_class_a_file():
+    assert {"ape_gan", "dae", "pgd_adversarial_training", "standard_training"} <= set(
+        discover("methods", Method)
+    )

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import made
+from spearshield.dataset import Dataset
+from spearshield.datasets.image_folder import ImageFolder
+
+
+def small(folder: Path) -> Dataset:
+    for split, n in (("train", 10), ("test", 5)):
+        for c in ("cat", "dog"):
+            for i in range(n):
+                form = ("PNG", "JPEG")[i % 2]
+                seed = 2 * i + (c == "dog")
+                pixels = made.noise(12, 10, 3, seed=seed)
+                put(folder / "pets" / split / c / f"{i}.{form.lower()}", made.encoded(pixels, form))
+    return ImageFolder(path="pets", validation=5)
+
+
+def put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def png(value: int, h: int = 4, w: int = 4) -> bytes:
+    return made.encoded(made.noise(h, w, 3) // 255 + value)
+
+
+def test_train_and_test_folders(tmp_path: Path) -> None:
+    test = small(tmp_path).read("test", tmp_path)
+    assert (test.names, test.y.tolist()) == (("cat", "dog"), [0] * 5 + [1] * 5)
+    dog = made.noise(12, 10, 3, seed=1).transpose(2, 0, 1)
+    assert (test.pixels[5].numpy() == dog).all()
+
+
+def test_a_folder_of_classes_is_for_testing(tmp_path: Path) -> None:
+    put(tmp_path / "b" / "2.png", png(20))
+    put(tmp_path / "b" / "1.PNG", png(10))
+    put(tmp_path / "a" / "3.png", png(30))
+    put(tmp_path / "a" / "notes.txt", b"")
+    put(tmp_path / "a" / ".hidden.png", b"")
+    test = ImageFolder(path=str(tmp_path)).read("test", None)
+    assert (test.names, test.y.tolist()) == (("a", "b"), [0, 1, 1])
+    assert test.pixels.amin((1, 2, 3)).tolist() == [30, 10, 20]
+    with pytest.raises(ValueError, match="has no folder 'train'"):
+        ImageFolder(path=str(tmp_path)).read("train", None)
+
+
+def test_a_flat_folder_has_one_class(tmp_path: Path) -> None:
+    for i in range(3):
+        put(tmp_path / f"{i}.png", png(i))
+    test = ImageFolder(path=str(tmp_path)).read("test", None)
+    assert (test.names, test.y.tolist()) == (("unlabelled",), [0, 0, 0])
+
+
+def test_sizes_must_agree_unless_one_is_asked_for(tmp_path: Path) -> None:
+    put(tmp_path / "1.png", png(1, 4, 6))
+    put(tmp_path / "2.png", png(2, 8, 4))
+    with pytest.raises(
+        ValueError, match=r"2\.png has 4 x 8 pixels but .*1\.png has 6 x 4; set size"
+    ):
+        ImageFolder(path=str(tmp_path)).read("test", None)
+    test = ImageFolder(path=str(tmp_path), size=(3, 5)).read("test", None)
+    assert test.pixels.shape == (2, 3, 3, 5)
+
+
+def test_grey(tmp_path: Path) -> None:
+    put(tmp_path / "1.png", made.encoded(made.noise(4, 4, 3)))
+    test = ImageFolder(path=str(tmp_path), channels=1).read("test", None)
+    luma = torch.tensor(made.noise(4, 4, 3)).float() @ torch.tensor([0.299, 0.587, 0.114])
+    assert (test.pixels[0, 0].float() - luma).abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "holds no .png"),
+        ({"a/1.txt": b""}, "a holds no .png"),
+        ({"a/1.png": png(0), "2.png": png(0)}, r"2\.png lies beside folders"),
+        ({"train/a/1.png": png(0), "test/b/1.png": png(0)}, "b is a class that .*train does not"),
+        ({"train/a/1.png": png(0)}, "has no folder 'test'"),
+        ({"a/1.png": png(0)[:-20]}, r"a/1\.png is truncated, corrupt"),
+        ({"a/1.png": b"GIF89a"}, r"a/1\.png is truncated, corrupt or of another kind"),
+    ],
+    ids=["empty", "no images", "mixed", "new class", "no test", "truncated", "GIF"],
+)
+def test_other_folders_are_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
+    for name, content in files.items():
+        put(tmp_path / name, content)
+    with pytest.raises(ValueError, match=message):
+        ImageFolder(path=str(tmp_path)).read("test", None)
+
+
+def test_fields_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="channels must be 1 or 3, got 4"):
+        ImageFolder(channels=4)
+    with pytest.raises(ValueError, match=r"size must be .* got \(0, 5\)"):
+        ImageFolder(size=(0, 5))
+    with pytest.raises(ValueError, match="path is empty; set it"):
+        ImageFolder().read("test", None)
+    put(tmp_path / "file", b"")
+    with pytest.raises(ValueError, match="is not a folder"):
+        ImageFolder(path=str(tmp_path / "file")).read("test", None)

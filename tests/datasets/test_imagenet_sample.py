@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import made
+from spearshield.dataset import Dataset
+from spearshield.datasets.imagenet_sample import ImageNetSample
+
+SPLITS = ("test",)
+WNIDS = ("n01440764", "n01443537", "n01484850")
+
+
+def small(folder: Path, names: tuple[str, ...] = WNIDS) -> Dataset:
+    (folder / "imagenet_sample").mkdir(parents=True)
+    with zipfile.ZipFile(folder / "imagenet_sample" / "imagenet_sample_1000.zip", "w") as archive:
+        for i, wnid in enumerate(names):
+            image = made.encoded(made.noise(40 + 10 * i, 50, 3, seed=i), "JPEG")
+            archive.writestr(f"{i:03}_{wnid}.jpg", image)
+    rows = [{"index": i, "wnid": w, "name": f"fish {i}"} for i, w in enumerate(WNIDS)]
+    (folder / "imagenet_sample" / "imagenet_classes.json").write_text(json.dumps(rows))
+    return ImageNetSample(size=28)
+
+
+def test_there_is_nothing_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="test images only"):
+        ImageNetSample().load("train", root=tmp_path)
+
+
+def test_a_picture_that_is_not_named_after_its_class_is_refused(tmp_path: Path) -> None:
+    data = small(tmp_path, (WNIDS[1], WNIDS[0]))
+    with pytest.raises(ValueError, match=rf"imagenet_sample_1000\.zip.*000_{WNIDS[1]}\.jpg"):
+        data.read("test", tmp_path)
+
+
+def test_the_size_is_checked() -> None:
+    with pytest.raises(ValueError, match="size must be at least 1, got 0"):
+        ImageNetSample(size=0)
+
+
+def test_real_images(data_dir: Path) -> None:
+    test = ImageNetSample(size=64).read("test", data_dir)
+    assert test.pixels.shape == (1000, 3, 64, 64)
+    assert test.y.tolist() == list(range(1000))
+    assert test.names[:2] == ("tench", "goldfish")
+    # natural photographs: bright in the middle of the range, and neighbours alike
+    images = test.pixels.numpy().astype(float)
+    assert 90 < images.mean() < 140
+    assert np.abs(np.diff(images, axis=3)).mean() < 0.5 * images.std()

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import made
+from spearshield.dataset import Dataset
+from spearshield.datasets.kmnist import FILES, KMNIST
+from spearshield.datasets.mnist import FILES as MNIST_FILES
+
+
+def small(folder: Path) -> Dataset:
+    made.idx_set(folder / "kmnist")
+    return KMNIST(validation=10)
+
+
+def test_files_are_called_as_those_of_mnist_and_are_others() -> None:
+    for split, pair in FILES.items():
+        for own, other in zip(pair, MNIST_FILES[split], strict=True):
+            assert own.name == other.name
+            assert own.sha256 != other.sha256
+
+
+def test_ten_classes(tmp_path: Path) -> None:
+    test = small(tmp_path).read("test", tmp_path)
+    assert len(set(test.names)) == 10

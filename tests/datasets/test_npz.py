@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import made
+from spearshield.dataset import Dataset, Examples
+from spearshield.datasets.npz import Npz
+
+
+def small(folder: Path) -> Dataset:
+    folder.mkdir(parents=True)
+    np.savez_compressed(
+        folder / "own.npz",
+        x_train=made.noise(40, 8, 6, 3, seed=1),
+        y_train=np.arange(40) % 4,
+        x_test=made.noise(20, 8, 6, 3, seed=2),
+        y_test=np.arange(20) % 3,
+    )
+    return Npz(path="own.npz", validation=10)
+
+
+def read(folder: Path, classes: int | None = None, **arrays: Any) -> Examples:
+    np.savez(folder / "a.npz", **arrays)
+    return Npz(path=str(folder / "a.npz"), classes=classes).read("test", None)
+
+
+def test_both_splits_have_the_same_classes(tmp_path: Path) -> None:
+    data = small(tmp_path / "data")
+    test = data.read("test", tmp_path / "data")
+    assert test.names == data.read("train", tmp_path / "data").names == ("0", "1", "2", "3")
+    assert (test.pixels.permute(0, 2, 3, 1).numpy() == made.noise(20, 8, 6, 3, seed=2)).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"),
+    [((5, 8, 6), 1), ((5, 8, 6, 1), 1), ((5, 1, 8, 6), 1), ((5, 8, 6, 3), 3), ((5, 3, 8, 6), 3)],
+)
+def test_layouts(tmp_path: Path, shape: tuple[int, ...], channels: int) -> None:
+    x = made.noise(*shape)
+    test = read(tmp_path, x=x, y=np.arange(5))
+    assert test.shape == (channels, 8, 6)
+    first = x[0].transpose(2, 0, 1) if shape[-1] == channels else x[0].reshape(channels, 8, 6)
+    assert (test.pixels[0].numpy() == first).all()
+
+
+def test_floats_are_rounded_to_8_bits(tmp_path: Path) -> None:
+    x = np.array([[[0.0, 1.0, 0.4999 / 255, 0.5001 / 255]]], np.float32)
+    assert read(tmp_path, x=x, y=[0]).pixels.flatten().tolist() == [0, 255, 0, 1]
+
+
+def test_names_and_classes(tmp_path: Path) -> None:
+    x = made.noise(2, 4, 4)
+    assert read(tmp_path, images=x, labels=[[0], [1]]).names == ("0", "1")
+    assert read(tmp_path, x=x, y=[0, 1], names=["cat", "dog", "cow"]).names[2] == "cow"
+    assert read(tmp_path, classes=10, x=x, y=[0, 1]).classes == 10
+    assert read(tmp_path, x=x).names == ("unlabelled",)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"y": [0, 1]}, "it has no test images, which are called x_test or x or images"),
+        ({"x": made.noise(2, 4, 4), "y": [0]}, "1 labels for 2 images"),
+        ({"x": made.noise(2, 4, 4), "y": [0, -1]}, "labels run from -1"),
+        ({"x": made.noise(2, 4, 4), "y": [0.0, 1.0]}, "labels are integers"),
+        ({"x": made.noise(2, 4, 4), "y": np.eye(2, dtype=int)}, "labels are integers"),
+        ({"x": made.noise(2, 4, 4), "y": [0, 5], "names": ["a", "b"]}, "there are 2 classes"),
+        ({"x": made.noise(2, 4, 4) * 2.0, "y": [0, 1]}, r"floats must be in \[0, 1\]"),
+        ({"x": np.full((2, 4, 4), np.nan), "y": [0, 1]}, r"floats must be in \[0, 1\]"),
+        ({"x": made.noise(2, 4, 4).astype(int), "y": [0, 1]}, "x is int64"),
+        ({"x": made.noise(2, 4, 4, 4), "y": [0, 1]}, r"x has shape \(2, 4, 4, 4\)"),
+        ({"x": made.noise(2, 3, 4, 3), "y": [0, 1]}, "only one axis that can be the channels"),
+        ({"x": made.noise(0, 4, 4), "y": np.zeros(0, int)}, r"x has shape \(0"),
+        ({"x": np.array([{}, {}]), "y": [0, 1]}, "allow_pickle"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"a\.npz.*{message}"):
+        read(tmp_path, **arrays)
+
+
+def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    read(tmp_path, x=made.noise(2, 4, 4), y=[0, 1])
+    with pytest.raises(ValueError, match="it has no train images, which are called x_train"):
+        Npz(path="a.npz").read("train", tmp_path)
+
+
+def test_fields_are_checked() -> None:
+    with pytest.raises(ValueError, match="classes must be at least 1, got 0"):
+        Npz(classes=0)
+    with pytest.raises(ValueError, match="path is empty; set it"):
+        Npz().read("test", None)

@@ -1,0 +1,70 @@
+"""PGD adversarial training: what the classifier is shown, and at what size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from analytic import HalfSpace
+from spearshield.attack import Attack
+from spearshield.attacks.fgsm import FGSM
+from spearshield.method import Task
+from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
+from spearshield.rng import Rng
+from spearshield.threat import Linf
+
+
+class Watched(torch.nn.Module):
+    """Remembers, in training mode, what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = HalfSpace()
+        self.shown: list[torch.Tensor] = []
+
+    def forward(self, x):
+        if self.training:
+            self.shown.append(x.detach().clone())
+        return self.model(x)
+
+
+@dataclass(frozen=True)
+class Brighter(Attack):
+    def perturb(self, model, x, y, rng):
+        return x + self.threat.eps
+
+
+def learner(attack, **settings):
+    network = Watched()
+    return PGDAdversarialTraining(**settings).learner(Task(network, network, (1, 4, 4), 2, attack))
+
+
+def test_the_classifier_learns_the_attacked_images_and_only_those():
+    trained = learner(Brighter(Linf(0.2)))
+    x = torch.full((3, 1, 4, 4), 0.5)
+    trained.step(x, torch.tensor([0, 1, 0]), rng=Rng.of_batch(0, 3))
+    assert len(trained.classifier.shown) == 1
+    torch.testing.assert_close(trained.classifier.shown[0], x + 0.2)
+
+
+def test_the_perturbation_grows_to_full_size_over_the_warm_up():
+    trained = learner(Brighter(Linf(0.2)), warmup_steps=3)
+    x = torch.full((3, 1, 4, 4), 0.5)
+    for _ in range(5):
+        trained.step(x, torch.tensor([0, 1, 0]), rng=Rng.of_batch(0, 3))
+    sizes = torch.stack([shown[0, 0, 0, 0] - 0.5 for shown in trained.classifier.shown])
+    torch.testing.assert_close(sizes, torch.tensor([0.05, 0.10, 0.15, 0.20, 0.20]))
+
+
+def test_the_attack_sees_the_weights_of_the_moment():
+    """On a linear model FGSM is the sign of the weights, so a flip of them flips the images."""
+    trained = learner(FGSM(Linf(0.1)))
+    x, y = torch.full((2, 1, 4, 4), 0.5), torch.tensor([1, 1])
+    trained.step(x, y, rng=Rng.of_batch(0, 2))
+    with torch.no_grad():
+        trained.classifier.model.w.neg_()
+    trained.step(x, y, rng=Rng.of_batch(0, 2))
+    first, second = trained.classifier.shown
+    moved = (first - x).abs() > 0
+    torch.testing.assert_close((second - x)[moved], -(first - x)[moved])

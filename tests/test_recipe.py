@@ -1,0 +1,109 @@
+"""Recipes are plain JSON, changed field by field, and say what is wrong with a change."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from spearshield import discover
+from spearshield.attacks.fgsm import FGSM
+from spearshield.attacks.pgd import PGD
+from spearshield.classifiers.lenet import LeNet
+from spearshield.datasets.digits import Digits
+from spearshield.methods.ape_gan import APEGAN
+from spearshield.methods.dae import DAE
+from spearshield.methods.standard_training import StandardTraining
+from spearshield.recipe import Recipe, Trial, dump, load, override
+from spearshield.threat import L2, Linf
+from spearshield.training import Training
+from spearshield.views import BPDA, EOT, Adaptive
+
+RECIPE = Recipe(
+    data=Digits(),
+    classifier=LeNet(),
+    pretraining=Training(StandardTraining(), steps=5),
+    defences=(
+        Training(APEGAN(width=16), steps=3, learn_from=FGSM(Linf(0.1))),
+        Training(DAE(), steps=4),
+    ),
+    trials=(Trial(PGD(Linf(8 / 255))), Trial(PGD(L2(0.5), steps=100), BPDA())),
+)
+
+
+def test_json_round_trip():
+    assert load(json.loads(json.dumps(dump(RECIPE)))) == RECIPE
+
+
+@pytest.mark.parametrize("name", discover.names("recipes"))
+def test_every_recipe_is_plain_json_and_says_what_it_is(name):
+    recipe = discover.load("recipes", name).RECIPE
+    assert load(json.loads(json.dumps(dump(recipe)))) == recipe
+    assert len(discover.names("recipes")[name]) > 20
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "read"),
+    [
+        ("seed", "7", lambda r: r.seed == 7),
+        ("images", "100", lambda r: r.images == 100),
+        ("split", "validation", lambda r: r.split == "validation"),
+        ("defences.ape_gan.method.width", "32", lambda r: r.defences[0].method.width == 32),
+        ("defences.1.steps", "9", lambda r: r.defences[1].steps == 9),
+        ("defences", "dae", lambda r: [type(t.method) for t in r.defences] == [DAE]),
+        ("defences", "", lambda r: r.defences == ()),
+        ("classifier", "m_cnn", lambda r: type(r.classifier).__name__ == "MCNN"),
+        ("data.validation", "10", lambda r: r.data.validation == 10),
+        ("trials.0.attack", "fgsm", lambda r: r.trials[0].attack == FGSM(Linf(8 / 255))),
+        ("trials.0.attack.threat.eps", "0.5", lambda r: r.trials[0].attack.threat == Linf(0.5)),
+        ("trials.0.attack.step_size", "0.01", lambda r: r.trials[0].attack.step_size == 0.01),
+        ("trials.0.attack.step_size", "none", lambda r: r.trials[0].attack.step_size is None),
+        ("trials.0.attack.early_stop", "false", lambda r: not r.trials[0].attack.early_stop),
+        ("trials.pgd-bpda.view", "eot", lambda r: r.trials[1].view == EOT()),
+        ("pretraining.method.lr", "1e-2", lambda r: r.pretraining.method.lr == 0.01),
+        ("defences.0.learn_from", "none", lambda r: r.defences[0].learn_from is None),
+    ],
+)
+def test_override_makes_a_changed_copy(path, text, read):
+    assert not read(RECIPE)
+    assert read(override(RECIPE, path, text))
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        ("sed", "1", "no field 'sed' in Recipe; it has data, classifier"),
+        ("defences.ape_gan.method.widht", "3", "no field 'widht' in APEGAN; it has width"),
+        ("defences.magnet.steps", "3", r"no element 'magnet'; there are 0 \(ape_gan\), 1 \(dae\)"),
+        ("defences.7.steps", "3", "no element '7'"),
+        ("seed", "one", "seed takes int, got 'one'"),
+        ("split", "tset", "split is one of train, validation, test; got 'tset'"),
+        ("trials.0.attack", "pdg", "no 'pdg' in attacks; there are .*pgd"),
+        ("trials.0.attack.early_stop", "yes", "early_stop is one of true, false; got 'yes'"),
+        ("trials.0.attack.threat.eps", "-1", "eps must be positive and finite, got -1.0"),
+        ("trials.0.attack.threat", "linf", "threat cannot be set as a whole"),
+        ("trials.0", "fgsm", "is a whole element"),
+        ("trials", "fgsm", "cannot be set as a whole"),
+        ("classifier", "lnet", "lenet"),
+        ("data", "mnits", "mnist"),
+        ("trials.0.view", "whitebox", "view is one of .*adaptive"),
+        ("images", "-5", "images must be >= 0"),
+        ("seed.deeper", "1", "has no fields"),
+    ],
+)
+def test_a_wrong_change_says_what_is_right(path, text, said):
+    with pytest.raises(ValueError, match=said):
+        override(RECIPE, path, text)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["os:system", "spearshield.recipe:load", "spearshield.recipe:import_module", "nonsense", None],
+)
+def test_refuses_to_load_anything_but_values_of_the_package(kind):
+    with pytest.raises(ValueError, match="refusing"):
+        load({"type": kind})
+
+
+def test_adaptive_is_the_view_unless_said_otherwise():
+    assert Trial(PGD(Linf(0.1))).view == Adaptive()

@@ -1,0 +1,552 @@
+"""The report: what it shows of given rows and pictures, and what it refuses."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from spearshield import results
+from spearshield.report import merge, words, write_report
+from spearshield.results import WORST_CASE, Row
+
+VERSIONS = {"python": "3.12.1", "spearshield": "0.1.0", "torch": "2.13.0"}
+PGD = {"steps": 40, "step_size": None, "restarts": 5}
+EVIL = '<script>alert("1")</script>'
+
+
+def row(**changes: Any) -> Row:
+    plain = Row(
+        recipe="demo",
+        data="mnist",
+        split="test",
+        images=1000,
+        classifier="lenet",
+        method="ape_gan",
+        attack="pgd",
+        threat="Linf",
+        eps=0.3,
+        view="adaptive",
+        acc=0.98,
+        robust_acc=0.25,
+        interval=(0.22, 0.28),
+        asr=0.99,
+        dsr=None,
+        ssim=0.4321,
+        l2=5.678,
+        linf=0.3,
+        seconds_per_image=0.0123,
+        forwards_per_image=151.4,
+        seed=0,
+        device="cpu",
+        versions=VERSIONS,
+        parameters={"attack": PGD, "training": {"method": {"width": 64}, "steps": 10}},
+    )
+    return replace(plain, **changes)
+
+
+def rows(**changes: Any) -> list[Row]:
+    """One defence: an oblivious row, an adaptive one and their worst case."""
+    oblivious = {"attack": "fgsm", "view": "oblivious", "robust_acc": 0.9, "interval": (0.88, 0.92)}
+    worst = {"attack": WORST_CASE, "view": WORST_CASE, "robust_acc": 0.2, "interval": (0.18, 0.22)}
+    bare = {"training": row().parameters["training"]}
+    return [
+        row(**{**oblivious, "parameters": {**bare, "attack": {}}, **changes}),
+        row(**changes),
+        row(**{**worst, "parameters": {**bare, "cells": 2}, **changes}),
+    ]
+
+
+def run_folder(folder: Path, rows: Sequence[Row], **picture: Any) -> Path:
+    """A run folder with these rows and, if anything is said of it, a picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps([asdict(row) for row in rows]))
+    (folder / "recipe.json").write_text(json.dumps({"name": "demo", "recipe": {"seed": 0}}))
+    if picture:
+        draw(folder / "pictures" / "ape_gan.pgd.eot(20).0a1b2c3d.safetensors", **picture)
+    return folder
+
+
+def draw(path: Path, **changes: Any) -> None:
+    """Two 4 x 4 images, the second attacked at one pixel upwards and at another downwards."""
+    x = np.full((2, 1, 4, 4), 0.5, dtype=np.float32)
+    x_adv = x.copy()
+    x_adv[1, 0, 0, 0] += 0.25
+    x_adv[1, 0, 3, 3] -= 0.25
+    about = {
+        "method": "ape_gan",
+        "attack": "pgd",
+        "view": "eot(20)",
+        "threat": "Linf",
+        "eps": 0.25,
+        "truth": ["seven", "two"],
+        "bare_clean": ["seven", "two"],
+        "bare_adv": ["seven", "five"],
+        "victim_clean": ["seven", "two"],
+        "victim_adv": ["seven", "one"],
+        "x": x,
+        "x_adv": x_adv,
+        "x_hat": x,
+    } | changes
+    path.parent.mkdir(exist_ok=True)
+    tensors = {name: about.pop(name) for name in ("x", "x_adv", "x_hat")}
+    save_file(
+        {k: v for k, v in tensors.items() if v is not None}, path, {"picture": json.dumps(about)}
+    )
+
+
+@dataclass
+class Table:
+    kind: str
+    caption: str = ""
+    groups: list[str] = field(default_factory=list)
+    lines: list[dict[str, str]] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+
+
+class Page(HTMLParser):
+    """What a browser would find: tables as text, and tags; refuses unbalanced ones."""
+
+    VOID = ("meta", "link", "img", "br", "wbr", "circle", "rect", "path")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tables: list[Table] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.cells: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append(Table(dict(attrs).get("class") or ""))
+        if tag == "tr":
+            self.cells = []
+        if tag in ("td", "th"):
+            self.cells.append("")
+        if tag == "small" and self.cells:
+            self.cells[-1] += " / "
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+        if tag != "tr":
+            return
+        table = self.tables[-1]
+        if "thead" in self.open:
+            table.columns = self.cells
+        elif len(self.cells) == 1:
+            table.groups += self.cells
+        else:
+            table.lines.append(dict(zip(table.columns, self.cells, strict=True)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if "caption" in self.open:
+            self.tables[-1].caption += data
+        elif self.open and ("td" in self.open or "th" in self.open):
+            self.cells[-1] += data
+
+    def of(self, kind: str) -> list[Table]:
+        return [table for table in self.tables if table.kind == kind]
+
+
+def report(tmp_path: Path, *sources: Path) -> tuple[Page, str]:
+    out = tmp_path / "out"
+    write_report(list(sources), out)
+    html = (out / "report.html").read_text(encoding="utf-8")
+    return Page(html), (out / "report.md").read_text(encoding="utf-8")
+
+
+WORST = "robust accuracy, worst case over all attacks and views"
+
+
+def test_headline_is_the_worst_case_with_the_ignorant_attacker_beside_it(tmp_path: Path) -> None:
+    page, text = report(tmp_path, run_folder(tmp_path / "run", rows()))
+    (table,) = page.of("headline")
+    assert table.groups == ["mnist, lenet, L\u221e 0.3, 1,000 test images"]
+    (line,) = table.lines
+    assert line["defence"] == "ape_gan"
+    assert line["clean accuracy"] == "98.0"
+    assert line[WORST] == "20.0 [18.0, 22.0]"
+    assert line["attacks and views"] == "2"
+    assert line["seeds"] == "1 / (0)"
+    assert line[words.IGNORANT] == "90.0 [88.0, 92.0] / oblivious, FGSM"
+    cells = next(line for line in text.splitlines() if line.startswith("| mnist")).split(" | ")
+    assert cells[2:] == [
+        "L\u221e 0.3",
+        "ape_gan",
+        "98.0",
+        "**20.0 [18.0, 22.0]**",
+        "2",
+        "1,000 test images",
+        "0",
+        "90.0 [88.0, 92.0] (FGSM) |",
+    ]
+
+
+def test_every_row_is_shown_with_all_that_was_measured(tmp_path: Path) -> None:
+    page, text = report(tmp_path, run_folder(tmp_path / "run", rows()))
+    (table,) = page.of("rows")
+    assert table.caption == "ape_gan: mnist, lenet, L\u221e 0.3, 1,000 test images"
+    assert [(line["attack"], line["view"]) for line in table.lines] == [
+        ("FGSM", "oblivious"),
+        ("PGD-40 x5", "adaptive"),
+        ("worst case", "all"),
+    ]
+    line = table.lines[1]
+    assert line.pop("from 0 to 100") == ""
+    expected = ["PGD-40 x5", "adaptive", "0", "25.0 [22.0, 28.0]", "98.0", "99.0", "n/a", "0.432"]
+    expected += ["5.68", "0.3", "0.0123", "151"]
+    assert list(line.values()) == expected
+    assert "| PGD-40 x5 | adaptive | 0 | **25.0** [22.0, 28.0] | 98.0 | 99.0 | n/a |" in text
+
+
+def test_a_robust_accuracy_is_never_alone(tmp_path: Path) -> None:
+    page, text = report(tmp_path, run_folder(tmp_path / "run", rows() + rows(method="dae")))
+    for table in page.of("rows"):
+        assert "L\u221e 0.3" in table.caption
+        assert "1,000 test images" in table.caption
+        for line in table.lines:
+            assert line["view"]
+            assert re.fullmatch(r"\d+\.\d \[\d+\.\d, \d+\.\d\]", line["robust"])
+    for line in page.of("headline")[0].lines:
+        assert re.search(r"\[\d+\.\d, \d+\.\d\]", line[WORST])
+    for line in text.splitlines():
+        if line.startswith("| mnist"):
+            assert "L\u221e 0.3" in line
+            assert "1,000 test images" in line
+
+
+def test_seeds_are_averaged_with_their_range_and_the_widest_interval(tmp_path: Path) -> None:
+    shares = {0: (0.20, (0.18, 0.22)), 1: (0.23, (0.21, 0.25)), 2: (0.29, (0.26, 0.31))}
+    worst = {"attack": WORST_CASE, "view": WORST_CASE, "parameters": {}}
+    seeded = [
+        row(seed=seed, acc=0.97 + seed / 100, robust_acc=share, interval=interval, **worst)
+        for seed, (share, interval) in shares.items()
+    ]
+    page, text = report(tmp_path, run_folder(tmp_path / "run", seeded))
+    (line,) = page.of("headline")[0].lines
+    assert line[WORST] == "24.0 [18.0, 31.0] / 20.0 to 29.0"
+    assert line["clean accuracy"] == "98.0 / 97.0 to 99.0"
+    assert line["seeds"] == "3 / (0, 1, 2)"
+    assert words.SEEDS in page.text
+    assert "**24.0 (20.0 to 29.0) [18.0, 31.0]**" in text
+    assert [line["seed"] for line in page.of("rows")[0].lines] == ["0", "1", "2"]
+
+
+def test_of_a_seed_measured_twice_the_lowest_counts(tmp_path: Path) -> None:
+    worst = {"attack": WORST_CASE, "view": WORST_CASE, "parameters": {}}
+    twice = [row(robust_acc=share, **worst) for share in (0.5, 0.3, 0.4)]
+    page, _ = report(tmp_path, run_folder(tmp_path / "run", twice))
+    (line,) = page.of("headline")[0].lines
+    assert line[WORST].startswith("30.0 ")
+    assert line["seeds"] == "1 / (0)"
+    assert "measured more than once with seed 0; the lowest counts" in page.text
+
+
+def test_without_a_worst_case_none_is_made_up(tmp_path: Path) -> None:
+    page, text = report(tmp_path, run_folder(tmp_path / "run", rows()[:2]))
+    (line,) = page.of("headline")[0].lines
+    said = "lowest row: 25.0 [22.0, 28.0], PGD-40 x5, adaptive"
+    assert line[WORST] == f"not measured / {said}"
+    assert "has no worst-case row for seed 0" in page.text
+    assert "not measured; lowest row 25.0 [22.0, 28.0] (PGD-40 x5, adaptive)" in text
+    assert "helps only" not in page.text
+
+
+@pytest.mark.parametrize(("oblivious", "alarm"), [(0.9, False), (0.901, True)])
+def test_gap_alarm_beyond_twenty_points(tmp_path: Path, oblivious: float, alarm: bool) -> None:
+    first, second, worst = rows()
+    given = [replace(first, robust_acc=oblivious), second, replace(worst, robust_acc=0.7)]
+    page, text = report(tmp_path, run_folder(tmp_path / "run", given))
+    sentence = "ape_gan helps only against an attacker who does not know it"
+    assert (sentence in page.text) == alarm
+    assert (sentence in text) == alarm
+
+
+def test_a_worst_case_over_ignorant_attackers_only_is_said_to_be_one(tmp_path: Path) -> None:
+    first, _, worst = rows()
+    page, _ = report(tmp_path, run_folder(tmp_path / "run", [first, worst]))
+    assert "met no attacker who knows it" in page.text
+
+
+def test_seeds_that_met_other_attacks_are_named(tmp_path: Path) -> None:
+    page, _ = report(tmp_path, run_folder(tmp_path / "run", rows() + rows(seed=1)[1:]))
+    assert "Not every seed of ape_gan" in page.text
+
+
+def test_numbers_over_other_images_stay_apart_and_are_said_to_be(tmp_path: Path) -> None:
+    page, text = report(tmp_path, run_folder(tmp_path / "run", rows() + rows(images=250)))
+    (table,) = page.of("headline")
+    assert [group.rpartition(", ")[2] for group in table.groups] == [
+        "1,000 test images",
+        "250 test images",
+    ]
+    said = "Not all rows are over the same images, but over 250 test images and 1,000 test images."
+    assert said in page.text
+    assert said in text
+
+
+def test_namesakes_are_told_apart_by_what_they_differ_in(tmp_path: Path) -> None:
+    wide = {
+        "attack": {**PGD, "loss": "margin"},
+        "training": {"method": {"width": 128}, "steps": 10},
+    }
+    page, _ = report(tmp_path, run_folder(tmp_path / "run", [row(), row(parameters=wide)]))
+    labels = [line["defence"] for line in page.of("headline")[0].lines]
+    assert labels == ["ape_gan (width=64)", "ape_gan (width=128)"]
+    attacks = [line["attack"] for table in page.of("rows") for line in table.lines]
+    assert attacks == ["PGD-40 x5", "PGD-40 x5 (loss=margin)"]
+
+
+def test_several_runs_side_by_side(tmp_path: Path) -> None:
+    first = run_folder(tmp_path / "a" / "run", rows(), eps=0.3)
+    second = run_folder(tmp_path / "b" / "run", rows(seed=1), eps=0.3)
+    page, text = report(tmp_path, first, second, first / "results.json")
+    (line,) = page.of("headline")[0].lines
+    assert line["seeds"] == "2 / (0, 1)"
+    assert merge([first, second]) == rows() + rows(seed=1)
+    assert results.read(tmp_path / "out" / "results.json") == merge([first, second])
+    names = ("run", "run~2")
+    sheets = {f"{name}.ape_gan.pgd.eot(20).0a1b2c3d.png" for name in names}
+    assert {path.name for path in (tmp_path / "out" / "pictures").iterdir()} == sheets
+    for name in names:
+        assert f"run {name}" in page.text
+        assert f"Recipe of {name}" in text
+
+
+def test_one_run_reports_in_its_own_folder_and_its_rows_stay(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", rows(), eps=0.3)
+    before = (run / "results.json").read_bytes()
+    write_report([run], run)
+    first = (run / "report.html").read_bytes()
+    write_report([run], run)
+    assert (run / "report.html").read_bytes() == first
+    assert (run / "results.json").read_bytes() == before
+
+
+def test_a_joint_report_overwrites_no_run(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path / name, rows(seed=i)) for i, name in enumerate("abc")]
+    (runs[0] / "recipe.json").unlink()
+    for folder in (runs[0], runs[2]):
+        with pytest.raises(ValueError, match="a folder of its own"):
+            write_report(runs[:2], folder)
+        assert not (folder / "report.html").exists()
+
+
+def test_names_from_users_are_shown_and_do_nothing(tmp_path: Path) -> None:
+    names = {
+        "method": EVIL,
+        "data": EVIL,
+        "classifier": f"{EVIL}|a",
+        "recipe": EVIL,
+        "device": EVIL,
+    }
+    odd = {"attack": {"steps": EVIL}, "x": {EVIL: EVIL, "`": "```"}}
+    given = [row(**names, attack=EVIL, view=EVIL, parameters=odd), row(**names, parameters=odd)]
+    truth = [EVIL, '"><img src=x>']
+    picture = {"truth": truth, "bare_adv": truth, "method": EVIL, "attack": EVIL, "view": EVIL}
+    page, text = report(tmp_path, run_folder(tmp_path / "run", given, **picture))
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert all(about["src"].startswith("data:") for tag, about in page.tags if tag == "img")
+    assert page.of("headline")[0].lines[0]["defence"] == EVIL
+    outside = re.sub(r"^```json$.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    assert "<script" not in outside
+    assert "<img" not in outside
+    tables = [block for block in outside.split("\n\n") if block.startswith("| ")]
+    for table in tables:
+        widths = {len(re.split(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1
+
+
+def test_page_needs_no_network_and_no_script(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", rows(), eps=0.3)
+    page, _ = report(tmp_path, run)
+    for tag, about in page.tags:
+        assert tag not in ("script", "iframe", "object", "embed")
+        for name in ("src", "href", "srcset", "action"):
+            assert (about.get(name) or "#").startswith(("data:", "#"))
+        assert not [name for name in about if name.startswith("on")]
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "://" not in html
+    assert "@import" not in html
+    assert "url(" not in html
+    targets = {about["href"] for tag, about in page.tags if tag == "a"}
+    assert targets <= {f"#{about['id']}" for _, about in page.tags if "id" in about}
+
+
+def test_tables_can_be_read_aloud(tmp_path: Path) -> None:
+    page, _ = report(tmp_path, run_folder(tmp_path / "run", rows(), eps=0.3))
+    assert {table.kind for table in page.tables} == {"headline", "rows", "pictures", "origins"}
+    assert all(table.caption for table in page.tables)
+    assert all("scope" in about for tag, about in page.tags if tag == "th")
+    assert all(about.get("alt") for tag, about in page.tags if tag == "img")
+    assert len({about["id"] for _, about in page.tags if "id" in about}) == sum(
+        "id" in about for _, about in page.tags
+    )
+
+
+def embedded(page: Page) -> list[Image.Image]:
+    uris = [about["src"] or "" for tag, about in page.tags if tag == "img"]
+    return [Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) for uri in uris]
+
+
+def test_pictures_show_every_stage(tmp_path: Path) -> None:
+    page, _ = report(tmp_path, run_folder(tmp_path / "run", rows(), eps=0.25))
+    images = embedded(page)
+    assert [image.size for image in images] == [(96, 96)] * 8
+    clean, adversarial, perturbation, purified = (np.asarray(image) for image in images[1::2])
+    assert np.unique(clean) == np.unique(purified) == [128]
+    assert (adversarial[0, 0], adversarial[95, 95], adversarial[0, 95]) == (191, 64, 128)
+    assert (perturbation[0, 0], perturbation[95, 95], perturbation[0, 95]) == (255, 0, 128)
+    assert (adversarial[:24, :24] == 191).all()
+    assert "perturbation, times 2" in page.text
+
+
+def test_in_l2_the_largest_change_becomes_the_full_range(tmp_path: Path) -> None:
+    page, _ = report(tmp_path, run_folder(tmp_path / "run", rows(), threat="L2", eps=4.0))
+    perturbation = np.asarray(embedded(page)[5])
+    assert (perturbation[0, 0], perturbation[95, 95]) == (255, 0)
+    assert "L2 4" in page.text
+
+
+def test_unchanged_and_coloured_pictures(tmp_path: Path) -> None:
+    x = np.zeros((2, 3, 120, 100), dtype=np.float32)
+    x[:, 0] = 1
+    stages = {"x": x, "x_adv": x, "x_hat": x}
+    page, _ = report(tmp_path, run_folder(tmp_path / "run", rows(), threat="L2", **stages))
+    images = embedded(page)
+    assert images[0].size == (100, 120)
+    assert images[0].getpixel((0, 0)) == (255, 0, 0)
+    assert images[4].getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_predictions_carry_a_sign(tmp_path: Path) -> None:
+    page, text = report(tmp_path, run_folder(tmp_path / "run", rows(), parameters=PGD))
+    (table,) = page.of("pictures")
+    assert table.columns == ["truth", "seven", "two"]
+    stages = [line.pop("truth") for line in table.lines]
+    assert stages == ["clean", "adversarial", "perturbation, times 2", "purified"]
+    clean, adversarial, perturbation, purified = (list(line.values()) for line in table.lines)
+    right, wrong = "\u2713right:", "\u2717wrong:"
+    assert clean == [f"bare {right} {n}defended {right} {n}" for n in ("seven", "two")]
+    assert adversarial == [f"bare {right} seven", f"bare {wrong} five"]
+    assert perturbation == ["", ""]
+    assert purified == [f"defended {right} seven", f"defended {wrong} one"]
+    assert "| defended, purified | \u2713 seven | \u2717 one |" in text
+    assert "PGD-40 x5, eot(20), L\u221e 0.25" in page.text
+
+
+def test_markdown_links_to_sheets_that_are_there(tmp_path: Path) -> None:
+    _, text = report(tmp_path, run_folder(tmp_path / "run", rows(), eps=0.25))
+    (link,) = re.findall(r"!\[.*?\]\((\S+)\)", text)
+    assert re.fullmatch(r"[\w./~%-]+", link)
+    sheet = Image.open(tmp_path / "out" / unquote(link))
+    assert sheet.size == (2 * 96 + 4, 4 * 96 + 3 * 4)
+    assert [sheet.getpixel((100, y)) for y in (0, 100, 200, 300)] == [128, 191, 255, 128]
+    assert sheet.getpixel((98, 0)) == 255
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ({"x_hat": None}, "x_hat"),
+        ({"x_adv": np.zeros((3, 1, 4, 4), np.float32)}, "x_adv is"),
+        ({"x_adv": np.full((2, 1, 4, 4), np.nan, np.float32)}, "x_adv has pixels outside"),
+        ({"x": np.zeros((2, 1, 4, 4), np.float64)}, "float64"),
+        ({"x": np.zeros((4, 4), np.float32)}, "shape"),
+        ({"truth": ["seven"]}, "truth has 1 names for 2 images"),
+        ({"eps": 0.0}, "threat model"),
+        ({"threat": "L7"}, "threat model"),
+        ({"eps": "wide"}, "wide"),
+    ],
+)
+def test_a_picture_that_is_none_is_named(tmp_path: Path, fault: dict[str, Any], said: str) -> None:
+    run = run_folder(tmp_path / "run", rows(), **fault)
+    with pytest.raises(ValueError, match=r"0a1b2c3d\.safetensors is truncated or") as error:
+        write_report([run], tmp_path / "out")
+    assert said in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", rows(), eps=0.3)
+    (path,) = (run / "pictures").iterdir()
+    whole = path.read_bytes()
+    for length in (0, 5, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(
+            ValueError, match=r"0a1b2c3d\.safetensors is truncated or not a picture"
+        ):
+            write_report([run], tmp_path / "out")
+
+
+def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one run folder"):
+        merge([])
+    with pytest.raises(FileNotFoundError, match=r"there is no .*nowhere; give a run folder"):
+        merge([tmp_path / "nowhere"])
+    with pytest.raises(FileNotFoundError, match=r"results\.json; `spearshield"):
+        merge([tmp_path])
+    run = run_folder(tmp_path / "run", [])
+    with pytest.raises(ValueError, match=r"results\.json holds no rows"):
+        merge([run])
+    (run / "results.json").write_text("[{")
+    with pytest.raises(ValueError, match=r"results\.json is not JSON"):
+        merge([run])
+    run = run_folder(tmp_path / "run", rows())
+    (run / "recipe.json").write_text("{")
+    with pytest.raises(ValueError, match=r"recipe\.json is not JSON"):
+        merge([run])
+
+
+@pytest.mark.parametrize(
+    ("name", "eps", "said"),
+    [
+        ("Linf", 0.3, "L\u221e 0.3"),
+        ("Linf", 8 / 255, "L\u221e 8/255"),
+        ("Linf", 0.2, "L\u221e 0.2"),
+        ("L2", 1.5, "L2 1.5"),
+        ("Linf", 0.0314, "L\u221e 0.0314"),
+    ],
+)
+def test_budgets_as_people_write_them(name: str, eps: float, said: str) -> None:
+    assert words.threat(name, eps) == said
+
+
+def test_torch_is_never_imported(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", rows(), eps=0.3)
+    code = (
+        "import sys; from pathlib import Path; from spearshield.report import write_report; "
+        "write_report([Path(sys.argv[1])], Path(sys.argv[2])); "
+        "sys.exit(sum(name in sys.modules for name in ('torch', 'spearshield.evaluation')))"
+    )
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-c", code, run, out], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (out / "report.html").exists()

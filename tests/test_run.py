@@ -1,0 +1,182 @@
+"""A whole run on the embedded digits, small: what it writes, that it goes on, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from spearshield import results
+from spearshield.attacks.fgsm import FGSM
+from spearshield.attacks.pgd import PGD
+from spearshield.classifiers.m_cnn import MCNN
+from spearshield.datasets.digits import Digits
+from spearshield.methods.dae import DAE
+from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
+from spearshield.methods.standard_training import StandardTraining
+from spearshield.recipe import Recipe, Trial
+from spearshield.run import Run, reopen
+from spearshield.threat import Linf
+from spearshield.training import Training
+from spearshield.views import BPDA, Adaptive, Oblivious
+from spearshield.weights import load_weights
+
+BUDGET = Linf(0.1)
+RECIPE = Recipe(
+    data=Digits(),
+    classifier=MCNN(),
+    pretraining=Training(StandardTraining(), steps=8, batch_size=32),
+    defences=(
+        Training(DAE(width=4), steps=4, batch_size=32),
+        Training(PGDAdversarialTraining(), 3, FGSM(BUDGET), batch_size=32),
+        Training(DAE(width=8), steps=2, batch_size=32),
+    ),
+    trials=(
+        Trial(FGSM(BUDGET), Oblivious()),
+        Trial(PGD(BUDGET, steps=2), Adaptive()),
+        Trial(PGD(BUDGET, steps=2), BPDA()),
+    ),
+    images=40,
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Run:
+    run = Run(RECIPE, "small", tmp_path_factory.mktemp("runs") / "small")
+    run()
+    return run
+
+
+def test_every_cell_has_a_row_and_every_defence_a_worst_case(done):
+    rows = results.read(done.folder / "results.json")
+    cells = [(r.method, r.attack, r.view) for r in rows]
+    purified = [("fgsm", "oblivious"), ("pgd", "adaptive"), ("pgd", "bpda")]
+    bare = [("fgsm", "adaptive"), ("pgd", "adaptive")]
+    worst = [("worst_case", "worst_case")]
+    expected = []
+    for method, met in [
+        ("standard_training", bare),
+        ("dae", purified),
+        ("pgd_adversarial_training", bare),
+        ("dae~2", purified),
+    ]:
+        expected += [(method, *cell) for cell in met + worst]
+    assert cells == expected
+    for method in {r.method for r in rows}:
+        mine = [r for r in rows if r.method == method]
+        headline = next(r for r in mine if r.attack == "worst_case")
+        assert headline.robust_acc <= min(r.robust_acc for r in mine)
+        assert headline.images == 40 and headline.eps == 0.1 and headline.threat == "Linf"
+
+
+def test_the_folder_holds_what_the_documentation_says(done):
+    there = {p.name for p in done.folder.iterdir()}
+    assert {"recipe.json", "results.json", "report.html", "report.md", "outcomes"} <= there
+    for name in ("standard_training", "dae", "dae~2", "pgd_adversarial_training"):
+        files = {p.name for p in (done.folder / name).iterdir()}
+        assert files >= {"checkpoint.safetensors", "losses.jsonl", "weights.safetensors"}
+        assert list((done.folder / name / "tensorboard").glob("events*"))
+    assert len(list((done.folder / "pictures").glob("dae.fgsm.oblivious*.safetensors"))) == 1
+
+
+def test_the_weights_left_behind_are_those_of_the_victim(done):
+    victim = done.outcomes["dae"].defended
+    copy = reopen(done.folder, None, "cpu").outcomes["dae"].defended
+    with torch.no_grad():
+        for parameter in copy.parameters():
+            parameter.zero_()
+    load_weights(copy, done.folder / "dae" / "weights.safetensors")
+    x = done.images.images()
+    assert torch.equal(copy(x), victim(x))
+
+
+def test_running_again_measures_nothing_anew(done, monkeypatch):
+    before = (done.folder / "results.json").read_bytes()
+    monkeypatch.setattr("spearshield.cell.evaluate", None)
+    monkeypatch.setattr("spearshield.methods.dae.DAELearner.step", None)
+    reopen(done.folder, None, "cpu")()
+    assert (done.folder / "results.json").read_bytes() == before
+
+
+def test_a_folder_of_another_recipe_is_refused_and_left_alone(done):
+    before = (done.folder / "recipe.json").read_bytes()
+    other = replace(RECIPE, seed=1, defences=(replace(RECIPE.defences[0], steps=5),))
+    with pytest.raises(ValueError, match=r"another recipe \(other defences, seed\)"):
+        Run(other, "small", done.folder)()
+    deeper = replace(RECIPE, classifier=MCNN(), data=Digits(validation=7))
+    with pytest.raises(ValueError, match=r"other data\.validation"):
+        Run(deeper, "small", done.folder).train()
+    assert (done.folder / "recipe.json").read_bytes() == before
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path, monkeypatch):
+    from spearshield import cell
+
+    measured = []
+    real = cell.evaluate
+
+    def evaluate(victim, attack, *rest, **options):
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        measured.append(attack)
+        return real(victim, attack, *rest, **options)
+
+    small = replace(RECIPE, defences=RECIPE.defences[:1])
+    run = Run(small, "small", tmp_path)
+    monkeypatch.setattr(cell, "evaluate", evaluate)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    monkeypatch.setattr(cell, "evaluate", real)
+    assert len(list((tmp_path / "outcomes").iterdir())) == 2
+    rows = Run(small, "small", tmp_path)()
+    assert len(rows) == 7
+
+
+def test_other_weights_are_another_cell(done, tmp_path):
+    """A stored outcome never answers for a victim it was not measured on."""
+    other = replace(RECIPE, pretraining=Training(StandardTraining(lr=0.5), 8, batch_size=32))
+    rows = Run(replace(other, defences=()), "small", tmp_path).evaluate()
+    shared = replace(done, folder=tmp_path, recipe=replace(RECIPE, defences=()), trained=None)
+    (tmp_path / "recipe.json").unlink()
+    for name in ("checkpoint.safetensors", "weights.safetensors"):
+        (tmp_path / "standard_training" / name).write_bytes(
+            (done.folder / "standard_training" / name).read_bytes()
+        )
+    again = Run(shared.recipe, "small", tmp_path).evaluate()
+    assert len(list((tmp_path / "outcomes").iterdir())) == 4
+    assert [r.acc for r in rows] != [r.acc for r in again]
+
+
+def test_a_run_judges_what_another_trained(done, tmp_path):
+    trial = Trial(FGSM(Linf(0.3)), Adaptive())
+    judged = replace(
+        done,
+        recipe=replace(RECIPE, trials=(trial,)),
+        folder=tmp_path,
+        trained=done.folder,
+        only="dae",
+    )
+    rows = judged.evaluate()
+    assert [(r.method, r.attack, r.eps) for r in rows] == [
+        ("dae", "fgsm", 0.3),
+        ("dae", "worst_case", 0.3),
+    ]
+    assert not (tmp_path / "dae").exists()
+
+
+def test_an_unknown_training_lists_those_there_are(done):
+    with pytest.raises(ValueError, match="no 'magnet' in this run; it has standard_training, dae"):
+        _ = replace(done, only="magnet").victim
+
+
+def test_a_broken_recipe_file_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no run folder"):
+        reopen(tmp_path, None, "cpu")
+    (tmp_path / "recipe.json").write_text(json.dumps({"name": "x"}))
+    with pytest.raises(ValueError, match="is not a recipe of this version"):
+        reopen(tmp_path, None, "cpu")
+    (tmp_path / "recipe.json").write_text("{")
+    with pytest.raises(ValueError, match="is not a recipe of this version"):
+        reopen(tmp_path, None, "cpu")
