@@ -27,7 +27,7 @@ RECIPE = Recipe(
         Training(APEGAN(width=16), steps=3, learn_from=FGSM(Linf(0.1))),
         Training(DAE(), steps=4),
     ),
-    trials=(Trial(PGD(Linf(8 / 255))), Trial(PGD(L2(0.5), steps=100), BPDA())),
+    trials=(Trial(PGD(Linf(8 / 255), step_size=0.02)), Trial(PGD(L2(0.5), steps=100), BPDA())),
 )
 
 

@@ -193,7 +193,7 @@ def test_headline_is_the_worst_case_with_the_ignorant_attacker_beside_it(tmp_pat
     assert line[WORST] == "20.0 [18.0, 22.0]"
     assert line["attacks and views"] == "2"
     assert line["seeds"] == "1 / (0)"
-    assert line[words.IGNORANT] == "90.0 [88.0, 92.0] / oblivious, FGSM"
+    assert line[words.IGNORANT] == "90.0 [88.0, 92.0] / FGSM, oblivious"
     cells = next(line for line in text.splitlines() if line.startswith("| mnist")).split(" | ")
     assert cells[2:] == [
         "L\u221e 0.3",
@@ -203,7 +203,7 @@ def test_headline_is_the_worst_case_with_the_ignorant_attacker_beside_it(tmp_pat
         "2",
         "1,000 test images",
         "0",
-        "90.0 [88.0, 92.0] (FGSM) |",
+        "90.0 [88.0, 92.0] (FGSM, oblivious) |",
     ]
 
 

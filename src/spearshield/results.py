@@ -38,7 +38,8 @@ class Row:
         acc: Clean accuracy through the victim.
         interval: 95 % Wilson interval of ``robust_acc``.
         asr: Of the images the bare classifier gets right, the share the attack flips for it.
-        dsr: Of the adversarial images that fool the bare classifier, the share the victim gets right.
+        dsr: Of the adversarial images that fool the bare classifier, the share that the victim
+            gets right.
         seconds_per_image, forwards_per_image: Cost of the attack.
         parameters: Hyper-parameters of data, classifier, training, method, attack and view.
     """

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from spearshield.method import Defended, RandomPurifier
 from spearshield.types import Classifier, Images, Logits
@@ -57,8 +59,9 @@ class BPDA(View):
     def __call__(self, victim: Defended) -> Classifier:
         def view(x: Images) -> Logits:
             with torch.no_grad():
-                shift = victim.purifier(x) - x
-            logits: Logits = victim.classifier(x + shift)
+                x_hat = victim.purifier(x)
+            through = _StraightThrough.apply(x, x_hat)  # type: ignore[no-untyped-call]
+            logits: Logits = victim.classifier(through)
             return logits
 
         return view
@@ -96,3 +99,15 @@ class EOT(View):
 
     def __str__(self) -> str:
         return f"eot({self.draws})"
+
+
+class _StraightThrough(torch.autograd.Function):
+    """The second image forward, to the bit; the first one's gradient backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, x_hat: Tensor) -> Tensor:  # noqa: ARG004
+        return x_hat.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return gradient, None

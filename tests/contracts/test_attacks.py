@@ -26,7 +26,7 @@ from spearshield.types import Images, Labels
 THREATS = (Linf(0.1), L2(0.5))
 SHAPE = (3, 5, 4)
 N = 8
-QUICK = {"carlini_wagner": {"steps": 50, "searches": 5, "initial_c": 0.1, "lr": 0.05}}
+QUICK = {"carlini_wagner": {"steps": 30, "searches": 4, "initial_c": 1.0, "lr": 0.05}}
 """The same attack in less time, for those whose defaults take long."""
 
 
@@ -159,9 +159,9 @@ def test_neither_frozen_weights_nor_no_grad_change_the_answer(attack):
 def test_keeps_shape_and_type(attack):
     model = victim()
     x, y = batch(model)
-    for images, classifier in ((x, model), (x.double(), model.double())):
-        x_adv = attack(classifier, images, y)
-        assert x_adv.shape == images.shape and x_adv.dtype == images.dtype
+    for kind in (torch.float32, torch.float64):
+        x_adv = attack(model.to(kind), x.to(kind), y)
+        assert x_adv.shape == x.shape and x_adv.dtype == kind
 
 
 @every_attack
@@ -196,7 +196,7 @@ def test_refuses_a_gradient_that_is_not_finite(attack):
     model = victim()
     x, y = batch(model)
     with pytest.raises(ValueError, match="gradient at image 0 .* not finite"):
-        attack(lambda x: model(x) * (x - x).sqrt().flatten(1).sum(1, keepdim=True), x, y)
+        attack(lambda x: model(x) + (x - x).sqrt().flatten(1).sum(1, keepdim=True), x, y)
 
 
 @every_attack

@@ -78,7 +78,7 @@ class CarliniWagner(Attack):
     ) -> tuple[Images, PerImage]:
         """The nearest successful iterate and its distance; the last one and infinity, without."""
         best, nearest = x.clone(), torch.full_like(c, math.inf)
-        w = torch.atanh(0.999999 * (2 * x - 1))  # finite for black and white pixels
+        w = torch.logit(x, eps=5e-7) / 2  # atanh(2x - 1), finite for black and white pixels
         adam = torch.optim.Adam([w], lr=self.lr)
         for _ in range(self.steps):
             x_adv, distance, w.grad = self._differentiate(model, w, x, y, c)

@@ -1,1 +1,1 @@
-"""Complete runs, one per file; each defines one frozen ``RECIPE``. The file's name is the recipe's."""
+"""Complete runs, one per file, each a frozen ``RECIPE``. The file's name is the recipe's."""

@@ -1,4 +1,4 @@
-"""The embedded digits: a classifier, APE-GAN before it, and two kinds of attacker. Under a minute."""
+"""The embedded digits: a classifier, APE-GAN before it, two kinds of attacker; two minutes."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from html import escape
 from spearshield.report import words
 from spearshield.report.pictures import Picture, Strip, pngs
 from spearshield.report.runs import Run
+from spearshield.report.tables import breakable
 
 OPEN = 4
 """Up to so many pictures are all shown at once; of more, the first of every defence."""
@@ -50,7 +51,7 @@ def title(picture: Picture, run: str) -> str:
 
 
 def _figure(picture: Picture, run: str, shown: bool) -> str:
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in picture.truth)
+    heads = "".join(f'<th scope="col">{breakable(name)}</th>' for name in picture.truth)
     lines = "".join(_strip(strip, picture.truth) for strip in picture.strips)
     name = escape(title(picture, run))
     return (
@@ -77,5 +78,5 @@ def _verdict(who: str, said: str, truth: str) -> str:
     return (
         f'<span class="verdict"><span class="who">{who}</span> <span class="{kind}">'
         f'<span aria-hidden="true">{sign}</span><span class="unseen">{kind}:</span> '
-        f"{escape(said)}</span></span>"
+        f"{breakable(said)}</span></span>"
     )

@@ -41,9 +41,10 @@ class Picked:
         return [cell.row.seed for cell in self.cells]
 
     @property
-    def titles(self) -> list[str]:
-        """The attacks in it."""
-        return list(dict.fromkeys(cell.title for cell in self.cells))
+    def against(self) -> str:
+        """The attack and view of its cells."""
+        met = (f"{title}, {words.view(row.view)}" for title, row in self.cells)
+        return " or ".join(dict.fromkeys(met))
 
     @property
     def clean(self) -> Spread:
@@ -173,11 +174,13 @@ def _identity(row: Row) -> str:
 
 
 def _ordered(cells: list[Cell]) -> list[Cell]:
-    first: dict[tuple[bool, str, str], int] = {}
+    """By attack and view, as they first appear, then by seed; the worst cases last."""
+    first: dict[tuple[str, str], int] = {}
     for title, row in cells:
-        first.setdefault((row.attack == WORST_CASE, title, row.view), len(first))
-    keys = {key: (key[0], position) for key, position in first.items()}
-    return sorted(
-        cells,
-        key=lambda c: (*keys[c.row.attack == WORST_CASE, c.title, c.row.view], c.row.seed),
-    )
+        first.setdefault((title, row.view), len(first))
+
+    def place(cell: Cell) -> tuple[bool, int, int]:
+        row = cell.row
+        return row.attack == WORST_CASE, first[cell.title, row.view], row.seed
+
+    return sorted(cells, key=place)

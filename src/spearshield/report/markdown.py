@@ -94,10 +94,7 @@ def table(columns: Sequence[str], lines: Iterable[Iterable[str]], left: int) -> 
 def _headline(defence: Defence) -> list[str]:
     row, worst, oblivious = defence.first, defence.worst, defence.oblivious
     shown = worst or defence.lowest
-    single = f"{', '.join(shown.titles)}, {words.view(shown.cells[0].row.view)}"
-    ignorant = (
-        f"{_robust(oblivious)} ({text(', '.join(oblivious.titles))})" if oblivious else "none"
-    )
+    ignorant = f"{_robust(oblivious)} ({text(oblivious.against)})" if oblivious else "none"
     return [
         text(row.data),
         text(row.classifier),
@@ -106,7 +103,7 @@ def _headline(defence: Defence) -> list[str]:
         _spread(shown.clean),
         f"**{_robust(worst)}**"
         if worst
-        else f"not measured; lowest row {_robust(shown)} ({text(single)})",
+        else f"not measured; lowest row {_robust(shown)} ({text(shown.against)})",
         str(len(set().union(*defence.trials.values()))),
         words.images(row),
         ", ".join(map(str, shown.seeds)),

@@ -64,7 +64,7 @@ def _headline_row(defence: Defence) -> str:
     listed = ", ".join(map(str, shown.seeds))
     seeds = f"<small{_class('nowrap', len(shown.seeds) <= 5)}>({listed})</small>"
     cells = [
-        f'<th scope="row">{_breakable(defence.label)}</th>',
+        f'<th scope="row">{breakable(defence.label)}</th>',
         _td(_spread(shown.clean), "num"),
         _td(_robust(worst) if worst else _unmeasured(defence), "num main"),
         _td(bar),
@@ -95,16 +95,14 @@ def _share(robust: float, interval: tuple[float, float]) -> str:
 
 def _unmeasured(defence: Defence) -> str:
     lowest = defence.lowest
-    single = lowest.cells[0]
     share = f"{words.percent(lowest.robust.mean)} {words.interval(lowest.interval)}"
-    what = f"{', '.join(lowest.titles)}, {words.view(single.row.view)}"
-    return f"not measured<small>lowest row: {share}, {escape(what)}</small>"
+    return f"not measured<small>lowest row: {share}, {escape(lowest.against)}</small>"
 
 
 def _ignorant(picked: Picked | None) -> str:
     if picked is None:
         return "<small>no oblivious row</small>"
-    return f"{_robust(picked)}<small>oblivious, {escape(', '.join(picked.titles))}</small>"
+    return f"{_robust(picked)}<small>{escape(picked.against)}</small>"
 
 
 def rows(defence: Defence, number: int) -> str:
@@ -161,12 +159,13 @@ def _table(name: str, caption: str, columns: Iterable[tuple[str, str]], body: st
     return (
         f'<div class="scroll" role="region" aria-labelledby="{name}" tabindex="0">'
         f'<table class="{name.partition("-")[0]}">'
-        f'<caption id="{name}"><span>{_breakable(caption)}</span></caption>'
+        f'<caption id="{name}"><span>{breakable(caption)}</span></caption>'
         f"<thead><tr>{heads}</tr></thead>{body}</table></div>"
     )
 
 
-def _breakable(name: str) -> str:
+def breakable(name: str) -> str:
+    """``name`` for the page, with places where a narrow column may break it."""
     return escape(name).replace("_", "_<wbr>")
 
 

@@ -115,6 +115,6 @@ def subject(rows: Sequence[Row]) -> str:
     recipes = ", ".join(dict.fromkeys(row.recipe for row in rows))
     methods = len({row.method for row in rows})
     seeds = len({row.seed for row in rows})
-    counts = ((methods, "defence"), (seeds, "seed"), (len(rows), "row"))
+    counts = ((methods, "method"), (seeds, "seed"), (len(rows), "row"))
     said = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
     return f"{recipes} ({said})"

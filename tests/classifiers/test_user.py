@@ -1,0 +1,101 @@
+"""One's own network: what it is given, and what is said when it does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from spearshield.architecture import architecture
+
+SOURCE = """
+from torch import nn
+
+def both(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
+
+def neither():
+    return both((1, 4, 4), 3)
+
+def one(classes, width=5):
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, width), nn.Linear(width, classes))
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.fc = nn.Linear(16, classes)
+
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+def greedy(depth):
+    return neither()
+
+def number():
+    return 3
+
+def named():
+    class Named(Net):
+        def forward(self, x):
+            return {"logits": self.fc(x.flatten(1))}
+    return Named(3)
+
+answer = 42
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """A module on the path, under a name of its own."""
+    name = f"mine_{abs(hash(request.node.name))}"
+    (tmp_path / f"{name}.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+@pytest.mark.parametrize("function", ["both", "neither", "one", "Net"])
+def test_gives_the_function_what_it_has_parameters_for(mine: str, function: str) -> None:
+    network = architecture(f"{mine}:{function}").build((1, 4, 4), 3)
+    assert network(torch.rand(2, 1, 4, 4)).shape == (2, 3)
+    assert network.training
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("greedy", r"\(depth\) cannot be called \(missing a required argument: 'depth'\)"),
+        ("number", r"must return a torch\.nn\.Module, it returned int"),
+        ("named", r"must return logits of shape \(1, 3\) for one image, it returns dict"),
+        ("answer", "has no function 'answer'; it has both, neither, one, Net"),
+        ("absent", "has no function 'absent'; it has both"),
+    ],
+)
+def test_says_what_is_wrong(mine: str, function: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        architecture(f"{mine}:{function}").build((1, 4, 4), 3)
+
+
+def test_other_images_and_classes_are_refused(mine: str) -> None:
+    with pytest.raises(ValueError, match=r"neither does not take 1x5x5 images: mat1 and mat2"):
+        architecture(f"{mine}:neither").build((1, 5, 5), 3)
+    with pytest.raises(ValueError, match=r"logits of shape \(1, 4\).*returns \(1, 3\)"):
+        architecture(f"{mine}:neither").build((1, 4, 4), 4)
+
+
+def test_a_module_that_is_not_there(mine: str) -> None:
+    with pytest.raises(ValueError, match="could not be imported .*No module named.*PYTHONPATH"):
+        architecture(f"{mine}_not:both").build((1, 4, 4), 3)
+
+
+def test_a_module_with_a_syntax_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_broken.py").write_text("def both(:\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match="mine_broken could not be imported .*syntax"):
+        architecture("mine_broken:both").build((1, 4, 4), 3)
+
+
+@pytest.mark.parametrize("target", [":both", "mine:"])
+def test_half_a_target(target: str) -> None:
+    with pytest.raises(ValueError, match=r"write package\.module:function"):
+        architecture(target).build((1, 4, 4), 3)
