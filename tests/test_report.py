@@ -517,6 +517,9 @@ def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (run / "results.json").write_text("[{")
     with pytest.raises(ValueError, match=r"results\.json is not JSON"):
         merge([run])
+    run = run_folder(tmp_path / "run", [row(robust_acc=float("nan"))])
+    with pytest.raises(ValueError, match=r"results\.json is not JSON: NaN is no number"):
+        merge([run])
     run = run_folder(tmp_path / "run", rows())
     (run / "recipe.json").write_text("{")
     with pytest.raises(ValueError, match=r"recipe\.json is not JSON"):

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import struct
 import tarfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
@@ -32,6 +33,7 @@ _DAMAGE = (
     ValueError,
     struct.error,
     tarfile.TarError,
+    tokenize.TokenError,  # NumPy's word for a broken header
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -75,6 +77,8 @@ def npz(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
             ``LARGEST`` bytes.
     """
     with path.open("rb") as file, damaged(path), zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            archive.open(info).close()  # is each called as the directory says?
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         members = {name: info for name, info in members.items() if name in names}
         if sum(info.file_size for info in members.values()) > LARGEST:

@@ -116,6 +116,7 @@ def _picture(
         "view": str(trial.view),
         "threat": type(trial.attack.threat).__name__,
         "eps": trial.attack.threat.eps,
+        "parameters": dump(trial.attack),
         "truth": named(score.y),
         "bare_clean": named(score.bare_clean),
         "bare_adv": named(score.bare_adv),

@@ -51,6 +51,8 @@ def picture(content: bytes, channels: int) -> Image.Image:
 def read(path: Path, channels: int) -> Image.Image:
     """The picture in a file; see :func:`picture`.
 
+    JPEG has no checksum: a missing end is noticed, a changed byte in the middle may not be.
+
     Raises:
         ValueError: It is truncated, corrupt, too large or of another kind; names the file.
     """

@@ -99,11 +99,15 @@ def read(path: Path) -> list[Row]:
     if not path.exists():
         raise FileNotFoundError(f"no {path}; `spearshield run` or `evaluate` writes it")
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        plain = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     _validate(plain, str(path))
     return [Row(**{**row, "interval": tuple(row["interval"])}) for row in plain]
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def _validate(plain: Any, where: str) -> None:

@@ -93,20 +93,27 @@ class DAELearner(Learner):
 
 
 class Autoencoder(nn.Module):
-    """Convolutions around one 2x2 pooling and one upsampling; images of at least 2 pixels."""
+    """One strided convolution down and one up; images of at least 2 pixels.
+
+    Without batch normalisation it stays at the black image, the mean of dark pictures.
+    """
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1),
+            nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.Conv2d(width, 2 * width, 4, 2, 1),
+            nn.BatchNorm2d(2 * width),
             nn.ReLU(),
             nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+            nn.BatchNorm2d(2 * width),
             nn.ReLU(),
         )
         self.decoder = nn.Sequential(
             nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
+            nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.Conv2d(width, channels, 3, padding=1),
             nn.Sigmoid(),
