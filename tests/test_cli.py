@@ -191,7 +191,7 @@ def test_a_classifier_with_the_wrong_number_of_classes(own, capsys):
         capsys, 2, "evaluate", "--classifier=my_model:build", f"--data={own}/five.npz",
         "--attack=fgsm", "--eps=0.1", f"--out={own}/out",
     )  # fmt: skip
-    assert "(images, 5)" in line and "(8, 3)" in line
+    assert "(1, 5)" in line and "(1, 3)" in line
 
 
 def test_images_outside_the_unit_interval(own, capsys):

@@ -17,6 +17,7 @@ USAGE, FAILED, STOPPED = 2, 1, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status. A user's mistake is one line on stderr, no traceback."""
     options = parser().parse_args(arguments)
+    sys.path.append(str(Path.cwd()))  # where a user's own module:function lies
     try:
         from spearshield import commands  # noqa: PLC0415 - help must not import torch
 

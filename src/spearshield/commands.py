@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -264,19 +265,23 @@ def _threat(options: argparse.Namespace, base: Run) -> ThreatModel:
 
 
 def _table(rows: list[results.Row]) -> None:
-    table = Table("method", "attack", "view", "clean", "robust", "95 %", "ASR", "DSR", "L2")
+    images = sorted({row.images for row in rows})
+    title = f"share of {' or '.join(map(str, images))} {rows[0].split} images, with 95 % intervals"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1), title_justify="left")
+    for name in ("method", "attack", "view"):
+        table.add_column(name, no_wrap=True)
+    for name in ("clean", "robust", "interval", "DSR"):
+        table.add_column(name, no_wrap=True, justify="right")
     for row in rows:
         worst = row.attack == results.WORST_CASE
         cells = (
             row.method,
             "worst case" if worst else row.attack,
             f"{row.threat} {row.eps:g}" if worst else row.view,
-            f"{row.acc:.2%}",
-            f"{row.robust_acc:.2%}",
-            f"{100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f}",
-            "-" if row.asr is None else f"{row.asr:.2%}",
-            "-" if row.dsr is None else f"{row.dsr:.2%}",
-            f"{row.l2:.3f}",
+            f"{row.acc:.1%}",
+            f"{row.robust_acc:.1%}",
+            f"{100 * row.interval[0]:.1f}-{100 * row.interval[1]:.1f}",
+            "-" if row.dsr is None else f"{row.dsr:.1%}",
         )
         table.add_row(*cells, style="bold" if worst else None, end_section=worst)
     out.print(table)

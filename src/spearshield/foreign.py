@@ -61,7 +61,8 @@ def normalise(network: nn.Module, normalize: Normalize) -> None:
 
     A hook rather than a wrapper, so that the names of its weights stay those of published files.
     """
-    network.add_module("spearshield_normalize", normalize)
+    network.register_buffer("spearshield_mean", normalize.mean, persistent=False)
+    network.register_buffer("spearshield_std", normalize.std, persistent=False)
     network.register_forward_pre_hook(_normalise)
 
 
@@ -91,5 +92,5 @@ def reason(error: BaseException) -> str:
 
 
 def _normalise(network: nn.Module, inputs: tuple[Images]) -> Images:
-    x: Images = network.get_submodule("spearshield_normalize")(inputs[0])
-    return x
+    mean, std = (network.get_buffer(f"spearshield_{name}") for name in ("mean", "std"))
+    return (inputs[0] - mean) / std

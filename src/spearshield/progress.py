@@ -12,7 +12,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -23,11 +22,10 @@ from spearshield.run import Bar, Track
 def bars() -> Iterator[Track]:
     """Shows a bar for each job that is tracked inside the block, with its latest values."""
     columns = (
-        TextColumn("{task.description:<44}"),
-        BarColumn(bar_width=24),
+        TextColumn("{task.description:<36}"),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[values]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:

@@ -54,7 +54,8 @@ class Rng:
 
     def fold(self, value: int) -> Rng:
         """An independent stream for the same images, named by an integer."""
-        return Rng(_mix_int(self.key + _GOLDEN * (value + 1)), self.ids)
+        other = value + 1 if value >= 0 else value  # never 0, which would leave key 0 as it is
+        return Rng(_mix_int(self.key + _GOLDEN * other), self.ids)
 
     def __getitem__(self, index: Tensor | slice) -> Rng:
         """The same randomness, for some of the images."""

@@ -1,4 +1,4 @@
-"""Numbers of weights that the papers or their releases state, and where each network's sizes end."""
+"""Numbers of weights that papers or releases state, and where each network's sizes end."""
 
 from __future__ import annotations
 

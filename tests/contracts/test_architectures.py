@@ -170,9 +170,9 @@ def test_a_name_that_is_not_enough_says_what_is(name: str) -> None:
 
 
 def test_prefixes_choose_the_library() -> None:
-    from spearshield.classifiers.timm_model import TimmModel  # noqa: PLC0415
-    from spearshield.classifiers.torchvision_model import TorchvisionModel  # noqa: PLC0415
-    from spearshield.classifiers.user import User  # noqa: PLC0415
+    from spearshield.classifiers.timm_model import TimmModel
+    from spearshield.classifiers.torchvision_model import TorchvisionModel
+    from spearshield.classifiers.user import User
 
     assert architecture("torchvision:vgg19") == TorchvisionModel("vgg19", pretrained=False)
     assert architecture("timm:resnet18.a1_in1k") == TimmModel("resnet18.a1_in1k")

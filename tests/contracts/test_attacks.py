@@ -14,9 +14,9 @@ from unittest import mock
 import jaxtyping
 import pytest
 import torch
-from analytic import HalfSpace
 from torch import nn
 
+from analytic import HalfSpace
 from spearshield.attack import Attack, fooled
 from spearshield.discover import discover, load, names
 from spearshield.rng import Rng, ambient

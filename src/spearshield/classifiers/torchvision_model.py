@@ -48,8 +48,8 @@ class TorchvisionModel(Architecture):
             )
         else:
             network = models.get_model(self.name, num_classes=classes)
-        # Inception and GoogLeNet: no tuple of logits in training, and the rescaling that their
-        # published weights need behind the usual normalisation
+        # Inception and GoogLeNet: no tuple of logits in training, though the auxiliary heads stay,
+        # being in published files; and the rescaling that goes with their published weights
         for flag, value in (("aux_logits", False), ("transform_input", True)):
             if hasattr(network, flag):
                 setattr(network, flag, value)

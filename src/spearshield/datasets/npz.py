@@ -1,8 +1,8 @@
 """NPZ: images of your own in one NumPy file.
 
 It holds ``x_train``, ``y_train``, ``x_test`` and ``y_test`` (or one of the two pairs), or else
-``x`` and ``y``, or ``images`` and ``labels``, which are all test images. Without labels, every
-image is of the one class ``unlabelled``. An array ``names`` of strings may name the classes.
+``x`` and ``y``, or ``images`` and ``labels``, which are all test images. An array ``names`` of
+strings may name the classes.
 
 Images are uint8, or floats in [0, 1], which are rounded to 8 bits; of shape (n, h, w), (n, h, w, c)
 or (n, c, h, w) with 1 or 3 channels. Labels are integers of shape (n,) or (n, 1). Python objects
@@ -53,8 +53,6 @@ class Npz(Dataset):
         arrays = archives.npz(path, known)
         with damaged(path):
             x, y = _pair(arrays, split)
-            if y not in arrays:
-                arrays |= {y: np.zeros(len(arrays[x]), int), "names": np.array(["unlabelled"])}
             pixels, labels = _pixels(arrays[x], x), _labels(arrays[y], y)
             if len(pixels) != len(labels):
                 raise ValueError(f"it holds {len(labels)} labels for {len(pixels)} images")
@@ -70,11 +68,10 @@ def _pair(arrays: dict[str, NDArray[Any]], split: str) -> tuple[str, str]:
     """The names under which the images and labels of a split are stored."""
     pairs = [(f"x_{split}", f"y_{split}"), *(PAIRS if split == "test" else ())]
     for x, y in pairs:
-        if x in arrays:
+        if x in arrays and y in arrays:
             return x, y
-    raise ValueError(
-        f"it has no {split} images, which are called {' or '.join(x for x, _ in pairs)}"
-    )
+    wanted = " or ".join(f"{x} and {y}" for x, y in pairs)
+    raise ValueError(f"it has no {split} images with labels, which are called {wanted}")
 
 
 def _pixels(x: NDArray[Any], name: str) -> NDArray[np.uint8]:

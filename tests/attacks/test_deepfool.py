@@ -1,0 +1,88 @@
+"""DeepFool: exact on affine classifiers, and Newton's method on a curved one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from analytic import Affine, HalfSpace
+from spearshield.attack import fooled
+from spearshield.attacks.deepfool import DeepFool
+from spearshield.rng import Rng
+from spearshield.threat import L2, Linf
+
+NORMS = pytest.mark.parametrize("norm", [L2, Linf])
+
+
+def inner(n=16):
+    return Rng.of_batch(2, n).uniform((1, 4, 4), 0.3, 0.7)
+
+
+@NORMS
+@pytest.mark.parametrize("classes", [2, 3, 10, 30])
+def test_one_step_to_the_exact_distance_of_an_affine_classifier(norm, classes):
+    model, x, threat = Affine(classes), inner(), norm(2.0)
+    y = model(x).argmax(1)
+    attack = DeepFool(threat, steps=1, overshoot=0.02, candidates=classes)
+    x_adv = attack(model, x, y)
+    assert fooled(model, x_adv, y).all()
+    torch.testing.assert_close(threat.distance(x_adv, x), 1.02 * model.distance(x, threat))
+
+
+def test_only_the_likeliest_candidates_are_tried():
+    model, x, threat = Affine(10), inner(64), L2(2.0)
+    logits = model(x)
+    y, second = logits.topk(2).indices.unbind(1)
+    x_adv = DeepFool(threat, candidates=1)(model, x, y)
+    assert torch.equal(model(x_adv).argmax(1), second)
+    assert (threat.distance(x_adv, x) > 1.03 * model.distance(x, threat)).any()
+
+
+def test_a_step_is_newtons_on_a_curved_score():
+    # Class 1 where the pixel exceeds 0.7. From 0.5: 0.24 / (2 * 0.5) = 0.24, then the overshoot.
+    def model(x):
+        score = x.flatten(1).square() - 0.49
+        return torch.cat([torch.zeros_like(score), score], 1)
+
+    x, y = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
+    x_adv = DeepFool(Linf(0.5))(model, x, y)
+    torch.testing.assert_close(x_adv, torch.full_like(x, 0.5 + 1.02 * 0.24))
+
+
+@NORMS
+def test_pixels_at_the_edge_do_not_keep_it_from_crossing(norm):
+    # Half of the pixels cannot move the way they should, so a step covers a part of its way only.
+    model, y = HalfSpace(), torch.zeros(1, dtype=torch.long)
+    x = torch.where(model.w > 0, 0.2, 0.0).detach()[None]
+    x_adv = DeepFool(norm(5.0))(model, x, y)
+    assert not fooled(model, x, y).any()
+    assert fooled(model, x_adv, y).all()
+
+
+@NORMS
+def test_farther_than_eps_it_is_projected(norm):
+    model, x = Affine(3), inner()
+    threat = norm(0.5 * float(model.distance(x, norm(1.0)).min()))
+    x_adv = DeepFool(threat)(model, x, model(x).argmax(1))
+    size = threat.distance(x_adv, x)
+    torch.testing.assert_close(size, torch.full_like(size, threat.eps))
+
+
+def test_an_image_that_is_wrong_already_comes_back():
+    model, x = Affine(3), inner()
+    x_adv = DeepFool(L2(2.0))(model, x, (model(x).argmax(1) + 1) % 3)
+    assert torch.equal(x_adv, x)
+
+
+def test_without_a_gradient_nothing_moves():
+    x = inner()
+    x_adv = DeepFool(L2(2.0))(
+        lambda x: torch.tensor([1.0, 0.0]) + 0 * x.flatten(1)[:, :2], x, torch.zeros(16).long()
+    )
+    assert torch.equal(x_adv, x)
+
+
+@pytest.mark.parametrize("field", [{"steps": 0}, {"candidates": 0}, {"overshoot": 0.0}])
+def test_refuses_what_crosses_no_boundary(field):
+    with pytest.raises(ValueError, match=f"{next(iter(field))}.* must be"):
+        DeepFool(L2(1.0), **field)

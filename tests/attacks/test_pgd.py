@@ -1,0 +1,116 @@
+"""PGD: its steps by hand, its restarts and its two ways to stop."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from analytic import HalfSpace, Island
+from spearshield.attack import fooled
+from spearshield.attacks.pgd import PGD
+from spearshield.rng import Rng
+from spearshield.threat import L2, Linf
+
+PIXEL = torch.full((1, 1, 1, 1), 0.5)
+ZERO = torch.zeros(1, dtype=torch.long)
+
+
+class Watched:
+    """A model that notes the images it sees."""
+
+    def __init__(self, model):
+        self.model, self.seen = model, []
+
+    def __call__(self, x):
+        self.seen.append(x.detach().clone())
+        return self.model(x)
+
+
+def crowd(n=200):
+    """Images that only a lucky start brings to the island, for the steps are too small."""
+    x, y = PIXEL.repeat(n, 1, 1, 1), ZERO.repeat(n)
+    return Island(), x, y, {"steps": 2, "step_size": 1e-3, "early_stop": False}
+
+
+def test_early_stop_returns_the_iterate_that_fools():
+    # From 0.5 the first step lands on the island at 0.6, the second beyond it at 0.7.
+    attack = PGD(Linf(0.3), steps=2, step_size=0.1, random_start=False)
+    torch.testing.assert_close(attack(Island(), PIXEL, ZERO), torch.full_like(PIXEL, 0.6))
+
+
+def test_without_early_stop_every_step_is_taken():
+    attack = PGD(Linf(0.3), steps=2, step_size=0.1, random_start=False, early_stop=False)
+    watched = Watched(Island())
+    torch.testing.assert_close(attack(watched, PIXEL, ZERO), torch.full_like(PIXEL, 0.7))
+    assert [float(x) for x in watched.seen] == pytest.approx([0.5, 0.6])
+
+
+def test_an_image_that_has_left_is_not_computed_any_more():
+    model = HalfSpace()
+    near, y = model.images(2, Linf(0.1), 0.005)
+    far, _ = model.images(2, Linf(0.1), 0.2)
+    watched = Watched(model)
+    x = torch.cat([near, far])
+    PGD(Linf(0.1), steps=5, random_start=False)(watched, x, y.repeat(2))
+    assert [len(x) for x in watched.seen] == [4, 4, 2, 2, 2]
+
+
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.4)], ids=str)
+def test_starts_at_random_or_at_the_clean_image(threat):
+    model = HalfSpace()
+    x, y = model.images(4, threat, 2 * threat.eps)
+    rng = Rng.of_batch(3, 4)
+    for random_start in (True, False):
+        watched = Watched(model)
+        PGD(threat, steps=1, random_start=random_start)(watched, x, y, rng=rng)
+        assert threat.contains(watched.seen[0], x).all()
+        assert torch.equal(watched.seen[0], x) != random_start
+
+
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.4)], ids=str)
+def test_on_a_linear_model_it_ends_at_the_optimum(threat):
+    model = HalfSpace()
+    x, y = model.images(4, threat, 2 * threat.eps)
+    for attack in (PGD(threat), PGD(threat, steps=1, step_size=9.0)):
+        x_adv = attack(model, x, y)
+        left = model.distance(x_adv, threat)
+        torch.testing.assert_close(left, torch.full_like(left, threat.eps), rtol=1e-3, atol=0)
+
+
+def test_a_step_is_a_tenth_of_eps_by_default():
+    model = HalfSpace()
+    x, y = model.images(4, Linf(0.1), 0.2)
+    x_adv = PGD(Linf(0.1), steps=3, random_start=False)(model, x, y)
+    torch.testing.assert_close(Linf(0.1).distance(x_adv, x), torch.full((4,), 0.03))
+
+
+@pytest.mark.parametrize("early_stop", [True, False])
+def test_more_restarts_never_lose_an_image(early_stop):
+    model, x, y, settings = crowd()
+    settings["early_stop"] = early_stop
+    broken = [
+        fooled(model, PGD(Linf(0.3), restarts=r, **settings)(model, x, y), y) for r in range(1, 6)
+    ]
+    assert all((more | ~less).all() for less, more in itertools.pairwise(broken))
+    # A start lands on the island with probability 0.1 / 0.6.
+    shares = [float(b.float().mean()) for b in broken]
+    assert shares == pytest.approx([1 - (5 / 6) ** r for r in range(1, 6)], abs=0.1)
+
+
+def test_a_broken_image_is_not_started_again():
+    model, x, y, settings = crowd()
+    one = PGD(Linf(0.3), restarts=1, **settings)(model, x, y)
+    many = PGD(Linf(0.3), restarts=5, **settings)(model, x, y)
+    broken = fooled(model, one, y)
+    assert torch.equal(many[broken], one[broken])
+    assert not torch.equal(many[~broken], one[~broken])
+
+
+@pytest.mark.parametrize(
+    "field", [{"steps": 0}, {"restarts": 0}, {"step_size": 0.0}, {"step_size": -1.0}]
+)
+def test_refuses_what_makes_no_step(field):
+    with pytest.raises(ValueError, match=r"must be (positive|at least 1)"):
+        PGD(Linf(0.3), **field)
