@@ -130,29 +130,47 @@ class Run:
         return found
 
     @cached_property
-    def outcomes(self) -> dict[str, Outcome]:
-        """What every training left behind, by name: first the bare classifier, then the defences.
+    def trainings(self) -> dict[str, Training | None]:
+        """What is judged, by name: first the bare classifier, then the defences.
 
         A defence is called by its method's name, numbered where the method comes again.
         """
-        bare = self._bare()
-        pretraining = None if self.recipe.weights else self.recipe.pretraining
-        made = {name_of(pretraining.method) if pretraining else UNDEFENDED: bare}
-        for training in self.recipe.defences:
+        recipe = self.recipe
+        bare = None if recipe.weights else recipe.pretraining
+        named: dict[str, Training | None] = {name_of(bare.method) if bare else UNDEFENDED: bare}
+        for training in recipe.defences:
             name = base = name_of(training.method)
-            while name in made:
+            while name in named:
                 name = f"{base}~{int(name.partition('~')[2] or 1) + 1}"
-            made[name] = self._train(training, bare.classifier, name)
-        if self.only and self.only not in made:
-            raise ValueError(f"no {self.only!r} in this run; it has {', '.join(made)}")
-        return made
+            named[name] = training
+        return named
+
+    @property
+    def chosen(self) -> list[str]:
+        """The names of what is judged in this run: ``only``, or all."""
+        if self.only and self.only not in self.trainings:
+            raise ValueError(f"no {self.only!r} in this run; it has {', '.join(self.trainings)}")
+        return [self.only] if self.only else [*self.trainings]
+
+    @cached_property
+    def outcomes(self) -> dict[str, Outcome]:
+        """What the chosen trainings left behind, by name."""
+        return {name: self._outcome(name) for name in self.chosen}
+
+    def _outcome(self, name: str) -> Outcome:
+        training = self.trainings[name]
+        if training is None or training is self.recipe.pretraining:
+            return self.bare
+        return self._train(training, self.bare.classifier, name)
 
     @property
     def victim(self) -> Defended:
         """The one victim that is chosen: ``only``, or the last that was trained."""
-        return self.outcomes[self.only or [*self.outcomes][-1]].defended
+        return self.outcomes[self.chosen[-1]].defended
 
-    def _bare(self) -> Outcome:
+    @cached_property
+    def bare(self) -> Outcome:
+        """The classifier without a defence."""
         recipe, network = self.recipe, self._untrained()
         if recipe.weights:
             load_weights(network, Path(recipe.weights))
@@ -184,9 +202,7 @@ class Run:
 
     def rows(self) -> Iterator[results.Row]:
         """A row for every defence and trial, and its worst case over the trials of one budget."""
-        chosen = [self.only] if self.only else [*self.outcomes]
-        for name in chosen:
-            outcome = self.outcomes[name]
+        for name, outcome in self.outcomes.items():
             scores: dict[ThreatModel, list[Score]] = {}
             for trial in self.trials(outcome):
                 score = cell.measure(
@@ -226,8 +242,7 @@ class Run:
         about: dict[str, Any],
     ) -> results.Row:
         recipe = self.recipe
-        trainings = (recipe.pretraining, *recipe.defences)
-        training = trainings[list(self.outcomes).index(name)]
+        training = self.trainings[name]
         return results.row(
             score,
             recipe=self.name,
@@ -244,7 +259,7 @@ class Run:
             parameters={
                 **about,
                 "classifier": dump(recipe.classifier),
-                "training": None if name == UNDEFENDED else dump(training),
+                "training": dump(training),
                 "weights": recipe.weights,
             },
         )

@@ -106,7 +106,7 @@ def _model(data_dir: Path, name: str, weights: str, shape: Shape, classes: int) 
 @torch.no_grad()
 def _count(model: nn.Module, x: Images, y: Labels) -> tuple[int, int]:
     """How many images are right by the first guess, and by one of the first five."""
-    guesses = torch.cat([model(batch).topk(5).indices for batch in x.split(100)])
+    guesses = torch.cat([model(batch).topk(5).indices for batch in x.split(20)])
     hits = guesses == y[:, None]
     return int(hits[:, 0].sum()), int(hits.any(1).sum())
 
@@ -155,7 +155,7 @@ def _imagenet(data_dir: Path, side: int, every: int) -> Data:
 
 
 def _centre(image: Image.Image, side: int) -> NDArray[np.uint8]:
-    scale = side / 0.875 / min(image.size)
+    scale = round(side / 0.875) / min(image.size)
     width, height = (round(size * scale) for size in image.size)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - side) // 2, (height - side) // 2

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from spearshield.attack import fooled
-from spearshield.rng import ambient, permutation
+from spearshield.rng import Rng, ambient, permutation
 from spearshield.threat import L2, Linf, ThreatModel
 from spearshield.types import Images, Labels
 
@@ -33,6 +33,10 @@ class Victim:
 
     def threat(self, norm: type[ThreatModel]) -> ThreatModel:
         return {Linf: self.linf, L2: self.l2}[norm]
+
+    def start(self, threat: ThreatModel) -> Images:
+        """Where our PGD's first restart begins, for the oracle to begin there too."""
+        return threat.sample(self.x, Rng.of_batch(0, len(self.x)).fold(0))
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -67,16 +69,19 @@ def test_bim(victim, agree):
 def test_pgd(victim, norm, agree):
     threat = victim.threat(norm)
     attack = PGD(threat, steps=10, step_size=threat.eps / 5, early_stop=False)
-    other = run(
-        victim,
-        evasion.ProjectedGradientDescentPyTorch,
-        norm=NORM[norm],
-        eps=threat.eps,
-        eps_step=threat.eps / 5,
-        max_iter=10,
-        num_random_init=1,
-        verbose=False,
-    )
+    kind = evasion.ProjectedGradientDescentPyTorch
+    start = victim.start(threat).numpy()
+    with mock.patch(f"{kind.__module__}.random_sphere", lambda *args: start):
+        other = run(
+            victim,
+            kind,
+            norm=NORM[norm],
+            eps=threat.eps,
+            eps_step=threat.eps / 5,
+            max_iter=10,
+            num_random_init=1,
+            verbose=False,
+        )
     agree(victim, attack(victim.model, victim.x, victim.y), other)
 
 
