@@ -14,7 +14,7 @@ from spearshield.archives import damaged, gunzip, npz
 
 
 def test_damage_is_reported_under_the_name_of_the_file() -> None:
-    message = "a/b is truncated, corrupt or of another kind: why"
+    message = "a/b is truncated, corrupt or of another kind: EOFError: why"
     with pytest.raises(ValueError, match=message), damaged("a/b"):
         raise EOFError("why")
 

@@ -51,9 +51,8 @@ def damaged(path: Path | str, *also: type[Exception]) -> Iterator[None]:
     try:
         yield
     except _DAMAGE + also as error:
-        raise ValueError(
-            f"{path} is truncated, corrupt or of another kind: {error or type(error).__name__}"
-        ) from error
+        why = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} is truncated, corrupt or of another kind: {why}") from error
 
 
 def gunzip(path: Path, largest: int) -> bytes:

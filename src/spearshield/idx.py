@@ -29,13 +29,14 @@ def published(
 ) -> dict[Literal["train", "test"], Pair]:
     """The files of each split, images and labels, from the SHA-256 of both."""
 
-    def pair(prefix: str, images: str, labels: str) -> Pair:
-        names = (f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz")
-        return File(names[0], address + names[0], images), File(
-            names[1], address + names[1], labels
+    def pair(prefix: str, sha256: tuple[str, str]) -> Pair:
+        images, labels = f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"
+        return (
+            File(images, address + images, sha256[0]),
+            File(labels, address + labels, sha256[1]),
         )
 
-    return {"train": pair("train", *train), "test": pair("t10k", *test)}
+    return {"train": pair("train", train), "test": pair("t10k", test)}
 
 
 def examples(images: Path, labels: Path, names: tuple[str, ...]) -> Examples:

@@ -73,8 +73,11 @@ def fit(image: Image.Image, size: tuple[int, int], margin: float = 1.0) -> Image
     scale = margin * max(height / image.height, width / image.width)
     large = round(image.width * scale), round(image.height * scale)
     left, top = (large[0] - width) // 2, (large[1] - height) // 2
-    resized = image.resize(large, Image.Resampling.BILINEAR)
-    return resized.crop((left, top, left + width, top + height))
+    across, down = image.width / large[0], image.height / large[1]
+    right, bottom = (left + width) * across, (top + height) * down
+    box = (left * across, top * down, min(right, image.width), min(bottom, image.height))
+    # as resizing everything and cutting, but a thin picture would become huge in between
+    return image.resize((width, height), Image.Resampling.BILINEAR, box)
 
 
 def stack(pictures: Iterable[Image.Image], n: int) -> UInt8[Tensor, "n c h w"]:
@@ -116,9 +119,8 @@ def packed(path: Path, prefix: str, names: tuple[str, ...] | None = None) -> Exa
                 f"{keys[0]} is {content.dtype}, {keys[1]} has shape {offsets.shape}, "
                 f"{keys[2]} has shape {labels.shape}"
             )
-        offsets = offsets.astype(np.int64)
-        if offsets[0] != 0 or offsets[-1] != len(content) or (np.diff(offsets) <= 0).any():
-            raise ValueError(f"{keys[1]} do not rise from 0 to {len(content)}")
+        if offsets[0] != 0 or offsets[-1] != len(content):
+            raise ValueError(f"{keys[1]} does not run from 0 to {len(content)}")
         pixels = stack(
             (picture(content[i:j].tobytes(), 3) for i, j in pairwise(offsets)), len(labels)
         )

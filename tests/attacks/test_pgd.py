@@ -79,6 +79,16 @@ def test_on_a_linear_model_it_ends_at_the_optimum(threat):
         torch.testing.assert_close(left, torch.full_like(left, threat.eps), rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.4)], ids=str)
+def test_every_iterate_stays_in_the_ball(threat):
+    model = HalfSpace()
+    x, y = model.images(4, threat, 2 * threat.eps)
+    watched = Watched(model)
+    PGD(threat, steps=5, step_size=threat.eps / 2)(watched, x, y)
+    assert len(watched.seen) == 5
+    assert all(threat.contains(seen, x).all() for seen in watched.seen)
+
+
 def test_a_step_is_a_tenth_of_eps_by_default():
     model = HalfSpace()
     x, y = model.images(4, Linf(0.1), 0.2)

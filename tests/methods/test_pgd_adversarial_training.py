@@ -9,8 +9,9 @@ import torch
 from analytic import HalfSpace
 from spearshield.attack import Attack
 from spearshield.attacks.fgsm import FGSM
+from spearshield.attacks.pgd import PGD
 from spearshield.method import Task
-from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
+from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining, shrunk
 from spearshield.rng import Rng
 from spearshield.threat import Linf
 
@@ -46,6 +47,12 @@ def test_the_classifier_learns_the_attacked_images_and_only_those():
     trained.step(x, torch.tensor([0, 1, 0]), rng=Rng.of_batch(0, 3))
     assert len(trained.classifier.shown) == 1
     torch.testing.assert_close(trained.classifier.shown[0], x + 0.2)
+
+
+def test_a_shrunk_attack_takes_shrunk_steps():
+    whole = PGD(Linf(0.2), steps=3, step_size=0.1)
+    assert shrunk(whole, 0.5) == PGD(Linf(0.1), steps=3, step_size=0.05)
+    assert shrunk(PGD(Linf(0.2)), 0.5) == PGD(Linf(0.1))
 
 
 def test_the_perturbation_grows_to_full_size_over_the_warm_up():

@@ -56,7 +56,7 @@ def test_fgsm_image_by_image(victim, norm, agree):
     agree(victim, ours, other)
 
 
-@both
+@mnist_slowly
 def test_bim(victim, agree):
     threat = victim.linf
     ours = BIM(threat, steps=10, step_size=threat.eps / 5)(victim.model, victim.x, victim.y)
@@ -85,7 +85,7 @@ def test_pgd(victim, norm, agree):
     agree(victim, attack(victim.model, victim.x, victim.y), other)
 
 
-@both
+@mnist_slowly
 @norms
 def test_mi_fgsm(victim, norm, agree):
     threat = victim.threat(norm)

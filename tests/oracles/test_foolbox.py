@@ -49,7 +49,7 @@ def test_fgsm_image_by_image(victim, norm, agree):
     agree(victim, ours, other)
 
 
-@both
+@mnist_slowly
 @norms
 def test_bim(victim, norm, agree):
     threat = victim.threat(norm)
@@ -69,7 +69,7 @@ def test_pgd(victim, norm, agree):
     agree(victim, attack(victim.model, victim.x, victim.y), other)
 
 
-@both
+@mnist_slowly
 def test_mi_fgsm_l2(victim, agree):
     # Theirs divides each gradient by its L2 norm, not L1. Their L-inf version adds up signs, which
     # is another attack.

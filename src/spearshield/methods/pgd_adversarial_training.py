@@ -5,20 +5,23 @@ Attacks", 2018. https://arxiv.org/abs/1706.06083
 
     min over theta of  E max over delta in the threat model of  CE(f_theta(x + delta), y)
 
-Differences from the paper: the perturbation grows from zero over the first steps, because small
-networks do not start to learn at the full budget of MNIST; the optimiser is Adam with a cosine
-decay; the inner attack, steps and restarts included, is the task's.
+Differences from the paper: the budget grows from zero over the first steps, because small networks
+do not start to learn at the full budget of MNIST (nor if the attack has its full budget and only its
+perturbation is shrunk); the optimiser is Adam with a cosine decay; the inner attack, steps and
+restarts included, is the task's.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
+from spearshield.attack import Attack
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
 from spearshield.rng import Rng
 from spearshield.schedule import cosine
@@ -32,7 +35,7 @@ class PGDAdversarialTraining(Method):
     Args:
         lr: Learning rate of Adam at the start.
         decay_steps: Steps over which it falls to zero along a half cosine; 0: it stays.
-        warmup_steps: Steps over which the perturbation grows linearly to the attack's own size.
+        warmup_steps: Steps over which the budget grows linearly to the attack's own.
     """
 
     paper = Paper(
@@ -68,7 +71,7 @@ class PGDAdversarialLearner(Learner):
         growth = min(1.0, (seen + 1) / (method.warmup_steps + 1))
 
         # max over delta: the attack, on the classifier as it is now.
-        x_adv = x + growth * (self.attack(frozen(self.classifier), x, y, rng=rng) - x)
+        x_adv = shrunk(self.attack, growth)(frozen(self.classifier), x, y, rng=rng)
 
         # min over theta.
         self.classifier.train()
@@ -83,3 +86,11 @@ class PGDAdversarialLearner(Learner):
 
     def outcome(self) -> Outcome:
         return Outcome(self.classifier.eval())
+
+
+def shrunk(attack: Attack, share: float) -> Attack:
+    """The same attack with a share of its budget, and of the length of its steps if it has one."""
+    changes: dict[str, Any] = {"threat": replace(attack.threat, eps=share * attack.threat.eps)}
+    if getattr(attack, "step_size", None) is not None:
+        changes["step_size"] = share * attack.step_size  # type: ignore[attr-defined]
+    return replace(attack, **changes)

@@ -33,8 +33,8 @@ RECIPE = Recipe(
         Training(APEGAN(width=32), steps=859, learn_from=FGSM(BUDGET), batch_size=64),
         Training(DAE(width=16), steps=858),
         Training(
-            PGDAdversarialTraining(decay_steps=3_861, warmup_steps=858),
-            steps=3_861,
+            PGDAdversarialTraining(decay_steps=3_432, warmup_steps=858),
+            steps=3_432,
             learn_from=PGD(BUDGET, steps=3, step_size=0.15, early_stop=False),
         ),
     ),
