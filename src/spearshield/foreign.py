@@ -37,7 +37,7 @@ def check_name(name: str, known: Sequence[str]) -> None:
         ValueError: Lists the closest names it knows.
     """
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+        close = difflib.get_close_matches(name, known, n=5, cutoff=0)
         raise ValueError(f"no model {name!r}; the closest of {len(known)}: {', '.join(close)}")
 
 

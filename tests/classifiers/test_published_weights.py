@@ -68,7 +68,7 @@ def test_cifar(data_dir: Path, name: str, lossless: float, jpeg: float) -> None:
         ("squeezenet", "imagenet_squeezenet1.1", 224, (64, 86)),
         ("mobilenet_v2", "imagenet_mobilenetv2_1.0_tfslim", 224, (84, 99)),
         ("mobilenet_v2", "imagenet_mobilenetv2_1.0_qat", 224, (84, 100)),
-        ("mobilenet_v1", "imagenet_mobilenetv1_0.75_192_qat", 192, (80, 97)),
+        ("mobilenet_v1", "imagenet_mobilenetv1_0.75_192_qat", 192, (79, 98)),
     ],
 )
 def test_imagenet_in_part(
