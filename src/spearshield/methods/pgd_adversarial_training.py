@@ -6,9 +6,8 @@ Attacks", 2018. https://arxiv.org/abs/1706.06083
     min over theta of  E max over delta in the threat model of  CE(f_theta(x + delta), y)
 
 Differences from the paper: the budget grows from zero over the first steps, because small networks
-do not start to learn at the full budget of MNIST (nor where the attack has all of it and only its
-perturbation is shrunk); the optimiser is Adam with a cosine decay; the inner attack, steps and
-restarts included, is the task's.
+can fail to start at the full budget of MNIST; the optimiser is Adam with a cosine decay; the inner
+attack, steps and restarts included, is the task's.
 """
 
 from __future__ import annotations
