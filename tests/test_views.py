@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from analytic import HalfSpace
 
+from analytic import HalfSpace
 from spearshield.method import Defended, RandomPurifier
 from spearshield.views import BPDA, EOT, Adaptive, Oblivious
 

@@ -23,6 +23,8 @@ from spearshield.atomic import write_atomically, write_json
 from spearshield.dataset import Examples
 from spearshield.evaluation import Score, evaluate, outcome
 from spearshield.method import Defended
+from spearshield.pictures import read as read_picture
+from spearshield.pictures import stack
 from spearshield.recipe import Trial, dump
 from spearshield.threat import ThreatModel
 from spearshield.types import Images
@@ -138,10 +140,7 @@ def write_png(path: Path, image: torch.Tensor) -> None:
 
 def read_png(path: Path, channels: int) -> torch.Tensor:
     """One stored image as floats in [0, 1], shaped (channels, h, w)."""
-    with Image.open(path, formats=("PNG",)) as picture:
-        levels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-    pixels = torch.from_numpy(levels.copy()).float() / 255
-    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
+    return stack([read_picture(path, channels)], 1)[0].float() / 255
 
 
 def _to_bytes(tensors: dict[str, torch.Tensor], about: dict[str, Any], form: Format) -> bytes:

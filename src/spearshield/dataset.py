@@ -109,12 +109,14 @@ class Dataset(abc.ABC):
 
 
 def dataset(spec: str) -> Dataset:
-    """The data set that a user's word means: a name, or the path of a folder or an npz file.
+    """The data set that a user's word means: a name, else the path of a folder or an npz file.
 
     Raises:
         ValueError: Neither; the message lists the names.
     """
     path = Path(spec)
-    name = "npz" if path.suffix == ".npz" else "image_folder" if path.is_dir() else spec
+    name = spec
+    if spec not in discover.names("datasets"):
+        name = "npz" if path.suffix == ".npz" else "image_folder" if path.is_dir() else spec
     kind = discover.find("datasets", Dataset, name)  # type: ignore[type-abstract]
     return kind() if name == spec else kind(path=spec)  # type: ignore[call-arg]

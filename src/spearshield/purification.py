@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,18 +15,19 @@ from spearshield.adversarial_set import write_png
 from spearshield.atomic import write_atomically
 from spearshield.attack import check_images
 from spearshield.datasets.image_folder import SUFFIXES
-from spearshield.pictures import picture, stack
+from spearshield.pictures import read, stack
 from spearshield.types import Images, Shape
 
 BATCH = 250
+ARRAYS = ("x_adv", "x", "images", "y", "labels", "ids", "names")
 
 
 def purify(purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str) -> int:
     """Purify every image of ``source`` into ``target``; how many there were.
 
     A folder is walked with its sub-folders; the images come out as PNG under the names they had. Of
-    an npz, the array of images (``x_adv``, ``x`` or ``images``) keeps its type and layout, and the
-    other arrays go along.
+    an npz, the array of images (``x_adv``, ``x`` or ``images``) keeps its type and layout; labels,
+    ids and names go along.
 
     Args:
         shape: Channels, height, width that the purifier was trained for.
@@ -50,26 +52,23 @@ def _folder(purifier: nn.Module, source: Path, target: Path, shape: Shape, devic
     for start in range(0, len(files), BATCH):
         part = files[start : start + BATCH]
         for file in part:
-            with archives.damaged(file):
-                size = picture(file.read_bytes(), shape[0]).size
+            size = read(file, shape[0]).size
             if size != (shape[2], shape[1]):
                 raise ValueError(
                     f"{file} has {size[0]} x {size[1]} pixels; this purifier was trained on "
                     f"{shape[2]} x {shape[1]}"
                 )
-        pictures = (picture(file.read_bytes(), shape[0]) for file in part)
-        x = stack(pictures, len(part)).float() / 255
+        x = stack((read(file, shape[0]) for file in part), len(part)).float() / 255
         for file, x_hat in zip(part, _batches(purifier, x, device), strict=True):
             write_png(target / file.relative_to(source).with_suffix(".png"), x_hat)
     return len(files)
 
 
 def _npz(purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str) -> int:
-    with archives.damaged(source), np.load(source, allow_pickle=False) as file:
-        arrays = dict(file)
-    name = next((n for n in ("x_adv", "x", "images") if n in arrays), None)
+    arrays: dict[str, Any] = archives.npz(source, ARRAYS)
+    name = next((n for n in ARRAYS[:3] if n in arrays), None)
     if name is None:
-        raise ValueError(f"{source} has no array x_adv, x or images; it has {', '.join(arrays)}")
+        raise ValueError(f"{source} has no array {', '.join(ARRAYS[:2])} or {ARRAYS[2]}")
     images = arrays[name]
     last = images.ndim == 4 and images.shape[1:] == (*shape[1:], shape[0])
     x = torch.from_numpy(images[:, None] if images.ndim == 3 else images)

@@ -1,10 +1,10 @@
 """MNIST, LeNet, L-inf 0.3: APE-GAN and DAE beside PGD adversarial training, two kinds of attacker.
 
 The purifiers learn from FGSM, or from noise alone, as their papers do. The oblivious attacker makes
-images on the bare classifier, at full length; the adaptive one differentiates through the purifier.
-An epoch is 859 batches of 64, or 429 of 128: 55,000 training images, 5,000 set aside. APE-GAN has half
-the width of its release and sees one epoch where that sees two, and adversarial training takes three
-large inner steps, so that a seed takes about 45 minutes on one core.
+images on the bare classifier, at full length; the adaptive one differentiates through the
+purifier. An epoch is 859 batches of 64, or 429 of 128: 55,000 training images, 5,000 set aside.
+APE-GAN has half the width of its release and sees one epoch where that sees two, and adversarial
+training takes three large inner steps, so that a seed trains in half an hour on one core.
 """
 
 from __future__ import annotations
