@@ -55,3 +55,10 @@ def test_the_schema_and_the_row_name_the_same_fields():
     fields = set(results.Row.__dataclass_fields__)
     assert set(row["properties"]) == set(row["required"]) == fields
     json.dumps(results.schema())
+
+
+def test_every_planted_fault_names_a_test_there_is():
+    table = re.findall(r"`(\S+\.py)::(test_\w+)`", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    assert len(table) >= 20
+    for file, test in table:
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text("utf-8"), (file, test)

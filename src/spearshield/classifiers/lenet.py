@@ -22,8 +22,7 @@ class LeNet(Architecture):
     """Two unpadded convolutions, each with a maximum pool, and two linear layers.
 
     A rectifier follows each layer but the last; in Caffe's own file there is only the one between
-    the linear layers, and adversarial training at the usual MNIST budget makes little of that. Takes
-    pixels as they are, in images from 16x16. 431,080 weights for MNIST.
+    the linear layers. Takes pixels as they are, in images from 16x16. 431,080 weights for MNIST.
     """
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
