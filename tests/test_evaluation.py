@@ -13,7 +13,7 @@ from spearshield import views
 from spearshield.attack import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
-from spearshield.evaluation import Score, admit, evaluate, outcome, wilson, worst_case
+from spearshield.evaluation import admit, evaluate, outcome
 from spearshield.method import Defended, RandomPurifier
 from spearshield.threat import Linf
 
@@ -30,50 +30,6 @@ def examples() -> Examples:
     right = HalfSpace()(pixels.float() / 255).argmax(1)
     y = torch.where(torch.arange(24) % 4 == 3, 1 - right, right)
     return Examples.of(pixels, y, ("below", "above"))
-
-
-def score(y, victim_clean, victim_adv, bare_clean, bare_adv) -> Score:
-    n = len(y)
-    columns = (y, victim_clean, victim_adv, bare_clean, bare_adv)
-    labels = [torch.tensor(column) for column in columns]
-    floats = [torch.zeros(n), torch.zeros(n), torch.ones(n)]
-    return Score(torch.arange(n), *labels, *floats, seconds=1.0, forwards=n)
-
-
-def test_every_rate_counted_by_hand():
-    #                 robust  broken  restored  wrong before  both fooled
-    s = score(
-        y=[0, 0, 0, 0, 0],
-        victim_clean=[0, 0, 0, 1, 0],
-        victim_adv=[0, 1, 0, 0, 1],
-        bare_clean=[0, 0, 0, 1, 0],
-        bare_adv=[0, 0, 1, 1, 1],
-    )
-    assert s.acc == 4 / 5
-    assert s.robust_acc == 2 / 5  # right before and after: the first and the third
-    assert s.asr == 2 / 4  # the bare classifier is right on four, and flips on two of them
-    assert s.dsr == 1 / 2  # of those two the victim gets one right
-
-
-def test_a_rate_without_denominator_is_none():
-    never_right = score([0], [1], [1], [1], [1])
-    assert never_right.asr is None and never_right.dsr is None
-    never_fooled = score([0], [0], [0], [0], [0])
-    assert never_fooled.asr == 0 and never_fooled.dsr is None
-
-
-def test_the_worst_case_is_taken_image_by_image():
-    first = score([0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0])
-    second = score([0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0])
-    assert first.robust_acc == second.robust_acc == 2 / 3
-    worst = worst_case([first, second])
-    assert worst.robust_acc == 1 / 3
-    assert worst.robust.tolist() == [False, False, True]
-
-
-def test_a_worst_case_over_other_images_is_refused():
-    with pytest.raises(ValueError, match="the same images"):
-        worst_case([score([0], [0], [0], [0], [0]), score([0, 0], *[[0, 0]] * 4)])
 
 
 def test_scores_of_parts_add_up_to_the_score_of_the_whole(examples):
@@ -201,17 +157,3 @@ def test_a_random_victim_answers_alike_in_every_batch(examples):
     single = evaluate(victim, attack, examples, views.EOT(4), batch_size=1)
     assert torch.equal(whole.victim_adv, single.victim_adv)
     assert whole.forwards % 4 == 0  # every look costs as many forwards as there are draws
-
-
-def test_the_wilson_interval_against_published_values():
-    """Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I."""
-    for hits, trials, low, high in [
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ]:
-        interval = wilson(hits, trials)
-        assert interval.low == pytest.approx(low, abs=5e-5)
-        assert interval.high == pytest.approx(high, abs=5e-5)
-    assert wilson(0, 0).low == 0 and wilson(0, 0).high == 1

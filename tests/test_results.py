@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spearshield import results
-from spearshield.evaluation import Score
+from spearshield.score import Score
 
 
 def row() -> results.Row:

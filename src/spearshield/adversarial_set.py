@@ -21,11 +21,12 @@ from safetensors.torch import save as to_safetensors
 
 from spearshield.atomic import write_atomically, write_json
 from spearshield.dataset import Examples
-from spearshield.evaluation import Score, evaluate, outcome
+from spearshield.evaluation import evaluate, outcome
 from spearshield.method import Defended
 from spearshield.pictures import read as read_picture
 from spearshield.pictures import stack
 from spearshield.recipe import Trial, dump
+from spearshield.score import Score
 from spearshield.threat import ThreatModel
 from spearshield.types import Images
 

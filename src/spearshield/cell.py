@@ -15,9 +15,10 @@ from spearshield import checkpoint
 from spearshield.atomic import write_atomically
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
-from spearshield.evaluation import TENSORS, Score, evaluate
+from spearshield.evaluation import evaluate
 from spearshield.method import Defended
 from spearshield.recipe import Trial, dump
+from spearshield.score import TENSORS, Score
 from spearshield.types import Images
 
 PICTURED = 10

@@ -236,6 +236,8 @@ def _victim(options: argparse.Namespace) -> Run:
         recipe = replace(recipe, data=dataset(options.data))
     if options.split:
         recipe = replace(recipe, split=options.split)
+    if options.victim and options.seed is not None and recipe.split == "validation":
+        raise ValueError("another --seed has other validation images, some of them trained on")
     if options.images is not None:
         recipe = replace(recipe, images=options.images)
     return replace(base, recipe=_reseeded(recipe, options))

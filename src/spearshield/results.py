@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from spearshield import __version__
 
 if TYPE_CHECKING:
-    from spearshield.evaluation import Score
+    from spearshield.score import Score
 
 WORST_CASE = "worst_case"
 """The name, as ``attack`` and ``view``, of the per-image worst case over all rows of a defence."""

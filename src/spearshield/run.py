@@ -22,10 +22,10 @@ from spearshield import cell, results
 from spearshield.atomic import write_json
 from spearshield.dataset import Examples, Split
 from spearshield.discover import name_of
-from spearshield.evaluation import Score, worst_case
 from spearshield.method import Defended, Outcome, Task
 from spearshield.recipe import Recipe, Trial, dump, load
 from spearshield.rng import ambient
+from spearshield.score import Score, worst_case
 from spearshield.threat import ThreatModel
 from spearshield.training import Training, train
 from spearshield.views import Adaptive

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 import test_evaluation
+import test_score
 import test_training
 from contracts import test_methods
 from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
-from spearshield.evaluation import Score
 from spearshield.method import Learner, Task
 from spearshield.methods import ape_gan
 from spearshield.rng import Rng
+from spearshield.score import Score
 from spearshield.threat import Linf, ThreatModel
 
 
@@ -115,7 +116,7 @@ CAUGHT_BY = {
     randomness_of_the_batch: lambda _: (
         test_evaluation.test_results_do_not_depend_on_batch_size_or_order(first_of_24(), 7)
     ),
-    robust_though_wrong_before: lambda _: test_evaluation.test_every_rate_counted_by_hand(),
+    robust_though_wrong_before: lambda _: test_score.test_every_rate_counted_by_hand(),
 }
 
 

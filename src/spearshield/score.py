@@ -1,0 +1,158 @@
+"""Scores: the outcome of every image under one attack, and the rates computed from it.
+
+What each number means is written in ``docs/evaluation.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+
+from spearshield.types import Ids, Labels, Mask, PerImage
+
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % confidence interval of a share."""
+
+    low: float
+    high: float
+
+
+def wilson(hits: int, trials: int) -> Interval:
+    """The score interval of a binomial share; [0, 1] where there were no trials.
+
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927,
+    https://doi.org/10.1080/01621459.1927.10502953.
+    """
+    if trials == 0:
+        return Interval(0.0, 1.0)
+    share, z2 = hits / trials, Z95**2
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    spread = share * (1 - share) / trials + z2 / (4 * trials**2)
+    half = Z95 / (1 + z2 / trials) * math.sqrt(spread)
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What happened to every image; rates are derived, so scores can be joined and intersected.
+
+    ``victim`` is classifier(purifier(x)), ``bare`` the classifier alone; both hold predicted
+    classes, on the clean and on the attacked image.
+
+    Args:
+        l2, linf: Size of each perturbation, on the [0, 1] scale.
+        ssim: Structural similarity of the attacked and the clean image.
+        seconds: Time the attack took, over all images.
+        forwards: Images sent through the classifier by the attack, over all images.
+    """
+
+    ids: Ids
+    y: Labels
+    victim_clean: Labels
+    victim_adv: Labels
+    bare_clean: Labels
+    bare_adv: Labels
+    l2: PerImage
+    linf: PerImage
+    ssim: PerImage
+    seconds: float
+    forwards: int
+
+    @property
+    def images(self) -> int:
+        return len(self.y)
+
+    @property
+    def robust(self) -> Mask:
+        """Images that the victim gets right before and after the attack."""
+        return (self.victim_clean == self.y) & (self.victim_adv == self.y)
+
+    @property
+    def acc(self) -> float:
+        """Share of clean images that the victim gets right."""
+        return float((self.victim_clean == self.y).double().mean())
+
+    @property
+    def robust_acc(self) -> float:
+        """Share of all images that the victim gets right before and after the attack."""
+        return float(self.robust.double().mean())
+
+    @property
+    def interval(self) -> Interval:
+        """Of the robust accuracy."""
+        return wilson(int(self.robust.sum()), self.images)
+
+    @property
+    def asr(self) -> float | None:
+        """Of the images the bare classifier gets right, the share that the attack flips for it."""
+        right = self.bare_clean == self.y
+        return _share((self.bare_adv != self.y)[right])
+
+    @property
+    def dsr(self) -> float | None:
+        """Of the adversarial images that fool the bare classifier, the share the victim gets right.
+
+        Only images count that the bare classifier gets right before the attack.
+        """
+        fooling = (self.bare_clean == self.y) & (self.bare_adv != self.y)
+        return _share((self.victim_adv == self.y)[fooling])
+
+    def __add__(self, other: Score) -> Score:
+        """The score over both sets of images."""
+        tensors = {name: torch.cat([getattr(self, name), getattr(other, name)]) for name in TENSORS}
+        return Score(
+            **tensors,
+            seconds=self.seconds + other.seconds,
+            forwards=self.forwards + other.forwards,
+        )
+
+
+TENSORS = (
+    "ids",
+    "y",
+    "victim_clean",
+    "victim_adv",
+    "bare_clean",
+    "bare_adv",
+    "l2",
+    "linf",
+    "ssim",
+)
+"""The fields of a score that hold one number an image."""
+
+
+def worst_case(scores: Sequence[Score]) -> Score:
+    """The per-image worst case: of each image, the first attack that broke it, else the last.
+
+    Raises:
+        ValueError: There is no score, or they are not over the same images.
+    """
+    if not scores:
+        raise ValueError("a worst case needs at least one score")
+    if any(not torch.equal(score.ids, scores[0].ids) for score in scores):
+        raise ValueError("a worst case needs scores over the same images, in the same order")
+
+    def worse(first: Score, second: Score) -> Score:
+        pick = {
+            name: torch.where(first.robust, getattr(second, name), getattr(first, name))
+            for name in TENSORS
+        }
+        return Score(
+            **pick,
+            seconds=first.seconds + second.seconds,
+            forwards=first.forwards + second.forwards,
+        )
+
+    return reduce(worse, scores)
+
+
+def _share(mask: Mask) -> float | None:
+    return float(mask.double().mean()) if len(mask) else None
