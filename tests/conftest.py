@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # the tests' networks are small; more threads only wait for each other
 
 BESIDE = Path(__file__).parents[2] / "shared" / "data"
 

@@ -235,6 +235,13 @@ def test_purify_a_folder_and_an_npz(folder, tmp_path, capsys):
         assert np.array_equal(back["x"][0], shown)
 
 
+def test_purify_needs_no_data_set(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("spearshield.datasets.digits.Digits.read", None)
+    np.savez(tmp_path / "in.npz", x=np.zeros((1, 8, 8), np.uint8))
+    out = f"{tmp_path}/out.npz"
+    assert main(["purify", f"{folder}/ape_gan", f"{tmp_path}/in.npz", out, "--device=cpu"]) == 0
+
+
 def test_purify_refuses_what_it_cannot_do_and_writes_nothing(folder, tmp_path, capsys):
     victim, out = f"{folder}/ape_gan", tmp_path / "out"
     empty = tmp_path / "empty"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spearshield import results
-from spearshield.cli import parser
+from spearshield.cli import main, parser
 from spearshield.discover import discover
 from spearshield.method import Method
 
@@ -62,3 +62,17 @@ def test_every_planted_fault_names_a_test_there_is():
     assert len(table) >= 20
     for file, test in table:
         assert f"def {test}(" in (ROOT / "tests" / file).read_text("utf-8"), (file, test)
+
+
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    small = ["--set=images=12", "--set=defences.ape_gan.method.width=4", "--device=cpu"]
+    small += ["--set=pretraining.steps=2", "--set=defences.0.steps=2"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "quickstart", *small]) == 0
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    capsys.readouterr()
+    exec(example, {})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "oblivious",
+        "adaptive",
+    ]

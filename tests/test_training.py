@@ -42,24 +42,24 @@ TRAINING = Training(StandardTraining(decay_steps=20), steps=20, batch_size=8)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():
-    a, b, c = (train(TRAINING, task(), examples(), seed=s) for s in (0, 0, 1))
+    a, b, c = (train(TRAINING, task(), examples, seed=s) for s in (0, 0, 1))
     assert all(map(torch.equal, weights(a), weights(b)))
     assert not all(map(torch.equal, weights(a), weights(c)))
 
 
 def test_a_signal_saves_and_the_next_run_goes_on_exactly(tmp_path):
-    straight = train(TRAINING, task(), examples(), seed=0)
+    straight = train(TRAINING, task(), examples, seed=0)
 
     def poke(step, losses):
         if step == 6:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="stopped after step 7 of 20"):
-        train(TRAINING, task(), examples(), seed=0, folder=tmp_path, progress=poke)
+        train(TRAINING, task(), examples, seed=0, folder=tmp_path, progress=poke)
     assert checkpoint.load(tmp_path / CHECKPOINT)["steps"] == 7
     taken = []
     resumed = train(
-        TRAINING, task(), examples(), seed=0, folder=tmp_path, progress=lambda s, _: taken.append(s)
+        TRAINING, task(), examples, seed=0, folder=tmp_path, progress=lambda s, _: taken.append(s)
     )
     assert taken == [*range(7, 20)]
     assert all(map(torch.equal, weights(straight), weights(resumed)))
@@ -69,7 +69,7 @@ def test_a_signal_saves_and_the_next_run_goes_on_exactly(tmp_path):
 
 def test_the_handler_of_before_is_back_after_training():
     before = signal.getsignal(signal.SIGINT)
-    train(TRAINING, task(), examples(), seed=0)
+    train(TRAINING, task(), examples, seed=0)
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -115,11 +115,11 @@ def test_killed_at_any_step_it_ends_with_identical_weights(tmp_path):
 
 
 def test_a_checkpoint_of_another_architecture_says_so(tmp_path):
-    train(TRAINING, task(), examples(), seed=0, folder=tmp_path)
+    train(TRAINING, task(), examples, seed=0, folder=tmp_path)
     before = (tmp_path / CHECKPOINT).read_bytes()
     wide = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
     with pytest.raises(ValueError, match=r"checkpoint\.safetensors does not fit"):
-        train(TRAINING, Task(wide, wide, (1, 4, 4), 2), examples(), seed=0, folder=tmp_path)
+        train(TRAINING, Task(wide, wide, (1, 4, 4), 2), examples, seed=0, folder=tmp_path)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 

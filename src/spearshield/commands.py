@@ -157,7 +157,7 @@ def do_purify(options: argparse.Namespace) -> None:
     """Purify a folder of images or an npz."""
     base = _trained(options.victim, options)
     count = purification.purify(
-        base.victim.purifier, options.input, options.output, base.images.shape, base.device
+        base.victim.purifier, options.input, options.output, base.frame[0], base.device
     )
     out.print(f"{count} images purified into {options.output}", markup=False)
 

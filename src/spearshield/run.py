@@ -28,6 +28,7 @@ from spearshield.rng import ambient
 from spearshield.score import Score, worst_case
 from spearshield.threat import ThreatModel
 from spearshield.training import Training, train
+from spearshield.types import Shape
 from spearshield.views import Adaptive
 from spearshield.weights import load_weights, save_weights
 
@@ -99,7 +100,9 @@ class Run:
     def claim(self) -> None:
         """Write the recipe into the folder, or see that it is the one already there."""
         path = self.folder / RECIPE
-        mine = {"name": self.name, "recipe": dump(self.recipe)}
+        shape, classes = self.frame
+        images = {"shape": [*shape], "classes": classes}
+        mine = {"name": self.name, "recipe": dump(self.recipe), "images": images}
         if not path.exists():
             write_json(path, mine)
             return
@@ -114,7 +117,17 @@ class Run:
             )
 
     @cached_property
+    def frame(self) -> tuple[Shape, int]:
+        """Shape and number of classes of the images; of a trained run, known without its data."""
+        if self.trained and (self.trained / RECIPE).exists():
+            images = json.loads((self.trained / RECIPE).read_text(encoding="utf-8"))["images"]
+            channels, height, width = images["shape"]
+            return (channels, height, width), images["classes"]
+        return self.images.shape, self.images.classes
+
+    @cached_property
     def training_set(self) -> Examples:
+        """The images that methods learn from."""
         return self._load("train")
 
     @cached_property
@@ -181,17 +194,17 @@ class Run:
     def _untrained(self) -> nn.Module:
         """The classifier with fresh weights, the same ones for the same seed."""
         with ambient(self.recipe.seed, step=-2):
-            network = self.recipe.classifier.build(self.images.shape, self.images.classes)
+            network = self.recipe.classifier.build(*self.frame)
         return network.eval().to(self.device)
 
     def _train(self, training: Training, classifier: nn.Module, name: str) -> Outcome:
-        shape, classes = self.images.shape, self.images.classes
+        shape, classes = self.frame
         task = Task(classifier, self._untrained(), shape, classes, training.learn_from)
         bar = self.track(f"train {name}", training.steps)
         learner = train(
             training,
             task,
-            self.training_set,
+            lambda: self.training_set,
             seed=self.recipe.seed,
             folder=(self.trained or self.folder) / name,
             device=self.device,
@@ -265,7 +278,7 @@ class Run:
         )
 
 
-def reopen(folder: Path, data_dir: Path | None, device: str, track: Track = untracked) -> Run:
+def reopen(folder: Path, data_dir: Path | None = None, device: str = "cpu") -> Run:
     """The run that lies in ``folder``.
 
     Raises:
@@ -277,9 +290,10 @@ def reopen(folder: Path, data_dir: Path | None, device: str, track: Track = untr
         raise FileNotFoundError(f"{folder} is no run folder: it has no {RECIPE}")
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-        return Run(load(saved["recipe"]), saved["name"], folder, data_dir, device, track)
+        name, recipe, _ = saved["name"], load(saved["recipe"]), saved["images"]["shape"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a recipe of this version ({error})") from error
+    return Run(recipe, name, folder, data_dir, device)
 
 
 def _changes(theirs: Any, mine: Any, path: str = "") -> str:

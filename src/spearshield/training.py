@@ -63,23 +63,29 @@ class Training:
 def train(
     training: Training,
     task: Task,
-    examples: Examples,
+    examples: Callable[[], Examples],
     *,
     seed: int,
     folder: Path | None = None,
     device: torch.device | str = "cpu",
     progress: Progress = lambda step, losses: None,
 ) -> Learner:
-    """A learner of ``training.method`` that has taken all its steps."""
+    """A learner of ``training.method`` that has taken all its steps.
+
+    Args:
+        examples: Asked for the training images, unless all steps have been taken already.
+    """
     with ambient(seed):
         learner = training.method.learner(task)
     learner.to(device)
     for parameter in learner.parameters():
         if parameter.dim() == 4:  # convolutions: pooling is several times faster in this format
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    if folder and resume(learner, folder) >= training.steps > 0:
+        return learner
     fit(
         learner,
-        examples,
+        examples(),
         steps=training.steps,
         batch_size=training.batch_size,
         seed=seed,

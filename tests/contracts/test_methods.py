@@ -130,10 +130,10 @@ def test_purifies_each_image_on_its_own(method, task, examples):
 def test_resuming_changes_nothing(method, task, examples, tmp_path):
     """Half the steps, through a file, then the other half: bit for bit what all at once gives."""
     whole = Training(method, 6, task.learn_from, batch_size=8)
-    straight = train(whole, task, examples, seed=2)
+    straight = train(whole, task, lambda: examples, seed=2)
     half = Training(method, 3, task.learn_from, batch_size=8)
-    train(half, task, examples, seed=2, folder=tmp_path)
-    resumed = train(whole, task, examples, seed=2, folder=tmp_path)
+    train(half, task, lambda: examples, seed=2, folder=tmp_path)
+    resumed = train(whole, task, lambda: examples, seed=2, folder=tmp_path)
     assert_same_tree(resumed.state_dict(), straight.state_dict())
 
 
