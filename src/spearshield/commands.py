@@ -268,8 +268,12 @@ def _threat(options: argparse.Namespace, base: Run) -> ThreatModel:
 
 def _table(rows: list[results.Row]) -> None:
     images = sorted({row.images for row in rows})
-    title = f"share of {' or '.join(map(str, images))} {rows[0].split} images, with 95 % intervals"
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1), title_justify="left")
+    title = (
+        f"percent of {' or '.join(map(str, images))} {rows[0].split} images, with 95 % intervals"
+    )
+    table = Table(
+        title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left"
+    )
     for name in ("method", "attack", "view"):
         table.add_column(name, no_wrap=True)
     for name in ("clean", "robust", "interval", "DSR"):
@@ -280,10 +284,10 @@ def _table(rows: list[results.Row]) -> None:
             row.method,
             "worst case" if worst else row.attack,
             f"{row.threat} {row.eps:g}" if worst else row.view,
-            f"{row.acc:.1%}",
-            f"{row.robust_acc:.1%}",
+            f"{100 * row.acc:.1f}",
+            f"{100 * row.robust_acc:.1f}",
             f"{100 * row.interval[0]:.1f}-{100 * row.interval[1]:.1f}",
-            "-" if row.dsr is None else f"{row.dsr:.1%}",
+            "-" if row.dsr is None else f"{100 * row.dsr:.1f}",
         )
         table.add_row(*cells, style="bold" if worst else None, end_section=worst)
     out.print(table)
