@@ -272,7 +272,11 @@ def _table(rows: list[results.Row]) -> None:
         f"percent of {' or '.join(map(str, images))} {rows[0].split} images, with 95 % intervals"
     )
     table = Table(
-        title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left"
+        title=title,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        title_justify="left",
     )
     for name in ("method", "attack", "view"):
         table.add_column(name, no_wrap=True)
