@@ -20,7 +20,7 @@ from spearshield.run import Bar, Track
 
 @contextmanager
 def bars() -> Iterator[Track]:
-    """Shows a bar for each job that is tracked inside the block, with its latest values."""
+    """Shows a bar for each job that is tracked inside the block, with its first loss."""
     columns = (
         TextColumn("{task.description:<36}"),
         BarColumn(bar_width=12),
@@ -34,7 +34,7 @@ def bars() -> Iterator[Track]:
             job = progress.add_task(title, total=total, values="")
 
             def bar(done: int, values: Mapping[str, float]) -> None:
-                text = "  ".join(f"{name} {value:.3g}" for name, value in values.items())
+                text = "  ".join(f"{n} {v:.3g}" for n, v in [*values.items()][:1])
                 shown: dict[str, Any] = {"values": text} if text else {}
                 progress.update(job, completed=done, **shown)
 
