@@ -279,7 +279,7 @@ def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
 def test_ctrl_c_saves_and_exits_130(tmp_path):
     """A real process, a real signal: it says where it stopped, and the next run goes on."""
     out = tmp_path / "t"
-    command = [sys.executable, "-m", "spearshield.cli", "train", "quickstart", f"--out={out}"]
+    command = [sys.executable, "-m", "spearshield", "train", "quickstart", f"--out={out}"]
     command += ["--set=pretraining.steps=100000", "--device=cpu"]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     losses = out / "standard_training" / "losses.jsonl"

@@ -71,6 +71,13 @@ def test_every_cell_has_a_row_and_every_defence_a_worst_case(done):
         assert headline.images == 40 and headline.eps == 0.1 and headline.threat == "Linf"
 
 
+def test_a_trial_on_fewer_images_bounds_the_worst_case_to_them(tmp_path):
+    few = Trial(PGD(BUDGET, steps=2), Adaptive(), images=7)
+    recipe = replace(RECIPE, defences=(), trials=(Trial(FGSM(BUDGET)), few))
+    rows = Run(recipe, "small", tmp_path / "run").evaluate()
+    assert [(r.attack, r.images) for r in rows] == [("fgsm", 40), ("pgd", 7), ("worst_case", 7)]
+
+
 def test_the_folder_holds_what_the_documentation_says(done):
     there = {p.name for p in done.folder.iterdir()}
     assert {"recipe.json", "results.json", "report.html", "report.md", "outcomes"} <= there

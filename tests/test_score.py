@@ -52,6 +52,14 @@ def test_a_worst_case_over_other_images_is_refused():
         worst_case([score([0], [0], [0], [0], [0]), score([0, 0], *[[0, 0]] * 4)])
 
 
+def test_the_first_images_bear_their_share_of_the_cost():
+    whole = score([0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0])
+    half = whole.first(2)
+    assert half.ids.tolist() == [0, 1] and half.robust_acc == 1 / 2
+    assert (half.seconds, half.forwards) == (0.5, 2)
+    assert whole.first(9).images == whole.images and whole.first(9).seconds == 1.0
+
+
 def test_the_wilson_interval_against_published_values():
     """Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I."""
     for hits, trials, low, high in [

@@ -148,7 +148,3 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     report.add_argument("--out", type=Path, required=True, metavar="DIR")
     return top
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,10 +19,19 @@ from spearshield.views import Adaptive, View
 
 @dataclass(frozen=True)
 class Trial:
-    """One attack through one view."""
+    """One attack through one view.
+
+    Args:
+        images: How many of the recipe's images it is made on, from the first; 0: all.
+    """
 
     attack: Attack
     view: View = Adaptive()  # noqa: RUF009 - a frozen value
+    images: int = 0
+
+    def __post_init__(self) -> None:
+        if self.images < 0:
+            raise ValueError(f"images must be >= 0, got {self.images}")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -214,20 +214,24 @@ class Run:
         return learner.outcome()
 
     def rows(self) -> Iterator[results.Row]:
-        """A row for every defence and trial, and its worst case over the trials of one budget."""
+        """A row for every defence and trial, and its worst case over the trials of one budget.
+
+        The worst case is over the images that all these trials were made on.
+        """
         for name, outcome in self.outcomes.items():
             scores: dict[ThreatModel, list[Score]] = {}
             for trial in self.trials(outcome):
+                images = self.images[: trial.images] if trial.images else self.images
                 score = cell.measure(
                     outcome.defended,
                     trial,
-                    self.images,
+                    images,
                     folder=self.folder,
                     name=name,
                     seed=self.recipe.seed,
                     batch_size=self.recipe.batch_size,
                     device=self.device,
-                    bar=self.track(f"attack {name}: {cell.title(trial)}", len(self.images)),
+                    bar=self.track(f"attack {name}: {cell.title(trial)}", len(images)),
                 )
                 scores.setdefault(trial.attack.threat, []).append(score)
                 attack = dump(trial.attack)
@@ -237,14 +241,15 @@ class Run:
                 yield self._row(name, score, trial.attack.threat, trial, about)
             for threat, same in scores.items():
                 about = {"cells": len(same)}
-                yield self._row(name, worst_case(same), threat, None, about)
+                shared = min(score.images for score in same)
+                worst = worst_case([score.first(shared) for score in same])
+                yield self._row(name, worst, threat, None, about)
 
     def trials(self, outcome: Outcome) -> tuple[Trial, ...]:
         """What a victim meets: without a purifier all views are one, the adaptive."""
         if not isinstance(outcome.purifier, nn.Identity):
             return self.recipe.trials
-        attacks = dict.fromkeys(trial.attack for trial in self.recipe.trials)
-        return tuple(Trial(attack, Adaptive()) for attack in attacks)
+        return tuple(dict.fromkeys(replace(trial, view=Adaptive()) for trial in self.recipe.trials))
 
     def _row(
         self,

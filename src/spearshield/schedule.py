@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 
 
-def cosine(lr: float, step: int, decay_steps: int) -> float:
-    """The learning rate at ``step`` of a half cosine from ``lr`` to zero; 0 steps: it stays."""
+def cosine(lr: float, step: int, decay_steps: int, hold_steps: int = 0) -> float:
+    """The learning rate at ``step``: held, then a half cosine from ``lr`` to zero.
+
+    Args:
+        decay_steps: Length of the half cosine; 0: the rate stays.
+        hold_steps: Steps before it begins.
+    """
     if decay_steps == 0:
         return lr
-    return lr * 0.5 * (1 + math.cos(math.pi * min(step / decay_steps, 1.0)))
+    share = min(max(step - hold_steps, 0) / decay_steps, 1.0)
+    return lr * 0.5 * (1 + math.cos(math.pi * share))

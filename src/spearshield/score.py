@@ -105,6 +105,15 @@ class Score:
         fooling = (self.bare_clean == self.y) & (self.bare_adv != self.y)
         return _share((self.victim_adv == self.y)[fooling])
 
+    def first(self, count: int) -> Score:
+        """The score over the first ``count`` images, with their share of the cost."""
+        share = min(1.0, count / self.images)
+        return Score(
+            **{name: getattr(self, name)[:count] for name in TENSORS},
+            seconds=share * self.seconds,
+            forwards=round(share * self.forwards),
+        )
+
     def __add__(self, other: Score) -> Score:
         """The score over both sets of images."""
         tensors = {name: torch.cat([getattr(self, name), getattr(other, name)]) for name in TENSORS}

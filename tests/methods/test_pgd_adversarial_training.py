@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 import torch
 
 from analytic import HalfSpace
@@ -62,6 +63,15 @@ def test_the_perturbation_grows_to_full_size_over_the_warm_up():
         trained.step(x, torch.tensor([0, 1, 0]), rng=Rng.of_batch(0, 3))
     sizes = torch.stack([shown[0, 0, 0, 0] - 0.5 for shown in trained.classifier.shown])
     torch.testing.assert_close(sizes, torch.tensor([0.05, 0.10, 0.15, 0.20, 0.20]))
+
+
+def test_the_learning_rate_is_held_and_then_falls():
+    trained = learner(Brighter(Linf(0.2)), lr=1.0, hold_steps=2, decay_steps=2)
+    rates = []
+    for _ in range(5):
+        trained.step(torch.full((1, 1, 4, 4), 0.5), torch.tensor([0]), rng=Rng.of_batch(0, 1))
+        rates.append(trained.optimiser.param_groups[0]["lr"])
+    assert rates == pytest.approx([1, 1, 1, 0.5, 0])
 
 
 def test_the_attack_sees_the_weights_of_the_moment():

@@ -33,6 +33,9 @@ def test_an_undecided_classifier_loses_log_two_and_moves_by_lr():
 def test_the_half_cosine():
     assert [cosine(1.0, step, 4) for step in (0, 2, 4, 9)] == pytest.approx([1, 0.5, 0, 0])
     assert cosine(0.3, 10**6, 0) == 0.3
+    assert [cosine(1.0, s, 4, hold_steps=3) for s in (0, 3, 5, 7, 9)] == pytest.approx(
+        [1, 1, 0.5, 0, 0]
+    )
 
 
 def test_the_learning_rate_follows_the_step():

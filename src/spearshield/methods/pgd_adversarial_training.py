@@ -33,7 +33,8 @@ class PGDAdversarialTraining(Method):
 
     Args:
         lr: Learning rate of Adam at the start.
-        decay_steps: Steps over which it falls to zero along a half cosine; 0: it stays.
+        hold_steps: Steps before it begins to fall.
+        decay_steps: Steps over which it then falls to zero along a half cosine; 0: it stays.
         warmup_steps: Steps over which the budget grows linearly to the attack's own.
     """
 
@@ -46,6 +47,7 @@ class PGDAdversarialTraining(Method):
     )
 
     lr: float = 1e-3
+    hold_steps: int = 0
     decay_steps: int = 0
     warmup_steps: int = 0
 
@@ -66,7 +68,9 @@ class PGDAdversarialLearner(Learner):
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
         method, seen = self.method, int(self.seen)
-        self.optimiser.param_groups[0]["lr"] = cosine(method.lr, seen, method.decay_steps)
+        self.optimiser.param_groups[0]["lr"] = cosine(
+            method.lr, seen, method.decay_steps, method.hold_steps
+        )
         growth = min(1.0, (seen + 1) / (method.warmup_steps + 1))
 
         # max over delta: the attack, on the classifier as it is now.

@@ -23,7 +23,9 @@ from spearshield.training import Training
 from spearshield.views import BPDA, Adaptive, Oblivious
 
 BUDGET = Linf(0.3)
+PLAIN = PGD(BUDGET, steps=40, step_size=0.01, early_stop=False)
 STRONG = PGD(BUDGET, steps=40, step_size=0.01, restarts=3)
+LONG = PGD(BUDGET, steps=200, step_size=0.02)
 
 RECIPE = Recipe(
     data=MNIST(),
@@ -33,16 +35,17 @@ RECIPE = Recipe(
         Training(APEGAN(width=32), steps=859, learn_from=FGSM(BUDGET), batch_size=64),
         Training(DAE(width=16), steps=858),
         Training(
-            PGDAdversarialTraining(decay_steps=3_432, warmup_steps=858),
-            steps=3_432,
+            PGDAdversarialTraining(hold_steps=2_145, decay_steps=2_145, warmup_steps=1_072),
+            steps=4_290,
             learn_from=PGD(BUDGET, steps=3, step_size=0.15, early_stop=False),
         ),
     ),
     trials=(
         Trial(FGSM(BUDGET), Oblivious()),
-        Trial(PGD(BUDGET, steps=40, step_size=0.01, early_stop=False), Oblivious()),
+        Trial(PLAIN, Oblivious()),
         Trial(FGSM(BUDGET), Adaptive()),
-        Trial(STRONG, Adaptive()),
-        Trial(STRONG, BPDA()),
+        Trial(STRONG, Adaptive(), images=1_000),
+        Trial(STRONG, BPDA(), images=1_000),
+        Trial(LONG, Adaptive(), images=1_000),
     ),
 )
