@@ -128,6 +128,39 @@ def test_evaluate_a_trained_method_under_another_attack(folder, tmp_path, capsys
     ]
 
 
+def test_a_battery_judges_and_the_gate_has_its_own_status(folder, tmp_path, capsys):
+    out = tmp_path / "judged"
+    quick = ["evaluate", f"{folder}/ape_gan", "--quick", "--images=12", f"--out={out}"]
+    quick += ["--eps=0.2", "--device=cpu", f"--transfer-from={folder}/standard_training"]
+    assert main(quick) == 0
+    said = capsys.readouterr().out
+    rows = json.loads((out / "results.json").read_text())
+    assert {row["view"] for row in rows} >= {"oblivious", "adaptive", "bpda"}
+    assert {row["attack"] for row in rows} >= {"apgd", "square", "transfer"}
+    assert f"ape_gan, Linf 0.2: {rows[-1]['robust_acc']:.1%}, {rows[-1]['verdict']}" in said
+    assert main([*quick, "--min-robust-acc=0.99"]) == 3
+    assert "is below 99.00%" in capsys.readouterr().out
+    assert main([*quick, "--min-robust-acc=0"]) == 0
+    oblivious = ["evaluate", f"{folder}/ape_gan", "--attack=fgsm", "--view=oblivious", "--eps=0.01"]
+    oblivious += [f"--out={tmp_path}/oblivious", "--images=12", "--device=cpu"]
+    assert main([*oblivious, "--require-valid"]) == 3
+    assert "the number is not trustworthy" in capsys.readouterr().out
+
+
+def test_a_learned_attack_is_named_by_its_folder(folder, tmp_path, capsys):
+    learn = ["train", "quickstart", "--set=pretraining.steps=2", "--set=defences.0.steps=2"]
+    learn += ["--set=defences.0.method=uap", "--set=defences.0.method.threat.eps=0.2"]
+    assert main([*learn, f"--out={tmp_path}/run", "--device=cpu"]) == 0
+    judge = ["evaluate", f"{folder}/ape_gan", f"--attack={tmp_path}/run/uap", "--images=12"]
+    assert main([*judge, f"--out={tmp_path}/out", "--view=adaptive", "--device=cpu"]) == 0
+    (row, _) = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (row["attack"], row["eps"]) == ("uap", 0.2)
+    training = row["parameters"]["attack"]["training"]
+    assert training["steps"] * training["batch_size"] == 128
+    none = [f"--attack={folder}/ape_gan", f"--out={tmp_path}/none"]
+    assert "leaves none behind" in fails(capsys, 2, "evaluate", f"{folder}/ape_gan", *none)
+
+
 @pytest.fixture
 def own(tmp_path, monkeypatch) -> Path:
     """A user's own classifier in a module of their own, with weights, and images in an npz."""
@@ -168,6 +201,7 @@ def test_evaluate_a_classifier_of_ones_own(own, capsys):
         (["--set=nonsense"], "FIELD.SUB=VALUE"),
         (["--view=white"], "view is one of"),
         (["--eps=-1"], "eps must be positive"),
+        (["--quick"], "leave out --attack"),
     ],
 )
 def test_a_mistake_in_evaluate_is_one_line(own, capsys, changes, said):
@@ -179,8 +213,13 @@ def test_a_mistake_in_evaluate_is_one_line(own, capsys, changes, said):
         "--eps": "0.1",
         "--out": f"{own}/out",
     }
-    base |= dict(c.format(own=own).split("=", 1) for c in changes)
-    assert said in fails(capsys, 2, "evaluate", *(f"{k}={v}" for k, v in base.items()))
+    base |= dict(c.format(own=own).partition("=")[::2] for c in changes)
+    assert said in fails(
+        capsys,
+        2,
+        "evaluate",
+        *(f"{k}={v}" if v or k == "--weights" else k for k, v in base.items()),
+    )
     assert not (own / "out" / "results.json").exists()
 
 

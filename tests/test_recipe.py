@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from spearshield import discover
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.datasets.digits import Digits
+from spearshield.learned import LearnedAttack
 from spearshield.methods.ape_gan import APEGAN
 from spearshield.methods.dae import DAE
 from spearshield.methods.standard_training import StandardTraining
@@ -107,3 +109,17 @@ def test_refuses_to_load_anything_but_values_of_the_package(kind):
 
 def test_adaptive_is_the_view_unless_said_otherwise():
     assert Trial(PGD(Linf(0.1))).view == Adaptive()
+
+
+def test_a_network_is_named_by_its_digest_and_not_loaded():
+    def dumped(value):
+        network = torch.nn.BatchNorm2d(1)
+        network.running_mean += value
+        return dump(LearnedAttack(Linf(0.1), network.to(memory_format=torch.channels_last)))
+
+    written = json.loads(json.dumps(dumped(0.5)))
+    assert written["network"]["type"] == "torch.nn.modules.batchnorm:BatchNorm2d"
+    assert len(written["network"]["sha256"]) == 64
+    assert written == dumped(0.5) != dumped(0.25)
+    with pytest.raises(ValueError, match="refusing to load .*BatchNorm2d.*train its method again"):
+        load(written)

@@ -193,7 +193,7 @@ def test_headline_is_the_worst_case_with_the_ignorant_attacker_beside_it(tmp_pat
     assert line[WORST] == "20.0 [18.0, 22.0]"
     assert line["attacks and views"] == "2"
     assert line["seeds"] == "1 / (0)"
-    assert line[words.IGNORANT] == "90.0 [88.0, 92.0] / FGSM, oblivious"
+    assert line[words.IGNORANT] == "90.0 [88.0, 92.0] / FGSM, oblivious, 1,000 test images"
     cells = next(line for line in text.splitlines() if line.startswith("| mnist")).split(" | ")
     assert cells[2:] == [
         "L\u221e 0.3",
@@ -203,7 +203,7 @@ def test_headline_is_the_worst_case_with_the_ignorant_attacker_beside_it(tmp_pat
         "2",
         "1,000 test images",
         "0",
-        "90.0 [88.0, 92.0] (FGSM, oblivious) |",
+        "90.0 [88.0, 92.0] (FGSM, oblivious, 1,000 test images) |",
     ]
 
 
@@ -218,10 +218,10 @@ def test_every_row_is_shown_with_all_that_was_measured(tmp_path: Path) -> None:
     ]
     line = table.lines[1]
     assert line.pop("from 0 to 100") == ""
-    expected = ["PGD-40 x5", "adaptive", "0", "25.0 [22.0, 28.0]", "98.0", "99.0", "n/a", "0.432"]
-    expected += ["5.68", "0.3", "0.0123", "151"]
+    expected = ["PGD-40 x5", "adaptive", "0", "1,000", "25.0 [22.0, 28.0]", "98.0", "99.0", "n/a"]
+    expected += ["0.432", "5.68", "0.3", "0.0123", "151"]
     assert list(line.values()) == expected
-    assert "| PGD-40 x5 | adaptive | 0 | **25.0** [22.0, 28.0] | 98.0 | 99.0 | n/a |" in text
+    assert "| PGD-40 x5 | adaptive | 0 | 1,000 | **25.0** [22.0, 28.0] | 98.0 | 99.0 |" in text
 
 
 def test_a_robust_accuracy_is_never_alone(tmp_path: Path) -> None:
@@ -270,10 +270,11 @@ def test_of_a_seed_measured_twice_the_lowest_counts(tmp_path: Path) -> None:
 def test_without_a_worst_case_none_is_made_up(tmp_path: Path) -> None:
     page, text = report(tmp_path, run_folder(tmp_path / "run", rows()[:2]))
     (line,) = page.of("headline")[0].lines
-    said = "lowest row: 25.0 [22.0, 28.0], PGD-40 x5, adaptive"
+    said = "lowest row: 25.0 [22.0, 28.0], PGD-40 x5, adaptive, 1,000 test images"
     assert line[WORST] == f"not measured / {said}"
     assert "has no worst-case row for seed 0" in page.text
-    assert "not measured; lowest row 25.0 [22.0, 28.0] (PGD-40 x5, adaptive)" in text
+    lowest = "25.0 [22.0, 28.0] (PGD-40 x5, adaptive, 1,000 test images)"
+    assert f"not measured; lowest row {lowest}" in text
     assert "helps only" not in page.text
 
 
@@ -308,6 +309,48 @@ def test_numbers_over_other_images_stay_apart_and_are_said_to_be(tmp_path: Path)
     said = "Not all rows are over the same images, but over 250 test images and 1,000 test images."
     assert said in page.text
     assert said in text
+
+
+def test_attacks_on_more_images_stay_with_the_worst_case_that_follows_them(tmp_path: Path) -> None:
+    oblivious, adaptive, worst = rows()
+    mixed = [replace(oblivious, images=10_000), adaptive, worst]
+    page, text = report(tmp_path, run_folder(tmp_path / "run", mixed))
+    (line,) = page.of("headline")[0].lines
+    assert line[WORST].startswith("20.0")
+    assert line[words.IGNORANT] == "90.0 [88.0, 92.0] / FGSM, oblivious, 10,000 test images"
+    assert [line["images"] for line in page.of("rows")[0].lines] == ["10,000", "1,000", "1,000"]
+    assert "helps only against an attacker who does not know it" in text
+    assert "Not all rows" not in text
+
+
+def test_what_was_found_stands_beside_the_headline(tmp_path: Path) -> None:
+    found = {
+        "check": "black_box",
+        "severity": "high",
+        "saw": {"images broken": 0.1234},
+        "means": "Masked <gradients>.",
+        "next": "look.",
+    }
+    *cells, worst = rows()
+    doubted = replace(worst, verdict="not trustworthy", findings=[found])
+    page, text = report(tmp_path, run_folder(tmp_path / "run", [*cells, doubted]))
+    said = "black_box: images broken 0.123. Masked <gradients>. Next: look."
+    assert said in page.text
+    assert "the number cannot be trusted; this says nothing yet about the defence" in page.text
+    assert "**high**" in text and "Masked &lt;gradients&gt;. Next: look." in text
+    plain, _ = report(tmp_path / "plain", run_folder(tmp_path / "plain" / "run", rows()))
+    assert "Can the numbers be trusted?" not in plain.text
+
+
+def test_the_answers_of_a_random_defence_are_shown_with_their_control(tmp_path: Path) -> None:
+    *cells, worst = rows()
+    repeated = {"one_shot": (0.9, 0.5), "worst_of": (0.7, 0.1)}
+    page, text = report(
+        tmp_path, run_folder(tmp_path / "run", [*cells, replace(worst, repeated=repeated)])
+    )
+    for said in (page.text, text):
+        assert "one shot 90.0 % clean, 50.0 % attacked" in said
+        assert "worst of 70.0 % clean, 10.0 % attacked" in said
 
 
 def test_namesakes_are_told_apart_by_what_they_differ_in(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from spearshield import results
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
+from spearshield.checkpoint import load as load_outcome
 from spearshield.classifiers.m_cnn import MCNN
 from spearshield.datasets.digits import Digits
 from spearshield.methods.dae import DAE
@@ -76,6 +77,31 @@ def test_a_trial_on_fewer_images_bounds_the_worst_case_to_them(tmp_path):
     recipe = replace(RECIPE, defences=(), trials=(Trial(FGSM(BUDGET)), few))
     rows = Run(recipe, "small", tmp_path / "run").evaluate()
     assert [(r.attack, r.images) for r in rows] == [("fgsm", 40), ("pgd", 7), ("worst_case", 7)]
+
+
+def test_survivors_alone_meet_the_later_trials(tmp_path):
+    """The second trial is asked about the images that the first left, and counts for all."""
+    weak = Linf(0.1)
+    first = Trial(PGD(weak, steps=1, step_size=0.001, random_start=False))
+    second = Trial(PGD(weak, steps=20), survivors=True)
+    longer = replace(RECIPE.pretraining, steps=60)
+    recipe = replace(RECIPE, pretraining=longer, defences=(), trials=(first, second))
+    rows = Run(recipe, "small", tmp_path / "run").evaluate()
+    before, after, worst = rows
+    assert after.images == before.images == 40
+    assert after.robust_acc < before.robust_acc and worst.robust_acc == after.robust_acc
+    stored = [load_outcome(p) for p in (tmp_path / "run" / "outcomes").glob("*")]
+    assert sorted(len(s["ids"]) for s in stored) == [round(40 * before.robust_acc), 40]
+
+
+def test_a_worst_case_carries_a_verdict_and_the_cells_do_not(done):
+    rows = results.read(done.folder / "results.json")
+    for row in rows:
+        assert (row.verdict is not None) == (row.attack == "worst_case")
+    oblivious = replace(RECIPE, trials=RECIPE.trials[:1], defences=RECIPE.defences[:1])
+    *_, worst = Run(oblivious, "small", done.folder, only="dae").rows()
+    assert [found["check"] for found in worst.findings] == ["no_white_box"]
+    assert worst.verdict == "not trustworthy"
 
 
 def test_the_folder_holds_what_the_documentation_says(done):

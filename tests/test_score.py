@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,7 +15,8 @@ def score(y, victim_clean, victim_adv, bare_clean, bare_adv) -> Score:
     columns = (y, victim_clean, victim_adv, bare_clean, bare_adv)
     labels = [torch.tensor(column) for column in columns]
     floats = [torch.zeros(n), torch.zeros(n), torch.ones(n)]
-    return Score(torch.arange(n), *labels, *floats, seconds=1.0, forwards=n)
+    none = torch.empty(n, 0, dtype=torch.long)
+    return Score(torch.arange(n), *labels, *floats, none, none, seconds=1.0, forwards=n)
 
 
 def test_every_rate_counted_by_hand():
@@ -58,6 +61,31 @@ def test_the_first_images_bear_their_share_of_the_cost():
     assert half.ids.tolist() == [0, 1] and half.robust_acc == 1 / 2
     assert (half.seconds, half.forwards) == (0.5, 2)
     assert whole.first(9).images == whole.images and whole.first(9).seconds == 1.0
+
+
+def test_a_part_replaces_the_images_it_was_made_on():
+    whole = score([0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0])
+    part = replace(score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0]), ids=torch.tensor([1, 2]))
+    after = whole.updated(whole.robust, part)
+    assert after.robust.tolist() == [False, True, False]
+    assert after.ids.tolist() == [0, 1, 2] and after.forwards == part.forwards
+    assert whole.robust.tolist() == [False, True, True]  # left as it was
+
+
+def test_the_answers_of_a_random_victim_counted_by_hand():
+    once = score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0])
+    assert once.repeated is None
+    repeated = replace(
+        once,
+        clean_draws=torch.tensor([[0, 0, 0], [0, 0, 1]]),
+        adv_draws=torch.tensor([[1, 0, 0], [0, 1, 1]]),
+    ).repeated
+    assert repeated == {
+        "one_shot": (5 / 6, 3 / 6),
+        "worst_of": (1 / 2, 0.0),
+        "vote": (1.0, 1 / 2),
+        "fixed_seed": (1.0, 1 / 2),
+    }
 
 
 def test_the_wilson_interval_against_published_values():

@@ -55,6 +55,37 @@ def test_bpda_answers_to_the_bit_as_the_victim_does():
     assert torch.equal(BPDA()(victim)(x), victim(x))
 
 
+class Rounds(torch.nn.Module):
+    """Steps of a quarter, with a smooth stand-in."""
+
+    def __init__(self):
+        super().__init__()
+        self.stand_in = Halve()
+
+    def forward(self, x):
+        return (4 * x).round() / 4
+
+
+def test_bpda_through_a_stand_in_answers_as_the_victim_and_slopes_as_the_stand_in():
+    bare = HalfSpace().eval()
+    victim = Defended(Rounds(), bare).eval()
+    logits, gradient = seen(BPDA("stand_in"), victim)
+    torch.testing.assert_close(logits, bare(torch.full_like(X, 0.5)).detach())
+    torch.testing.assert_close(gradient, bare.w.detach().expand(3, 1, 4, 4))
+
+
+def test_a_view_suits_what_the_purifier_declares():
+    views = (Oblivious(), Adaptive(), BPDA(), BPDA("stand_in"), EOT(3))
+    suited = {
+        torch.nn.Identity(): ["adaptive"],
+        Halve(): ["oblivious", "adaptive", "bpda"],
+        Rounds(): ["oblivious", "adaptive", "bpda", "bpda(stand_in)"],
+        Noise(): ["oblivious", "adaptive", "bpda", "eot(3)"],
+    }
+    for purifier, expected in suited.items():
+        assert [str(view) for view in views if view.suits(purifier)] == expected
+
+
 def test_eot_averages_over_draws_that_are_not_the_deployed_one():
     victim = Defended(Noise(), HalfSpace()).eval()
     logits, _ = seen(EOT(2), victim)

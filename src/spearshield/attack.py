@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -20,6 +21,9 @@ class Attack(abc.ABC):
     It is called; an author writes :meth:`perturb`. It neither trains nor stores the model, leaves
     its weights, their ``.grad`` and its mode alone, and treats each image on its own.
     """
+
+    gradient_free: ClassVar[bool] = False
+    """Whether the attack never differentiates the model."""
 
     threat: ThreatModel
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from spearshield.evaluation import evaluate
 from spearshield.method import Defended
 from spearshield.recipe import Trial, dump
 from spearshield.score import TENSORS, Score
+from spearshield.tracking import Bar
 from spearshield.types import Images
 
 PICTURED = 10
@@ -39,7 +39,7 @@ def measure(
     seed: int,
     batch_size: int,
     device: str,
-    bar: Callable[[int, Mapping[str, float]], None],
+    bar: Bar,
 ) -> Score:
     """The score of ``victim`` under ``trial``: read from ``folder``, else measured and written.
 

@@ -52,6 +52,13 @@ def _fail(options: argparse.Namespace, message: str, status: int) -> int:
     return status
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share: give a number from 0 to 1")
+    return share
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     top = argparse.ArgumentParser(
@@ -109,7 +116,9 @@ def parser() -> argparse.ArgumentParser:
     victim.add_argument("--out", type=Path, metavar="DIR", required=True, help="where to write")
 
     attack = argparse.ArgumentParser(add_help=False)
-    attack.add_argument("--attack", default="pgd", metavar="NAME", help="from `list attacks`")
+    attack.add_argument(
+        "--attack", default="pgd", metavar="NAME", help="from `list attacks`, or RUN/METHOD"
+    )
     attack.add_argument("--threat", choices=("Linf", "L2"), default="Linf")
     attack.add_argument("--eps", type=float, help="the budget, on the [0, 1] pixel scale")
 
@@ -127,13 +136,38 @@ def parser() -> argparse.ArgumentParser:
         "--attack",
         action="append",
         metavar="NAME",
-        help="again for more; default: the run's trials",
+        help="a name, or RUN/METHOD for a learned one; again for more; default: the run's trials",
     )
     evaluate.add_argument("--threat", choices=("Linf", "L2"), default="Linf")
     evaluate.add_argument("--eps", type=float, help="the budget, on the [0, 1] pixel scale")
     evaluate.add_argument(
         "--view", action="append", metavar="NAME", help="oblivious, adaptive, bpda or eot"
     )
+
+    battery = evaluate.add_mutually_exclusive_group()
+    for name, text in {
+        "standard": "the whole battery: AutoAttack's parts on the whole victim, and more",
+        "quick": "a stated subset of it, for daily use",
+    }.items():
+        battery.add_argument(
+            f"--{name}", dest="battery", action="store_const", const=name, help=text
+        )
+    evaluate.add_argument(
+        "--transfer-from",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="RUN/METHOD",
+        help="also try adversarial images of this victim; again for more",
+    )
+    evaluate.add_argument(
+        "--min-robust-acc", type=_share, metavar="SHARE", help="exit 3 if the worst case is lower"
+    )
+    evaluate.add_argument(
+        "--require-valid", action="store_true", help="exit 3 if the number is not trustworthy"
+    )
+
+    command("selftest", "See the judge flag defences that are wrong on purpose.")
 
     attacking = command("attack", "Write an adversarial set, as floats and as PNG.", victim, attack)
     attacking.add_argument("--view", default="adaptive", metavar="NAME")

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from spearshield import adversarial_set, discover, purification, results
+from spearshield import adversarial_set, console, discover, purification, results
 from spearshield.architecture import Architecture, architecture
 from spearshield.attack import Attack
+from spearshield.battery import BATTERIES, IMAGES
+from spearshield.claim import FILE
+from spearshield.console import out
 from spearshield.dataset import Dataset, dataset
+from spearshield.learned import LearnedAttack
 from spearshield.method import Method
 from spearshield.progress import bars
 from spearshield.recipe import Recipe, Trial, dump, override, view
-from spearshield.run import RECIPE, Run, reopen
+from spearshield.run import Run, reopen
 from spearshield.threat import L2, Linf, ThreatModel
 
 BASES: dict[str, type] = {
@@ -31,7 +32,11 @@ BASES: dict[str, type] = {
     "datasets": Dataset,
 }
 
-out = Console(highlight=False, soft_wrap=True)
+EXAMINED = 100
+"""Images on which a battery also examines the victim itself."""
+
+FAILED, REFUSED = 1, 3
+"""Exit status: something went wrong; nothing did, but the number does not pass the gate."""
 
 
 def do_list(options: argparse.Namespace) -> None:
@@ -80,7 +85,7 @@ def do_run(options: argparse.Namespace) -> None:
         return
     with bars() as track:
         rows = _run(options, recipe, track)()
-    _table(rows)
+    console.table(rows)
     out.print(f"report: {_folder(options) / 'report.html'}", markup=False)
 
 
@@ -95,10 +100,13 @@ def do_train(options: argparse.Namespace) -> None:
         out.print(f"weights: {_folder(options) / name / 'weights.safetensors'}", markup=False)
 
 
-def do_evaluate(options: argparse.Namespace) -> None:
+def do_evaluate(options: argparse.Namespace) -> int:
     """Judge a classifier or a trained method."""
     base = _victim(options)
-    if options.attack:
+    if options.battery:
+        base = _battery(options, base)
+        trials = base.recipe.trials
+    elif options.attack:
         views = [view(name) for name in options.view or ["oblivious", "adaptive", "bpda"]]
         attacks = [_attack(name, options, base) for name in options.attack]
         trials = tuple(Trial(attack, v) for attack in attacks for v in views)
@@ -109,10 +117,24 @@ def do_evaluate(options: argparse.Namespace) -> None:
     trials = tuple(_changed(trial, options.changes) for trial in trials)
     judged = replace(base, recipe=replace(base.recipe, trials=trials), folder=options.out)
     if _dry(options, judged.recipe):
-        return
+        return 0
     with bars() as track:
         rows = replace(judged, track=track).evaluate()
-    _table(rows)
+    console.table(rows)
+    console.findings(rows)
+    return _gate(rows, options)
+
+
+def do_selftest(options: argparse.Namespace) -> int:  # noqa: ARG001
+    """Show that the judge flags what is wrong and leaves alone what is honest."""
+    from spearshield.selftest import selftest  # noqa: PLC0415 - slow, and only here
+
+    with bars() as track:
+        judged = selftest(track=track)
+    console.selftest(judged)
+    wrong = [row.defence for row in judged if not row.passed]
+    out.print(f"{len(judged) - len(wrong)} of {len(judged)} judged rightly", markup=False)
+    return FAILED if wrong else 0
 
 
 def do_attack(options: argparse.Namespace) -> None:
@@ -245,15 +267,41 @@ def _victim(options: argparse.Namespace) -> Run:
 
 def _trained(path: Path, options: argparse.Namespace) -> Run:
     """The run that ``path``, a run folder or a training in one, belongs to."""
-    whole = (path / RECIPE).exists()
+    whole = (path / FILE).exists()
     folder = path if whole else path.parent
     base = reopen(folder, options.data_dir, _device(options))
     return replace(base, trained=folder, only="" if whole else path.name)
 
 
+def _battery(options: argparse.Namespace, base: Run) -> Run:
+    """The run with a battery for its trials, on as many images as it is meant for."""
+    if options.attack or options.view:
+        raise ValueError("a battery has its own attacks and views; leave out --attack and --view")
+    sources = [_trained(path, options).victim for path in options.transfer_from]
+    trials = BATTERIES[options.battery](_threat(options, base), base.frame[1], sources)
+    recipe = replace(base.recipe, trials=trials)
+    if options.images is None:
+        recipe = replace(recipe, images=IMAGES[options.battery])
+    return replace(base, recipe=recipe, examined=EXAMINED)
+
+
 def _attack(name: str, options: argparse.Namespace, base: Run) -> Attack:
+    """An attack by its name, or by the folder of its training."""
+    folder = Path(name)
+    if (folder.parent / FILE).exists():
+        return _learned(folder, options)
     kind = discover.find("attacks", Attack, name)  # type: ignore[type-abstract]
     return kind(_threat(options, base))
+
+
+def _learned(folder: Path, options: argparse.Namespace) -> Attack:
+    run = _trained(folder, options)
+    attack = run.outcomes[folder.name].attack
+    if attack is None:
+        raise ValueError(f"{folder} is no attack: its method leaves none behind")
+    if isinstance(attack, LearnedAttack):
+        attack = replace(attack, training=run.trainings[folder.name])
+    return attack
 
 
 def _threat(options: argparse.Namespace, base: Run) -> ThreatModel:
@@ -266,32 +314,18 @@ def _threat(options: argparse.Namespace, base: Run) -> ThreatModel:
     )
 
 
-def _table(rows: list[results.Row]) -> None:
-    images = sorted({row.images for row in rows})
-    title = (
-        f"percent of {' or '.join(map(str, images))} {rows[0].split} images, with 95 % intervals"
-    )
-    table = Table(
-        title=title,
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-        title_justify="left",
-    )
-    for name in ("method", "attack", "view"):
-        table.add_column(name, no_wrap=True)
-    for name in ("clean", "robust", "interval", "DSR"):
-        table.add_column(name, no_wrap=True, justify="right")
-    for row in rows:
-        worst = row.attack == results.WORST_CASE
-        cells = (
-            row.method,
-            "worst case" if worst else row.attack,
-            f"{row.threat} {row.eps:g}" if worst else row.view,
-            f"{100 * row.acc:.1f}",
-            f"{100 * row.robust_acc:.1f}",
-            f"{100 * row.interval[0]:.1f}-{100 * row.interval[1]:.1f}",
-            "-" if row.dsr is None else f"{100 * row.dsr:.1f}",
-        )
-        table.add_row(*cells, style="bold" if worst else None, end_section=worst)
-    out.print(table)
+def _gate(rows: list[results.Row], options: argparse.Namespace) -> int:
+    """The exit status: not 0 where a headline is too low, or not to be trusted."""
+    worst = [row for row in rows if row.verdict is not None]
+    complaints = []
+    for row in worst:
+        if options.min_robust_acc is not None and row.robust_acc < options.min_robust_acc:
+            complaints.append(
+                f"{row.method}: robust accuracy {row.robust_acc:.2%} is below "
+                f"{options.min_robust_acc:.2%}"
+            )
+        if options.require_valid and row.verdict == "not trustworthy":
+            complaints.append(f"{row.method}: the number is not trustworthy")
+    for complaint in complaints:
+        out.print(complaint, style="red", markup=False)
+    return REFUSED if complaints else 0

@@ -79,5 +79,6 @@ def discover(kind: str, base: type[Thing]) -> dict[str, type[Thing]]:
 
 
 def name_of(thing: object) -> str:
-    """The name of a discovered class's instance: its file's name."""
-    return type(thing).__module__.rpartition(".")[2]
+    """What an instance of a discovered class is called: ``called``, or else its file's name."""
+    called: str = getattr(thing, "called", "") or type(thing).__module__.rpartition(".")[2]
+    return called

@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from spearshield.attack import Attack, check_images
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
-from spearshield.method import Defended
+from spearshield.method import Defended, RandomPurifier
 from spearshield.rng import Rng
 from spearshield.score import Score
 from spearshield.threat import ThreatModel
-from spearshield.types import Ids, Images, Labels, Logits, PerImage, Shape
+from spearshield.types import Classifier, Draws, Ids, Images, Labels, Logits, PerImage, Shape
 from spearshield.views import Adaptive, View
+
+DRAWS = 10
+"""Answers asked of a random victim for each image; the majority is its verdict."""
 
 
 def evaluate(
@@ -36,8 +39,9 @@ def evaluate(
 ) -> Score:
     """Attack every image through ``view`` and let the ``victim`` classify what comes back.
 
-    The victim decides in float32, on the images as they were returned. The same images, attack
-    and seed give the same outcomes whatever the batch size and the order.
+    The victim decides in float32, on the images as they were returned; a random victim by the
+    majority of ``DRAWS`` answers, so that no image is broken by one lucky draw. The same images,
+    attack and seed give the same outcomes whatever the batch size and the order.
 
     Args:
         view: What the attacker differentiates; by default the victim as it is.
@@ -85,23 +89,42 @@ def outcome(
         ValueError: Some logits are not finite; names the image.
     """
     delta = (x_adv - x).flatten(1)
+    clean_draws, adv_draws = draws(victim, x, ids), draws(victim, x_adv, ids)
+    random = clean_draws.shape[1] > 0
     return Score(
         ids=ids.cpu(),
         y=y.cpu(),
-        victim_clean=predict(victim, x, ids),
-        victim_adv=predict(victim, x_adv, ids),
+        victim_clean=clean_draws.mode(1).values if random else predict(victim, x, ids),
+        victim_adv=adv_draws.mode(1).values if random else predict(victim, x_adv, ids),
         bare_clean=predict(victim.classifier, x, ids),
         bare_adv=predict(victim.classifier, x_adv, ids),
         l2=delta.norm(dim=1).cpu(),
         linf=delta.abs().amax(1).cpu(),
         ssim=ssim(x, x_adv),
+        clean_draws=clean_draws,
+        adv_draws=adv_draws,
         seconds=seconds,
         forwards=forwards,
     )
 
 
+def draws(victim: Defended, x: Images, ids: Ids) -> Draws:
+    """The classes of ``DRAWS`` independent answers of a random victim; of others, no columns.
+
+    The first column is the deployed answer.
+    """
+    purifier = victim.purifier
+    if not isinstance(purifier, RandomPurifier):
+        return torch.empty(len(x), 0, dtype=torch.long)
+    answers = [
+        predict(lambda x, k=k: victim.classifier(purifier(x, draw=k)), x, ids)  # type: ignore[misc]
+        for k in range(DRAWS)
+    ]
+    return torch.stack(answers, 1)
+
+
 @torch.no_grad()
-def predict(model: nn.Module, x: Images, ids: Ids) -> Labels:
+def predict(model: Classifier, x: Images, ids: Ids) -> Labels:
     """The classes ``model`` predicts.
 
     Raises:

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from spearshield.run import Bar, Track
+from spearshield.tracking import Bar, Track
 
 
 @contextmanager

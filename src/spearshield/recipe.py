@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import types
 import typing
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
+
+import torch
+from torch import nn
 
 from spearshield import discover
 from spearshield.architecture import Architecture, architecture
@@ -23,11 +27,14 @@ class Trial:
 
     Args:
         images: How many of the recipe's images it is made on, from the first; 0: all.
+        survivors: Attack only what earlier trials of the same budget left unbroken. Its score is
+            then that of all of them together.
     """
 
     attack: Attack
     view: View = Adaptive()  # noqa: RUF009 - a frozen value
     images: int = 0
+    survivors: bool = False
 
     def __post_init__(self) -> None:
         if self.images < 0:
@@ -68,26 +75,50 @@ class Recipe:
 
 
 def dump(value: Any) -> Any:
-    """Turn a recipe, or any part of one, into plain JSON types."""
+    """Turn a recipe, or any part of one, into plain JSON types.
+
+    A network, which a learned attack holds, is only named: by its type and its numbers' digest.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         kind = f"{type(value).__module__}:{type(value).__qualname__}"
         return {"type": kind} | {f.name: dump(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, tuple):
         return [dump(v) for v in value]
+    if isinstance(value, nn.Module):
+        kind = f"{type(value).__module__}:{type(value).__qualname__}"
+        return {"type": kind, "sha256": _digest(value)}
     return value
+
+
+def _digest(network: nn.Module) -> str:
+    """What tells a network from others: the kinds of its layers, its weights and its buffers."""
+    digest = hashlib.sha256()
+    for path, module in network.named_modules():
+        digest.update(f"{path}:{type(module).__qualname__};".encode())
+    for name, value in (*network.named_parameters(), *network.named_buffers()):
+        digest.update(f"{name}:{value.dtype}{tuple(value.shape)};".encode())
+        content = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(content.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load(data: Any) -> Any:
     """Undo :func:`dump`.
 
     Raises:
-        ValueError: A type from outside this package, or one that is not a frozen value of it.
+        ValueError: A type from outside this package, or one that is not a frozen value of it; or a
+            network.
         TypeError: A field that the type does not have.
     """
     if isinstance(data, list):
         return tuple(load(v) for v in data)
     if isinstance(data, dict):
         module, _, name = str(data.get("type")).partition(":")
+        if "sha256" in data:
+            raise ValueError(
+                f"refusing to load {data.get('type')!r}: a trained network is named by its digest "
+                "here, not kept; train its method again"
+            )
         if not module.startswith("spearshield."):
             raise ValueError(f"refusing to load {data.get('type')!r}: not a value of spearshield")
         kind = getattr(import_module(module), name, None)

@@ -42,6 +42,10 @@ class Row:
             gets right.
         seconds_per_image, forwards_per_image: Cost of the attack.
         parameters: Hyper-parameters of data, classifier, training, method, attack and view.
+        verdict: Of a worst case: ``trustworthy``, ``not trustworthy`` or ``broken``.
+        findings: What puts the number in doubt: check, severity, saw, means, next.
+        repeated: Of a random victim: ``one_shot``, ``worst_of``, ``vote`` and ``fixed_seed``, each
+            the accuracy on clean images, the control, and under attack.
     """
 
     recipe: str
@@ -68,6 +72,9 @@ class Row:
     device: str
     versions: dict[str, str]
     parameters: dict[str, Any] = field(default_factory=dict)
+    verdict: str | None = None
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    repeated: dict[str, tuple[float, float]] | None = None
 
 
 @cache
@@ -103,7 +110,13 @@ def read(path: Path) -> list[Row]:
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     _validate(plain, str(path))
-    return [Row(**{**row, "interval": tuple(row["interval"])}) for row in plain]
+    return [Row(**_paired(row)) for row in plain]
+
+
+def _paired(row: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a row, with pairs for the lists that JSON makes of them."""
+    pairs = {name: tuple(pair) for name, pair in (row.get("repeated") or {}).items()}
+    return {**row, "interval": tuple(row["interval"]), "repeated": pairs or None}
 
 
 def _refuse(constant: str) -> None:
@@ -133,6 +146,7 @@ def row(score: Score, **about: Any) -> Row:
         linf=float(score.linf.double().mean()),
         seconds_per_image=score.seconds / score.images,
         forwards_per_image=score.forwards / score.images,
+        repeated=score.repeated,
         versions=versions(),
         **about,
     )

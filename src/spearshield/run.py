@@ -9,39 +9,29 @@ results.json  report.html  report.md
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch import nn
 
-from spearshield import cell, results
+from spearshield import results
 from spearshield.atomic import write_json
+from spearshield.claim import FILE, Claim
 from spearshield.dataset import Examples, Split
 from spearshield.discover import name_of
+from spearshield.judge import Judge
 from spearshield.method import Defended, Outcome, Task
-from spearshield.recipe import Recipe, Trial, dump, load
+from spearshield.recipe import Recipe
 from spearshield.rng import ambient
-from spearshield.score import Score, worst_case
-from spearshield.threat import ThreatModel
+from spearshield.tracking import Track, untracked
 from spearshield.training import Training, train
 from spearshield.types import Shape
-from spearshield.views import Adaptive
 from spearshield.weights import load_weights, save_weights
 
-RECIPE = "recipe.json"
 UNDEFENDED = "none"
-
-Bar = Callable[[int, Mapping[str, float]], None]
-Track = Callable[[str, int], Bar]
-
-
-def untracked(title: str, total: int) -> Bar:  # noqa: ARG001
-    """Shows no progress."""
-    return lambda done, values: None
 
 
 @dataclass(frozen=True)
@@ -53,10 +43,10 @@ class Run:
         folder: Where everything is written.
         data_dir: A folder to look for data in first.
         device: Where tensors live.
-        track: Told the title and length of each long job; gives a function to call with the
-            amount done so far and the latest values.
+        track: Told of each long job.
         trained: The run folder whose trainings are judged; ``None``: this one.
         only: The one training that is judged; empty: all.
+        examined: Images that each victim itself is examined on; 0: only its scores are compared.
     """
 
     recipe: Recipe
@@ -67,6 +57,7 @@ class Run:
     track: Track = untracked
     trained: Path | None = None
     only: str = ""
+    examined: int = 0
 
     def __call__(self) -> list[results.Row]:
         """Do what is not done yet, and write ``results.json`` and the report.
@@ -99,30 +90,14 @@ class Run:
 
     def claim(self) -> None:
         """Write the recipe into the folder, or see that it is the one already there."""
-        path = self.folder / RECIPE
-        shape, classes = self.frame
-        images = {"shape": [*shape], "classes": classes}
-        mine = {"name": self.name, "recipe": dump(self.recipe), "images": images}
-        if not path.exists():
-            write_json(path, mine)
-            return
-        try:
-            theirs = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not JSON ({error}); choose another --out") from error
-        if theirs != mine:
-            raise ValueError(
-                f"{self.folder} holds the run of another recipe (other {_changes(theirs, mine)}); "
-                "choose another --out, or delete that folder"
-            )
+        Claim(self.name, self.recipe, *self.frame).stake(self.folder)
 
     @cached_property
     def frame(self) -> tuple[Shape, int]:
         """Shape and number of classes of the images; of a trained run, known without its data."""
-        if self.trained and (self.trained / RECIPE).exists():
-            images = json.loads((self.trained / RECIPE).read_text(encoding="utf-8"))["images"]
-            channels, height, width = images["shape"]
-            return (channels, height, width), images["classes"]
+        if self.trained and (self.trained / FILE).exists():
+            claim = Claim.of(self.trained)
+            return claim.shape, claim.classes
         return self.images.shape, self.images.classes
 
     @cached_property
@@ -167,8 +142,11 @@ class Run:
 
     @cached_property
     def outcomes(self) -> dict[str, Outcome]:
-        """What the chosen trainings left behind, by name."""
-        return {name: self._outcome(name) for name in self.chosen}
+        """What the chosen trainings left behind, by name, laid out in memory as is fastest."""
+        found = {name: self._outcome(name) for name in self.chosen}
+        for outcome in found.values():
+            outcome.defended.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return found
 
     def _outcome(self, name: str) -> Outcome:
         training = self.trainings[name]
@@ -214,73 +192,18 @@ class Run:
         return learner.outcome()
 
     def rows(self) -> Iterator[results.Row]:
-        """A row for every defence and trial, and its worst case over the trials of one budget.
-
-        The worst case is over the images that all these trials were made on.
-        """
-        for name, outcome in self.outcomes.items():
-            scores: dict[ThreatModel, list[Score]] = {}
-            for trial in self.trials(outcome):
-                images = self.images[: trial.images] if trial.images else self.images
-                score = cell.measure(
-                    outcome.defended,
-                    trial,
-                    images,
-                    folder=self.folder,
-                    name=name,
-                    seed=self.recipe.seed,
-                    batch_size=self.recipe.batch_size,
-                    device=self.device,
-                    bar=self.track(f"attack {name}: {cell.title(trial)}", len(images)),
-                )
-                scores.setdefault(trial.attack.threat, []).append(score)
-                attack = dump(trial.attack)
-                about: dict[str, Any] = {
-                    "attack": {k: v for k, v in attack.items() if k not in ("type", "threat")}
-                }
-                yield self._row(name, score, trial.attack.threat, trial, about)
-            for threat, same in scores.items():
-                about = {"cells": len(same)}
-                shared = min(score.images for score in same)
-                worst = worst_case([score.first(shared) for score in same])
-                yield self._row(name, worst, threat, None, about)
-
-    def trials(self, outcome: Outcome) -> tuple[Trial, ...]:
-        """What a victim meets: without a purifier all views are one, the adaptive."""
-        if not isinstance(outcome.purifier, nn.Identity):
-            return self.recipe.trials
-        return tuple(dict.fromkeys(replace(trial, view=Adaptive()) for trial in self.recipe.trials))
-
-    def _row(
-        self,
-        name: str,
-        score: Score,
-        threat: ThreatModel,
-        trial: Trial | None,
-        about: dict[str, Any],
-    ) -> results.Row:
-        recipe = self.recipe
-        training = self.trainings[name]
-        return results.row(
-            score,
-            recipe=self.name,
-            data=name_of(recipe.data),
-            split=recipe.split,
-            classifier=name_of(recipe.classifier),
-            method=name,
-            attack=name_of(trial.attack) if trial else results.WORST_CASE,
-            threat=type(threat).__name__,
-            eps=threat.eps,
-            view=str(trial.view) if trial else results.WORST_CASE,
-            seed=recipe.seed,
-            device=self.device,
-            parameters={
-                **about,
-                "classifier": dump(recipe.classifier),
-                "training": dump(training),
-                "weights": recipe.weights,
-            },
+        """A row for every defence and trial, and the worst cases."""
+        judge = Judge(
+            self.recipe,
+            self.name,
+            self.folder,
+            self.images,
+            self.device,
+            self.track,
+            self.examined,
         )
+        for name, outcome in self.outcomes.items():
+            yield from judge.rows(name, outcome, self.trainings[name])
 
 
 def reopen(folder: Path, data_dir: Path | None = None, device: str = "cpu") -> Run:
@@ -290,23 +213,5 @@ def reopen(folder: Path, data_dir: Path | None = None, device: str = "cpu") -> R
         FileNotFoundError: There is none.
         ValueError: Its recipe cannot be read.
     """
-    path = folder / RECIPE
-    if not path.exists():
-        raise FileNotFoundError(f"{folder} is no run folder: it has no {RECIPE}")
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        name, recipe, _ = saved["name"], load(saved["recipe"]), saved["images"]["shape"]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a recipe of this version ({error})") from error
-    return Run(recipe, name, folder, data_dir, device)
-
-
-def _changes(theirs: Any, mine: Any, path: str = "") -> str:
-    """The dotted names of what differs between two plain JSON values."""
-    if isinstance(theirs, dict) and isinstance(mine, dict) and theirs.keys() == mine.keys():
-        inner = [_changes(theirs[k], mine[k], f"{path}.{k}") for k in mine if theirs[k] != mine[k]]
-        return ", ".join(inner)
-    if isinstance(theirs, list) and isinstance(mine, list) and len(theirs) == len(mine):
-        pairs = [(i, a, b) for i, (a, b) in enumerate(zip(theirs, mine, strict=True)) if a != b]
-        return ", ".join(_changes(a, b, f"{path}.{i}") for i, a, b in pairs)
-    return path.removeprefix(".recipe").removeprefix(".") or "recipe"
+    claim = Claim.of(folder)
+    return Run(claim.recipe, claim.name, folder, data_dir, device)

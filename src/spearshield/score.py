@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import reduce
 
 import torch
+from torch import Tensor
 
-from spearshield.types import Ids, Labels, Mask, PerImage
+from spearshield.types import Draws, Ids, Labels, Mask, PerImage
 
 Z95 = 1.959963984540054
 
@@ -50,6 +51,8 @@ class Score:
     Args:
         l2, linf: Size of each perturbation, on the [0, 1] scale.
         ssim: Structural similarity of the attacked and the clean image.
+        clean_draws, adv_draws: Of a random victim, the classes of its independent answers; without
+            columns where it does not draw. ``victim`` is then their majority.
         seconds: Time the attack took, over all images.
         forwards: Images sent through the classifier by the attack, over all images.
     """
@@ -63,6 +66,8 @@ class Score:
     l2: PerImage
     linf: PerImage
     ssim: PerImage
+    clean_draws: Draws
+    adv_draws: Draws
     seconds: float
     forwards: int
 
@@ -105,6 +110,35 @@ class Score:
         fooling = (self.bare_clean == self.y) & (self.bare_adv != self.y)
         return _share((self.victim_adv == self.y)[fooling])
 
+    @property
+    def repeated(self) -> dict[str, tuple[float, float]] | None:
+        """What a random victim's independent answers are worth, before and after the attack.
+
+        ``one_shot``: the mean over answers; ``worst_of``: the share of images that every answer is
+        right on; ``vote``: that the majority is right on; ``fixed_seed``: that the deployed answer
+        is. The first number, on clean images, is the control: asked often enough, a random victim
+        errs on those too. ``None`` where the victim does not draw.
+        """
+        if self.clean_draws.shape[1] == 0:
+            return None
+        clean, adv = (draws == self.y[:, None] for draws in (self.clean_draws, self.adv_draws))
+        votes = self.victim_clean == self.y, self.victim_adv == self.y
+        pairs = {
+            "one_shot": (clean, adv),
+            "worst_of": (clean.all(1), adv.all(1)),
+            "vote": votes,
+            "fixed_seed": (clean[:, 0], adv[:, 0]),
+        }
+        mean = {k: [float(right.double().mean()) for right in pair] for k, pair in pairs.items()}
+        return {name: (before, after) for name, (before, after) in mean.items()}
+
+    def updated(self, where: Mask, part: Score) -> Score:
+        """This score with the images ``where`` replaced by those of ``part``, at its cost."""
+        tensors = {name: getattr(self, name).clone() for name in TENSORS}
+        for name, values in tensors.items():
+            values[where] = getattr(part, name)
+        return Score(**tensors, seconds=part.seconds, forwards=part.forwards)
+
     def first(self, count: int) -> Score:
         """The score over the first ``count`` images, with their share of the cost."""
         share = min(1.0, count / self.images)
@@ -134,8 +168,10 @@ TENSORS = (
     "l2",
     "linf",
     "ssim",
+    "clean_draws",
+    "adv_draws",
 )
-"""The fields of a score that hold one number an image."""
+"""The fields of a score that hold one row an image."""
 
 
 def worst_case(scores: Sequence[Score]) -> Score:
@@ -151,8 +187,9 @@ def worst_case(scores: Sequence[Score]) -> Score:
 
     def worse(first: Score, second: Score) -> Score:
         pick = {
-            name: torch.where(first.robust, getattr(second, name), getattr(first, name))
+            name: torch.where(_beside(first.robust, getattr(first, name)), b, a)
             for name in TENSORS
+            for a, b in [(getattr(first, name), getattr(second, name))]
         }
         return Score(
             **pick,
@@ -161,6 +198,11 @@ def worst_case(scores: Sequence[Score]) -> Score:
         )
 
     return reduce(worse, scores)
+
+
+def _beside(mask: Mask, values: Tensor) -> Tensor:
+    """The mask, shaped to pick rows of ``values``."""
+    return mask.reshape(-1, *[1] * (values.ndim - 1))
 
 
 def _share(mask: Mask) -> float | None:

@@ -22,6 +22,7 @@ Ids: TypeAlias = Int[Tensor, "n"]
 Logits: TypeAlias = Float[Tensor, "n k"]
 PerImage: TypeAlias = Float[Tensor, "n"]
 Mask: TypeAlias = Bool[Tensor, "n"]
+Draws: TypeAlias = Int[Tensor, "n draws"]
 Column: TypeAlias = Float[Tensor, "n 1 1 1"]
 Scalar: TypeAlias = Float[Tensor, ""]
 

@@ -1,16 +1,18 @@
 """Views: what the attacker differentiates in place of the victim.
 
-The threat model says what the attacker may submit; the view says what the attacker knows.
+The threat model says what the attacker may submit; the view says what the attacker knows. Which
+views suit a victim follows from what its purifier declares: that it is there at all, that it draws
+at random (:class:`~spearshield.method.RandomPurifier`), that it offers a ``stand_in``.
 """
 
 from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spearshield.method import Defended, RandomPurifier
 from spearshield.types import Classifier, Images, Logits
@@ -23,6 +25,10 @@ class View(abc.ABC):
     @abc.abstractmethod
     def __call__(self, victim: Defended) -> Classifier:
         """The classifier the attacker works on."""
+
+    @abc.abstractmethod
+    def suits(self, purifier: nn.Module) -> bool:
+        """Whether this view tells the attacker something about ``purifier`` that others do not."""
 
     def __str__(self) -> str:
         return type(self).__name__.lower()
@@ -38,6 +44,9 @@ class Oblivious(View):
     def __call__(self, victim: Defended) -> Classifier:
         return victim.classifier
 
+    def suits(self, purifier: nn.Module) -> bool:
+        return _purifies(purifier)
+
 
 @dataclass(frozen=True)
 class Adaptive(View):
@@ -46,25 +55,42 @@ class Adaptive(View):
     def __call__(self, victim: Defended) -> Classifier:
         return victim
 
+    def suits(self, purifier: nn.Module) -> bool:  # noqa: ARG002
+        return True
+
 
 @dataclass(frozen=True)
 class BPDA(View):
-    """Purify on the way forward, pass the gradient straight through on the way back.
+    """Purify on the way forward, pass the gradient of something simpler on the way back.
 
-    Backward Pass Differentiable Approximation with the identity: Athalye, Carlini, Wagner,
-    "Obfuscated Gradients Give a False Sense of Security", 2018, https://arxiv.org/abs/1802.00420,
-    section 4.1. Right where a purifier changes an image little: ``purifier(x)`` is near ``x``.
+    Backward Pass Differentiable Approximation: Athalye, Carlini, Wagner, "Obfuscated Gradients Give
+    a False Sense of Security", 2018, https://arxiv.org/abs/1802.00420, section 4. The identity
+    (4.1) is right where a purifier changes an image little: ``purifier(x)`` is near ``x``.
+
+    Args:
+        through: What the gradient goes through: the ``identity``, or the purifier's ``stand_in``:
+            its attribute of that name, a differentiable module that answers much as it does.
     """
+
+    through: Literal["identity", "stand_in"] = "identity"
 
     def __call__(self, victim: Defended) -> Classifier:
         def view(x: Images) -> Logits:
             with torch.no_grad():
                 x_hat = victim.purifier(x)
-            through = _StraightThrough.apply(x, x_hat)  # type: ignore[no-untyped-call]
-            logits: Logits = victim.classifier(through)
+            near = x if self.through == "identity" else victim.purifier.stand_in(x)  # type: ignore[operator]
+            answer = _StraightThrough.apply(near, x_hat)  # type: ignore[no-untyped-call]
+            logits: Logits = victim.classifier(answer)
             return logits
 
         return view
+
+    def suits(self, purifier: nn.Module) -> bool:
+        offered = self.through == "identity" or hasattr(purifier, "stand_in")
+        return _purifies(purifier) and offered
+
+    def __str__(self) -> str:
+        return "bpda" if self.through == "identity" else "bpda(stand_in)"
 
 
 @dataclass(frozen=True)
@@ -97,12 +123,19 @@ class EOT(View):
 
         return view
 
+    def suits(self, purifier: nn.Module) -> bool:
+        return isinstance(purifier, RandomPurifier)
+
     def __str__(self) -> str:
         return f"eot({self.draws})"
 
 
+def _purifies(purifier: nn.Module) -> bool:
+    return not isinstance(purifier, nn.Identity)
+
+
 class _StraightThrough(torch.autograd.Function):
-    """The second image forward, to the bit; the first one's gradient backward."""
+    """The second image forward, to the bit; the gradient goes to the first."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, x_hat: Tensor) -> Tensor:  # noqa: ARG004

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 
 from spearshield.attack import Attack, check_gradient, within
+from spearshield.objective import margin_loss
 from spearshield.rng import Rng
 from spearshield.threat import L2
-from spearshield.types import Classifier, Images, Labels, Logits, PerImage
+from spearshield.types import Classifier, Images, Labels, PerImage
 
 
 @dataclass(frozen=True)
@@ -96,16 +97,10 @@ class CarliniWagner(Attack):
             x_adv = (w.tanh() + 1) / 2
             logits = model(x_adv)
             distance = self.threat.distance(x_adv, x)
-            gap = margin(logits, y)
+            gap = -margin_loss(logits, y)
             objective = distance**2 + c * gap.clamp(min=-self.kappa)
             (gradient,) = torch.autograd.grad(objective.sum(), w)
         check_gradient(gradient)
         success = (logits.argmax(1) != y) & (gap <= -self.kappa)
         distance = torch.where(success, distance, math.inf)
         return x_adv.detach(), distance.detach(), gradient
-
-
-def margin(logits: Logits, y: Labels) -> PerImage:
-    """How far the true class's logit is above the highest of the others."""
-    others = logits.scatter(1, y[:, None], -math.inf).amax(1)
-    return logits.gather(1, y[:, None]).squeeze(1) - others

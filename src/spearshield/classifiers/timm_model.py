@@ -33,6 +33,10 @@ class TimmModel(Architecture):
     name: str
     pretrained: bool = False
 
+    @property
+    def called(self) -> str:
+        return f"timm:{self.name}"
+
     def build(self, shape: Shape, classes: int) -> nn.Module:
         timm = foreign.package("timm")
         foreign.check_name(self.name.partition(".")[0], timm.list_models())

@@ -32,6 +32,10 @@ class TorchvisionModel(Architecture):
     name: str
     pretrained: bool = False
 
+    @property
+    def called(self) -> str:
+        return f"torchvision:{self.name}"
+
     def build(self, shape: Shape, classes: int) -> nn.Module:
         models = foreign.package("torchvision").models
         foreign.check_name(self.name, models.list_models(module=models))

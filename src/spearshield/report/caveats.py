@@ -23,10 +23,30 @@ def alarms(defences: Iterable[Defence]) -> list[str]:
     return found
 
 
+def doubts(defences: Iterable[Defence]) -> list[tuple[str, str]]:
+    """Verdicts on the headlines, and what was found behind them, each with a severity."""
+    said = []
+    for defence in defences:
+        for cell in defence.worst.cells if defence.worst else ():
+            row = cell.row
+            where = f"{defence.label} ({defence.setting}, seed {row.seed})"
+            if row.verdict:
+                said.append((row.verdict, f"{where}: {words.VERDICTS[row.verdict]}"))
+            for found in row.findings:
+                numbers = ", ".join(f"{what} {words.number(n)}" for what, n in found["saw"].items())
+                sentence = f"{where}, {found['check']}: {numbers}. {found['means']}"
+                said.append((found["severity"], f"{sentence} Next: {found['next']}"))
+            for name, (clean, attacked) in (row.repeated or {}).items():
+                shares = f"{words.percent(clean)} % clean, {words.percent(attacked)} % attacked"
+                said.append(("note", f"{where}, random: {name.replace('_', ' ')} {shares}."))
+    return said
+
+
 def notes(defences: Sequence[Defence]) -> list[str]:
     """What a reader must know before comparing the numbers."""
     found = [words.SEEDS] if any(len(defence.seeds) > 1 for defence in defences) else []
-    counts = sorted({(d.first.images, words.images(d.first)) for d in defences})
+    shown = [defence.shown.cells[0].row for defence in defences]
+    counts = sorted({(row.images, words.images(row)) for row in shown})
     if len(counts) > 1:
         said = " and ".join(text for _, text in counts)
         found.append(f"Not all rows are over the same images, but over {said}.")

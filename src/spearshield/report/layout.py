@@ -14,6 +14,9 @@ from spearshield.results import WORST_CASE, Row
 ALARM = 0.20
 """Oblivious above worst case by more than this: the defence works by not being known."""
 
+ABOUT_A_CELL = ("attack", "view", "cells", "survivors")
+"""Parameters of a row that belong to its attack, not to its defence."""
+
 
 class Cell(NamedTuple):
     """A row, and what its attack is called."""
@@ -42,8 +45,10 @@ class Picked:
 
     @property
     def against(self) -> str:
-        """The attack and view of its cells."""
-        met = (f"{title}, {words.view(row.view)}" for title, row in self.cells)
+        """The attack, view and images of its cells."""
+        met = (
+            f"{title}, {words.view(row.view)}, {words.images(row)}" for title, row in self.cells
+        )
         return " or ".join(dict.fromkeys(met))
 
     @property
@@ -85,7 +90,7 @@ class Defence:
     @property
     def setting(self) -> str:
         """What must be equal where numbers are compared."""
-        row = self.first
+        row = self.shown.cells[0].row
         return f"{row.data}, {row.classifier}, {self.threat}, {words.images(row)}"
 
     @property
@@ -117,6 +122,11 @@ class Defence:
         return _lowest(self.cells) or Picked(self.cells)
 
     @property
+    def shown(self) -> Picked:
+        """The worst case, or the lowest row where there is none."""
+        return self.worst or self.lowest
+
+    @property
     def alarm(self) -> bool:
         """Whether the defence helps only against an attacker who does not know it."""
         if self.worst is None or self.oblivious is None:
@@ -128,8 +138,8 @@ def arrange(rows: Sequence[Row]) -> list[Defence]:
     """The defences in ``rows``, in the order in which each first appears."""
     titles = attack_titles(rows)
     grouped: dict[str, list[Cell]] = {}
-    for row, title in zip(rows, titles, strict=True):
-        grouped.setdefault(_identity(row), []).append(Cell(title, row))
+    for row, title, images in zip(rows, titles, _judged_on(rows), strict=True):
+        grouped.setdefault(f"{_identity(row)} {images}", []).append(Cell(title, row))
     namesakes: dict[tuple[str, str], list[list[Cell]]] = {}
     for cells in grouped.values():
         setting = Defence("", tuple(cells)).setting
@@ -164,13 +174,30 @@ def _lowest(cells: Iterable[Cell]) -> Picked | None:
 
 def configuration(row: Row) -> dict[str, Any]:
     """What a defence was made with."""
-    rest = {k: v for k, v in row.parameters.items() if k not in ("attack", "view", "cells")}
+    rest = {k: v for k, v in row.parameters.items() if k not in ABOUT_A_CELL}
     return {"recipe": row.recipe, **rest}
 
 
 def _identity(row: Row) -> str:
-    shared = (row.data, row.split, row.images, row.classifier, row.method, row.threat, row.eps)
+    shared = (row.data, row.split, row.classifier, row.method, row.threat, row.eps)
     return json.dumps([shared, configuration(row)], sort_keys=True)
+
+
+def _judged_on(rows: Sequence[Row]) -> list[int]:
+    """For each row, the number of images of the worst case that follows it; its own if none does.
+
+    Some attacks of a run may be made on more images than others; the worst case is over those that
+    all were made on.
+    """
+    counts = [row.images for row in rows]
+    closing: dict[tuple[str, int], int] = {}
+    for i, row in reversed([*enumerate(rows)]):
+        run = _identity(row), row.seed
+        if row.attack == WORST_CASE:
+            closing[run] = row.images
+        if counts[i] > closing.get(run, counts[i]):
+            counts[i] = closing[run]
+    return counts
 
 
 def _ordered(cells: list[Cell]) -> list[Cell]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from spearshield.report import gallery, words
-from spearshield.report.caveats import alarms, notes
+from spearshield.report.caveats import alarms, doubts, notes
 from spearshield.report.layout import Defence, Picked, Spread
 from spearshield.report.pictures import Picture
 from spearshield.report.provenance import details, origins
@@ -31,6 +31,7 @@ ROWS = (
     "attack",
     "view",
     "seed",
+    "images",
     "robust",
     "clean",
     "ASR",
@@ -50,6 +51,9 @@ def document(runs: Sequence[Run], defences: Sequence[Defence]) -> str:
     parts.append(table(HEADLINE, (_headline(defence) for defence in defences), left=4))
     parts += [f"> **Gap.** {text(sentence)}" for sentence in alarms(defences)]
     parts += [text(sentence) for sentence in notes(defences)]
+    if said := doubts(defences):
+        parts.append("### Can the numbers be trusted?")
+        parts.append("\n".join(f"- **{text(kind)}** {text(sentence)}" for kind, sentence in said))
     parts.append("## Every row")
     for defence in defences:
         parts.append(f"### {text(defence.label)}: {text(defence.setting)}")
@@ -93,7 +97,7 @@ def table(columns: Sequence[str], lines: Iterable[Iterable[str]], left: int) -> 
 
 def _headline(defence: Defence) -> list[str]:
     row, worst, oblivious = defence.first, defence.worst, defence.oblivious
-    shown = worst or defence.lowest
+    shown = defence.shown
     ignorant = f"{_robust(oblivious)} ({text(oblivious.against)})" if oblivious else "none"
     return [
         text(row.data),
@@ -105,7 +109,7 @@ def _headline(defence: Defence) -> list[str]:
         if worst
         else f"not measured; lowest row {_robust(shown)} ({text(shown.against)})",
         str(len(set().union(*defence.trials.values()))),
-        words.images(row),
+        words.images(shown.cells[0].row),
         ", ".join(map(str, shown.seeds)),
         ignorant,
     ]
@@ -127,6 +131,7 @@ def _rows(defence: Defence) -> Iterable[list[str]]:
             f"**{title}**" if worst else text(title),
             "all" if worst else text(words.view(row.view)),
             str(row.seed),
+            f"{row.images:,}",
             f"**{words.percent(row.robust_acc)}** {words.interval(row.interval)}",
             words.percent(row.acc),
             words.percent(row.asr),

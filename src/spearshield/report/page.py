@@ -7,7 +7,7 @@ from html import escape
 from importlib import resources
 
 from spearshield.report import tables, words
-from spearshield.report.caveats import alarms, notes
+from spearshield.report.caveats import alarms, doubts, notes
 from spearshield.report.gallery import gallery
 from spearshield.report.layout import Defence
 from spearshield.report.provenance import details, origins
@@ -75,7 +75,17 @@ def _headline(defences: Sequence[Defence]) -> str:
         for text in alarms(defences)
     )
     noted = "".join(f'<p class="note">{escape(text)}</p>' for text in notes(defences))
-    return tables.headline(defences) + warned + noted
+    return tables.headline(defences) + warned + _doubts(defences) + noted
+
+
+def _doubts(defences: Sequence[Defence]) -> str:
+    said = [
+        f'<li><b class="{kind.replace(" ", "-")}">{escape(kind)}</b> {escape(text)}</li>'
+        for kind, text in doubts(defences)
+    ]
+    if not said:
+        return ""
+    return f'<h3>Can the numbers be trusted?</h3><ul class="doubts">{"".join(said)}</ul>'
 
 
 def _rows(defences: Sequence[Defence]) -> str:

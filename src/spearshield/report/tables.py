@@ -23,6 +23,7 @@ ROWS = (
     ("attack", ""),
     ("view", ""),
     ("seed", "num"),
+    ("images", "num"),
     ("robust", "num"),
     ("from 0 to 100", "wide"),
     ("clean", "num"),
@@ -54,7 +55,7 @@ def headline(defences: Sequence[Defence]) -> str:
 
 def _headline_row(defence: Defence) -> str:
     worst, oblivious = defence.worst, defence.oblivious
-    shown = worst or defence.lowest
+    shown = defence.shown
     bar = bars.headline_bar(
         shown.clean.mean,
         worst.robust.mean if worst else None,
@@ -127,6 +128,7 @@ def _row(cell: Cell, again: bool) -> str:
         f'<th scope="row">{escape(title)}</th>',
         _td("all" if worst else escape(words.view(row.view))),
         _td(str(row.seed), "num"),
+        _td(f"{row.images:,}", "num"),
         _td(_share(row.robust_acc, row.interval), "num nowrap"),
         _td(bars.interval_bar(row.robust_acc, row.interval, row.acc), "wide"),
         _td(words.percent(row.acc), "num"),

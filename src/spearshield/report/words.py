@@ -35,6 +35,12 @@ VIEWS = {
     WORST_CASE: "of every image, the worst over all attacks and views of the defence",
 }
 
+VERDICTS = {
+    "trustworthy": "no check found a reason to doubt the number.",
+    "not trustworthy": "the number cannot be trusted; this says nothing yet about the defence.",
+    "broken": "under 5 % of the images survive; the attack works, and no trust is needed.",
+}
+
 COLUMNS = {
     "clean": "clean accuracy: share of clean images that the defended classifier gets right",
     "robust": "robust accuracy, with its 95 % interval; the bar runs from 0 to 100 and its thin "
@@ -63,6 +69,11 @@ def interval(bounds: tuple[float, float]) -> str:
 def size(value: float) -> str:
     """A quantity that is no share, to three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def number(value: float | None) -> str:
+    """Any number that a check saw."""
+    return "n/a" if value is None else f"{value:.3g}"
 
 
 def threat(name: str, eps: float) -> str:

@@ -1,0 +1,186 @@
+"""FMN: exact on a plane, its balls by hand, and the nearest error kept."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from analytic import DUAL, Affine, HalfSpace
+from spearshield.attack import fooled
+from spearshield.attacks.fmn import FMN
+from spearshield.rng import Rng
+from spearshield.threat import L2, Linf
+
+NORMS = pytest.mark.parametrize("norm", [Linf, L2])
+
+
+class Watched:
+    """A model that notes the images it sees."""
+
+    def __init__(self, model):
+        self.model, self.seen = model, []
+
+    def __call__(self, x):
+        self.seen.append(x.detach().clone())
+        return self.model(x)
+
+
+def inner(n=64):
+    return Rng.of_batch(2, n).uniform((1, 4, 4), 0.3, 0.7)
+
+
+def fall(first, last, step, steps):
+    """Half a cosine from ``first`` to ``last``."""
+    return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+@NORMS
+def test_the_exact_distance_of_a_plane(norm):
+    model, threat = HalfSpace(), norm(1.0)
+    x, y = model.images(8, threat, 0.1)
+    x_adv = FMN(threat)(model, x, y)
+    assert fooled(model, x_adv, y).all()
+    torch.testing.assert_close(threat.distance(x_adv, x), torch.full((8,), 0.1), rtol=1e-3, atol=0)
+
+
+@NORMS
+def test_the_distance_of_most_images_of_an_affine_classifier(norm):
+    # It stays at the first boundary that it comes to, so some end at a class that is farther.
+    model, x, threat = Affine(10), inner(), norm(2.0)
+    y = model(x).argmax(1)
+    x_adv = FMN(threat)(model, x, y)
+    assert fooled(model, x_adv, y).all()
+    excess = threat.distance(x_adv, x) / model.distance(x, threat)
+    assert excess.min() > 1 - 1e-4
+    assert excess.median() < 1.001 and excess.mean() < 1.05
+
+
+@NORMS
+def test_the_exact_distance_where_pixels_cannot_move(norm):
+    model, y = HalfSpace(), torch.zeros(1, dtype=torch.long)
+    x = torch.where(model.w > 0, 0.2, 0.0).detach()[None]
+    movable = model.w.detach().clamp(min=0)
+    exact = model.margin(x).detach().abs() / movable.flatten().norm(DUAL[norm])
+    x_adv = FMN(norm(5.0), steps=200)(model, x, y)
+    assert fooled(model, x_adv, y).all()
+    torch.testing.assert_close(norm(5.0).distance(x_adv, x), exact, rtol=5e-3, atol=0)
+
+
+@NORMS
+def test_the_balls_by_hand(norm):
+    model, threat, steps = HalfSpace(), norm(1.0), 6
+    x, y = model.images(4, threat, 0.1)
+    watched = Watched(model)
+    FMN(threat, steps=steps, gamma=0.08, step_size=10.0)(watched, x, y)
+    seen = [threat.distance(image, x) for image in watched.seen]
+    assert len(seen) == 1 + steps + 1  # the clean image is judged first, the last one at the end
+    # Steps this long end on the rim of each ball, which swings around the boundary's distance.
+    radius = nearest = 0.1 * (1 + fall(0.08, 1e-4, 0, steps))
+    for step in range(1, steps + 1):
+        torch.testing.assert_close(seen[step + 1], torch.full((4,), radius))
+        gamma = fall(0.08, 1e-4, step, steps)
+        if radius > 0.1:
+            nearest = min(nearest, radius)
+            radius = min(radius * (1 - gamma), nearest)
+        else:
+            radius = radius * (1 + gamma)
+
+
+@NORMS
+def test_steps_fall_on_half_a_cosine(norm):
+    model = HalfSpace((1, 28, 28))
+    model.b.data += 1e6  # so far a boundary that no ball holds the steps
+    x, y = torch.full((1, 1, 28, 28), 0.5), torch.tensor([0])
+    watched = Watched(model)
+    FMN(norm(1.0), steps=4, step_size=0.1)(watched, x, y)
+    ways = [float((b - a).norm()) for a, b in itertools.pairwise(watched.seen[1:])]
+    assert ways == pytest.approx([fall(0.1, 0.001, step, 4) for step in range(4)], rel=1e-3)
+
+
+@pytest.mark.parametrize(("norm", "length"), [(Linf, 10.0), (L2, 1.0)])
+def test_the_first_step_is_long_by_default(norm, length):
+    model, x = Affine(10), inner()
+    y = model(x).argmax(1)
+    given = FMN(norm(1.0), steps=9, step_size=length)(model, x, y)
+    assert torch.equal(FMN(norm(1.0), steps=9)(model, x, y), given)
+    assert not torch.equal(FMN(norm(1.0), steps=9, step_size=3.0)(model, x, y), given)
+
+
+@NORMS
+def test_the_nearest_error_is_kept(norm):
+    model, x, threat = Affine(10), inner(), norm(2.0)
+    y = model(x).argmax(1)
+    watched = Watched(model)
+    x_adv = FMN(threat, steps=20)(watched, x, y)
+    sizes = torch.stack(
+        [
+            torch.where(fooled(model, seen, y), threat.distance(seen, x), math.inf)
+            for seen in watched.seen
+        ]
+    )
+    assert torch.equal(threat.distance(x_adv, x), sizes.amin(0))
+
+
+class Scripted:
+    """Two classes whose margin is as told, call by call, with a slope that stays the same."""
+
+    def __init__(self, *margins):
+        self.margins, self.seen = list(margins), []
+
+    def __call__(self, x):
+        self.seen.append(x.detach().clone())
+        total = x.flatten(1).sum(1)
+        score = self.margins[len(self.seen) - 1] + total - total.detach()
+        return torch.stack([torch.zeros_like(score), score], 1)
+
+
+MIDDLE, ZERO = torch.full((1, 1, 4, 4), 0.5), torch.tensor([0])
+
+
+@NORMS
+def test_a_farther_error_does_not_replace_a_nearer_one(norm):
+    model = Scripted(-1, -1, 1, -1, -1, -1, -1, 1)
+    x_adv = FMN(norm(1.0), steps=6, gamma=0.5)(model, MIDDLE, ZERO)
+    near, far = (norm(1.0).distance(model.seen[i], MIDDLE) for i in (2, 7))
+    assert far > near
+    assert torch.equal(x_adv, model.seen[2])
+
+
+@NORMS
+def test_without_an_error_so_far_no_ball_shrinks(norm):
+    # The second look sees a boundary much nearer than the first one did, and it is not there.
+    model = Scripted(-1, -1, -1e-3, -1e-3)
+    FMN(norm(1.0), steps=2, step_size=0.01)(model, MIDDLE, ZERO)
+    way = (model.seen[3] - MIDDLE).norm()
+    assert float(way) == pytest.approx(0.01 + fall(0.01, 1e-4, 1, 2), rel=1e-3)
+
+
+@NORMS
+def test_farther_than_eps_it_is_projected(norm):
+    model, threat = HalfSpace(), norm(0.1)
+    x, y = model.images(4, threat, 0.2)
+    x_adv = FMN(threat)(model, x, y)
+    torch.testing.assert_close(threat.distance(x_adv, x), torch.full((4,), 0.1))
+    left = model.distance(x_adv, threat).detach()
+    torch.testing.assert_close(left, torch.full((4,), 0.1), rtol=0.01, atol=0)
+
+
+def test_what_it_finds_nothing_for_comes_back():
+    x, model = inner(), Affine(3)
+    y = torch.zeros(len(x), dtype=torch.long)
+    for logits in (torch.tensor([1.0, 0.0]), torch.zeros(2)):
+        x_adv = FMN(L2(2.0), steps=3)(lambda x: logits + 0 * x.flatten(1)[:, :2], x, y)  # noqa: B023
+        assert torch.equal(x_adv, x)
+    wrong = (model(x).argmax(1) + 1) % 3
+    assert torch.equal(FMN(L2(2.0))(model, x, wrong), x)
+
+
+@pytest.mark.parametrize(
+    "field", [{"steps": 0}, {"step_size": 0.0}, {"step_size": -1.0}, {"gamma": 0.0}, {"gamma": 1.0}]
+)
+def test_refuses_what_goes_nowhere(field):
+    with pytest.raises(ValueError, match=f"{next(iter(field))}.* must be"):
+        FMN(L2(1.0), **field)

@@ -1,0 +1,146 @@
+"""Substitute: what the black box is asked, what it is used for, and that attacks transfer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from analytic import HalfSpace
+from contracts.test_methods import assert_same_tree
+from spearshield.architecture import Architecture
+from spearshield.attack import fooled
+from spearshield.attacks.fgsm import FGSM
+from spearshield.dataset import Examples
+from spearshield.method import Defended, Task
+from spearshield.methods.substitute import Substitute
+from spearshield.rng import Rng, ambient
+from spearshield.threat import Linf
+from spearshield.training import Training, train
+
+
+class Oracle(torch.nn.Module):
+    """A black box: notes what it is asked and lets no gradient through."""
+
+    def __init__(self, hard=False) -> None:
+        super().__init__()
+        self.model, self.hard, self.asked = HalfSpace(), hard, []
+
+    def forward(self, x):
+        assert not torch.is_grad_enabled() and not self.training
+        assert ((x >= 0) & (x <= 1)).all()
+        self.asked.append(x.clone())
+        logits = self.model(x)
+        return torch.nn.functional.one_hot(logits.argmax(1), 2).float() if self.hard else logits
+
+
+@dataclass(frozen=True)
+class Plane(Architecture):
+    def build(self, shape, classes):
+        return HalfSpace(shape)
+
+
+def learner(oracle, **settings):
+    with ambient(0):
+        return Substitute(**settings).learner(Task(oracle, HalfSpace().eval(), (1, 4, 4), 2))
+
+
+def images(n, seed=0):
+    """Images on both sides of the plane."""
+    return Rng.of_batch(seed, n).uniform((1, 4, 4))
+
+
+def step(made, x, y=None, number=0):
+    y = torch.zeros(len(x), dtype=torch.long) if y is None else y
+    return made.step(x, y, rng=Rng.of_batch(number, len(x)))
+
+
+def test_the_oracle_is_asked_once_about_each_image_and_twice_as_many_each_round():
+    oracle = Oracle()
+    made = learner(oracle, seeds=5, rounds=3, epochs=2, batch_size=4)
+    x = images(7)
+    queries = [step(made, x.roll(k, 0), number=k)["queries"] for k in range(8)]
+    assert queries == [5, 5, 10, 10, 20, 20, 20, 20]
+    assert [len(asked) for asked in oracle.asked] == [4, 1, 4, 1, 4, 4, 2]
+    torch.testing.assert_close(torch.cat(oracle.asked), made.images)
+    assert torch.equal(made.images[:5], x[:5])
+    assert torch.equal(made.labels, HalfSpace()(made.images).argmax(1))
+
+
+def test_nothing_of_the_oracle_is_used_but_its_labels():
+    x = images(6)
+    answers = []
+    for hard, y in ((False, torch.zeros(6)), (True, torch.ones(6))):
+        made = learner(Oracle(hard), rounds=2, epochs=1)
+        for number in range(3):
+            step(made, x, y.long(), number)
+        answers.append(made.state_dict())
+    assert_same_tree(*answers)
+
+
+def test_new_images_lie_along_the_sign_of_the_slope_of_the_oracles_label():
+    made = learner(Oracle(), network=Plane(), rounds=2, batch_size=4)
+    made.ask(images(6))
+    made.F.w.data.neg_()  # the substitute's slope counts, not the oracle's
+    expected = []
+    for x, y in zip(made.images[:6], made.labels[:6], strict=True):
+        up = made.F.w.detach().sign() * (2 * y - 1)
+        expected.append((x + 0.1 * up).clamp(0, 1))
+    torch.testing.assert_close(made.neighbours(), torch.stack(expected))
+
+
+def test_the_order_of_an_epoch_follows_from_the_randomness_handed_in():
+    weights = []
+    for number in (0, 0, 1):
+        made = learner(Oracle(), batch_size=2)
+        step(made, images(6), number=number)
+        weights.append(made.F.fc3.weight.detach())
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_resuming_between_rounds_changes_nothing(tmp_path):
+    """The contract's own resumption ends before the first augmentation."""
+    pixels = (255 * images(24)).to(torch.uint8)
+    examples = Examples.of(pixels, torch.zeros(24, dtype=torch.long), ("a", "b"))
+    task = Task(Oracle().eval(), HalfSpace().eval(), (1, 4, 4), 2)
+    method = Substitute(seeds=8, rounds=3, epochs=2)
+
+    def run(steps, folder=None):
+        training = Training(method, steps, batch_size=8)
+        return train(training, task, lambda: examples, seed=2, folder=folder).state_dict()
+
+    run(3, tmp_path)
+    resumed = run(7, tmp_path)
+    assert resumed["queries"] == 32
+    assert_same_tree(resumed, run(7))
+
+
+def test_attacks_on_the_substitute_transfer():
+    oracle = Oracle()
+    made = learner(oracle, seeds=40, rounds=4, epochs=5)
+    for number in range(20):
+        losses = step(made, images(40), number=number)
+    substitute = made.outcome().classifier
+    x, attack = images(200, seed=1), FGSM(Linf(0.2))
+    y = oracle.model(x).argmax(1)
+    assert losses["agreement"] > 0.9 and fooled(substitute, x, y).float().mean() < 0.3
+    transferred = fooled(oracle.model, attack(substitute, x, y), y).float().mean()
+    assert transferred > 0.8 * fooled(oracle.model, attack(oracle.model, x, y), y).float().mean()
+
+
+def test_the_black_box_may_have_a_purifier():
+    class Negative(torch.nn.Module):
+        def forward(self, x):
+            return 1 - x
+
+    x = images(6)
+    made = learner(Defended(Negative(), Oracle()).eval())
+    step(made, x)
+    assert torch.equal(made.labels[:6], HalfSpace()(1 - x).argmax(1))
+
+
+@pytest.mark.parametrize("name", ["seeds", "rounds", "epochs", "step_size", "lr", "batch_size"])
+def test_bad_settings_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be positive, got 0"):
+        Substitute(**{name: type(getattr(Substitute, name))(0)})
