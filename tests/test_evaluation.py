@@ -24,6 +24,10 @@ def bare(model: nn.Module | None = None) -> Defended:
 
 @pytest.fixture
 def examples() -> Examples:
+    return grey()
+
+
+def grey() -> Examples:
     """Grey images on both sides of the half-space; the model gets every second one right."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(110, 160, (24, 1, 4, 4), generator=generator).to(torch.uint8)
@@ -157,3 +161,21 @@ def test_a_random_victim_answers_alike_in_every_batch(examples):
     single = evaluate(victim, attack, examples, views.EOT(4), batch_size=1)
     assert torch.equal(whole.victim_adv, single.victim_adv)
     assert whole.forwards % 4 == 0  # every look costs as many forwards as there are draws
+
+
+class Coarse(RandomPurifier):
+    """Noise that is right about most images most of the time."""
+
+    def purify(self, x, rng):
+        return (x + 0.15 * rng.normal(x.shape[1:])).clamp(0, 1)
+
+
+def test_a_random_victim_is_judged_by_the_majority(examples):
+    victim = Defended(Coarse(), HalfSpace()).eval()
+    score = evaluate(victim, PGD(Linf(1e-6), steps=1), examples)
+    right = score.adv_draws == score.y[:, None]
+    assert score.adv_draws.shape == (24, 10)
+    assert torch.equal(score.victim_adv == score.y, right.sum(1) > 5 - (score.y == 0) * 0.5)
+    assert ((right.sum(1) > 5) & ~right.all(1)).any()  # some draws err where the majority does not
+    whole = evaluate(bare(), PGD(Linf(1e-6), steps=1), examples)
+    assert whole.adv_draws.shape == (24, 0) and whole.repeated is None

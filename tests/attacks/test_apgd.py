@@ -111,11 +111,59 @@ def test_an_image_leaves_with_the_first_iterate_that_fools():
     assert [len(s) for s in seen] == [sum(s >= k for s in steps) for k in range(len(seen))]
 
 
+def test_the_iterate_that_fools_counts_and_not_the_one_of_highest_loss():
+    seen = []
+
+    def turning(x):
+        """Eight classes: torn and right twice, then nearly sure and wrong."""
+        seen.append(x.detach())
+        logits = torch.zeros(1, 8) if len(seen) < 3 else torch.full((1, 8), -9.0)
+        logits[0, :2] = torch.tensor([0.1, 0.0]) if len(seen) < 3 else torch.tensor([5.0, 5.1])
+        return logits + 1e-3 * x.flatten(1) * (torch.arange(8) > 0)
+
+    x_adv = APGD(Linf(EPS))(turning, torch.full((1, 1, 1, 1), 0.5), torch.tensor([0]))
+    assert len(seen) == 4 and not torch.equal(seen[1], seen[2])
+    assert torch.equal(x_adv, seen[2])
+
+
 def test_checkpoints_are_the_papers():
     assert list(checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
     assert checkpoints(100) == {22: 22, 41: 19, 57: 16, 70: 13, 80: 10, 87: 7, 93: 6, 99: 6}
     assert checkpoints(10) == {3: 3, 5: 2, 6: 1, 7: 1, 8: 1, 9: 1, 10: 1}
     assert checkpoints(1) == {1: 1}
+
+
+def climbing(**state):
+    """A run of five images, told apart by their pixel."""
+    pixel, zero = torch.arange(5.0)[:, None, None, None], torch.zeros(5)
+    fresh = {
+        "x": pixel,
+        "y": zero.long(),
+        "rival": zero.long(),
+        "x_now": pixel + 10,
+        "x_last": pixel + 20,
+        "gradient": pixel + 30,
+        "loss": zero - 1,
+        "wrong": zero.bool(),
+        "x_best": pixel + 40,
+        "gradient_best": pixel + 50,
+        "highest": zero,
+        "size": torch.ones_like(pixel),
+        "rises": zero.long(),
+        "highest_then": zero,
+        "halved": zero.bool(),
+    }
+    return Climb(**{**fresh, **state})
+
+
+def test_a_rise_counts_though_higher_points_are_known():
+    climb = climbing()  # at -1, and 0 is the highest so far
+    x_new, gradient = climb.x + 60, climb.x + 70
+    climb.arrive(x_new, torch.tensor([-2.0, -1.0, -0.5, 0.0, 0.5]), gradient, climb.wrong)
+    assert climb.rises.tolist() == [0, 0, 1, 1, 1]
+    assert climb.highest.tolist() == [0.0, 0.0, 0.0, 0.0, 0.5]
+    assert climb.x_best.flatten().tolist() == [40, 41, 42, 43, 64]
+    assert climb.gradient_best.flatten().tolist() == [50, 51, 52, 53, 74]
 
 
 def test_what_halves_the_step_and_goes_back_to_the_best_point():
@@ -128,26 +176,9 @@ def test_what_halves_the_step_and_goes_back_to_the_best_point():
         (14, 1.0, 1.0, True, True),
     ]
     rises, then, highest, halved, expected = (torch.tensor(c) for c in zip(*cases, strict=True))
-    n, pixel = len(cases), torch.arange(5.0)[:, None, None, None]
-    climb = Climb(
-        x=pixel,
-        y=torch.zeros(n).long(),
-        rival=torch.zeros(n).long(),
-        x_now=pixel + 10,
-        x_last=pixel + 20,
-        gradient=pixel + 30,
-        loss=torch.full((n,), -1.0),
-        wrong=torch.zeros(n).bool(),
-        x_best=pixel + 40,
-        gradient_best=pixel + 50,
-        highest=highest,
-        size=torch.ones_like(pixel),
-        rises=rises,
-        highest_then=then,
-        halved=halved,
-    )
+    climb = climbing(rises=rises, highest_then=then, highest=highest, halved=halved)
     climb.check(15.0)
-    column = expected[:, None, None, None]
+    pixel, column = climb.x, expected[:, None, None, None]
     assert torch.equal(climb.halved, expected)
     assert torch.equal(climb.size, torch.where(column, 0.5, 1.0))
     assert torch.equal(climb.x_now, torch.where(column, pixel + 40, pixel + 10))

@@ -1,0 +1,102 @@
+"""Faults in the judge and in its strong attacks: each must make a test of theirs fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import test_battery as battery
+import test_evaluation as evaluating
+import test_sanity as checking
+import test_transfer as transferring
+from attacks import test_apgd as apgd_test
+from attacks import test_fab as fab_test
+from attacks import test_square as square_test
+from spearshield import battery as batteries
+from spearshield import evaluation, transfer
+from spearshield.attacks import apgd, fab
+from spearshield.attacks.square import Squares
+from spearshield.objective import dlr
+from spearshield.sanity import comparison
+from spearshield.threat import Linf
+from spearshield.views import BPDA
+
+
+def halved_where_it_stands(self, enough):
+    stuck = ~self.halved & (self.highest == self.highest_then)
+    self.halved = (self.rises < enough) | stuck
+    self.size[self.halved] /= 2
+    self.rises, self.highest_then = torch.zeros_like(self.rises), self.highest.clone()
+
+
+def off_the_picture(threat, x, slope, rise):
+    rate = (slope * threat.ascent(slope)).flatten(1).sum(1)
+    return threat.ascent(slope) * (rise / rate)[:, None, None, None]
+
+
+def windows_of_the_first_image(draw):
+    def shared(self, x, side, count, rng):
+        return tuple(d[:1].expand_as(d) for d in draw(self, x, side, count, rng))
+
+    return shared
+
+
+def one_draw(victim, x, ids):
+    return everyone(victim, x, ids)[:, :1]
+
+
+everyone = evaluation.draws
+FAULTS = {
+    "step halved without going back to the best point": (
+        (apgd.Climb, "check", halved_where_it_stands),
+        apgd_test.test_is_algorithm_1,
+    ),
+    "DLR of the wrong sign": (
+        (apgd, "OBJECTIVES", {**apgd.OBJECTIVES, "dlr": lambda logits, y: -dlr(logits, y)}),
+        apgd_test.test_dlr_climbs_where_cross_entropy_is_saturated,
+    ),
+    "projection that leaves the picture": (
+        (fab, "to_hyperplane", off_the_picture),
+        lambda: fab_test.test_the_exact_distance_where_pixels_cannot_move(Linf),
+    ),
+    "windows shared by the batch": (
+        (Squares, "draw", windows_of_the_first_image(Squares.draw)),
+        lambda: square_test.test_a_candidate_differs_in_windows_of_the_images_own(
+            Squares(Linf(0.1))
+        ),
+    ),
+    "one lucky draw breaks an image": (
+        (evaluation, "draws", one_draw),
+        lambda: evaluating.test_a_random_victim_is_judged_by_the_majority(evaluating.grey()),
+    ),
+    "a broken image handed to the next source": (
+        (transfer, "fooled", lambda model, x, y: torch.zeros(len(y), dtype=torch.bool)),
+        transferring.test_an_image_that_one_source_broke_is_not_handed_to_the_next,
+    ),
+    "white-box attacks counted as none": (
+        (comparison.Deed, "white_box", False),
+        checking.test_all_white_box_attacks_count_together,
+    ),
+    "stand-ins left out": (
+        (BPDA, "suits", lambda self, purifier: self.through == "identity"),
+        lambda: battery.test_what_a_purifier_declares_decides_the_views("quick"),
+    ),
+    "every trial on survivors": (
+        (batteries, "_paper_style", lambda threat: replace(PAPER(threat), survivors=True)),
+        lambda: battery.test_the_first_and_the_last_trial_see_every_image_and_the_others_survivors(
+            "quick"
+        ),
+    ),
+}
+PAPER = batteries._paper_style
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_makes_a_test_fail(fault, monkeypatch):
+    (owner, name, faulty), check = FAULTS[fault]
+    check()
+    monkeypatch.setattr(owner, name, faulty)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        check()
