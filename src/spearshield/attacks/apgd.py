@@ -132,6 +132,7 @@ class APGD(Attack):
         )
 
     def _step(self, model: Classifier, climb: Climb, share: float) -> None:
+        """A step of projected ascent, of which ``share`` is taken, and the last one's rest."""
         x, x_now = climb.x, climb.x_now
         target = self.threat.project(x_now + climb.size * self.threat.ascent(climb.gradient), x)
         move = share * (target - x_now) + (1 - share) * (x_now - climb.x_last)
@@ -196,11 +197,11 @@ class Climb:
         """
         stuck = ~self.halved & (self.highest == self.highest_then)
         self.halved = (self.rises < enough) | stuck
-        back = self.halved.nonzero().squeeze(1)
-        self.size[back] /= 2
-        self.x_now[back] = self.x_best[back]
-        self.gradient[back] = self.gradient_best[back]
-        self.loss[back] = self.highest[back]
+        back = self.halved[:, None, None, None]
+        self.size = torch.where(back, self.size / 2, self.size)
+        self.x_now = torch.where(back, self.x_best, self.x_now)
+        self.gradient = torch.where(back, self.gradient_best, self.gradient)
+        self.loss = torch.where(self.halved, self.highest, self.loss)
         self.highest_then = self.highest.clone()
         self.rises = torch.zeros_like(self.rises)
 

@@ -17,7 +17,7 @@ def alarms(defences: Iterable[Defence]) -> list[str]:
             known, unknown = defence.worst, defence.oblivious
             found.append(
                 f"{defence.label} helps only against an attacker who does not know it: "
-                f"{_said(unknown)} under oblivious attack, {_said(known)} in the worst case over "
+                f"{_said(unknown)} ({unknown.against}), {_said(known)} in the worst case over "
                 f"all attacks and views ({defence.setting})."
             )
     return found
