@@ -46,9 +46,7 @@ class Picked:
     @property
     def against(self) -> str:
         """The attack, view and images of its cells."""
-        met = (
-            f"{title}, {words.view(row.view)}, {words.images(row)}" for title, row in self.cells
-        )
+        met = (f"{title}, {words.view(row.view)}, {words.images(row)}" for title, row in self.cells)
         return " or ".join(dict.fromkeys(met))
 
     @property
