@@ -202,6 +202,7 @@ def test_evaluate_a_classifier_of_ones_own(own, capsys):
         (["--view=white"], "view is one of"),
         (["--eps=-1"], "eps must be positive"),
         (["--quick"], "leave out --attack"),
+        (["--transfer-from=runs/a/b"], "goes with --standard or --quick"),
     ],
 )
 def test_a_mistake_in_evaluate_is_one_line(own, capsys, changes, said):

@@ -106,6 +106,8 @@ def do_evaluate(options: argparse.Namespace) -> int:
     if options.battery:
         base = _battery(options, base)
         trials = base.recipe.trials
+    elif options.transfer_from:
+        raise ValueError("--transfer-from goes with --standard or --quick")
     elif options.attack:
         views = [view(name) for name in options.view or ["oblivious", "adaptive", "bpda"]]
         attacks = [_attack(name, options, base) for name in options.attack]
