@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spearshield import results
-from spearshield.report import words
+from spearshield.report.naming import attack_titles
 from spearshield.sanity import Finding
 
 if TYPE_CHECKING:
@@ -32,15 +32,16 @@ def table(rows: Sequence[results.Row]) -> None:
         show_edge=False,
         title_justify="left",
     )
-    for name in ("method", "attack", "view"):
-        shown.add_column(name, no_wrap=True)
+    for name in ("method", "attack"):
+        shown.add_column(name, overflow="fold")
+    shown.add_column("view", no_wrap=True)
     for name in ("clean", "robust", "interval", "DSR"):
         shown.add_column(name, no_wrap=True, justify="right")
-    for row in rows:
+    for row, attack in zip(rows, attack_titles(rows), strict=True):
         worst = row.attack == results.WORST_CASE
         cells = (
             row.method,
-            words.attack(row.attack, words.hyper(row)),
+            attack,
             f"{row.threat} {row.eps:g}" if worst else row.view,
             f"{100 * row.acc:.1f}",
             f"{100 * row.robust_acc:.1f}",
