@@ -11,6 +11,7 @@ The tools are optional: ``pip install pyautoattack foolbox adversarial-robustnes
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.metadata
 import tempfile
 import time
@@ -44,14 +45,17 @@ def main() -> None:
     run = opened(options)
     outcome = run.outcomes[run.chosen[-1]]
     victim, examples = outcome.defended, run.images[: options.images]
+    theirs = victim
+    if options.default_layout:
+        theirs = copy.deepcopy(victim).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     x, y = examples.images(), examples.y
     with torch.no_grad():
         wrong = victim(x).argmax(1) != y
     judges: dict[str, Callable[[], Broken]] = {
         "spearshield": lambda: spearshield(run, outcome, examples, options),
-        "pyautoattack": lambda: pyautoattack(victim, x, y, options),
-        "foolbox": lambda: foolbox(victim, x, y, options),
-        "art": lambda: art(victim, x, y, options),
+        "pyautoattack": lambda: pyautoattack(theirs, x, y, options),
+        "foolbox": lambda: foolbox(theirs, x, y, options),
+        "art": lambda: art(theirs, x, y, options),
     }
     rows, found = [], {}
     for name in options.judge or judges:
@@ -77,6 +81,7 @@ def main() -> None:
                 "robust_acc": standing / len(y),
                 "interval": [interval.low, interval.high],
                 "process_seconds": round(seconds, 1),
+                "default_layout": options.default_layout and name != "spearshield",
                 "torch": torch.__version__,
             }
         )
@@ -197,6 +202,11 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--eps", type=float, required=True)
     words.add_argument("--images", type=int, default=1000)
     words.add_argument("--seed", type=int, default=0)
+    words.add_argument(
+        "--default-layout",
+        action="store_true",
+        help="hand the other tools the victim in PyTorch's own memory layout, as users do",
+    )
     words.add_argument("--judge", action="append", help="again for more; default: all")
     words.add_argument("--out", type=Path, required=True)
     return words
