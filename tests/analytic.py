@@ -1,4 +1,4 @@
-"""Models whose robustness is known in closed form."""
+"""Models whose robustness is known in closed form, and one that watches another."""
 
 from __future__ import annotations
 
@@ -72,3 +72,14 @@ class Island(nn.Module):
     def forward(self, x: Images) -> Logits:
         depth = 0.05**2 - (x.flatten(1) - 0.62).square()
         return torch.cat([-depth, depth], 1)
+
+
+class Watched:
+    """A model that notes the images it sees."""
+
+    def __init__(self, model):
+        self.model, self.seen = model, []
+
+    def __call__(self, x):
+        self.seen.append(x.detach().clone())
+        return self.model(x)

@@ -10,7 +10,7 @@ import jaxtyping
 import pytest
 import torch
 
-from analytic import Affine, HalfSpace, Island
+from analytic import Affine, HalfSpace, Island, Watched
 from spearshield.attack import fooled
 from spearshield.attacks import apgd
 from spearshield.attacks.apgd import APGD, Climb, checkpoints
@@ -18,17 +18,6 @@ from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
 
 EPS = 0.3
-
-
-class Watched:
-    """A model that notes the images it sees."""
-
-    def __init__(self, model):
-        self.model, self.seen = model, []
-
-    def __call__(self, x):
-        self.seen.append(x.detach().clone())
-        return self.model(x)
 
 
 class Hills:

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import torch
 
-from analytic import DUAL, Affine, HalfSpace
+from analytic import DUAL, Affine, HalfSpace, Watched
 from spearshield.attack import fooled
 from spearshield.attacks.fab import FAB, to_hyperplane
 from spearshield.rng import Rng
@@ -15,17 +15,6 @@ from spearshield.threat import L2, Linf
 
 NORMS = pytest.mark.parametrize("norm", [Linf, L2])
 N, SHAPE = 64, (2, 3, 4)
-
-
-class Watched:
-    """A model that notes the images it sees."""
-
-    def __init__(self, model):
-        self.model, self.seen = model, []
-
-    def __call__(self, x):
-        self.seen.append(x.detach().clone())
-        return self.model(x)
 
 
 def inner(n=16):

@@ -8,24 +8,13 @@ import math
 import pytest
 import torch
 
-from analytic import DUAL, Affine, HalfSpace
+from analytic import DUAL, Affine, HalfSpace, Watched
 from spearshield.attack import fooled
 from spearshield.attacks.fmn import FMN
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
 
 NORMS = pytest.mark.parametrize("norm", [Linf, L2])
-
-
-class Watched:
-    """A model that notes the images it sees."""
-
-    def __init__(self, model):
-        self.model, self.seen = model, []
-
-    def __call__(self, x):
-        self.seen.append(x.detach().clone())
-        return self.model(x)
 
 
 def inner(n=64):

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from analytic import HalfSpace, Island
+from analytic import HalfSpace, Island, Watched
 from spearshield.attack import fooled
 from spearshield.attacks.pgd import PGD
 from spearshield.rng import Rng
@@ -15,17 +15,6 @@ from spearshield.threat import L2, Linf
 
 PIXEL = torch.full((1, 1, 1, 1), 0.5)
 ZERO = torch.zeros(1, dtype=torch.long)
-
-
-class Watched:
-    """A model that notes the images it sees."""
-
-    def __init__(self, model):
-        self.model, self.seen = model, []
-
-    def __call__(self, x):
-        self.seen.append(x.detach().clone())
-        return self.model(x)
 
 
 def crowd(n=200):

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from analytic import HalfSpace, Island
+from analytic import HalfSpace, Island, Watched
 from spearshield.attack import fooled
 from spearshield.attacks.square import Eddies, Square, Squares
 from spearshield.objective import margin_loss
@@ -16,17 +16,6 @@ from spearshield.threat import L2, Linf
 
 THREATS = pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)], ids=str)
 SHAPE = (2, 9, 7)
-
-
-class Watched:
-    """A model that notes the images it sees."""
-
-    def __init__(self, model):
-        self.model, self.seen = model, []
-
-    def __call__(self, x):
-        self.seen.append(x.detach().clone())
-        return self.model(x)
 
 
 def grey(n=6):
