@@ -43,6 +43,20 @@ class HalfSpace(nn.Module):
         return x + shift[:, None, None, None] * self.w, y
 
 
+class Fence(nn.Module):
+    """Purifies nothing, and rejects images whose last pixel is above ``limit``."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x: Images) -> Images:
+        return x
+
+    def suspicion(self, x: Images) -> PerImage:
+        return x[:, -1, -1, -1] - self.limit
+
+
 class Affine(nn.Module):
     """Classes that score ``weight @ x + bias``."""
 

@@ -17,12 +17,15 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
 from spearshield import results
 from spearshield.report import merge, words, write_report
 from spearshield.results import WORST_CASE, Row
+from spearshield.score import Score
+from spearshield.threat import L2, Linf
 
 VERSIONS = {"python": "3.12.1", "spearshield": "0.1.0", "torch": "2.13.0"}
 PGD = {"steps": 40, "step_size": None, "restarts": 5}
@@ -351,6 +354,172 @@ def test_the_answers_of_a_random_defence_are_shown_with_their_control(tmp_path: 
     for said in (page.text, text):
         assert "one shot 90.0 % clean, 50.0 % attacked" in said
         assert "worst of 70.0 % clean, 10.0 % attacked" in said
+
+
+def outcomes(robust_adv: Sequence[int], l2: Sequence[float], linf: Sequence[float]) -> Score:
+    """A score over images of class 0, the last of which is wrong from the start."""
+    n = len(robust_adv)
+    zero, ones = torch.zeros(n, dtype=torch.long), torch.ones(n)
+    return Score(
+        ids=torch.arange(n),
+        y=zero,
+        victim_clean=torch.tensor([0] * (n - 1) + [1]),
+        victim_adv=torch.tensor(robust_adv),
+        bare_clean=zero,
+        bare_adv=zero,
+        l2=torch.tensor(l2),
+        linf=torch.tensor(linf),
+        ssim=ones,
+        clean_draws=zero[:, None][:, :0],
+        adv_draws=zero[:, None][:, :0],
+        seconds=1.0,
+        forwards=n,
+    )
+
+
+def test_a_curve_counted_by_hand_from_the_outcomes_to_the_page(tmp_path: Path) -> None:
+    #                broken at 0.1, stands, broken just past the budget, wrong before the attack
+    score = outcomes([1, 0, 1, 0], l2=[0.1, 0.05, 0.400009, 0.1], linf=[0.3, 0.01, 0.3, 0.01])
+    curve = score.curve(L2(0.4))
+    distances, shares = zip(*curve, strict=True)
+    assert distances == pytest.approx([k * 0.02 for k in range(21)], abs=1e-12)
+    assert shares == (0.75,) * 5 + (0.5,) * 15 + (0.25,)
+    assert (shares[0], shares[-1]) == (score.acc, score.robust_acc)
+    assert [share for _, share in score.curve(Linf(0.3))] == [0.75] * 20 + [0.25]
+    about = ("recipe", "data", "split", "classifier", "method", "view", "seed", "device")
+    told = {name: getattr(row(), name) for name in about}
+    measured = results.row(score, **told, attack="fmn", threat="L2", eps=0.4, curve=curve)
+    run = run_folder(tmp_path / "run", [measured])
+    assert results.read(run / "results.json") == [measured]
+    page, text = report(tmp_path, run)
+    (line,) = page.of("curve")[0].lines
+    assert list(line.values()) == [
+        " ape_gan, FMN, adaptive",
+        "75.0",
+        "50.0",
+        "50.0",
+        "50.0",
+        "25.0",
+    ]
+    assert list(line)[1:] == ["at 0", "at 0.1", "at 0.2", "at 0.3", "at 0.4"]
+    assert "| ape_gan, FMN, adaptive | 75.0 | 50.0 | 50.0 | 50.0 | 25.0 |" in text
+    assert "distance in L2, pixels in [0, 1]" in page.text
+
+
+def curved(shares: Sequence[float], **changes: Any) -> Row:
+    """A row of FMN with a curve through these shares, evenly up to its budget."""
+    eps = changes.get("eps", 0.3)
+    points = [(eps * k / (len(shares) - 1), share) for k, share in enumerate(shares)]
+    plain = {"attack": "fmn", "parameters": {"attack": {}}, "curve": points}
+    return row(**{**plain, "acc": shares[0], "robust_acc": shares[-1], **changes})
+
+
+def test_a_line_goes_through_its_points(tmp_path: Path) -> None:
+    page, _ = report(tmp_path, run_folder(tmp_path / "run", [curved([1.0, 0.75, 0.0])]))
+    drawn, grid, first = (
+        next(tag["d"] for name, tag in page.tags if (name, tag.get("class")) == ("path", kind))
+        for kind in ("curve", "grid", "marks")
+    )
+    assert drawn == "M52.0 12.0L340.0 82.0L628.0 292.0"
+    assert grid.startswith("M52 292.0H628M52 222.0H628") and grid.endswith("M52 12.0H628")
+    assert first.startswith("M52.0 12.0m-4 0a")
+    assert [line["at 0.15"] for line in page.of("curve")[0].lines] == ["75.0"]
+
+
+def test_a_picture_says_in_words_what_it_shows(tmp_path: Path) -> None:
+    page, text = report(
+        tmp_path, run_folder(tmp_path / "run", [curved([0.9, 0.5, 0.1], method=EVIL)])
+    )
+    tags = {tag.get("id"): (name, tag) for name, tag in page.tags}
+    (picture,) = (tag for name, tag in page.tags if tag.get("class") == "chart")
+    assert picture["role"] == "img"
+    assert tags[picture["aria-labelledby"]][0] == "title"
+    assert tags[picture["aria-describedby"]][0] == "desc"
+    assert f"{EVIL}, FMN, adaptive: 90.0 % at 0, 50.0 % at 0.15, 10.0 % at 0.3." in page.text
+    assert ("a", {"href": "#curves-part"}) in page.tags
+    assert "script" not in [name for name, _ in page.tags] and "<script" not in text
+
+
+def test_without_curves_there_is_no_part_for_them(tmp_path: Path) -> None:
+    page, text = report(tmp_path, run_folder(tmp_path / "run", rows()))
+    assert page.of("curve") == []
+    for said in (page.text, text):
+        assert "over distance" not in said
+
+
+def test_only_what_can_be_compared_shares_a_picture(tmp_path: Path) -> None:
+    shares = [0.9, 0.6, 0.3]
+    given = [
+        curved(shares),
+        curved(shares, attack="deepfool"),
+        curved(shares, method="dae", images=500),
+        curved(shares, method="dae"),
+        curved(shares, threat="L2"),
+        curved([0.9, 0.3], method="vae"),
+    ]
+    page, text = report(tmp_path, run_folder(tmp_path / "run", given))
+    labels = [[line["line"].strip().split(",")[:2] for line in t.lines] for t in page.of("curve")]
+    assert labels == [
+        [["ape_gan", " FMN"], ["ape_gan", " Deepfool"], ["dae", " FMN"]],
+        [["dae", " FMN"]],
+        [["ape_gan", " FMN"]],
+        [["vae", " FMN"]],
+    ]
+    assert text.count("robust accuracy within a distance in L\u221e") == 3
+    assert text.count("robust accuracy within a distance in L2") == 1
+
+
+LINE = re.compile(r'stroke-dasharray="(.*?)".*?class="marks" d="M[\d.]+ [\d.]+([a-z].*?z)')
+"""Dashes and mark of a line."""
+
+
+def test_lines_are_told_apart_without_colour(tmp_path: Path) -> None:
+    given = [
+        curved([0.9, 0.6, 0.3], method=f"m{i}", attack=f"attack{j}", view=view)
+        for i in range(7)
+        for j in range(3)
+        for view in ("adaptive", "oblivious")
+    ]
+    page, text = report(tmp_path, run_folder(tmp_path / "run", given))
+    assert [len(table.lines) for table in page.of("curve")] == [24, 12, 4, 2]
+    for part in range(1, 5):
+        assert text.count(f"1,000 test images, part {part} of 4") == 1
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    charts = re.findall(r'<svg class="chart".*?</svg>', html)
+    for chart, count in zip(charts, [24, 12, 4, 2], strict=True):
+        lines = LINE.findall(chart)
+        assert len(lines) == len(set(lines)) == count
+    keys = re.findall(r'<svg class="line-key".*?dasharray="(.*?)".*?d="M21 6(.*?)"', html)
+    drawn = [pair for chart in charts for pair in LINE.findall(chart)]
+    assert keys == drawn
+
+
+def test_a_curve_is_the_mean_over_seeds_and_of_one_measured_twice_the_lowest(
+    tmp_path: Path,
+) -> None:
+    given = [
+        curved([0.9, 0.6, 0.2]),
+        curved([0.9, 0.7, 0.3]),
+        curved([0.7, 0.2, 0.0], seed=1),
+    ]
+    page, text = report(tmp_path, run_folder(tmp_path / "run", given))
+    (line,) = page.of("curve")[0].lines
+    assert list(line.values()) == [
+        " ape_gan, FMN, adaptive, mean of 2 seeds",
+        "80.0",
+        "40.0",
+        "10.0",
+    ]
+    assert "| ape_gan, FMN, adaptive, mean of 2 seeds | 80.0 | 40.0 | 10.0 |" in text
+
+
+@pytest.mark.parametrize(
+    "fault", [[(0.0, 1.2), (0.3, 0.1)], [(0.0, 0.9)], [(-1.0, 1.0), (0.0, 0.0)]]
+)
+def test_a_curve_that_is_none_is_refused(tmp_path: Path, fault: list[tuple[float, float]]) -> None:
+    run = run_folder(tmp_path / "run", [row(curve=fault)])
+    with pytest.raises(ValueError, match=r"results\.json: \$\[0\]\.curve"):
+        merge([run])
 
 
 def test_namesakes_are_told_apart_by_what_they_differ_in(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from spearshield import results
+from spearshield.attacks.fab import FAB
 from spearshield.attacks.fgsm import FGSM
+from spearshield.attacks.fmn import FMN
 from spearshield.attacks.pgd import PGD
 from spearshield.checkpoint import load as load_outcome
 from spearshield.classifiers.m_cnn import MCNN
@@ -92,6 +94,21 @@ def test_survivors_alone_meet_the_later_trials(tmp_path):
     assert after.robust_acc < before.robust_acc and worst.robust_acc == after.robust_acc
     stored = [load_outcome(p) for p in (tmp_path / "run" / "outcomes").glob("*")]
     assert sorted(len(s["ids"]) for s in stored) == [round(40 * before.robust_acc), 40]
+
+
+def test_only_an_attack_that_looks_for_the_nearest_has_a_curve(tmp_path):
+    trials = (
+        Trial(FMN(BUDGET, steps=4)),
+        Trial(FMN(BUDGET, steps=3), survivors=True),
+        Trial(FAB(BUDGET, targets=0, steps=2)),
+        Trial(FAB(BUDGET, targets=0, steps=2, early_stop=False)),
+        Trial(FGSM(BUDGET)),
+    )
+    recipe = replace(RECIPE, defences=(), trials=trials)
+    rows = Run(recipe, "small", tmp_path / "run").evaluate()
+    assert [row.curve is not None for row in rows] == [True, False, False, True, False, False]
+    for row in rows[0], rows[3]:
+        assert row.curve[0] == (0.0, row.acc) and row.curve[-1] == (row.eps, row.robust_acc)
 
 
 def test_a_worst_case_carries_a_verdict_and_the_cells_do_not(done):

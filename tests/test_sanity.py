@@ -17,7 +17,7 @@ from spearshield.dataset import Examples
 from spearshield.method import Defended, RandomPurifier
 from spearshield.planted import Sloped
 from spearshield.recipe import Trial
-from spearshield.sanity import CHECKS, Finding, compare, examine, verdict
+from spearshield.sanity import CHECKS, Finding, compare, examine, strength, verdict
 from spearshield.sanity.probe import Probe
 from spearshield.score import Score
 from spearshield.threat import L2, Linf
@@ -126,8 +126,8 @@ FAULTY = {
 }
 BUDGET = {"flat_accuracy": 0.004, "noise_wins": 0.05}
 """Of the checks that need another one: too small for chance to break many images, or not."""
-SILENT = {"more_steps", "more_restarts", "single_step_wins"}
-"""Checks of the attack rather than of the victim, with tests of their own."""
+SILENT = {"more_steps", "not_converged", "more_restarts", "single_step_wins", "blind_detector"}
+"""Checks of the attack rather than of the victim, or of a detector, with tests of their own."""
 
 
 @pytest.mark.parametrize("name", sorted(set(CHECK) - SILENT))
@@ -160,6 +160,52 @@ def test_more_effort_may_cost_a_standard_error(name, mask, broken, severity):
     vars(subject).update({"white": white, mask: white & (torch.arange(100) >= broken)})
     finding = CHECK[name](subject)
     assert (finding and finding.severity) == severity
+
+
+class Prototypes(nn.Module):
+    """The nearer of two grey images, by the one pixel that is farthest off: steps move only it."""
+
+    def forward(self, x):
+        return torch.stack([-(x - grey).abs().flatten(1).amax(1) for grey in (0.3, 0.7)], 1)
+
+
+def between_the_prototypes(eps: float, model: nn.Module) -> Probe:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(98, 108, (24, 1, 8, 8), generator=generator)
+    pixels[1::2] += 50
+    pixels = pixels.to(torch.uint8)
+    y = Prototypes()(pixels.float() / 255).argmax(1)
+    return Probe.of(victim(None, model), Examples.of(pixels, y, ("dark", "light")), Linf(eps))
+
+
+def test_an_attack_that_still_climbs_has_not_converged_though_twice_the_steps_break_nothing():
+    subject = between_the_prototypes(0.2, Prototypes())
+    assert subject.white.all() and CHECK["more_steps"](subject) is None
+    finding = CHECK["not_converged"](subject)
+    assert finding.severity == "high"
+    # One pixel a step: its last 10 of 40 steps gain no less than others after the noise is made up.
+    assert 0.1 < finding.saw["share of the climb in the last 10 of 40 steps"] < 0.25
+    assert not subject.standing(PGD(subject.threat, 1000), subject.clean).any()
+
+
+def test_an_attack_at_the_top_has_converged_and_one_that_broke_all_is_not_asked():
+    assert CHECK["not_converged"](between_the_prototypes(0.002, HalfSpace((1, 8, 8)))) is None
+    subject = probe(victim(), 0.5)
+    assert not subject.white.any() and CHECK["not_converged"](subject) is None
+
+
+@pytest.mark.parametrize(("late", "severity"), [(0.049, None), (0.051, "low"), (0.101, "high")])
+def test_how_much_of_a_climb_may_be_late(late, severity, monkeypatch):
+    subject = probe(victim(), 0.002)
+    monkeypatch.setattr(strength, "_late_climb", lambda probe: torch.full((24,), late))
+    finding = CHECK["not_converged"](subject)
+    assert (finding and finding.severity) == severity
+
+
+def test_a_climb_that_goes_up_and_down_is_measured_by_its_best():
+    jumping = strength._late_climb(probe(FAULTY["random_answers"], 0.02))
+    assert ((jumping >= 0) & (jumping <= 1)).all() and jumping.any()
+    assert (strength._late_climb(probe(victim(Sloped(0.0)))) == 0).all()
 
 
 def test_one_step_that_beats_many_is_a_finding():

@@ -25,6 +25,9 @@ class Attack(abc.ABC):
     gradient_free: ClassVar[bool] = False
     """Whether the attack never differentiates the model."""
 
+    minimal: ClassVar[bool] = False
+    """Whether it looks for the smallest perturbation of each image, not just for any."""
+
     threat: ThreatModel
 
     def __call__(

@@ -17,7 +17,7 @@ from spearshield.discover import name_of
 from spearshield.evaluation import evaluate
 from spearshield.method import Defended
 from spearshield.recipe import Trial, dump
-from spearshield.score import TENSORS, Score
+from spearshield.score import REJECTED, TENSORS, Score
 from spearshield.tracking import Bar
 from spearshield.types import Images
 
@@ -109,7 +109,7 @@ def _picture(
     count = len(x_adv)
 
     def named(labels: Tensor) -> list[str]:
-        return [images.names[i] for i in labels[:count].tolist()]
+        return [images.names[i] if i != REJECTED else "rejected" for i in labels[:count].tolist()]
 
     about = {
         "method": name,

@@ -279,7 +279,7 @@ def _battery(options: argparse.Namespace, base: Run) -> Run:
     """The run with a battery for its trials, on as many images as it is meant for."""
     if options.attack or options.view:
         raise ValueError("a battery has its own attacks and views; leave out --attack and --view")
-    sources = [_trained(path, options).victim for path in options.transfer_from]
+    sources = [_trained(path, options).outcome for path in options.transfer_from]
     trials = BATTERIES[options.battery](_threat(options, base), base.frame[1], sources)
     recipe = replace(base.recipe, trials=trials)
     if options.images is None:

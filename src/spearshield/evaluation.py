@@ -16,9 +16,9 @@ from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.method import Defended, RandomPurifier
 from spearshield.rng import Rng
-from spearshield.score import Score
+from spearshield.score import REJECTED, Score
 from spearshield.threat import ThreatModel
-from spearshield.types import Classifier, Draws, Ids, Images, Labels, Logits, PerImage, Shape
+from spearshield.types import Classifier, Draws, Ids, Images, Labels, Logits, Mask, PerImage, Shape
 from spearshield.views import Adaptive, View
 
 DRAWS = 10
@@ -94,8 +94,8 @@ def outcome(
     return Score(
         ids=ids.cpu(),
         y=y.cpu(),
-        victim_clean=clean_draws.mode(1).values if random else predict(victim, x, ids),
-        victim_adv=adv_draws.mode(1).values if random else predict(victim, x_adv, ids),
+        victim_clean=clean_draws.mode(1).values if random else verdict(victim, x, ids),
+        victim_adv=adv_draws.mode(1).values if random else verdict(victim, x_adv, ids),
         bare_clean=predict(victim.classifier, x, ids),
         bare_adv=predict(victim.classifier, x_adv, ids),
         l2=delta.norm(dim=1).cpu(),
@@ -120,7 +120,22 @@ def draws(victim: Defended, x: Images, ids: Ids) -> Draws:
         predict(lambda x, k=k: victim.classifier(purifier(x, draw=k)), x, ids)  # type: ignore[misc]
         for k in range(DRAWS)
     ]
-    return torch.stack(answers, 1)
+    return torch.stack(answers, 1).where(~rejected(victim, x)[:, None], REJECTED)
+
+
+def verdict(victim: Defended, x: Images, ids: Ids) -> Labels:
+    """The class that the victim gives each image, or ``REJECTED``.
+
+    Raises:
+        ValueError: Some logits are not finite; names the image.
+    """
+    return predict(victim, x, ids).where(~rejected(victim, x), REJECTED)
+
+
+@torch.no_grad()
+def rejected(victim: Defended, x: Images) -> Mask:
+    """Which images the victim rejects."""
+    return (victim.suspicion(x) > 0).cpu()
 
 
 @torch.no_grad()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from spearshield.types import Scalar
+from spearshield.rng import Rng
+from spearshield.types import Images, Scalar
 
 
 def bce(logits: Float[Tensor, "*any"], real: bool) -> Scalar:
@@ -17,3 +20,33 @@ def bce(logits: Float[Tensor, "*any"], real: bool) -> Scalar:
     with ``real=True`` on generated images it is the generator's non-saturating loss.
     """
     return binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
+
+
+def wasserstein(real: Float[Tensor, "*any"], fake: Float[Tensor, "*any"]) -> Scalar:
+    """How much higher a critic scores real images than fake ones, on average.
+
+    The critic maximises it and the generator minimises it. Under the best 1-Lipschitz critic it is
+    the distance of Arjovsky, Chintala, Bottou, "Wasserstein GAN", 2017,
+    https://arxiv.org/abs/1701.07875, equation 2.
+    """
+    return real.mean() - fake.mean()
+
+
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor], real: Images, fake: Images, rng: Rng
+) -> Scalar:
+    """Mean squared distance from 1 of the critic's slope, between each real and fake image.
+
+    The slope is the L2 norm of the gradient over all of an image's pixels: Gulrajani, Ahmed,
+    Arjovsky, Dumoulin, Courville, "Improved Training of Wasserstein GANs", 2017,
+    https://arxiv.org/abs/1704.00028, algorithm 1. It can be differentiated by the critic's weights.
+
+    Args:
+        critic: Must treat each image on its own: no batch normalisation.
+        rng: Says where between its two images each slope is taken.
+    """
+    share = rng.uniform((1, 1, 1))
+    between = (real + share * (fake - real)).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    slope: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    return (slope - 1).square().mean()

@@ -151,6 +151,7 @@ class Judge:
             seed=recipe.seed,
             device=self.device,
             parameters={**about, "classifier": dump(recipe.classifier)},
+            curve=score.curve(threat) if trial and _looks_for_the_nearest(trial) else None,
         )
 
 
@@ -158,6 +159,16 @@ def overall(scores: Sequence[Score]) -> Score:
     """The worst case over the images that all the scores are about."""
     shared = min(score.images for score in scores)
     return worst_case([score.first(shared) for score in scores])
+
+
+def _looks_for_the_nearest(trial: Trial) -> bool:
+    """Whether the distances of the trial's score are the smallest that its attack found.
+
+    An attack that stops early takes any inside the budget, and in the score of a trial on survivors
+    most images are those of earlier trials.
+    """
+    stops = getattr(trial.attack, "early_stop", False)
+    return trial.attack.minimal and not stops and not trial.survivors
 
 
 def _settings(trial: Trial) -> dict[str, Any]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from spearshield.attack import Attack
 from spearshield.rng import Rng
-from spearshield.types import Classifier, Images, Labels, Logits, Shape
+from spearshield.types import Classifier, Images, Labels, Logits, PerImage, Shape
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,21 @@ class Task:
         return self.learn_from
 
 
+@runtime_checkable
+class Detects(Protocol):
+    """What a purifier offers that may reject an image instead of purifying it."""
+
+    def suspicion(self, x: Images) -> PerImage:
+        """How far each image is beyond what is accepted: it is rejected above 0."""
+        ...
+
+
 class Defended(nn.Module):
-    """A purifier in front of a classifier; itself a classifier."""
+    """A purifier in front of a classifier; itself a classifier.
+
+    Where the purifier :class:`Detects`, an image that it rejects gets logits too: whoever deploys
+    or judges the victim asks for its suspicion as well.
+    """
 
     def __init__(self, purifier: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
@@ -74,14 +88,26 @@ class Defended(nn.Module):
         logits: Logits = self.classifier(self.purifier(x))
         return logits
 
+    def suspicion(self, x: Images) -> PerImage:
+        """The purifier's; minus infinity where it rejects nothing."""
+        if isinstance(self.purifier, Detects):
+            return self.purifier.suspicion(x)
+        return x.new_full((len(x),), -math.inf)
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything a method can leave behind."""
+    """Everything a method can leave behind.
+
+    Args:
+        queries: Images that the task's classifier was asked about, where it is a black box to the
+            method.
+    """
 
     classifier: nn.Module
     purifier: nn.Module = field(default_factory=nn.Identity)
     attack: Attack | None = None
+    queries: int = 0
 
     @property
     def defended(self) -> Defended:

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate, one_hot, pad
 
 from spearshield.method import Defended
 from spearshield.rng import Rng
-from spearshield.types import Images, Labels, Logits
+from spearshield.types import Images, Labels, Logits, PerImage
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,17 @@ class CacheOnNoise(nn.Module):
         away = (x * 255 - (x * 255).round()).abs().flatten(1).amax(1)
         nearest = torch.cdist(x.detach().flatten(1), cache.flatten(1)).argmin(1)
         return torch.where(away[:, None, None, None] > 1e-3, cache[nearest], x)
+
+
+class DigitsDetector(nn.Module):
+    """Rejects images with pixels that no 8-bit file can hold."""
+
+    def forward(self, x: Images) -> Images:
+        return x
+
+    def suspicion(self, x: Images) -> PerImage:
+        off = (255 * x - (255 * x).round()).abs() > 0.01
+        return off.flatten(1).to(x).mean(1) - 0.1
 
 
 class OutOfRange(nn.Module):
@@ -267,6 +278,12 @@ DEFENCES = (
         "recognises attacked images by their last digits and returns clean ones",
         ("abrupt_answers", "transfer_wins", "flat_accuracy"),
         lambda material: Defended(CacheOnNoise(material.x), material.classifier).eval(),
+    ),
+    Planted(
+        "detector of digits",
+        "rejects attacked images by their last digits",
+        ("blind_detector",),
+        purified(DigitsDetector),
     ),
     Planted("out-of-range output", "no image", ("purifier_range",), purified(OutOfRange)),
     Planted(

@@ -207,7 +207,7 @@ def _default(kind: type, old: Any) -> Any:
 
 
 def view(text: str) -> View:
-    kinds = {kind.__name__.lower(): kind for kind in View.__subclasses__()}
+    kinds = {kind.word(): kind for kind in View.__subclasses__()}
     return kinds[_one_of(text.lower(), tuple(kinds), "view")]()
 
 

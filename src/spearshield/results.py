@@ -44,8 +44,12 @@ class Row:
         parameters: Hyper-parameters of data, classifier, training, method, attack and view.
         verdict: Of a worst case: ``trustworthy``, ``not trustworthy`` or ``broken``.
         findings: What puts the number in doubt: check, severity, saw, means, next.
+        rejected: Of a victim that detects attacks, the shares of clean and of attacked images that
+            it rejected.
         repeated: Of a random victim: ``one_shot``, ``worst_of``, ``vote`` and ``fixed_seed``, each
             the accuracy on clean images, the control, and under attack.
+        curve: Of an attack that looks for the smallest perturbation of each image: distances from 0
+            to ``eps``, each with the robust accuracy at it.
     """
 
     recipe: str
@@ -75,6 +79,8 @@ class Row:
     verdict: str | None = None
     findings: list[dict[str, Any]] = field(default_factory=list)
     repeated: dict[str, tuple[float, float]] | None = None
+    rejected: tuple[float, float] | None = None
+    curve: list[tuple[float, float]] | None = None
 
 
 @cache
@@ -116,7 +122,14 @@ def read(path: Path) -> list[Row]:
 def _paired(row: dict[str, Any]) -> dict[str, Any]:
     """The fields of a row, with pairs for the lists that JSON makes of them."""
     pairs = {name: tuple(pair) for name, pair in (row.get("repeated") or {}).items()}
-    return {**row, "interval": tuple(row["interval"]), "repeated": pairs or None}
+    points = [(distance, share) for distance, share in row.get("curve") or ()]
+    tuples = {
+        "interval": tuple(row["interval"]),
+        "repeated": pairs or None,
+        "rejected": tuple(row.get("rejected") or ()) or None,
+        "curve": points or None,
+    }
+    return {**row, **tuples}
 
 
 def _refuse(constant: str) -> None:
@@ -147,6 +160,7 @@ def row(score: Score, **about: Any) -> Row:
         seconds_per_image=score.seconds / score.images,
         forwards_per_image=score.forwards / score.images,
         repeated=score.repeated,
+        rejected=score.rejected,
         versions=versions(),
         **about,
     )

@@ -155,9 +155,14 @@ class Run:
         return self._train(training, self.bare.classifier, name)
 
     @property
+    def outcome(self) -> Outcome:
+        """What the one chosen training left behind: ``only``, or the last."""
+        return self.outcomes[self.chosen[-1]]
+
+    @property
     def victim(self) -> Defended:
-        """The one victim that is chosen: ``only``, or the last that was trained."""
-        return self.outcomes[self.chosen[-1]].defended
+        """The one victim that is chosen."""
+        return self.outcome.defended
 
     @cached_property
     def bare(self) -> Outcome:

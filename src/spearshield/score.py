@@ -13,9 +13,14 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from spearshield.threat import L2, Linf, ThreatModel
 from spearshield.types import Draws, Ids, Labels, Mask, PerImage
 
 Z95 = 1.959963984540054
+REJECTED = -1
+"""In place of a class: the victim noticed that something is wrong, and did not answer."""
+CURVE = 20
+"""Steps of a curve from distance 0 to the budget."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Score:
     """What happened to every image; rates are derived, so scores can be joined and intersected.
 
     ``victim`` is classifier(purifier(x)), ``bare`` the classifier alone; both hold predicted
-    classes, on the clean and on the attacked image.
+    classes, on the clean and on the attacked image, or ``REJECTED``. To reject an attacked image
+    is right; to reject a clean one is an error.
 
     Args:
         l2, linf: Size of each perturbation, on the [0, 1] scale.
@@ -78,7 +84,15 @@ class Score:
     @property
     def robust(self) -> Mask:
         """Images that the victim gets right before and after the attack."""
-        return (self.victim_clean == self.y) & (self.victim_adv == self.y)
+        return (self.victim_clean == self.y) & _parried(self.victim_adv, self.y)
+
+    @property
+    def rejected(self) -> tuple[float, float] | None:
+        """Shares of the clean and of the attacked images that were rejected; ``None``: no image."""
+        clean, adv = self.victim_clean == REJECTED, self.victim_adv == REJECTED
+        if not (clean | adv).any():
+            return None
+        return float(clean.double().mean()), float(adv.double().mean())
 
     @property
     def acc(self) -> float:
@@ -103,12 +117,12 @@ class Score:
 
     @property
     def dsr(self) -> float | None:
-        """Of the adversarial images that fool the bare classifier, the share the victim gets right.
+        """Of the adversarial images that fool the bare classifier, the share the victim parries.
 
         Only images count that the bare classifier gets right before the attack.
         """
         fooling = (self.bare_clean == self.y) & (self.bare_adv != self.y)
-        return _share((self.victim_adv == self.y)[fooling])
+        return _share(_parried(self.victim_adv, self.y)[fooling])
 
     @property
     def repeated(self) -> dict[str, tuple[float, float]] | None:
@@ -121,8 +135,8 @@ class Score:
         """
         if self.clean_draws.shape[1] == 0:
             return None
-        clean, adv = (draws == self.y[:, None] for draws in (self.clean_draws, self.adv_draws))
-        votes = self.victim_clean == self.y, self.victim_adv == self.y
+        clean, adv = self.clean_draws == self.y[:, None], _parried(self.adv_draws, self.y[:, None])
+        votes = self.victim_clean == self.y, _parried(self.victim_adv, self.y)
         pairs = {
             "one_shot": (clean, adv),
             "worst_of": (clean.all(1), adv.all(1)),
@@ -131,6 +145,20 @@ class Score:
         }
         mean = {k: [float(right.double().mean()) for right in pair] for k, pair in pairs.items()}
         return {name: (before, after) for name, (before, after) in mean.items()}
+
+    def curve(self, threat: ThreatModel) -> list[tuple[float, float]]:
+        """Distances from 0 to the budget, each with the robust accuracy at it.
+
+        That is the share of all images that the victim gets right before the attack, and that were
+        not broken within the distance. From an attack that does not look for the smallest
+        perturbation of each image it says little: the true curve may lie anywhere below.
+        """
+        size = {Linf: self.linf, L2: self.l2}[type(threat)]
+        # Rounding may have taken an image a little past the budget.
+        falls = torch.where(self.robust, math.inf, size.clamp(max=threat.eps))
+        right = self.victim_clean == self.y
+        distances = [threat.eps * (k / CURVE) for k in range(CURVE + 1)]
+        return [(d, float((right & (falls > d)).double().mean())) for d in distances]
 
     def updated(self, where: Mask, part: Score) -> Score:
         """This score with the images ``where`` replaced by those of ``part``, at its cost."""
@@ -198,6 +226,11 @@ def worst_case(scores: Sequence[Score]) -> Score:
         )
 
     return reduce(worse, scores)
+
+
+def _parried(answers: Tensor, y: Tensor) -> Tensor:
+    """Which answers to attacked images are right: the class, or none."""
+    return (answers == y) | (answers == REJECTED)
 
 
 def _beside(mask: Mask, values: Tensor) -> Tensor:

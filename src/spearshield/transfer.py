@@ -26,6 +26,8 @@ class Transfer(Attack):
         sources: The classifiers that are differentiated, in evaluation mode.
         attack: What is made on them; ``None``: PGD of 40 steps that takes every step. An attack
             that stops at the first image that fools the source transfers less.
+        queries: Images that the victim was asked about while the sources were learnt; for the
+            record.
 
     Raises:
         ValueError: There are no sources, or ``attack`` has another threat model.
@@ -35,6 +37,7 @@ class Transfer(Attack):
 
     sources: tuple[nn.Module, ...]
     attack: Attack | None = None
+    queries: int = 0
 
     def __post_init__(self) -> None:
         if not self.sources:

@@ -2,19 +2,21 @@
 
 The threat model says what the attacker may submit; the view says what the attacker knows. Which
 views suit a victim follows from what its purifier declares: that it is there at all, that it draws
-at random (:class:`~spearshield.method.RandomPurifier`), that it offers a ``stand_in``.
+at random (:class:`~spearshield.method.RandomPurifier`), that it :class:`~spearshield.method.Detects`
+attacks, that it offers a ``stand_in``.
 """
 
 from __future__ import annotations
 
 import abc
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from spearshield.method import Defended, RandomPurifier
+from spearshield.method import Defended, Detects, RandomPurifier
 from spearshield.types import Classifier, Images, Logits
 
 
@@ -30,8 +32,13 @@ class View(abc.ABC):
     def suits(self, purifier: nn.Module) -> bool:
         """Whether this view tells the attacker something about ``purifier`` that others do not."""
 
+    @classmethod
+    def word(cls) -> str:
+        """What this kind of view is called on the command line."""
+        return re.sub("(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+
     def __str__(self) -> str:
-        return type(self).__name__.lower()
+        return self.word()
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,21 @@ class EOT(View):
 
     def __str__(self) -> str:
         return f"eot({self.draws})"
+
+
+@dataclass(frozen=True)
+class DetectorAware(View):
+    """The victim as it is, suspicion and all: for attacks that mean to stay unnoticed.
+
+    Such an attack finds on the model that it is given what the victim's purifier
+    :class:`~spearshield.method.Detects`. Others can use this view too, but attack the class alone.
+    """
+
+    def __call__(self, victim: Defended) -> Classifier:
+        return victim
+
+    def suits(self, purifier: nn.Module) -> bool:
+        return isinstance(purifier, Detects)
 
 
 def _purifies(purifier: nn.Module) -> bool:

@@ -235,6 +235,21 @@ def test_targets_lead_out_of_a_trap():
     assert fooled(trap, APGD(Linf(EPS), targets=9)(trap, x, y), y).all()
 
 
+def test_last_runs_are_longer_and_head_for_the_class_that_came_nearest():
+    """Class 1 is likeliest and cannot win, class 2 nearly can; no other comes near."""
+
+    def model(x):
+        d = x.flatten(1) - 0.5
+        return torch.cat([0 * d, 0 * d - 0.3, d - EPS - 0.1, 0 * d - 9], 1)
+
+    x, y = torch.full((4, 1, 1, 1), 0.5), torch.zeros(4, dtype=torch.long)
+    attack = APGD(Linf(EPS), targets=3, steps=5, last_runs=2)
+    with mock.patch.object(apgd, "targeted_dlr", wraps=apgd.targeted_dlr) as loss:
+        attack(model, x, y)
+    headed = [int(call.args[2][0]) for call in loss.call_args_list]
+    assert headed == [1] * 6 + [2] * 6 + [3] * 6 + [2] * 11 + [2] * 11
+
+
 def test_more_restarts_never_lose_an_image():
     # One step overshoots the island, so an image is broken where a start falls on it.
     x, y = torch.full((200, 1, 1, 1), 0.5), torch.zeros(200, dtype=torch.long)
@@ -292,6 +307,8 @@ def test_without_early_stop_one_lucky_answer_counts_for_nothing():
     [
         {"loss": "dlr2"},
         {"targets": -1},
+        {"last_runs": -1, "targets": 3},
+        {"last_runs": 1},
         {"steps": 0},
         {"restarts": 0},
         {"rho": -0.1},

@@ -62,6 +62,7 @@ def test_the_oracle_is_asked_once_about_each_image_and_twice_as_many_each_round(
     x = images(7)
     queries = [step(made, x.roll(k, 0), number=k)["queries"] for k in range(8)]
     assert queries == [5, 5, 10, 10, 20, 20, 20, 20]
+    assert made.outcome().queries == 20
     assert [len(asked) for asked in oracle.asked] == [4, 1, 4, 1, 4, 4, 2]
     torch.testing.assert_close(torch.cat(oracle.asked), made.images)
     assert torch.equal(made.images[:5], x[:5])

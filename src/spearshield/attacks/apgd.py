@@ -38,20 +38,25 @@ class APGD(Attack):
             clean image, with the targeted DLR loss (at least four classes); 0: one run, untargeted.
         steps: Gradient steps in each run.
         restarts: Runs per target, at most; an image that has been broken is not started again.
+        last_runs: Further runs of twice the steps, each towards the class that the best run so far
+            came nearest to. They cost less than another round over all targets and find more. Not
+            part of the paper's attack.
         rho: The share of steps that must raise the loss for the step size to stay.
         early_stop: An image leaves as soon as the model errs on it, with the first iterate that
             does, an image that the model gets wrong as it is at once. Off, as a random model needs
             it: every image takes every step of every run, and what counts is the loss alone.
 
     Raises:
-        ValueError: ``loss`` is unknown, ``targets`` is negative, ``steps`` or ``restarts`` is not
-            positive, or ``rho`` is not in [0, 1]; when called: the model has too few classes.
+        ValueError: ``loss`` is unknown, ``targets`` or ``last_runs`` is negative, or there are last
+            runs without targets; ``steps`` or ``restarts`` is not positive, or ``rho`` is not in
+            [0, 1]; when called: the model has too few classes.
     """
 
     loss: Literal["ce", "dlr", "margin"] = "ce"
     targets: int = 0
     steps: int = 100
     restarts: int = 1
+    last_runs: int = 0
     rho: float = 0.75
     early_stop: bool = True
 
@@ -60,6 +65,11 @@ class APGD(Attack):
             raise ValueError(f"loss must be one of {', '.join(OBJECTIVES)}, got {self.loss!r}")
         if self.targets < 0:
             raise ValueError(f"targets must be at least 0, got {self.targets}")
+        if self.last_runs < 0 or self.last_runs > 0 == self.targets:
+            raise ValueError(
+                f"last_runs must be at least 0, and 0 without targets, got {self.last_runs} "
+                f"with {self.targets} targets"
+            )
         if self.steps < 1 or self.restarts < 1:
             raise ValueError(
                 f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}"
@@ -71,32 +81,36 @@ class APGD(Attack):
         with torch.no_grad():
             logits = model(x)
         best, nearest = x.clone(), torch.full_like(logits[:, 0], -math.inf)
-        left = torch.arange(len(x), device=x.device)
-        for run, rival in enumerate(self._rivals(logits, y)):
+        rivals = self._rivals(logits, y)
+        towards, left = rivals[0].clone(), torch.arange(len(x), device=x.device)
+        for run, rival in enumerate((*rivals, *(towards,) * self.last_runs)):
             if self.early_stop:
                 left = left[logits.argmax(1) == y[left]]
             if len(left) == 0:
                 break
-            x_adv = self._climb(model, x[left], y[left], rival[left], rng[left].fold(run))
+            steps = self.steps if run < len(rivals) else 2 * self.steps
+            x_adv = self._climb(model, x[left], y[left], rival[left], rng[left].fold(run), steps)
             with torch.no_grad():
                 logits = model(x_adv)
             reached = margin_loss(logits, y[left])
             better = reached >= nearest[left]
             best[left[better]], nearest[left[better]] = x_adv[better], reached[better]
+            towards[left[better]] = _others(logits, y[left]).argmax(1)[better]
         return best
 
     def _rivals(self, logits: Logits, y: Labels) -> tuple[Labels, ...]:
         """The class that each run heads for; an untargeted run does not look at it."""
-        others = logits.scatter(1, y[:, None], -math.inf)
         count = min(max(self.targets, 1), logits.shape[1] - 1)
-        return others.topk(count).indices.repeat_interleave(self.restarts, 1).unbind(1)
+        return _others(logits, y).topk(count).indices.repeat_interleave(self.restarts, 1).unbind(1)
 
-    def _climb(self, model: Classifier, x: Images, y: Labels, rival: Labels, rng: Rng) -> Images:
+    def _climb(
+        self, model: Classifier, x: Images, y: Labels, rival: Labels, rng: Rng, steps: int
+    ) -> Images:
         """One run: of each image the iterate that fooled, else that of highest loss."""
         found, left = torch.empty_like(x), torch.arange(len(x), device=x.device)
         climb = self._set_out(model, x, y, rival, rng)
-        windows = checkpoints(self.steps)
-        for step in range(self.steps + 1):
+        windows = checkpoints(steps)
+        for step in range(steps + 1):
             if step > 0:
                 self._step(model, climb, 1.0 if step == 1 else MOMENTUM)
             if self.early_stop and climb.wrong.any():
@@ -204,6 +218,11 @@ class Climb:
         self.loss = torch.where(self.halved, self.highest, self.loss)
         self.highest_then = self.highest.clone()
         self.rises = torch.zeros_like(self.rises)
+
+
+def _others(logits: Logits, y: Labels) -> Logits:
+    """The logits with that of the label out of the way."""
+    return logits.scatter(1, y[:, None], -math.inf)
 
 
 def checkpoints(steps: int) -> dict[int, int]:

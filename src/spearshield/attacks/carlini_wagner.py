@@ -38,6 +38,8 @@ class CarliniWagner(Attack):
             positive; or ``kappa`` is negative.
     """
 
+    minimal = True
+
     steps: int = 1000
     lr: float = 0.01
     searches: int = 9

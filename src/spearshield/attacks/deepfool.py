@@ -36,6 +36,8 @@ class DeepFool(Attack):
         ValueError: ``steps``, ``overshoot`` or ``candidates`` is not positive.
     """
 
+    minimal = True
+
     steps: int = 50
     overshoot: float = 0.02
     candidates: int = 9

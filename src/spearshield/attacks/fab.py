@@ -45,6 +45,8 @@ class FAB(Attack):
             ``alpha_max`` or ``beta`` is not in [0, 1], or ``eta`` is less than 1.
     """
 
+    minimal = True
+
     targets: int = 9
     steps: int = 100
     restarts: int = 1

@@ -42,6 +42,8 @@ class FMN(Attack):
         ValueError: ``steps`` or ``step_size`` is not positive, or ``gamma`` not in (0, 1).
     """
 
+    minimal = True
+
     steps: int = 100
     step_size: float | None = None
     gamma: float = 0.05

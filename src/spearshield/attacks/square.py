@@ -71,17 +71,24 @@ class Square(Attack):
         for restart in range(self.restarts):
             if len(left) == 0:
                 break
-            best[left], standing = self._search(model, x[left], y[left], rng[left].fold(restart))
-            left = left[standing]
+            start = self._moves.start(x[left], rng[left].fold(restart).fold(0))
+            best[left] = self.search(model, x[left], y[left], rng[left].fold(restart), start)
+            if restart + 1 < self.restarts:
+                left = left[~fooled(model, best[left], y[left])]
         return best
 
-    def _search(
-        self, model: Classifier, x: Images, y: Labels, rng: Rng
-    ) -> tuple[Images, Int[Tensor, "left"]]:
-        """The images found, and the places of those that the model still gets right."""
-        moves = Squares(self.threat) if isinstance(self.threat, Linf) else Eddies(self.threat)
+    @property
+    def _moves(self) -> Moves:
+        return Squares(self.threat) if isinstance(self.threat, Linf) else Eddies(self.threat)
+
+    @torch.no_grad()
+    def search(
+        self, model: Classifier, x: Images, y: Labels, rng: Rng, start: Images
+    ) -> Images:
+        """The last image of each chain that begins at ``start``, inside the threat model."""
+        moves = self._moves
         found, left = torch.empty_like(x), torch.arange(len(x), device=x.device)
-        x_now = moves.start(x, rng.fold(0))
+        x_now = start
         loss, wrong = _ask(model, x_now, y)
         for number, (side, count) in enumerate(self._stretches(moves, *x.shape[2:])):
             window, draws = moves.window(x, side), moves.draw(x, side, count, rng.fold(number + 1))
@@ -90,7 +97,7 @@ class Square(Attack):
                     found[left[wrong]] = x_now[wrong]
                     keep = (~wrong).nonzero().squeeze(1)
                     if len(keep) == 0:
-                        return found, keep
+                        return found
                     left, x, y, x_now, loss = (t[keep] for t in (left, x, y, x_now, loss))
                     rng, draws = rng[keep], tuple(d[keep] for d in draws)
                 x_new = moves.propose(x, x_now, window, tuple(d[:, query] for d in draws))
@@ -100,7 +107,7 @@ class Square(Attack):
                 x_now = torch.lerp(x_now, x_new, better.to(x)[:, None, None, None])
                 loss = torch.where(better, new_loss, loss)
         found[left] = x_now
-        return found, left[~wrong]
+        return found
 
     def _stretches(self, moves: Moves, h: int, w: int) -> Iterator[tuple[int, int]]:
         """Side of the window and number of queries, for each stretch of queries after the first."""

@@ -144,4 +144,4 @@ class SubstituteLearner(Learner):
         return {"cross_entropy": loss_sum / known, "agreement": agreed / known}
 
     def outcome(self) -> Outcome:
-        return Outcome(self.F.eval())
+        return Outcome(self.F.eval(), queries=int(self.queries))

@@ -58,6 +58,13 @@ class Picked:
         return _spread([cell.row.robust_acc for cell in self.cells])
 
     @property
+    def curve(self) -> tuple[tuple[float, float], ...]:
+        """Distances, each with the mean robust accuracy at it; of cells with the same distances."""
+        points = zip(*(cell.row.curve or () for cell in self.cells), strict=True)
+        shares = ((same[0][0], [share for _, share in same]) for same in points)
+        return tuple((distance, _spread(of).mean) for distance, of in shares)
+
+    @property
     def interval(self) -> tuple[float, float]:
         """From the lowest to the highest bound of any seed."""
         lows, highs = zip(*(cell.row.interval for cell in self.cells), strict=True)
@@ -123,6 +130,16 @@ class Defence:
     def shown(self) -> Picked:
         """The worst case, or the lowest row where there is none."""
         return self.worst or self.lowest
+
+    @property
+    def curved(self) -> list[Picked]:
+        """The cells with a curve, by attack, view and distances; of each seed the lowest."""
+        alike: dict[tuple[object, ...], list[Cell]] = {}
+        for cell in self.cells:
+            if cell.row.curve:
+                distances = tuple(distance for distance, _ in cell.row.curve)
+                alike.setdefault((cell.title, cell.row.view, distances), []).append(cell)
+        return [picked for cells in alike.values() if (picked := _lowest(cells))]
 
     @property
     def alarm(self) -> bool:

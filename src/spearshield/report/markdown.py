@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
-from spearshield.report import gallery, words
+from spearshield.report import curves, gallery, words
 from spearshield.report.caveats import alarms, doubts, notes
 from spearshield.report.layout import Defence, Picked, Spread
 from spearshield.report.pictures import Picture
@@ -54,6 +54,7 @@ def document(runs: Sequence[Run], defences: Sequence[Defence]) -> str:
     if said := doubts(defences):
         parts.append("### Can the numbers be trusted?")
         parts.append("\n".join(f"- **{text(kind)}** {text(sentence)}" for kind, sentence in said))
+    parts += _curves(defences)
     parts.append("## Every row")
     for defence in defences:
         parts.append(f"### {text(defence.label)}: {text(defence.setting)}")
@@ -122,6 +123,20 @@ def _spread(spread: Spread) -> str:
 
 def _robust(picked: Picked) -> str:
     return f"{_spread(picked.robust)} {words.interval(picked.interval)}"
+
+
+def _curves(defences: Sequence[Defence]) -> Iterable[str]:
+    for i, chart in enumerate(curves.charts(defences)):
+        if i == 0:
+            yield "## Accuracy over distance"
+            yield words.CURVES
+        yield f"### {text(chart.setting)}"
+        at = (f"at {words.size(chart.distances[k])}" for k in chart.shown)
+        lines = (
+            [text(line.label), *(words.percent(line.points[k][1]) for k in chart.shown)]
+            for line in chart.lines
+        )
+        yield table((f"robust accuracy within a distance in {chart.norm}", *at), lines, left=1)
 
 
 def _rows(defence: Defence) -> Iterable[list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 
-from spearshield.report import tables, words
+from spearshield.report import curves, tables, words
 from spearshield.report.caveats import alarms, doubts, notes
 from spearshield.report.gallery import gallery
 from spearshield.report.layout import Defence
@@ -31,14 +31,15 @@ PAGE = """<!doctype html>
 <h1>{heading}</h1>
 <p class="sub">{subject}</p>
 <p>{how_to_read}</p>
-<nav aria-label="contents"><a href="#headline-part">Headline</a> <a href="#rows-part">Every row</a>
+<nav aria-label="contents"><a href="#headline-part">Headline</a>{curves_link}
+<a href="#rows-part">Every row</a>
 <a href="#pictures-part">Pictures</a> <a href="#provenance-part">Provenance</a></nav>
 </header>
 <main>
 <section id="headline-part"><h2>Headline</h2>
 {headline}
 </section>
-<section id="rows-part"><h2>Every row</h2>
+{curves}<section id="rows-part"><h2>Every row</h2>
 {rows}
 </section>
 <section id="pictures-part"><h2>Pictures</h2>
@@ -56,6 +57,7 @@ PAGE = """<!doctype html>
 def document(runs: Sequence[Run], defences: Sequence[Defence]) -> str:
     """The whole page."""
     subject = words.subject([row for run in runs for row in run.rows])
+    drawn = _curves(defences)
     return PAGE.format(
         title=escape(f"{words.TITLE}: {subject}"),
         style=resources.files("spearshield.report").joinpath("style.css").read_text("utf-8"),
@@ -63,6 +65,8 @@ def document(runs: Sequence[Run], defences: Sequence[Defence]) -> str:
         subject=escape(subject),
         how_to_read=escape(words.HOW_TO_READ),
         headline=_headline(defences),
+        curves_link=' <a href="#curves-part">Accuracy over distance</a>' if drawn else "",
+        curves=drawn,
         rows=_rows(defences),
         pictures=gallery(runs),
         provenance=_provenance(runs, defences),
@@ -86,6 +90,20 @@ def _doubts(defences: Sequence[Defence]) -> str:
     if not said:
         return ""
     return f'<h3>Can the numbers be trusted?</h3><ul class="doubts">{"".join(said)}</ul>'
+
+
+def _curves(defences: Sequence[Defence]) -> str:
+    charts = curves.charts(defences)
+    if not charts:
+        return ""
+    drawn = "".join(
+        f"<h3>{escape(chart.setting)}</h3>"
+        '<div class="scroll" role="region" tabindex="0" aria-label="chart">'
+        f"{curves.svg(chart, i)}</div>{tables.curve(chart, i)}"
+        for i, chart in enumerate(charts)
+    )
+    head = f'<h2>Accuracy over distance</h2>\n<p class="note">{escape(words.CURVES)}</p>'
+    return f'<section id="curves-part">{head}\n{drawn}\n</section>\n'
 
 
 def _rows(defences: Sequence[Defence]) -> str:

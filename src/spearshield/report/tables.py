@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from spearshield.report import bars, words
+from spearshield.report import bars, curves, words
 from spearshield.report.layout import Cell, Defence, Picked, Spread, by_setting
 from spearshield.results import WORST_CASE
 
@@ -142,6 +142,19 @@ def _row(cell: Cell, again: bool) -> str:
     ]
     kind = " ".join(name for name, holds in (("total", worst), ("again", again)) if holds)
     return f"<tr{_class(kind)}>{''.join(cells)}</tr>"
+
+
+def curve(chart: curves.Chart, number: int) -> str:
+    """The legend of a chart, with the accuracies at some of its distances."""
+    at = [words.size(chart.distances[k]) for k in chart.shown]
+    columns = [("line", ""), *((f"at {distance}", "num") for distance in at)]
+    body = ""
+    for line in chart.lines:
+        shares = "".join(_td(words.percent(line.points[k][1]), "num") for k in chart.shown)
+        name = f"{curves.key(chart, line)} {breakable(line.label)}"
+        body += f'<tr><th scope="row">{name}</th>{shares}</tr>'
+    caption = f"Robust accuracy in percent, at some distances in {chart.norm}"
+    return _table(f"curve-{number}", caption, columns, f"<tbody>{body}</tbody>")
 
 
 def origins(lines: Sequence[Mapping[str, str]]) -> str:

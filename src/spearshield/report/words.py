@@ -24,6 +24,13 @@ SEEDS = (
     "interval reaches from the lowest to the highest bound of any seed."
 )
 
+CURVES = (
+    "At each distance, the share of images that are right before the attack and that it broke "
+    "with no perturbation of that size or less. Only attacks that look for the smallest "
+    "perturbation have a curve, and each is an upper bound: where the headline is lower, other "
+    "attacks broke more."
+)
+
 VIEWS = {
     "oblivious": "the attacker does not know of the purifier and works on the bare classifier; an "
     "upper bound on robustness, the setting of most published tables",
@@ -80,8 +87,12 @@ def threat(name: str, eps: float) -> str:
     """A threat model; budgets that are whole steps of 8-bit pixels are said in those."""
     levels = eps * 255
     whole = abs(levels - round(levels)) < 1e-6 and len(f"{eps:g}") > 5
-    norm = {"Linf": "L\u221e", "L2": "L2"}[name]
-    return f"{norm} {round(levels)}/255" if whole else f"{norm} {eps:g}"
+    return f"{norm(name)} {round(levels)}/255" if whole else f"{norm(name)} {eps:g}"
+
+
+def norm(name: str) -> str:
+    """The norm of a threat model."""
+    return {"Linf": "L\u221e", "L2": "L2"}[name]
 
 
 def hyper(row: Row) -> dict[str, Any]:

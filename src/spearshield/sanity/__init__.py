@@ -18,7 +18,7 @@ import torch
 from spearshield.dataset import Examples
 from spearshield.method import Defended
 from spearshield.rng import ambient
-from spearshield.sanity import gradients, outputs, rivals, strength
+from spearshield.sanity import detection, gradients, outputs, rivals, strength
 from spearshield.sanity.comparison import compare
 from spearshield.sanity.finding import Finding, Severity, Verdict, verdict
 from spearshield.sanity.probe import Probe
@@ -40,6 +40,7 @@ CHECKS = (
     gradients.saturated_gradient,
     gradients.false_gradient,
     strength.more_steps,
+    strength.not_converged,
     strength.more_restarts,
     strength.single_step_wins,
     strength.loss_gap,
@@ -50,6 +51,7 @@ CHECKS = (
     rivals.black_box_wins,
     rivals.transfer_wins,
     rivals.noise_wins,
+    detection.blind_detector,
     outputs.not_finite,
 )
 
@@ -66,7 +68,7 @@ def examine(
     """What puts the robust accuracy of ``victim`` against white-box attacks in doubt.
 
     It attacks the first ``images`` examples with PGD of 40 steps, about a dozen times. The victim
-    itself is left alone.
+    itself is left alone. Where the victim rejects images, what it would answer them is examined.
 
     Raises:
         ValueError: There are no images, or the victim has no logit for each class.

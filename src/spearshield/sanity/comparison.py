@@ -9,6 +9,7 @@ import torch
 
 from spearshield.attacks.fgsm import FGSM
 from spearshield.recipe import Trial
+from spearshield.sanity.detection import detector_ignored, false_alarms
 from spearshield.sanity.finding import Finding
 from spearshield.sanity.probe import share
 from spearshield.sanity.rivals import beaten
@@ -17,12 +18,12 @@ from spearshield.score import Score
 from spearshield.threat import ThreatModel
 from spearshield.transfer import Transfer
 from spearshield.types import Mask
-from spearshield.views import BPDA, EOT, Adaptive
+from spearshield.views import BPDA, EOT, Adaptive, DetectorAware
 
 Results = Sequence[tuple[Trial, Score]]
 MARGINS = ("dlr", "margin")
 """Losses whose gradient does not fade where the victim is sure of itself."""
-KNOWING = (Adaptive, BPDA, EOT)
+KNOWING = (Adaptive, BPDA, DetectorAware, EOT)
 """Views of an attacker who knows of the purifier."""
 
 
@@ -54,7 +55,8 @@ def compare(results: Results) -> tuple[Finding, ...]:
     by_threat: dict[ThreatModel, list[tuple[Trial, Score]]] = {}
     for trial, score in results:
         by_threat.setdefault(trial.attack.threat, []).append((trial, score))
-    found = (finding for group in by_threat.values() for finding in _findings(_deeds(group)))
+    found = [finding for group in by_threat.values() for finding in _findings(_deeds(group))]
+    found += [detector_ignored(results), false_alarms(results)]
     return tuple(finding for finding in found if finding is not None)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from spearshield.attack import loss_gradient
 from spearshield.attacks.fgsm import FGSM
 from spearshield.objective import margin_loss
 from spearshield.sanity.attacks import STEPS
@@ -18,6 +19,14 @@ from spearshield.types import Images, Labels, PerImage
 CONVERGED, STUCK = 0.005, 0.1
 """Robust accuracy that more steps or restarts may cost, or one standard error if that is more;
 and the loss at which the attack has hardly begun. Carlini et al., 2019, allow no change."""
+LAST = 10
+CREEPING = (0.05, 0.1)
+"""Share of the margin's climb that the last steps make. Pintor et al., 2022, flag the first, of the
+attacker's loss; but the cross-entropy climbs for long where it breaks nothing. Where the margin of
+honest networks exceeds it, PGD of 400 steps takes another two to ten points. The second is exceeded
+where steps move one pixel each; there the number means nothing."""
+ROUNDING = 1e-5
+"""Climb, as a share of the margin, that says nothing."""
 LOSS_GAP = (0.05, 0.1)
 """How far the margin may lead below the cross-entropy. On the honest victims of the self-test it
 leads less far; a saturated one loses sixty points."""
@@ -51,6 +60,23 @@ def more_steps(probe: Probe) -> Finding | None:
         {"broken by twice the steps": gain, f"standing after {STEPS}": share(probe.white)},
         "The attack had not converged.",
         "double the steps until the number stays.",
+    )
+
+
+def not_converged(probe: Probe) -> Finding | None:
+    """What stands has reached the top: its margin climbs no more (after Pintor et al., 2022)."""
+    if not probe.white.any():
+        return None
+    late = float(_late_climb(probe).mean())
+    severity = graded(late, *CREEPING)
+    if severity is None:
+        return None
+    return Finding(
+        "not_converged",
+        severity,
+        {f"share of the climb in the last {LAST} of {STEPS} steps": late},
+        "The attack was still climbing when it stopped; what stands may fall later.",
+        "take ten times the steps, or larger ones, until the margin stays.",
     )
 
 
@@ -197,10 +223,29 @@ def _tolerance(probe: Probe) -> float:
     return max(CONVERGED, math.sqrt(p * (1 - p) / len(probe.y)))
 
 
+def _late_climb(probe: Probe) -> PerImage:
+    """Of what stands: the share of the best margin's climb under PGD that its last steps made."""
+    model, threat, index = probe.model, probe.threat, probe.white.nonzero().squeeze(1)
+    x, x_adv, y = probe.x[index], probe.start[index], probe.y[index]
+    margins = [_margin(probe, x_adv, y)]
+    for _ in range(STEPS):
+        gradient, _ = loss_gradient(model, x_adv, y)
+        x_adv = threat.project(x_adv + threat.eps / 10 * threat.ascent(gradient), x)
+        margins.append(_margin(probe, x_adv, y))
+    best = torch.stack(margins).cummax(0).values
+    whole = best[-1] - best[0] + ROUNDING * best[0].abs()
+    late: PerImage = (best[-1] - best[-1 - LAST]) / whole.clamp(min=torch.finfo(whole.dtype).tiny)
+    return late
+
+
 @torch.no_grad()
+def _margin(probe: Probe, x: Images, y: Labels) -> PerImage:
+    return margin_loss(probe.model(x), y)
+
+
 def _rise(probe: Probe, x_adv: Images) -> PerImage:
     """How far the margin of each image has moved towards error."""
-    return margin_loss(probe.model(x_adv), probe.y) - margin_loss(probe.model(probe.x), probe.y)
+    return _margin(probe, x_adv, probe.y) - _margin(probe, probe.x, probe.y)
 
 
 def _changed_in_float32(probe: Probe) -> float | None:

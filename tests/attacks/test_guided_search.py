@@ -1,0 +1,69 @@
+"""Guided search: the gradient leads near, and chance takes the last stretch."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import pytest
+import torch
+
+from analytic import HalfSpace
+from spearshield.attack import fooled
+from spearshield.attacks import guided_search
+from spearshield.attacks.apgd import APGD
+from spearshield.attacks.guided_search import GuidedSearch
+from spearshield.attacks.square import Square
+from spearshield.rng import Rng
+from spearshield.threat import Linf
+
+EPS = 0.2
+
+
+def staircase(x):
+    """A half-space of twelve pixels, every second one with the other sign, and steps of four more.
+
+    The gradient leads up the twelve, where windows seldom do, and says nothing about the four.
+    """
+    x = x.flatten(1)
+    steps = (x[:, 12:] > 0.5 + EPS / 2).to(x).sum(1)
+    signs = 1 - 2 * (torch.arange(12) % 2).to(x)
+    margin = (x[:, :12] * signs).sum(1) - 12 * 0.8 * EPS + 0.3 * (steps - 3)
+    return torch.stack([0 * margin, margin, 0 * margin - 9], 1)
+
+
+X = torch.full((20, 1, 4, 4), 0.5)
+Y = torch.zeros(20, dtype=torch.long)
+
+
+def broken(attack):
+    x_adv = attack(staircase, X, Y)
+    assert attack.threat.contains(x_adv, X).all()
+    return float(fooled(staircase, x_adv, Y).double().mean())
+
+
+def test_breaks_what_neither_part_breaks_alone():
+    assert broken(APGD(Linf(EPS), "dlr", steps=20)) < 0.5
+    assert broken(Square(Linf(EPS), queries=30)) < 0.5
+    assert broken(GuidedSearch(Linf(EPS), steps=20, queries=30)) > 0.9
+
+
+def test_the_search_sets_out_from_where_apgd_came_to_rest():
+    attack, rng = GuidedSearch(Linf(EPS), steps=5, queries=3), Rng.of_batch(4, 20)
+    with mock.patch.object(
+        guided_search.Square, "search", autospec=True, side_effect=Square.search
+    ) as search:
+        attack(staircase, X, Y, rng=rng)
+    came = APGD(Linf(EPS), "dlr", steps=5)(staircase, X, Y, rng=rng.fold(0))
+    assert torch.equal(search.call_args.args[5], came)
+
+
+def test_two_classes_have_no_dlr():
+    model = HalfSpace()
+    x, y = model.images(4, Linf(0.1), 0.08)
+    assert fooled(model, GuidedSearch(Linf(0.1), queries=10)(model, x, y), y).all()
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"queries": 0}], ids=str)
+def test_numbers_that_mean_nothing_are_refused(bad):
+    with pytest.raises(ValueError, match="at least 1"):
+        GuidedSearch(Linf(EPS), **bad)
