@@ -40,7 +40,7 @@ Broken = Tensor
 
 
 def main() -> None:
-    options = parser().parse_args()
+    options = parser(__doc__ or "").parse_args()
     torch.set_num_threads(1)
     run = opened(options)
     outcome = run.outcomes[run.chosen[-1]]
@@ -193,8 +193,8 @@ def version(name: str) -> str:
     return importlib.metadata.version(package)
 
 
-def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def parser(about: str) -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=about.splitlines()[0])
     words.add_argument("victim", nargs="?", type=Path, metavar="RUN/METHOD")
     words.add_argument("--classifier")
     words.add_argument("--weights", default="")

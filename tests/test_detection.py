@@ -53,6 +53,10 @@ class Raise(Attack):
 
 @pytest.fixture
 def examples() -> Examples:
+    return bright()
+
+
+def bright() -> Examples:
     """Four images on the side of class 1, of which the last pixel of two is bright."""
     pixels = torch.full((4, 1, 4, 4), 128, dtype=torch.uint8)
     pixels[:, 0, 3, 3] = torch.tensor([140, 140, 200, 200])
@@ -124,8 +128,9 @@ def test_the_worst_case_is_that_of_the_attacker_who_hides(examples):
 def test_a_detector_that_no_attacker_minds_is_a_finding(examples):
     got = evaluate(fenced(0.6), PGD(BALL), examples)
     found = compare([(Trial(PGD(BALL), Adaptive()), got)])
-    assert {"detector_ignored": "high", "false_alarms": "note"} == {
-        f.check: f.severity for f in found
+    assert {f.check: f.severity for f in found} == {
+        "detector_ignored": "high",
+        "false_alarms": "note",
     }
     minded = Trial(OrthogonalPGD(BALL), DetectorAware())
     found = compare([(Trial(PGD(BALL), Adaptive()), got), (minded, got)])

@@ -2,8 +2,8 @@
 
 The threat model says what the attacker may submit; the view says what the attacker knows. Which
 views suit a victim follows from what its purifier declares: that it is there at all, that it draws
-at random (:class:`~spearshield.method.RandomPurifier`), that it :class:`~spearshield.method.Detects`
-attacks, that it offers a ``stand_in``.
+at random (:class:`~spearshield.method.RandomPurifier`), that it rejects images
+(:class:`~spearshield.method.Detects`), that it offers a ``stand_in``.
 """
 
 from __future__ import annotations

@@ -62,9 +62,7 @@ class OrthogonalPGD(Attack):
             left = left[~_broken(model, best[left], y[left])]
         return best
 
-    def _climb(
-        self, model: Classifier, x: Images, y: Labels, rng: Rng, orthogonal: bool
-    ) -> Images:
+    def _climb(self, model: Classifier, x: Images, y: Labels, rng: Rng, orthogonal: bool) -> Images:
         threat = self.threat
         first = threat.eps / 4 if self.step_size is None else self.step_size
         x_adv = threat.project(x + threat.sample(x, rng), x)

@@ -82,9 +82,7 @@ class Square(Attack):
         return Squares(self.threat) if isinstance(self.threat, Linf) else Eddies(self.threat)
 
     @torch.no_grad()
-    def search(
-        self, model: Classifier, x: Images, y: Labels, rng: Rng, start: Images
-    ) -> Images:
+    def search(self, model: Classifier, x: Images, y: Labels, rng: Rng, start: Images) -> Images:
         """The last image of each chain that begins at ``start``, inside the threat model."""
         moves = self._moves
         found, left = torch.empty_like(x), torch.arange(len(x), device=x.device)

@@ -1,0 +1,68 @@
+"""Faults in what is made of detectors, and of the search after the gradient: a test must fail."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import test_detection as detecting
+from attacks import test_guided_search as guided_test
+from attacks import test_orthogonal_pgd as hiding_test
+from spearshield import evaluation, score
+from spearshield.attacks import guided_search, orthogonal_pgd
+from spearshield.attacks.square import Square
+from spearshield.sanity import comparison
+from spearshield.views import DetectorAware
+
+SEARCH = Square.search
+
+
+def from_the_clean_image(self, model, x, y, rng, start):
+    return SEARCH(self, model, x, y, rng, x)
+
+
+def everything_accepted(model, x):
+    return x.new_full((len(x),), -1.0)
+
+
+FAULTS = {
+    "a rejected image counts as broken": (
+        (score, "_parried", lambda answers, y: answers == y),
+        detecting.test_rates_with_rejections_counted_by_hand,
+    ),
+    "the victim's suspicion is not asked for": (
+        (evaluation, "rejected", lambda victim, x: torch.zeros(len(x), dtype=torch.bool)),
+        lambda: detecting.test_rejecting_is_an_error_on_clean_images_and_right_on_attacked_ones(
+            detecting.bright(), detecting.Fence
+        ),
+    ),
+    "the attacker who hides does not look": (
+        (orthogonal_pgd, "_suspicion", everything_accepted),
+        hiding_test.test_finds_the_gap_that_plain_pgd_does_not,
+    ),
+    "both gradients taken whole": (
+        (orthogonal_pgd, "_beside", lambda gradient, other: gradient),
+        hiding_test.test_an_orthogonal_step_leaves_the_suspicion_as_it_is,
+    ),
+    "every victim met by the attacker who hides": (
+        (DetectorAware, "suits", lambda self, purifier: True),
+        lambda: detecting.test_only_a_victim_that_detects_meets_an_attacker_who_hides("quick"),
+    ),
+    "detectors nobody minds are no finding": (
+        (comparison, "detector_ignored", lambda results: None),
+        lambda: detecting.test_a_detector_that_no_attacker_minds_is_a_finding(detecting.bright()),
+    ),
+    "the search starts over": (
+        (guided_search.Square, "search", from_the_clean_image),
+        guided_test.test_breaks_what_neither_part_breaks_alone,
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_makes_a_test_fail(fault, monkeypatch):
+    (owner, name, faulty), check = FAULTS[fault]
+    check()
+    monkeypatch.setattr(owner, name, faulty)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        check()
