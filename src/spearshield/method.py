@@ -72,6 +72,17 @@ class Detects(Protocol):
         ...
 
 
+@runtime_checkable
+class Generates(Protocol):
+    """What a purifier offers that answers with images of a generator ``G``."""
+
+    G: nn.Module
+
+    def search(self, x: Images, rng: Rng) -> tuple[Tensor, PerImage]:
+        """The latent of an image of G near each image, and its distance."""
+        ...
+
+
 class Defended(nn.Module):
     """A purifier in front of a classifier; itself a classifier.
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from spearshield.method import Defended, Detects, RandomPurifier
+from spearshield.method import Defended, Detects, Generates, RandomPurifier
 from spearshield.types import Classifier, Images, Logits
 
 
@@ -150,6 +150,21 @@ class DetectorAware(View):
 
     def suits(self, purifier: nn.Module) -> bool:
         return isinstance(purifier, Detects)
+
+
+@dataclass(frozen=True)
+class InRange(View):
+    """The victim as it is, generator and all: for attacks that search the generator's images.
+
+    Such an attack finds on the model that it is given what the victim's purifier
+    :class:`~spearshield.method.Generates`.
+    """
+
+    def __call__(self, victim: Defended) -> Classifier:
+        return victim
+
+    def suits(self, purifier: nn.Module) -> bool:
+        return isinstance(purifier, Generates)
 
 
 def _purifies(purifier: nn.Module) -> bool:

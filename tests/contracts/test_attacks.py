@@ -32,6 +32,9 @@ QUICK = {
     "auto_attack": {"steps": 10, "queries": 50},
     "fab": {"steps": 10},
     "fmn": {"steps": 20},
+    "guided_search": {"steps": 20, "queries": 50},
+    "latent_search": {"steps": 100, "restarts": 2},
+    "orthogonal_pgd": {"steps": 20},
     "square": {"queries": 100},
     "spsa": {"steps": 30, "samples": 32},
 }

@@ -189,16 +189,18 @@ def test_the_loss_by_hand():
     assert penalty.item() == pytest.approx(0.01 * 5 * 16 * 0.25)
 
 
-def test_both_networks_learn_from_noisy_images():
-    """The first step's losses are those of the networks' answers to the noise it says."""
-    made = learner(noise=0.3)
+def test_both_networks_learn_from_noisy_images_and_thresholds_come_from_clean_ones():
+    """The first step's losses are those of their answers to the noise it says."""
+    made = learner(noise=0.3, rate=0.0)
     x, rng = torch.full((64, 1, 4, 4), 0.4), Rng.of_batch(0, 64)
     noisy = (x + 0.3 * rng.normal((1, 4, 4))).clamp(0, 1)
     expected = [(n(noisy) - x).square().mean().item() for n in made.reformer.autoencoders]
+    clean = made.reformer.errors(x).detach().amax(0)
     before = [p.clone() for p in made.parameters()]
     losses = made.step(x, torch.zeros(64, dtype=torch.long), rng=rng)
     assert [losses["mse_a"], losses["mse_b"]] == pytest.approx(expected, rel=1e-5)
     assert not any(map(torch.equal, before, made.parameters()))
+    torch.testing.assert_close(made.reformer.thresholds, clean)
 
 
 def test_suspicion_can_be_followed_and_leaves_the_weights_alone():
@@ -224,9 +226,9 @@ def test_the_classifier_is_saved_once(tmp_path):
 
 
 def test_thresholds_survive_a_restart(tmp_path):
-    """In the middle of a buffer that has been filled once, with all kinds of detector."""
+    """With all kinds of detector, and with images from before the restart among the last ones."""
     examples, model = flat(40), HalfSpace().eval()
-    method = MagNet(calibration_images=12, rate=0.2, temperatures=(2.0,))
+    method = MagNet(calibration_images=20, rate=0.2, temperatures=(2.0,))
     task = Task(model, model, (1, 4, 4), 2)
 
     def run(steps, folder=None):

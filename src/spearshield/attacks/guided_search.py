@@ -1,11 +1,13 @@
 """Guided search: Square's random search from where the gradient has led.
 
 Near a local optimum of a piecewise linear network no gradient shows the way over the last stretch;
-windows of random colour often do, and need fewer queries than from stripes. The parts: Croce, Hein,
-"Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks",
-2020, https://arxiv.org/abs/2003.01690; Andriushchenko, Croce, Flammarion, Hein, "Square Attack: a
-query-efficient black-box adversarial attack via random search", 2020,
-https://arxiv.org/abs/1912.00049. Putting one after the other is this project's own.
+windows of random colour often do, and need fewer queries than from stripes. To put one after the
+other is this project's own; the parts are those of
+
+Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+parameter-free attacks", 2020. https://arxiv.org/abs/2003.01690
+Andriushchenko, Croce, Flammarion, Hein, "Square Attack: a query-efficient black-box adversarial
+attack via random search", 2020. https://arxiv.org/abs/1912.00049
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MagNet: autoencoders reject images that they cannot repeat, and one of them repeats the others.
+"""MagNet: autoencoders reject what they cannot repeat; the classifier sees the rest repeated.
 
 Meng, Chen, "MagNet: a Two-Pronged Defense against Adversarial Examples", 2017.
 https://arxiv.org/abs/1705.09064
@@ -14,7 +14,8 @@ https://arxiv.org/abs/1705.09064
 
 Differences from the paper. Networks and settings for MNIST are those of the authors' release,
 https://github.com/Trevillie/MagNet; those for CIFAR-10, which it lacks, are ``MagNet.cifar10()``:
-one network, without pooling, is both A and B, and there are temperatures.
+one network, without pooling, is both A and B, and there are temperatures. The error of A is the
+mean square, as there, without the root that would make it a norm.
 
 - The thresholds are quantiles over the last clean training images, each with its errors from just
   before the networks learnt from it; the release takes a validation set. On new images more may be
@@ -83,12 +84,9 @@ class MagNet(Method):
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("width", "calibration_images"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("noise", "activity"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name, least in (("width", 1), ("calibration_images", 1), ("noise", 0), ("activity", 0)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for name in ("rate", "divergence_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
@@ -169,10 +167,7 @@ class Reformer(nn.Module):
     thresholds: torch.Tensor
 
     def __init__(
-        self,
-        autoencoders: list[nn.Module],
-        classifier: nn.Module,
-        temperatures: tuple[float, ...] = (),
+        self, autoencoders: list[nn.Module], classifier: nn.Module, temperatures: tuple[float, ...]
     ) -> None:
         super().__init__()
         self.autoencoders = nn.ModuleList(autoencoders)
@@ -193,10 +188,7 @@ class Reformer(nn.Module):
         """One column a detector."""
         A, B = self.autoencoders[0], self.autoencoders[-1]
         x_hat = A(x)
-        found = [
-            (x_hat - x).square().flatten(1).mean(1),
-            (B(x) - x).abs().flatten(1).mean(1),
-        ]
+        found = [(x_hat - x).square().flatten(1).mean(1), (B(x) - x).abs().flatten(1).mean(1)]
         if self.temperatures:
             (f,) = self.watched
             before, after = f(x), f(x_hat)
