@@ -179,3 +179,10 @@ def test_a_random_victim_is_judged_by_the_majority(examples):
     assert ((right.sum(1) > 5) & ~right.all(1)).any()  # some draws err where the majority does not
     whole = evaluate(bare(), PGD(Linf(1e-6), steps=1), examples)
     assert whole.adv_draws.shape == (24, 0) and whole.repeated is None
+
+
+def test_of_fewer_draws_the_first_decide(examples):
+    victim, attack = Defended(Coarse(), HalfSpace()).eval(), PGD(Linf(1e-6), steps=1)
+    ten, one = (evaluate(victim, attack, examples, draws=k) for k in (10, 1))
+    assert torch.equal(one.adv_draws, ten.adv_draws[:, :1])
+    assert torch.equal(one.victim_adv, one.adv_draws[:, 0])

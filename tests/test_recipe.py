@@ -90,6 +90,7 @@ def test_override_makes_a_changed_copy(path, text, read):
         ("data", "mnits", "mnist"),
         ("trials.0.view", "whitebox", "view is one of .*adaptive"),
         ("images", "-5", "images must be >= 0"),
+        ("draws", "0", "draws and batch_size >= 1"),
         ("seed.deeper", "1", "has no fields"),
     ],
 )

@@ -37,6 +37,7 @@ def measure(
     folder: Path,
     name: str,
     seed: int,
+    draws: int,
     batch_size: int,
     device: str,
     bar: Bar,
@@ -53,7 +54,7 @@ def measure(
     Raises:
         ValueError: The stored outcome is corrupt; or see :func:`spearshield.evaluation.evaluate`.
     """
-    key = _key(victim, trial, images, seed)
+    key = _key(victim, trial, images, seed, draws)
     stem = f"{name}.{title(trial)}.{key[:8]}"
     path = folder / "outcomes" / f"{stem}.safetensors"
     if path.exists():
@@ -80,6 +81,7 @@ def measure(
         images,
         trial.view,
         seed=seed,
+        draws=draws,
         batch_size=batch_size,
         device=device,
         progress=advance,
@@ -130,9 +132,9 @@ def _picture(
     write_atomically(folder / "pictures" / f"{stem}.safetensors", content)
 
 
-def _key(victim: Defended, trial: Trial, images: Examples, seed: int) -> str:
+def _key(victim: Defended, trial: Trial, images: Examples, seed: int, draws: int) -> str:
     """A digest of all that an outcome depends on."""
-    digest = hashlib.sha256(json.dumps([dump(trial), seed]).encode())
+    digest = hashlib.sha256(json.dumps([dump(trial), seed, draws]).encode())
     for value in (*victim.state_dict().values(), images.ids, images.y, images.pixels):
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -22,7 +22,7 @@ from spearshield.types import Classifier, Draws, Ids, Images, Labels, Logits, Ma
 from spearshield.views import Adaptive, View
 
 DRAWS = 10
-"""Answers asked of a random victim for each image; the majority is its verdict."""
+"""Answers asked of a random victim for each image, unless the caller says otherwise."""
 
 
 def evaluate(
@@ -32,6 +32,7 @@ def evaluate(
     view: View | None = None,
     *,
     seed: int = 0,
+    draws: int = DRAWS,
     batch_size: int = 250,
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] = lambda _: None,
@@ -40,7 +41,7 @@ def evaluate(
     """Attack every image through ``view`` and let the ``victim`` classify what comes back.
 
     The victim decides in float32, on the images as they were returned; a random victim by the
-    majority of ``DRAWS`` answers, so that no image is broken by one lucky draw. The same images,
+    majority of ``draws`` answers, so that no image is broken by one lucky draw. The same images,
     attack and seed give the same outcomes whatever the batch size and the order.
 
     Args:
@@ -66,7 +67,7 @@ def evaluate(
         seconds = time.perf_counter() - began
         check_attacked(x_adv, x, ids, attack.threat, name_of(attack))
         keep(x_adv)
-        score = outcome(victim, x, x_adv, y, ids, seconds, count())
+        score = outcome(victim, x, x_adv, y, ids, seconds, count(), draws)
         total = score if total is None else total + score
         progress(len(part))
     if total is None:
@@ -82,6 +83,7 @@ def outcome(
     ids: Ids,
     seconds: float = 0.0,
     forwards: int = 0,
+    draws: int = DRAWS,
 ) -> Score:
     """The score of attacked images that are at hand.
 
@@ -89,7 +91,7 @@ def outcome(
         ValueError: Some logits are not finite; names the image.
     """
     delta = (x_adv - x).flatten(1)
-    clean_draws, adv_draws = draws(victim, x, ids), draws(victim, x_adv, ids)
+    clean_draws, adv_draws = (drawn(victim, images, ids, draws) for images in (x, x_adv))
     random = clean_draws.shape[1] > 0
     return Score(
         ids=ids.cpu(),
@@ -108,8 +110,8 @@ def outcome(
     )
 
 
-def draws(victim: Defended, x: Images, ids: Ids) -> Draws:
-    """The classes of ``DRAWS`` independent answers of a random victim; of others, no columns.
+def drawn(victim: Defended, x: Images, ids: Ids, draws: int) -> Draws:
+    """The classes of independent answers of a random victim; of others, no columns.
 
     The first column is the deployed answer.
     """
@@ -118,7 +120,7 @@ def draws(victim: Defended, x: Images, ids: Ids) -> Draws:
         return torch.empty(len(x), 0, dtype=torch.long)
     answers = [
         predict(lambda x, k=k: victim.classifier(purifier(x, draw=k)), x, ids)  # type: ignore[misc]
-        for k in range(DRAWS)
+        for k in range(draws)
     ]
     return torch.stack(answers, 1).where(~rejected(victim, x)[:, None], REJECTED)
 

@@ -51,7 +51,11 @@ class Judge:
             method: What the victim is called.
             training: How it was trained, for the record.
         """
-        made_with = {"training": dump(training), "weights": self.recipe.weights}
+        made_with = {
+            "training": dump(training),
+            "weights": self.recipe.weights,
+            "draws": self.recipe.draws,
+        }
         met: dict[ThreatModel, list[tuple[Trial, Score]]] = {}
         for trial, score in self.measured(method, outcome):
             met.setdefault(trial.attack.threat, []).append((trial, score))
@@ -105,6 +109,7 @@ class Judge:
             folder=self.folder,
             name=method,
             seed=self.recipe.seed,
+            draws=self.recipe.draws,
             batch_size=self.recipe.batch_size,
             device=self.device,
             bar=self.track(f"attack {method}: {cell.title(trial)}", len(images)),

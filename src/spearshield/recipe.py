@@ -53,6 +53,7 @@ class Recipe:
         weights: A file with the bare classifier's weights, in place of ``pretraining``.
         split: Which images are attacked; choices are made on ``validation``.
         images: How many of them, from the first; 0: all.
+        draws: Answers asked of a random victim for each image; the majority is its verdict.
         batch_size: Images attacked at a time; changes speed and memory, not results.
     """
 
@@ -64,13 +65,15 @@ class Recipe:
     weights: str = ""
     split: Split = "test"
     images: int = 0
+    draws: int = 10
     batch_size: int = 250
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.images < 0 or self.batch_size < 1:
+        if self.images < 0 or self.draws < 1 or self.batch_size < 1:
             raise ValueError(
-                f"images must be >= 0 and batch_size >= 1, got {self.images}, {self.batch_size}"
+                "images must be >= 0, draws and batch_size >= 1, "
+                f"got {self.images}, {self.draws} and {self.batch_size}"
             )
 
 

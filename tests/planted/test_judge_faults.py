@@ -43,11 +43,11 @@ def windows_of_the_first_image(draw):
     return shared
 
 
-def one_draw(victim, x, ids):
-    return everyone(victim, x, ids)[:, :1]
+def one_draw(victim, x, ids, draws):
+    return everyone(victim, x, ids, draws)[:, :1]
 
 
-everyone = evaluation.draws
+everyone = evaluation.drawn
 FAULTS = {
     "step halved without going back to the best point": (
         (apgd.Climb, "check", halved_where_it_stands),
@@ -68,7 +68,7 @@ FAULTS = {
         ),
     ),
     "one lucky draw breaks an image": (
-        (evaluation, "draws", one_draw),
+        (evaluation, "drawn", one_draw),
         lambda: evaluating.test_a_random_victim_is_judged_by_the_majority(evaluating.grey()),
     ),
     "a broken image handed to the next source": (
