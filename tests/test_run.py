@@ -19,6 +19,7 @@ from spearshield.datasets.digits import Digits
 from spearshield.methods.dae import DAE
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
+from spearshield.methods.substitute import Substitute
 from spearshield.recipe import Recipe, Trial
 from spearshield.run import Run, reopen
 from spearshield.threat import Linf
@@ -94,6 +95,20 @@ def test_survivors_alone_meet_the_later_trials(tmp_path):
     assert after.robust_acc < before.robust_acc and worst.robust_acc == after.robust_acc
     stored = [load_outcome(p) for p in (tmp_path / "run" / "outcomes").glob("*")]
     assert sorted(len(s["ids"]) for s in stored) == [round(40 * before.robust_acc), 40]
+
+
+def test_a_training_may_be_against_an_earlier_defence(tmp_path):
+    substitute = Training(Substitute(seeds=8, rounds=1), 1, FGSM(BUDGET), 8, against="dae")
+    recipe = replace(RECIPE, defences=(RECIPE.defences[0], substitute))
+    run = Run(recipe, "small", tmp_path / "run")
+    made = run.outcomes["substitute"]
+    assert made.queries == 8
+    with pytest.raises(ValueError, match="against 'dae', which is no defence before it; .*: none"):
+        Run(replace(recipe, defences=(substitute,)), "small", tmp_path / "other").train()
+    # Its labels are those of the whole victim, not of the classifier behind it.
+    victim = run.outcomes["dae"].defended
+    learnt = load_outcome(tmp_path / "run" / "substitute" / "checkpoint.safetensors")["state"]
+    assert torch.equal(learnt["labels"], victim(learnt["images"]).argmax(1))
 
 
 def test_only_an_attack_that_looks_for_the_nearest_has_a_curve(tmp_path):

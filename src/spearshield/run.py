@@ -152,7 +152,20 @@ class Run:
         training = self.trainings[name]
         if training is None or training is self.recipe.pretraining:
             return self.bare
-        return self._train(training, self.bare.classifier, name)
+        return self._train(training, self._given(training, name), name)
+
+    def _given(self, training: Training, name: str) -> nn.Module:
+        """The classifier that a training is about."""
+        if not training.against:
+            return self.bare.classifier
+        earlier = [*self.trainings]
+        earlier = earlier[1 : earlier.index(name)]
+        if training.against not in earlier:
+            raise ValueError(
+                f"{name} is against {training.against!r}, which is no defence before it; "
+                f"these are: {', '.join(earlier) or 'none'}"
+            )
+        return self._outcome(training.against).defended
 
     @property
     def outcome(self) -> Outcome:

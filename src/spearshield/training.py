@@ -46,12 +46,15 @@ class Training:
         steps: Batches shown, in all.
         learn_from: The attack it learns from, for methods that learn from one.
         batch_size: Images a batch; the last, smaller batch of an epoch is dropped.
+        against: The name of an earlier defence of the recipe. The method is given its victim,
+            purifier and all, in place of the bare classifier.
     """
 
     method: Method
     steps: int
     learn_from: Attack | None = None
     batch_size: int = 128
+    against: str = ""
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.batch_size < 1:

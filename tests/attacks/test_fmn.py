@@ -85,7 +85,7 @@ def test_steps_fall_on_half_a_cosine(norm):
     x, y = torch.full((1, 1, 28, 28), 0.5), torch.tensor([0])
     watched = Watched(model)
     FMN(norm(1.0), steps=4, step_size=0.1)(watched, x, y)
-    ways = [float((b - a).norm()) for a, b in itertools.pairwise(watched.seen[1:])]
+    ways = [float((b - a).norm()) for a, b in itertools.pairwise(watched.seen[1:6])]
     assert ways == pytest.approx([fall(0.1, 0.001, step, 4) for step in range(4)], rel=1e-3)
 
 
@@ -114,7 +114,10 @@ def test_the_nearest_error_is_kept(norm):
 
 
 class Scripted:
-    """Two classes whose margin is as told, call by call, with a slope that stays the same."""
+    """Two classes whose margin is as told, call by call, with a slope that stays the same.
+
+    The last margin is that of all later calls too.
+    """
 
     def __init__(self, *margins):
         self.margins, self.seen = list(margins), []
@@ -122,7 +125,7 @@ class Scripted:
     def __call__(self, x):
         self.seen.append(x.detach().clone())
         total = x.flatten(1).sum(1)
-        score = self.margins[len(self.seen) - 1] + total - total.detach()
+        score = self.margins[min(len(self.seen), len(self.margins)) - 1] + total - total.detach()
         return torch.stack([torch.zeros_like(score), score], 1)
 
 
@@ -155,6 +158,23 @@ def test_farther_than_eps_it_is_projected(norm):
     torch.testing.assert_close(threat.distance(x_adv, x), torch.full((4,), 0.1))
     left = model.distance(x_adv, threat).detach()
     torch.testing.assert_close(left, torch.full((4,), 0.1), rtol=0.01, atol=0)
+
+
+@NORMS
+def test_where_the_gradient_leads_nowhere_it_comes_from_far_away(norm):
+    """The other class begins where the mean is above 0.65; below it the slope is zero."""
+
+    def plateau(x):
+        mean = x.flatten(1).mean(1)
+        margin = torch.where(mean > 0.65, mean - 0.64, 0 * mean - 1)
+        return torch.stack([0 * margin, margin], 1)
+
+    x, y = torch.full((3, 1, 4, 4), 0.3), torch.zeros(3, dtype=torch.long)
+    threat = norm(5.0)
+    x_adv = FMN(threat, step_size=0.05)(plateau, x, y)
+    assert fooled(plateau, x_adv, y).all()
+    nearest = threat.distance(torch.full_like(x, 0.65), x)
+    assert (threat.distance(x_adv, x) < 1.1 * nearest).all()
 
 
 def test_what_it_finds_nothing_for_comes_back():

@@ -46,6 +46,16 @@ def learner(oracle, **settings):
         return Substitute(**settings).learner(Task(oracle, HalfSpace().eval(), (1, 4, 4), 2))
 
 
+def test_the_attack_that_is_named_is_left_behind_to_be_transferred():
+    attack = FGSM(Linf(0.2))
+    made = Substitute(rounds=1).learner(Task(Oracle(), HalfSpace(), (1, 4, 4), 2, attack))
+    step(made, images(6))
+    left = made.outcome().attack
+    assert (left.threat, left.attack, left.queries) == (attack.threat, attack, 6)
+    assert left.sources == (made.F,)
+    assert learner(Oracle()).outcome().attack is None
+
+
 def images(n, seed=0):
     """Images on both sides of the plane."""
     return Rng.of_batch(seed, n).uniform((1, 4, 4))

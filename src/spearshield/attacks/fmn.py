@@ -17,6 +17,9 @@ from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
 from spearshield.types import Classifier, Images, Labels, Mask, PerImage
 
+FAR = 10
+"""Far images that are tried where the gradient leads nowhere."""
+HALVINGS = 10
 LAST_GAMMA = 1e-4
 LAST_STEP = 0.01
 """Share of the first step size."""
@@ -29,8 +32,10 @@ class FMN(Attack):
     Each image has a ball of its own, which shrinks by a share gamma when the model errs and grows
     by as much when it does not. Until the first error it reaches that much beyond the linearised
     boundary, and never shrinks: on the boundary, as in the paper, rounding decides. Step size and
-    gamma fall on half a cosine. An image for which it finds nothing, or that the model gets wrong
-    as it is, comes back unchanged. ``threat.distance(x_adv, x)`` is the size of what it found.
+    gamma fall on half a cosine. Where this finds nothing, it starts again where the way to the
+    negative of the image, or else to uniform noise, crosses the boundary. An image for which that
+    finds nothing either, or that the model gets wrong as it is, comes back unchanged.
+    ``threat.distance(x_adv, x)`` is the size of what it found.
 
     Args:
         steps: Gradient steps on the margin loss.
@@ -60,13 +65,19 @@ class FMN(Attack):
         best = x.clone()
         left = (~fooled(model, x, y)).nonzero().squeeze(1)
         if len(left) > 0:
-            best[left] = self._nearest(model, x[left], y[left])
+            best[left], nearest = self._nearest(model, x[left], y[left], x[left])
+            left = left[nearest.isinf()]
+        if len(left) > 0:
+            start = _beyond(model, x[left], y[left], rng[left])
+            best[left], _ = self._nearest(model, x[left], y[left], start)
         return within(self.threat, best, x)
 
-    def _nearest(self, model: Classifier, x: Images, y: Labels) -> Images:
+    def _nearest(
+        self, model: Classifier, x: Images, y: Labels, x_adv: Images
+    ) -> tuple[Images, PerImage]:
+        """The nearest error that steps from ``x_adv`` find, else the image itself; and how near."""
         first = self.step_size or (10.0 if isinstance(self.threat, Linf) else 1.0)
-        x_adv, best = x, x
-        radius = torch.zeros_like(x[:, 0, 0, 0])
+        best, radius = x, self.threat.distance(x_adv, x)
         nearest = torch.full_like(radius, math.inf)
         for step in range(self.steps):
             slope, gap, wrong = _margin(model, x_adv, y)
@@ -82,12 +93,28 @@ class FMN(Attack):
             length = first * (LAST_STEP + (1 - LAST_STEP) * fall)
             x_adv = self._confine(x_adv + length * L2(1.0).ascent(slope), x, radius)
         wrong = fooled(model, x_adv, y)
-        return _nearer(best, nearest, x_adv, self.threat.distance(x_adv, x), wrong)[0]
+        return _nearer(best, nearest, x_adv, self.threat.distance(x_adv, x), wrong)
 
     def _confine(self, x_adv: Images, x: Images, radius: PerImage) -> Images:
         """The projection into each image's own ball: that into the ball of ``eps``, to scale."""
         scale = (radius / self.threat.eps).clamp(1e-9, 1e9)[:, None, None, None]
         return (x + scale * self.threat.clip((x_adv - x) / scale)).clamp(0, 1)
+
+
+@torch.no_grad()
+def _beyond(model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
+    """An error behind the boundary on the way to a far image, else the image itself."""
+    wrong = x.clone()
+    for number in range(FAR):
+        far = rng.fold(number).uniform(x.shape[1:]).to(x) if number else 1 - x
+        missing = ~fooled(model, wrong, y) & fooled(model, far, y)
+        wrong[missing] = far[missing]
+    right = x
+    for _ in range(HALVINGS):
+        middle = (right + wrong) / 2
+        errs = fooled(model, middle, y)[:, None, None, None]
+        right, wrong = torch.where(errs, right, middle), torch.where(errs, middle, wrong)
+    return torch.where(fooled(model, wrong, y)[:, None, None, None], wrong, x)
 
 
 def _margin(model: Classifier, x: Images, y: Labels) -> tuple[Images, PerImage, Mask]:

@@ -30,12 +30,16 @@ from spearshield.attack import loss_gradient
 from spearshield.classifiers.defense_gan_e import DefenseGANE
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
 from spearshield.rng import Rng, permutation
+from spearshield.transfer import Transfer
 from spearshield.types import Images, Labels
 
 
 @dataclass(frozen=True)
 class Substitute(Method):
     """A substitute for the task's classifier, of which nothing but labels is used.
+
+    Where the training names an attack to learn from, that attack on the substitute is left behind
+    too, to be transferred.
 
     The first batch handed to ``step`` is the seeds, a smaller one all of it; give its training
     ``batch_size=150``. Later batches, and all labels handed in, are left alone.
@@ -144,4 +148,6 @@ class SubstituteLearner(Learner):
         return {"cross_entropy": loss_sum / known, "agreement": agreed / known}
 
     def outcome(self) -> Outcome:
-        return Outcome(self.F.eval(), queries=int(self.queries))
+        F, attack, queries = self.F.eval(), self.task.learn_from, int(self.queries)
+        transfer = Transfer(attack.threat, (F,), attack, queries) if attack else None
+        return Outcome(F, attack=transfer, queries=queries)
