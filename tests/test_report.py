@@ -348,12 +348,14 @@ def test_what_was_found_stands_beside_the_headline(tmp_path: Path) -> None:
 def test_the_answers_of_a_random_defence_are_shown_with_their_control(tmp_path: Path) -> None:
     *cells, worst = rows()
     repeated = {"one_shot": (0.9, 0.5), "worst_of": (0.7, 0.1)}
+    worst = replace(worst, rejected=(0.03, 0.65))
     page, text = report(
         tmp_path, run_folder(tmp_path / "run", [*cells, replace(worst, repeated=repeated)])
     )
     for said in (page.text, text):
         assert "one shot 90.0 % clean, 50.0 % attacked" in said
         assert "worst of 70.0 % clean, 10.0 % attacked" in said
+        assert "rejects 3.0 % of the clean images, 65.0 % of the attacked ones" in said
 
 
 def outcomes(robust_adv: Sequence[int], l2: Sequence[float], linf: Sequence[float]) -> Score:

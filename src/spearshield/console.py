@@ -61,6 +61,9 @@ def findings(rows: Sequence[results.Row]) -> None:
         out.print(f"\n{headline}", style="bold", markup=False)
         for name, (clean, attacked) in (row.repeated or {}).items():
             out.print(f"  {name:<10}  {clean:.1%} clean, {attacked:.1%} attacked", markup=False)
+        if row.rejected:
+            clean, attacked = row.rejected
+            out.print(f"  rejected    {clean:.1%} clean, {attacked:.1%} attacked", markup=False)
         for found in row.findings:
             out.print(f"  {Finding(**found)}", markup=False)
 

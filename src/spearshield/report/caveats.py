@@ -39,6 +39,10 @@ def doubts(defences: Iterable[Defence]) -> list[tuple[str, str]]:
             for name, (clean, attacked) in (row.repeated or {}).items():
                 shares = f"{words.percent(clean)} % clean, {words.percent(attacked)} % attacked"
                 said.append(("note", f"{where}, random: {name.replace('_', ' ')} {shares}."))
+            if row.rejected:
+                clean, attacked = map(words.percent, row.rejected)
+                shares = f"{clean} % of the clean images, {attacked} % of the attacked ones"
+                said.append(("note", f"{where} rejects {shares}."))
     return said
 
 

@@ -11,7 +11,7 @@ TITLE = "Robustness report"
 
 HOW_TO_READ = (
     "Robust accuracy is the share of all images that the defended classifier gets right before and "
-    "after the attack, and in the worst case an image counts only if it survives every attack "
+    "after the attack, or rejects when attacked, and in the worst case an image counts only if it survives every attack "
     "through every view. "
     "Brackets hold 95 % intervals, all shares are in percent, and only numbers of the same data, "
     "classifier, threat model and images can be compared."
@@ -38,6 +38,9 @@ VIEWS = {
     "gradient",
     "bpda": "the attacker purifies on the way forward and passes the gradient straight through on "
     "the way back",
+    "detector_aware": "the attacker also sees by how much an image is rejected, and means to stay "
+    "unnoticed",
+    "in_range": "the attacker searches the images of the purifier's own generator",
     "eot": "the attacker averages the logits over n answers of a random purifier: eot(n)",
     WORST_CASE: "of every image, the worst over all attacks and views of the defence",
 }
