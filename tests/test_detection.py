@@ -73,7 +73,7 @@ def test_rejecting_is_an_error_on_clean_images_and_right_on_attacked_ones(exampl
     assert got.victim_clean.tolist() == [1, 1, REJECTED, REJECTED]
     assert got.victim_adv.tolist() == [REJECTED] * 4
     assert got.acc == 0.5 and got.robust.tolist() == [True, True, False, False]
-    assert got.rejected == (0.5, 1.0)
+    assert got.rejected == (0.5, 1.0) and got.auc == 0.75
     assert got.bare_clean.tolist() == [1] * 4
     if purifier is Chance:
         assert got.repeated["worst_of"] == (0.5, 1.0)
@@ -95,7 +95,7 @@ def test_the_row_says_how_many_were_rejected(tmp_path, examples):
     )
     one = row(got, **about, split="test", threat="Linf", eps=0.1, seed=0)
     (plain,) = to_json([one])
-    assert plain["rejected"] == [0.5, 1.0]
+    assert plain["rejected"] == [0.5, 1.0] and plain["auc"] == 0.75
     path = tmp_path / "results.json"
     path.write_text(json.dumps([plain, {**plain, "rejected": None}]))
     again = read(path)

@@ -374,6 +374,8 @@ def outcomes(robust_adv: Sequence[int], l2: Sequence[float], linf: Sequence[floa
         ssim=ones,
         clean_draws=zero[:, None][:, :0],
         adv_draws=zero[:, None][:, :0],
+        clean_suspicion=ones[:, None][:, :0],
+        adv_suspicion=ones[:, None][:, :0],
         seconds=1.0,
         forwards=n,
     )

@@ -26,6 +26,8 @@ def row() -> results.Row:
         ssim=torch.full((4,), 0.9),
         clean_draws=labels[:, None],
         adv_draws=labels[:, None],
+        clean_suspicion=torch.empty(4, 0),
+        adv_suspicion=torch.empty(4, 0),
         seconds=2.0,
         forwards=40,
     )

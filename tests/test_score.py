@@ -15,8 +15,8 @@ def score(y, victim_clean, victim_adv, bare_clean, bare_adv) -> Score:
     columns = (y, victim_clean, victim_adv, bare_clean, bare_adv)
     labels = [torch.tensor(column) for column in columns]
     floats = [torch.zeros(n), torch.zeros(n), torch.ones(n)]
-    none = torch.empty(n, 0, dtype=torch.long)
-    return Score(torch.arange(n), *labels, *floats, none, none, seconds=1.0, forwards=n)
+    none = [torch.empty(n, 0, dtype=kind) for kind in (*[torch.long] * 2, *[torch.float] * 2)]
+    return Score(torch.arange(n), *labels, *floats, *none, seconds=1.0, forwards=n)
 
 
 def test_every_rate_counted_by_hand():
@@ -86,6 +86,18 @@ def test_the_answers_of_a_random_victim_counted_by_hand():
         "vote": (1.0, 1 / 2),
         "fixed_seed": (1.0, 1 / 2),
     }
+
+
+def test_the_area_under_the_curve_counted_by_hand():
+    once = score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0])
+    assert once.auc is None
+    detected = replace(
+        once,
+        clean_suspicion=torch.tensor([[0.1], [0.4]]),
+        adv_suspicion=torch.tensor([[0.4], [0.3]]),
+    )
+    # Of the four pairs the attacked image is ahead in two, behind in one, and level in one.
+    assert detected.auc == (2 + 0.5) / 4
 
 
 def test_the_wilson_interval_against_published_values():

@@ -14,11 +14,21 @@ from torch import Tensor, nn
 from spearshield.attack import Attack, check_images
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
-from spearshield.method import Defended, RandomPurifier
+from spearshield.method import Defended, Detects, RandomPurifier
 from spearshield.rng import Rng
 from spearshield.score import REJECTED, Score
 from spearshield.threat import ThreatModel
-from spearshield.types import Classifier, Draws, Ids, Images, Labels, Logits, Mask, PerImage, Shape
+from spearshield.types import (
+    Classifier,
+    Draws,
+    Ids,
+    Images,
+    Labels,
+    Logits,
+    PerImage,
+    Shape,
+    Suspicion,
+)
 from spearshield.views import Adaptive, View
 
 DRAWS = 10
@@ -91,53 +101,54 @@ def outcome(
         ValueError: Some logits are not finite; names the image.
     """
     delta = (x_adv - x).flatten(1)
-    clean_draws, adv_draws = (drawn(victim, images, ids, draws) for images in (x, x_adv))
-    random = clean_draws.shape[1] > 0
+    clean_suspicion, adv_suspicion = (suspicion(victim, images) for images in (x, x_adv))
+    clean_draws = drawn(victim, x, ids, draws, clean_suspicion)
+    adv_draws = drawn(victim, x_adv, ids, draws, adv_suspicion)
+    random = isinstance(victim.purifier, RandomPurifier)
     return Score(
         ids=ids.cpu(),
         y=y.cpu(),
-        victim_clean=clean_draws.mode(1).values if random else verdict(victim, x, ids),
-        victim_adv=adv_draws.mode(1).values if random else verdict(victim, x_adv, ids),
+        victim_clean=clean_draws.mode(1).values,
+        victim_adv=adv_draws.mode(1).values,
         bare_clean=predict(victim.classifier, x, ids),
         bare_adv=predict(victim.classifier, x_adv, ids),
         l2=delta.norm(dim=1).cpu(),
         linf=delta.abs().amax(1).cpu(),
         ssim=ssim(x, x_adv),
-        clean_draws=clean_draws,
-        adv_draws=adv_draws,
+        clean_draws=clean_draws if random else clean_draws[:, :0],
+        adv_draws=adv_draws if random else adv_draws[:, :0],
+        clean_suspicion=clean_suspicion,
+        adv_suspicion=adv_suspicion,
         seconds=seconds,
         forwards=forwards,
     )
 
 
-def drawn(victim: Defended, x: Images, ids: Ids, draws: int) -> Draws:
-    """The classes of independent answers of a random victim; of others, no columns.
+def drawn(victim: Defended, x: Images, ids: Ids, draws: int, suspicion: Suspicion) -> Draws:
+    """The classes of independent answers of a random victim; of others, of the one answer.
 
-    The first column is the deployed answer.
-    """
-    purifier = victim.purifier
-    if not isinstance(purifier, RandomPurifier):
-        return torch.empty(len(x), 0, dtype=torch.long)
-    answers = [
-        predict(lambda x, k=k: victim.classifier(purifier(x, draw=k)), x, ids)  # type: ignore[misc]
-        for k in range(draws)
-    ]
-    return torch.stack(answers, 1).where(~rejected(victim, x)[:, None], REJECTED)
-
-
-def verdict(victim: Defended, x: Images, ids: Ids) -> Labels:
-    """The class that the victim gives each image, or ``REJECTED``.
+    The first column is the deployed answer. An image that is rejected has no class.
 
     Raises:
         ValueError: Some logits are not finite; names the image.
     """
-    return predict(victim, x, ids).where(~rejected(victim, x), REJECTED)
+    purifier = victim.purifier
+    models: list[Classifier] = [victim]
+    if isinstance(purifier, RandomPurifier):
+        models = [
+            lambda x, k=k: victim.classifier(purifier(x, draw=k))  # type: ignore[misc]
+            for k in range(draws)
+        ]
+    answers = torch.stack([predict(model, x, ids) for model in models], 1)
+    return answers.where(~(suspicion > 0).any(1, keepdim=True), REJECTED)
 
 
 @torch.no_grad()
-def rejected(victim: Defended, x: Images) -> Mask:
-    """Which images the victim rejects."""
-    return (victim.suspicion(x) > 0).cpu()
+def suspicion(victim: Defended, x: Images) -> Suspicion:
+    """How suspicious the victim finds each image; no columns where it does not detect."""
+    if not isinstance(victim.purifier, Detects):
+        return torch.empty(len(x), 0)
+    return victim.suspicion(x)[:, None].float().cpu()
 
 
 @torch.no_grad()

@@ -46,6 +46,7 @@ class Row:
         findings: What puts the number in doubt: check, severity, saw, means, next.
         rejected: Of a victim that detects attacks, the shares of clean and of attacked images that
             it rejected.
+        auc: Of such a victim, the area under the curve of true over false alarms.
         repeated: Of a random victim: ``one_shot``, ``worst_of``, ``vote`` and ``fixed_seed``, each
             the accuracy on clean images, the control, and under attack.
         curve: Of an attack that looks for the smallest perturbation of each image: distances from 0
@@ -80,6 +81,7 @@ class Row:
     findings: list[dict[str, Any]] = field(default_factory=list)
     repeated: dict[str, tuple[float, float]] | None = None
     rejected: tuple[float, float] | None = None
+    auc: float | None = None
     curve: list[tuple[float, float]] | None = None
 
 
@@ -161,6 +163,7 @@ def row(score: Score, **about: Any) -> Row:
         forwards_per_image=score.forwards / score.images,
         repeated=score.repeated,
         rejected=score.rejected,
+        auc=score.auc,
         versions=versions(),
         **about,
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spearshield.threat import L2, Linf, ThreatModel
-from spearshield.types import Draws, Ids, Labels, Mask, PerImage
+from spearshield.types import Draws, Ids, Labels, Mask, PerImage, Suspicion
 
 Z95 = 1.959963984540054
 REJECTED = -1
@@ -59,6 +59,8 @@ class Score:
         ssim: Structural similarity of the attacked and the clean image.
         clean_draws, adv_draws: Of a random victim, the classes of its independent answers; without
             columns where it does not draw. ``victim`` is then their majority.
+        clean_suspicion, adv_suspicion: Of a victim that detects, how suspicious it finds each
+            image; without columns where it does not detect.
         seconds: Time the attack took, over all images.
         forwards: Images sent through the classifier by the attack, over all images.
     """
@@ -74,6 +76,8 @@ class Score:
     ssim: PerImage
     clean_draws: Draws
     adv_draws: Draws
+    clean_suspicion: Suspicion
+    adv_suspicion: Suspicion
     seconds: float
     forwards: int
 
@@ -93,6 +97,20 @@ class Score:
         if not (clean | adv).any():
             return None
         return float(clean.double().mean()), float(adv.double().mean())
+
+    @property
+    def auc(self) -> float | None:
+        """The chance that an attacked image is more suspicious than a clean one, ties by half.
+
+        The area under the curve of true over false alarms, whatever the threshold: Hanley, McNeil,
+        "The Meaning and Use of the Area under a Receiver Operating Characteristic (ROC) Curve",
+        1982, https://doi.org/10.1148/radiology.143.1.7063747. ``None`` where nothing detects.
+        """
+        if self.clean_suspicion.shape[1] == 0:
+            return None
+        clean, adv = self.clean_suspicion.flatten().sort().values, self.adv_suspicion.flatten()
+        below, upto = (torch.searchsorted(clean, adv, right=right) for right in (False, True))
+        return float((below + upto).double().mean() / (2 * len(clean)))
 
     @property
     def acc(self) -> float:
@@ -198,6 +216,8 @@ TENSORS = (
     "ssim",
     "clean_draws",
     "adv_draws",
+    "clean_suspicion",
+    "adv_suspicion",
 )
 """The fields of a score that hold one row an image."""
 

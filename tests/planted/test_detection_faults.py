@@ -31,7 +31,7 @@ FAULTS = {
         detecting.test_rates_with_rejections_counted_by_hand,
     ),
     "the victim's suspicion is not asked for": (
-        (evaluation, "rejected", lambda victim, x: torch.zeros(len(x), dtype=torch.bool)),
+        (evaluation, "suspicion", lambda victim, x: torch.empty(len(x), 0)),
         lambda: detecting.test_rejecting_is_an_error_on_clean_images_and_right_on_attacked_ones(
             detecting.bright(), detecting.Fence
         ),

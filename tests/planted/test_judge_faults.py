@@ -43,8 +43,8 @@ def windows_of_the_first_image(draw):
     return shared
 
 
-def one_draw(victim, x, ids, draws):
-    return everyone(victim, x, ids, draws)[:, :1]
+def one_draw(victim, x, ids, draws, suspicion):
+    return everyone(victim, x, ids, draws, suspicion)[:, :1]
 
 
 everyone = evaluation.drawn

@@ -44,8 +44,6 @@ from spearshield.method import Learner, Method, Outcome, Paper, Task, minimise
 from spearshield.rng import Rng
 from spearshield.types import Images, Labels, Logits, PerImage, Scalar
 
-Errors = Float[Tensor, "n detectors"]
-
 
 @dataclass(frozen=True)
 class MagNet(Method):
@@ -184,7 +182,7 @@ class Reformer(nn.Module):
         """The share by which the worst error of each image is above its threshold."""
         return (self.errors(x) / self.thresholds - 1).amax(1)
 
-    def errors(self, x: Images) -> Errors:
+    def errors(self, x: Images) -> Float[Tensor, "n detectors"]:
         """One column a detector."""
         A, B = self.autoencoders[0], self.autoencoders[-1]
         x_hat = A(x)

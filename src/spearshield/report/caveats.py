@@ -40,8 +40,8 @@ def doubts(defences: Iterable[Defence]) -> list[tuple[str, str]]:
                 shares = f"{words.percent(clean)} % clean, {words.percent(attacked)} % attacked"
                 said.append(("note", f"{where}, random: {name.replace('_', ' ')} {shares}."))
             if row.rejected:
-                clean, attacked = map(words.percent, row.rejected)
-                shares = f"{clean} % of the clean images, {attacked} % of the attacked ones"
+                before, after = (words.percent(share) for share in row.rejected)
+                shares = f"{before} % of the clean images, {after} % of the attacked ones"
                 said.append(("note", f"{where} rejects {shares}."))
     return said
 
