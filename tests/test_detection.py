@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from analytic import Fence, HalfSpace
@@ -16,6 +18,7 @@ from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
 from spearshield.evaluation import evaluate
 from spearshield.method import Defended, Outcome, RandomPurifier
+from spearshield.purification import purify
 from spearshield.recipe import Trial, parse
 from spearshield.results import Row, read, row, to_json
 from spearshield.sanity import compare
@@ -157,3 +160,19 @@ def test_an_outcome_hands_its_detector_on():
     x = torch.full((1, 1, 4, 4), 0.7)
     torch.testing.assert_close(outcome.defended.suspicion(x), torch.tensor([0.1]))
     assert Outcome(HalfSpace()).defended.suspicion(x).tolist() == [-float("inf")]
+
+
+def test_purified_files_say_what_was_rejected(tmp_path):
+    dark, bright = np.full((4, 4), 100, np.uint8), np.full((4, 4), 200, np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(dark).save(tmp_path / "in" / "dark.png")
+    Image.fromarray(bright).save(tmp_path / "in" / "bright.png")
+    np.savez(tmp_path / "in.npz", x=np.stack([dark, bright]))
+    shape, fence = (1, 4, 4), Fence(0.6)
+    assert purify(fence, tmp_path / "in", tmp_path / "out", shape, "cpu") == (2, 1)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["dark.png", "rejected.txt"]
+    assert (tmp_path / "out" / "rejected.txt").read_text() == "bright.png\n"
+    assert purify(fence, tmp_path / "in.npz", tmp_path / "out.npz", shape, "cpu") == (2, 1)
+    assert np.load(tmp_path / "out.npz")["rejected"].tolist() == [False, True]
+    assert purify(nn.Identity(), tmp_path / "in", tmp_path / "all", shape, "cpu") == (2, 0)
+    assert not (tmp_path / "all" / "rejected.txt").exists()

@@ -180,10 +180,11 @@ def do_attack(options: argparse.Namespace) -> None:
 def do_purify(options: argparse.Namespace) -> None:
     """Purify a folder of images or an npz."""
     base = _trained(options.victim, options)
-    count = purification.purify(
+    count, rejected = purification.purify(
         base.victim.purifier, options.input, options.output, base.frame[0], base.device
     )
-    out.print(f"{count} images purified into {options.output}", markup=False)
+    refused = f"; {rejected} of them rejected" if rejected else ""
+    out.print(f"{count} images purified into {options.output}{refused}", markup=False)
 
 
 def do_report(options: argparse.Namespace) -> None:

@@ -15,19 +15,23 @@ from spearshield.adversarial_set import write_png
 from spearshield.atomic import write_atomically
 from spearshield.attack import check_images
 from spearshield.datasets.image_folder import SUFFIXES
+from spearshield.method import Detects
 from spearshield.pictures import read, stack
-from spearshield.types import Images, Shape
+from spearshield.types import Images, Mask, Shape
 
 BATCH = 250
 ARRAYS = ("x_adv", "x", "images", "y", "labels", "ids", "names")
 
 
-def purify(purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str) -> int:
-    """Purify every image of ``source`` into ``target``; how many there were.
+def purify(
+    purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str
+) -> tuple[int, int]:
+    """Purify every image of ``source`` into ``target``; how many there were, and were rejected.
 
-    A folder is walked with its sub-folders; the images come out as PNG under the names they had. Of
-    an npz, the array of images (``x_adv``, ``x`` or ``images``) keeps its type and layout; labels,
-    ids and names go along.
+    A folder is walked with its sub-folders; the images come out as PNG under the names they had,
+    but for those that the purifier rejects, whose names ``rejected.txt`` lists. Of an npz, the
+    array of images (``x_adv``, ``x`` or ``images``) keeps its type and layout; labels, ids and
+    names go along, and of a purifier that detects, ``rejected`` says which images those are.
 
     Args:
         shape: Channels, height, width that the purifier was trained for.
@@ -45,10 +49,13 @@ def purify(purifier: nn.Module, source: Path, target: Path, shape: Shape, device
     return _npz(purifier, source, target, shape, device)
 
 
-def _folder(purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str) -> int:
+def _folder(
+    purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str
+) -> tuple[int, int]:
     files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
         raise ValueError(f"{source} holds no {', '.join(SUFFIXES)} files")
+    refused: list[str] = []
     for start in range(0, len(files), BATCH):
         part = files[start : start + BATCH]
         for file in part:
@@ -59,12 +66,20 @@ def _folder(purifier: nn.Module, source: Path, target: Path, shape: Shape, devic
                     f"{shape[2]} x {shape[1]}"
                 )
         x = stack((read(file, shape[0]) for file in part), len(part)).float() / 255
-        for file, x_hat in zip(part, _batches(purifier, x, device), strict=True):
-            write_png(target / file.relative_to(source).with_suffix(".png"), x_hat)
-    return len(files)
+        for file, x_hat, no in zip(part, *_batches(purifier, x, device), strict=True):
+            name = file.relative_to(source)
+            if no:
+                refused.append(f"{name}\n")
+            else:
+                write_png(target / name.with_suffix(".png"), x_hat)
+    if refused:
+        write_atomically(target / "rejected.txt", "".join(refused).encode())
+    return len(files), len(refused)
 
 
-def _npz(purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str) -> int:
+def _npz(
+    purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str
+) -> tuple[int, int]:
     arrays: dict[str, Any] = archives.npz(source, ARRAYS)
     name = next((n for n in ARRAYS[:3] if n in arrays), None)
     if name is None:
@@ -76,18 +91,28 @@ def _npz(purifier: nn.Module, source: Path, target: Path, shape: Shape, device: 
     if x.shape[1:] != shape:
         raise ValueError(f"{source}: {name} has shape {images.shape}; the purifier takes {shape}")
     eight_bit = images.dtype == np.uint8
-    x_hat = _batches(purifier, x.float() / 255 if eight_bit else x.float(), device)
+    x_hat, refused = _batches(purifier, x.float() / 255 if eight_bit else x.float(), device)
     back = x_hat.permute(0, 2, 3, 1) if last else x_hat
     result = (back * 255).round() if eight_bit else back
     arrays[name] = result.reshape(images.shape).numpy().astype(images.dtype)
+    if isinstance(purifier, Detects):
+        arrays["rejected"] = refused.numpy()
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     write_atomically(target, content.getvalue())
-    return len(images)
+    return len(images), int(refused.sum())
 
 
 @torch.no_grad()
-def _batches(purifier: nn.Module, x: Images, device: str) -> Images:
+def _batches(purifier: nn.Module, x: Images, device: str) -> tuple[Images, Mask]:
+    """The purified images, and which of them the purifier rejects."""
     check_images(x)
-    parts = [purifier(part.to(device)).cpu() for part in torch.split(x, BATCH)]
-    return torch.cat(parts)
+    purified, refused = [], []
+    for part in torch.split(x, BATCH):
+        seen = part.to(device)
+        purified.append(purifier(seen).cpu())
+        if isinstance(purifier, Detects):
+            refused.append((purifier.suspicion(seen) > 0).cpu())
+        else:
+            refused.append(torch.zeros(len(part), dtype=torch.bool))
+    return torch.cat(purified), torch.cat(refused)
