@@ -72,6 +72,19 @@ def test_what_a_purifier_declares_decides_the_views(name):
     assert views(Noise()) == {"oblivious", "adaptive", "bpda", "eot"}
 
 
+def test_a_range_is_searched_where_there_is_one():
+    class Generated(Blur):
+        def __init__(self):
+            super().__init__()
+            self.G = nn.Identity()
+
+        def search(self, x, rng):
+            return x, x.flatten(1).mean(1)
+
+    assert ("latent_search", "in_range") in met("standard", Generated())
+    assert ("latent_search", "in_range") not in met("standard", Blur())
+
+
 @both
 def test_sources_are_transferred_from(name):
     assert ("transfer", "adaptive") in met(name, Blur(), sources=[Outcome(HalfSpace())])

@@ -17,6 +17,7 @@ from spearshield.attacks.apgd import APGD
 from spearshield.attacks.auto_attack import AutoAttack
 from spearshield.attacks.fab import FAB
 from spearshield.attacks.guided_search import GuidedSearch
+from spearshield.attacks.latent_search import LatentSearch
 from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.attacks.square import Square
@@ -24,7 +25,7 @@ from spearshield.method import Outcome
 from spearshield.recipe import Trial
 from spearshield.threat import ThreatModel
 from spearshield.transfer import Transfer
-from spearshield.views import BPDA, EOT, Adaptive, DetectorAware, Oblivious
+from spearshield.views import BPDA, EOT, Adaptive, DetectorAware, InRange, Oblivious
 
 IMAGES = {"standard": 1000, "quick": 200}
 """Images that a battery is made on where the caller does not say."""
@@ -39,7 +40,8 @@ def standard(
     with two more runs of 200 steps towards the nearest; FAB of 100 steps towards 3 classes; Square
     with 1,000 queries; APGD on the DLR, and 2,000 queries of Square from there. Through BPDA, also
     with a stand-in, and on the bare classifier both first APGDs. On a random purifier APGD on both
-    losses over 20 draws. On one that detects, orthogonal PGD of 100 steps from 6 starts.
+    losses over 20 draws. On one that detects, orthogonal PGD of 100 steps from 6 starts. On one that
+    answers with a generator's images, a search of 500 steps from 4 starts among these.
 
     The split was chosen on validation images: see ``docs/results/judge``.
 
@@ -59,6 +61,7 @@ def standard(
         Trial(targeted, Adaptive(), survivors=True),
         Trial(targeted, BPDA(), survivors=True),
         Trial(OrthogonalPGD(threat), DetectorAware(), survivors=True),
+        Trial(LatentSearch(threat), InRange(), survivors=True),
         Trial(FAB(threat, targets=3), Adaptive(), survivors=True),
         Trial(targeted, Oblivious(), survivors=True),
         *_transfers(threat, sources),

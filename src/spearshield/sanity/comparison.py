@@ -18,12 +18,12 @@ from spearshield.score import Score
 from spearshield.threat import ThreatModel
 from spearshield.transfer import Transfer
 from spearshield.types import Mask
-from spearshield.views import BPDA, EOT, Adaptive, DetectorAware
+from spearshield.views import BPDA, EOT, Adaptive, DetectorAware, InRange
 
 Results = Sequence[tuple[Trial, Score]]
 MARGINS = ("dlr", "margin")
 """Losses whose gradient does not fade where the victim is sure of itself."""
-KNOWING = (Adaptive, BPDA, DetectorAware, EOT)
+KNOWING = (Adaptive, BPDA, DetectorAware, EOT, InRange)
 """Views of an attacker who knows of the purifier."""
 
 
