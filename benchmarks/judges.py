@@ -26,10 +26,12 @@ from torch import Tensor, nn
 
 from spearshield.architecture import architecture
 from spearshield.atomic import write_json
+from spearshield.attacks.auto_attack import AutoAttack
 from spearshield.battery import BATTERIES
 from spearshield.dataset import Examples, dataset
+from spearshield.evaluation import evaluate
 from spearshield.judge import Judge, overall
-from spearshield.method import Outcome
+from spearshield.method import Defended, Outcome
 from spearshield.recipe import Recipe
 from spearshield.run import Run, reopen
 from spearshield.score import wilson
@@ -37,6 +39,7 @@ from spearshield.threat import Linf
 
 Broken = Tensor
 """Which images a judge broke, those that are wrong before the attack included."""
+OURS = ("spearshield", "auto_attack")
 
 
 def main() -> None:
@@ -53,6 +56,7 @@ def main() -> None:
         wrong = victim(x).argmax(1) != y
     judges: dict[str, Callable[[], Broken]] = {
         "spearshield": lambda: spearshield(run, outcome, examples, options),
+        "auto_attack": lambda: auto_attack(victim, examples, options),
         "pyautoattack": lambda: pyautoattack(theirs, x, y, options),
         "foolbox": lambda: foolbox(theirs, x, y, options),
         "art": lambda: art(theirs, x, y, options),
@@ -68,7 +72,7 @@ def main() -> None:
         rows.append(
             {
                 "judge": name,
-                "version": "this" if name == "spearshield" else version(name),
+                "version": "this" if name in OURS else version(name),
                 "victim": run.chosen[-1] if options.victim else options.classifier,
                 "classifier": str(run.recipe.classifier),
                 "weights": Path(run.recipe.weights).name,
@@ -81,7 +85,7 @@ def main() -> None:
                 "robust_acc": standing / len(y),
                 "interval": [interval.low, interval.high],
                 "process_seconds": round(seconds, 1),
-                "default_layout": options.default_layout and name != "spearshield",
+                "default_layout": options.default_layout and name not in OURS,
                 "torch": torch.__version__,
             }
         )
@@ -102,6 +106,12 @@ def spearshield(run: Run, outcome: Outcome, examples: Examples, options: Any) ->
     with tempfile.TemporaryDirectory() as folder:
         judge = Judge(recipe, "benchmark", Path(folder), examples)
         score = overall([score for _, score in judge.measured("victim", outcome)])
+    return ~score.robust
+
+
+def auto_attack(victim: Defended, examples: Examples, options: Any) -> Broken:
+    """Our AutoAttack, standard version."""
+    score = evaluate(victim, AutoAttack(Linf(options.eps)), examples, seed=options.seed)
     return ~score.robust
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 COLUMNS = ("victim", "data", "eps", "images", "clean")
-JUDGES = ("spearshield", "pyautoattack", "foolbox", "art")
+JUDGES = ("spearshield", "auto_attack", "pyautoattack", "foolbox", "art")
 
 
 def main(files: list[str]) -> None:
