@@ -7,18 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from spearshield import checkpoint
 from spearshield.dataset import Examples
 from spearshield.method import Defended, Task
-from spearshield.methods.defense_gan import (
-    Critic,
-    DefenseGAN,
-    Descent,
-    Generator,
-    Projection,
-    squared_error,
-)
+from spearshield.methods.defense_gan import Critic, DefenseGAN, Generator, noisy
+from spearshield.projection import Descent, Projection, squared_error
 from spearshield.rng import Rng, ambient
 from spearshield.training import Training, train
+from spearshield.weights import save_weights
 
 SHAPE = (1, 4, 4)
 X = torch.linspace(0, 1, 3 * 16).reshape(3, *SHAPE)
@@ -152,135 +148,6 @@ def test_the_initial_weights_of_the_release():
 
 
 RNG = Rng.of_batch(3, 3)
-PLAIN = Descent(steps=60, restarts=2, lr=4.0, momentum=0.5, z_std=0.5)
-
-
-def columns():
-    """Orthonormal, 4 x 16."""
-    return torch.linalg.qr(torch.randn(16, 4, generator=torch.Generator().manual_seed(0)))[0].T
-
-
-def linear(descent, dtype=torch.float32):
-    return Projection(Linear(columns().to(dtype)), 4, descent)
-
-
-def test_finds_the_latent_of_a_linear_generator_and_the_distance_from_its_range():
-    x = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(1))
-    z, errors = linear(PLAIN).search(x, RNG)
-    nearest = x.flatten(1) @ columns().T
-    x_hat = nearest @ columns()
-    torch.testing.assert_close(z, nearest)
-    torch.testing.assert_close(errors, (x.flatten(1) - x_hat).square().mean(1))
-    torch.testing.assert_close(linear(PLAIN).purify(x, RNG).flatten(1), x_hat)
-
-
-def test_two_steps_with_momentum_by_hand():
-    """The loss is the mean over 16 pixels, and neither batch nor restarts shrink the step."""
-    z, v = 0.5 * RNG.normal((1, 4))[:, 0], torch.zeros(3, 4)
-    for _ in range(2):
-        v = 0.5 * v + 2 / 16 * (z - X.flatten(1) @ columns().T)
-        z = z - 4.0 * v
-    found, _ = linear(replace(PLAIN, steps=2, restarts=1)).search(X, RNG)
-    torch.testing.assert_close(found, z)
-
-
-def test_the_restart_that_ends_nearest_counts():
-    starts = 0.5 * RNG.normal((7, 4))
-    errors = squared_error((starts @ columns()).reshape(21, *SHAPE), X.repeat_interleave(7, 0))
-    lowest, best = errors.reshape(3, 7).min(1)
-    z, found = linear(replace(PLAIN, steps=0, restarts=7)).search(X, RNG)
-    torch.testing.assert_close(z, starts[torch.arange(3), best])
-    torch.testing.assert_close(found, lowest)
-    assert len(best.unique()) > 1
-
-
-def small(**settings):
-    """A search in a curved range, with many local minima."""
-    with ambient(4):
-        generator = Generator(SHAPE, 2, 5)
-        for deconv in generator.deconvs:
-            torch.nn.init.normal_(deconv.weight, std=0.5)
-    return Projection(
-        generator, 5, Descent(**{"steps": 30, "restarts": 4, "z_std": 1.0, **settings})
-    )
-
-
-def test_the_batch_and_the_chunk_do_not_matter():
-    x = torch.rand(9, *SHAPE, generator=torch.Generator().manual_seed(0))
-    rng = Rng.of_content(0, x)
-    z, errors = small().search(x, rng)
-    assert (z[:, None] - z[None]).norm(dim=2).fill_diagonal_(1).min() > 0.01
-    for chunk in (1, 5, 8, 20):
-        found = small(chunk=chunk).search(x, rng)
-        torch.testing.assert_close(found, (z, errors), rtol=1e-3, atol=1e-4)
-    some = torch.tensor([7, 2, 4])
-    found = small().search(x[some], rng[some])
-    torch.testing.assert_close(found, (z[some], errors[some]), rtol=1e-3, atol=1e-4)
-
-
-def test_more_restarts_keep_the_starts_and_come_nearer():
-    few, many = (small(restarts=R).search(X, RNG)[1] for R in (1, 6))
-    assert (many <= few + 1e-6).all() and (many < 0.99 * few).any()
-
-
-def test_the_gradient_through_all_steps_is_exact():
-    projection = small(steps=4, restarts=2, unroll=4, lr=1.0).double()
-    x = X[1:2].double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: projection.purify(x, RNG[1:2]), x)
-    assert torch.autograd.gradcheck(lambda x: projection.search(x, RNG[1:2]), x)
-
-
-def test_the_gradient_through_the_last_steps_is_theirs_alone():
-    x = X.clone().requires_grad_()
-    for unroll, share in ((1, 4.0), (2, 4.0 * (1 + 0.5 + 1 - 4.0 * 2 / 16))):
-        z, _ = linear(replace(PLAIN, unroll=unroll)).search(x, RNG)
-        (slope,) = torch.autograd.grad(z[:, 0].sum(), x)
-        # v = ... + 2/16 (z - A x), z' = z - 4 v, where an earlier move counts again, by momentum.
-        wanted = share * 2 / 16 * columns()[0]
-        torch.testing.assert_close(slope.flatten(1), wanted.expand(3, 16))
-
-
-def test_the_gradient_through_some_steps_of_a_curved_range():
-    """Plain descent of one start, of which the first four of six steps are cut off."""
-    projection = small(steps=6, restarts=1, unroll=2).double()
-    x = X.double().requires_grad_()
-    z = RNG.normal((1, 5))[:, 0].double().requires_grad_()
-    v = torch.zeros_like(z)
-    for step in range(6):
-        error = squared_error(projection.G(z), x).sum()
-        v = 0.7 * v + torch.autograd.grad(error, z, create_graph=True)[0]
-        z = z - 10 * v
-        if step == 3:
-            z, v = z.detach().requires_grad_(), v.detach()
-    found, errors = projection.search(x, RNG)
-    torch.testing.assert_close(found, z)
-    for ours, theirs in ((found, z), (errors, squared_error(projection.G(z), x))):
-        grads = [
-            torch.autograd.grad(value.sum(), x, retain_graph=True)[0] for value in (ours, theirs)
-        ]
-        torch.testing.assert_close(*grads)
-
-
-def test_the_answer_is_the_same_with_and_without_gradients():
-    projection, x = small(), X.clone().requires_grad_()
-    tracked = projection.search(x, RNG)
-    torch.testing.assert_close(tracked[1].detach(), squared_error(projection.purify(X, RNG), X))
-    with torch.no_grad():
-        plain = projection.search(x, RNG)
-    with torch.inference_mode():
-        inferred = projection.search(X.clone(), RNG)
-    assert tracked[0].requires_grad and tracked[1].requires_grad
-    for z, _ in (plain, inferred):
-        assert torch.equal(z, tracked[0]) and not z.requires_grad
-
-
-def test_nothing_but_the_image_gets_a_gradient():
-    projection, x = small(), X.clone().requires_grad_()
-    projection(x).sum().backward()
-    assert x.grad is not None and x.grad.abs().sum() > 0
-    assert all(p.grad is None and p.requires_grad for p in projection.parameters())
-    assert not small()(X).requires_grad
-    assert not small(unroll=0)(x).requires_grad
 
 
 def test_images_outside_the_range_have_larger_errors():
@@ -292,6 +159,7 @@ def test_images_outside_the_range_have_larger_errors():
 
 
 SHORT = Descent(steps=3, restarts=2)
+NEAR = replace(SHORT, start="encoder")
 
 
 def test_the_classifier_learns_once_the_gan_has():
@@ -331,11 +199,125 @@ def test_what_the_classifier_is_shown(classifier):
     torch.testing.assert_close(made.C.x, shown)
 
 
-def test_resumes_in_either_stage(tmp_path):
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_the_encoders_losses_by_hand(noise):
+    """G answers 0.5 + 0.1 z in every pixel, E the sum of the pixels; noise is to be undone."""
+    made = learner(encoder_steps=9, gan_steps=1, encoder_noise=noise, latent_weight=0.1)
+    made.method = replace(made.method, latent=1)
+    made.G, made.E = Scale(), Linear(torch.ones(16, 1))
+    made.opt_e = torch.optim.SGD(made.E.parameters())
+    losses = made.step_encoder(X, 0, RNG)
+    z = RNG.fold(0).normal((1,))
+    fake = noisy((0.5 + 0.1 * z).reshape(3, 1, 1, 1).expand(X.shape), noise, RNG.fold(1))
+    fake, real = fake.flatten(1), noisy(X, noise, RNG.fold(2)).flatten(1)
+    off = 0.5 + 0.1 * real.sum(1, keepdim=True) - X.flatten(1)
+    missed = fake.sum(1, keepdim=True) - z
+    assert losses["pixels"] == pytest.approx(float(off.square().mean()))
+    assert losses["latents"] == pytest.approx(float(missed.square().mean()))
+    slope = (2 * off.mean(1, keepdim=True) * 0.1 * real).mean(0)
+    slope = slope + 0.1 * (2 * missed * fake).mean(0)
+    torch.testing.assert_close(made.E.weight.detach()[:, 0], 1 - 1e-3 * slope)
+    assert made.G.value.grad is None
+
+
+class Scale(Shift):
+    """The image 0.5 + 0.1 z everywhere."""
+
+    def forward(self, z):
+        return (0.5 + 0.1 * z + 0 * self.value)[:, :, None, None].expand(len(z), *SHAPE)
+
+
+def test_the_encoder_learns_to_undo_the_generator():
+    made = learner(encoder_steps=150, gan_steps=1, encoder_noise=0.1, latent_weight=0.1)
+    for deconv in made.G.deconvs:
+        torch.nn.init.normal_(deconv.weight, std=0.5, generator=torch.Generator().manual_seed(0))
+    x = made.G(Rng.of_batch(0, 64).normal((4,))).detach()
+    before = float(squared_error(made.projection.stand_in(x), x).mean())
+    for i in range(1, 151):
+        made.taken.fill_(i)
+        made.step(x, torch.zeros(64, dtype=torch.long), rng=Rng.of_batch(i, 64))
+    assert float(squared_error(made.projection.stand_in(x), x).mean()) < 0.5 * before
+
+
+def test_noise_has_a_strength_of_its_own_for_each_image():
+    x = torch.full((200, 1, 8, 8), 0.5)
+    strength = (noisy(x, 0.1, Rng.of_batch(0, 200)) - x).flatten(1).std(1)
+    assert 0 <= strength.min() < 0.01 and 0.09 < strength.max() < 0.13
+    assert float(strength.mean()) == pytest.approx(0.05, abs=0.01)
+    assert torch.equal(noisy(X, 0.0, RNG), X)
+    far = noisy(X, 5.0, RNG)
+    assert far.min() == 0 and far.max() == 1
+
+
+def left_behind(folder, **settings):
+    """A learner, and the files that a run leaves of it."""
+    made = learner(**settings)
+    checkpoint.save(folder / "checkpoint.safetensors", {"steps": 0, "state": made.state_dict()})
+    save_weights(made.outcome().defended, folder / "weights.safetensors")
+    save_weights(made.projection, folder / "purifier.safetensors")
+    return made
+
+
+def same(a, b):
+    return all(map(torch.equal, a.parameters(), b.parameters()))
+
+
+@pytest.mark.parametrize("file", ["checkpoint", "weights", "purifier"])
+def test_the_generator_comes_from_a_file(tmp_path, file):
+    path = str(tmp_path / f"{file}.safetensors")
+    old = left_behind(tmp_path, encoder_steps=1, gan_steps=1)
+    with ambient(2):
+        made, trained = (
+            DefenseGAN(width=2, latent=4, weights=path, encoder_steps=steps).learner(task())
+            for steps in (0, 1)
+        )
+    assert same(made.G, old.G) and same(made.E, old.E)
+    assert same(trained.G, old.G) and not same(trained.E, old.E)
+    torch.testing.assert_close(made.outcome().purifier(X), old.outcome().purifier(X))
+    with pytest.raises(ValueError, match="steps=0"):
+        made.step(X, Y, rng=RNG)
+
+
+def test_with_a_given_generator_only_what_comes_after_is_trained(tmp_path):
+    left_behind(tmp_path)
+    weights = str(tmp_path / "weights.safetensors")
+    made = learner(weights=weights, encoder_steps=2, classifier="both", descent=NEAR)
+    for i in range(4):
+        before = {name: [p.clone() for p in getattr(made, name).parameters()] for name in "GEC"}
+        made.step(X, Y, rng=Rng.of_batch(i, 3))
+        now = {name for name in "GEC" if changed(getattr(made, name), before[name])}
+        assert now == ({"E"} if i < 2 else {"C"})
+    assert made.outcome().classifier is made.C
+
+
+def test_says_what_is_wrong_with_a_file(tmp_path):
+    old = left_behind(tmp_path)
+    path = str(tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"weights\.safetensors: G does not fit .*latent"):
+        DefenseGAN(width=2, latent=5, weights=path).learner(task())
+    with pytest.raises(ValueError, match=r"holds no E .* encoder_steps"):
+        learner(weights=path, descent=NEAR)
+    save_weights(old.task.classifier, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"other\.safetensors holds no G"):
+        learner(weights=str(tmp_path / "other.safetensors"))
+    torch.nn.init.constant_(old.G.linear.bias, torch.nan)
+    save_weights(old.projection, tmp_path / "broken.safetensors")
+    with pytest.raises(ValueError, match=r"broken\.safetensors: G is not finite"):
+        learner(weights=str(tmp_path / "broken.safetensors"))
+
+
+@pytest.mark.parametrize("stages", [(3, 0), (2, 2)])
+def test_resumes_in_any_stage(tmp_path, stages):
     pixels = torch.arange(6 * 16).reshape(6, *SHAPE).to(torch.uint8)
     examples = Examples.of(pixels, torch.arange(6) % 2, ("a", "b"))
     method = DefenseGAN(
-        width=2, latent=3, classifier="both", gan_steps=3, critic_steps=2, descent=SHORT
+        width=2,
+        latent=3,
+        classifier="both",
+        gan_steps=stages[0],
+        encoder_steps=stages[1],
+        critic_steps=2,
+        descent=NEAR if stages[1] else SHORT,
     )
 
     def run(steps, folder):
@@ -361,25 +343,6 @@ def test_the_defended_classifier_answers_alike_in_any_batch():
 @pytest.mark.parametrize(
     "setting",
     [
-        {"steps": -1},
-        {"restarts": 0},
-        {"lr": 0.0},
-        {"momentum": 1.0},
-        {"momentum": -0.1},
-        {"z_std": -1.0},
-        {"unroll": -1},
-        {"chunk": 0},
-        {"momentum": float("nan")},
-    ],
-)
-def test_refuses_a_search_that_cannot_be(setting):
-    with pytest.raises(ValueError, match=next(iter(setting))):
-        Descent(**setting)
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
         {"width": 0},
         {"latent": 0},
         {"critic_steps": 0},
@@ -389,6 +352,12 @@ def test_refuses_a_search_that_cannot_be(setting):
         {"gan_steps": 5},
         {"gan_steps": -1, "classifier": "both"},
         {"classifier": "both"},
+        {"encoder_steps": 5},
+        {"encoder_steps": -1},
+        {"encoder_noise": -1.0},
+        {"latent_weight": -1.0},
+        {"weights": "G.safetensors", "gan_steps": 5, "classifier": "both"},
+        {"descent": NEAR},
     ],
 )
 def test_refuses_settings_that_cannot_be(setting):

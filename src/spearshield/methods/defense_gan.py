@@ -6,11 +6,13 @@ Using Generative Models", 2018. https://arxiv.org/abs/1805.06605
     G  generator   z -> x          trained on clean images alone
     D  critic      image -> score  high for real images, needed for training only
     C  classifier                  as given, or trained on reconstructions
+    E  encoder     image -> z      ours, and only where asked for; the layers of D
     z  latent      N(0, I) in training
     L  steps of the search;  R  its restarts
 
     L_D = mean(D(G(z))) - mean(D(x)) + penalty_weight * mean((|grad D(x_between)| - 1)^2)
     L_G = -mean(D(G(z)))
+    L_E = |G(E(x + noise)) - x|^2 + latent_weight * |E(G(z) + noise) - z|^2
     x_hat = G(z*),  z* = argmin over R starts of |G(z) - x|^2 after L steps of gradient descent
 
 Differences from the paper. Networks and settings are those of the authors' release,
@@ -27,6 +29,10 @@ https://github.com/kabkabm/defensegan, which differs from the code behind the pa
   one number of its 8x8 maps, where the release makes four; and pixels are in [0, 1], not [-1, 1],
   so that the release's search is ``lr=40`` here.
 - C learns reconstructions from fresh starts each time, not one fixed set of them.
+- E is ours. With ``start="encoder"`` the search begins near E(x), so that it can be short: another
+  defence, faster, that gives the attacker a smooth path. ``FAST`` is such a search. Otherwise E
+  changes no answer, and only stands in for the search in the attacker's gradient (BPDA). Networks
+  that answer in place of such a search: https://arxiv.org/abs/1902.09698, for inverse problems.
 
 The defence was broken by an attack that looks for its images in the range of G: Athalye, Carlini,
 Wagner, 2018, https://arxiv.org/abs/1802.00420. The release's white-box attack differentiates a
@@ -40,69 +46,23 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from spearshield.gan import gradient_penalty, wasserstein
-from spearshield.method import (
-    Learner,
-    Method,
-    Outcome,
-    Paper,
-    RandomPurifier,
-    Task,
-    frozen,
-    minimise,
-)
+from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
+from spearshield.projection import Descent, Latents, Projection, at_least, squared_error
 from spearshield.rng import Rng
 from spearshield.schedule import cosine
-from spearshield.types import Classifier, Images, Labels, Logits, PerImage, Shape
+from spearshield.types import Images, Labels, Logits, Shape
+from spearshield.weights import read_weights
 
-Latents = Float[Tensor, "n latent"]
-
-
-def _at_least(value: object, least: int, *names: str) -> None:
-    for name in names:
-        if not getattr(value, name) >= least:
-            raise ValueError(f"{name} must be at least {least}, got {getattr(value, name)}")
-
-
-@dataclass(frozen=True)
-class Descent:
-    """The search for the latent of an image: gradient descent with momentum from random starts.
-
-    Args:
-        steps: L, steps of each descent.
-        restarts: R, descents for each image; the one that ends nearest counts.
-        lr: Learning rate, for the mean over pixels of the squared error.
-        momentum: Share of the last move that is kept, in [0, 1).
-        z_std: Standard deviation of the starts.
-        unroll: Last steps that the answer is differentiable through; 0: it has no gradient.
-        chunk: Latents moved at a time; changes speed and memory, not results.
-
-    Raises:
-        ValueError: A number is out of its range.
-    """
-
-    steps: int = 200
-    restarts: int = 10
-    lr: float = 10.0
-    momentum: float = 0.7
-    z_std: float = 128**-0.5
-    unroll: int = 10
-    chunk: int = 500
-
-    def __post_init__(self) -> None:
-        _at_least(self, 0, "steps", "momentum", "z_std", "unroll")
-        _at_least(self, 1, "restarts", "chunk")
-        if not self.lr > 0 or not self.momentum < 1:
-            raise ValueError(
-                f"lr must be positive and momentum below 1, got {self.lr} and {self.momentum}"
-            )
+FAST = Descent(steps=10, restarts=1, start="encoder")
+"""XXX."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +79,16 @@ class DefenseGAN(Method):
         descent: The search for z.
         classifier: What is defended: the task's classifier, or a fresh one that has learnt
             reconstructions, or originals and reconstructions.
-        gan_steps: Steps that train G and D; later ones train C. 0: all train G and D.
+        gan_steps: Steps that train G and D, where later ones train E or C; 0: all do.
+        encoder_steps: Steps behind those that train E; 0: there is none, or that of ``weights``.
+        encoder_noise: Largest noise on the images that E learns from, on the [0, 1] pixel scale.
+        latent_weight: Weight of the latents in E's loss, beside pixels.
+        weights: A file with G's weights, in place of ``gan_steps``: the weights or the checkpoint
+            that a run has left for this method. E is taken from it as well, unless it is trained.
 
     Raises:
-        ValueError: A number is out of its range, or there is a C without steps to train it.
+        ValueError: A number is out of its range, or there is an E or C without steps to train it,
+            or a search that begins at an E that there is not.
     """
 
     paper = Paper(
@@ -138,18 +104,27 @@ class DefenseGAN(Method):
     penalty_weight: float = 10.0
     lr: float = 1e-4
     decay_steps: int = 0
-    descent: Descent = Descent()
+    descent: Descent = Descent()  # noqa: RUF009 - a frozen value
     classifier: Literal["given", "reconstructions", "both"] = "given"
     gan_steps: int = 0
+    encoder_steps: int = 0
+    encoder_noise: float = 0.4
+    latent_weight: float = 0.01
+    weights: str = ""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "width", "latent", "critic_steps")
-        _at_least(self, 0, "penalty_weight", "lr", "decay_steps", "gan_steps")
-        if (self.classifier == "given") != (self.gan_steps == 0):
+        at_least(self, 1, "width", "latent", "critic_steps")
+        at_least(self, 0, "penalty_weight", "lr", "decay_steps", "gan_steps")
+        at_least(self, 0, "encoder_steps", "encoder_noise", "latent_weight")
+        later = self.classifier != "given" or self.encoder_steps > 0
+        if (self.gan_steps > 0) != (later and not self.weights):
             raise ValueError(
-                "a classifier is trained after gan_steps, so it takes classifier='reconstructions' "
-                f"or 'both' and gan_steps > 0, got {self.classifier!r} and {self.gan_steps}"
+                "gan_steps are the steps before those of an encoder or a classifier, where no "
+                f"weights are given; got gan_steps={self.gan_steps}, classifier="
+                f"{self.classifier!r}, encoder_steps={self.encoder_steps}, weights={self.weights!r}"
             )
+        if self.descent.start == "encoder" and not self.encoder_steps and not self.weights:
+            raise ValueError("descent.start='encoder' needs encoder_steps > 0, or weights of one")
 
     def learner(self, task: Task) -> DefenseGANLearner:
         return DefenseGANLearner(self, task)
@@ -163,20 +138,47 @@ class DefenseGANLearner(Learner):
         self.method = method
         self.task = task
         self.G = Generator(task.shape, method.width, method.latent)
-        self.D = Critic(task.shape, method.width)
-        self.opt_g = torch.optim.Adam(self.G.parameters(), method.lr, betas=(0.5, 0.9))
-        self.opt_d = torch.optim.Adam(self.D.parameters(), method.lr, betas=(0.5, 0.9))
-        if method.gan_steps:
+        self.E: nn.Module | None = None
+        if method.weights:
+            self._load(Path(method.weights))
+        else:
+            self.D = Critic(task.shape, method.width)
+            self.opt_g = torch.optim.Adam(self.G.parameters(), method.lr, betas=(0.5, 0.9))
+            self.opt_d = torch.optim.Adam(self.D.parameters(), method.lr, betas=(0.5, 0.9))
+        if method.encoder_steps:
+            self.E = Critic(task.shape, method.width, method.latent)
+            self.opt_e = torch.optim.Adam(self.E.parameters(), 1e-3)
+        if method.classifier != "given":
             self.C = copy.deepcopy(task.untrained)
             self.opt_c = torch.optim.Adam(self.C.parameters(), 1e-3)
         self.register_buffer("taken", torch.tensor(0))
 
+    def _load(self, path: Path) -> None:
+        """G from a file, and E where it is there and not trained."""
+        method, found = self.method, read_weights(path)
+        load_part("G", self.G, found, path)
+        if method.encoder_steps:
+            return
+        if part("E", found):
+            self.E = Critic(self.task.shape, method.width, method.latent)
+            load_part("E", self.E, found, path)
+        elif method.descent.start == "encoder":
+            raise ValueError(f"{path} holds no E to start from; train one by encoder_steps > 0")
+
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
-        taken, gan_steps = int(self.taken), self.method.gan_steps
+        method, taken = self.method, int(self.taken)
         self.taken += 1
-        if gan_steps and taken >= gan_steps:
+        if not method.weights and (taken < method.gan_steps or not method.gan_steps):
+            return self.step_gan(x, taken, rng)
+        taken -= method.gan_steps
+        if taken < method.encoder_steps:
+            return self.step_encoder(x, taken, rng)
+        if method.classifier != "given":
             return self.step_classifier(x, y, rng)
-        return self.step_gan(x, taken, rng)
+        raise ValueError(
+            "nothing is left to train: G is given or trained, and so is E; this training takes "
+            f"steps={method.gan_steps + method.encoder_steps}"
+        )
 
     def step_gan(self, x: Images, taken: int, rng: Rng) -> Mapping[str, float]:
         """Update D, and G where it is its turn."""
@@ -199,6 +201,19 @@ class DefenseGANLearner(Learner):
             losses["g"] = loss_g.item()
         return losses
 
+    def step_encoder(self, x: Images, taken: int, rng: Rng) -> Mapping[str, float]:
+        """Update E: real images come back through G, latents of generated ones are found."""
+        method, G, E = self.method, frozen(self.G), self.E
+        assert E is not None
+        self.opt_e.param_groups[0]["lr"] = cosine(1e-3, taken, method.encoder_steps)
+        z = rng.fold(0).normal((method.latent,))
+        with torch.no_grad():
+            fake = noisy(G(z), method.encoder_noise, rng.fold(1))
+        pixels = squared_error(G(E(noisy(x, method.encoder_noise, rng.fold(2)))), x).mean()
+        latents = (E(fake) - z).square().mean()
+        minimise(self.opt_e, pixels + method.latent_weight * latents)
+        return {"pixels": pixels.item(), "latents": latents.item()}
+
     def step_classifier(self, x: Images, y: Labels, rng: Rng) -> Mapping[str, float]:
         """Update C on what it will be shown."""
         x_hat = self.projection.purify(x, rng)
@@ -211,86 +226,12 @@ class DefenseGANLearner(Learner):
     @property
     def projection(self) -> Projection:
         """The search in the range of G as it is now."""
-        return Projection(self.G, self.method.latent, self.method.descent)
+        return Projection(self.G, self.method.latent, self.method.descent, self.E)
 
     def outcome(self) -> Outcome:
-        classifier = self.C.eval() if self.method.gan_steps else self.task.classifier
+        own = self.method.classifier != "given"
+        classifier = self.C.eval() if own else self.task.classifier
         return Outcome(classifier, purifier=self.projection.eval())
-
-
-class Projection(RandomPurifier):
-    """The image of G nearest to each image, as far as gradient descent finds it.
-
-    An image's answer does not depend on others. In another batch it is the same to rounding, which
-    may differ between kernels for few and for many images.
-
-    Args:
-        G: Maps latents to images; it and its weights are left alone.
-        latent: Numbers in one latent.
-    """
-
-    def __init__(self, G: nn.Module, latent: int, descent: Descent, seed: int = 0) -> None:
-        super().__init__(seed)
-        self.G = G
-        self.latent = latent
-        self.descent = descent
-
-    def purify(self, x: Images, rng: Rng) -> Images:
-        return frozen(self.G)(self.search(x, rng)[0])
-
-    def search(self, x: Images, rng: Rng) -> tuple[Latents, PerImage]:
-        """The latent of each image and its mean squared error, by which attacks are detected.
-
-        Where gradients are on and asked for, both are differentiable in ``x`` through the last
-        ``unroll`` steps: exactly those steps, as if the latent before them did not depend on it.
-        """
-        images = max(1, self.descent.chunk // self.descent.restarts)
-        parts = zip(torch.split(x, images), torch.split(rng.ids, images), strict=True)
-        found = [self._search(part, Rng(rng.key, ids)) for part, ids in parts]
-        z, errors = (torch.cat(column) for column in zip(*found, strict=True))
-        return z, errors
-
-    def _search(self, x: Images, rng: Rng) -> tuple[Latents, PerImage]:
-        G, R, steps = frozen(self.G), self.descent.restarts, self.descent.steps
-        tracked = torch.is_grad_enabled() and x.requires_grad
-        last = min(self.descent.unroll, steps) if tracked else 0
-
-        # All restarts of an image stand one behind the other.
-        with torch.inference_mode(False), torch.no_grad():
-            goal = x.repeat_interleave(R, 0)
-            z = (self.descent.z_std * rng.normal((R, self.latent))).flatten(0, 1).to(x)
-            before = self._descend(G, goal, z, torch.zeros_like(z), steps - last)
-            z, _ = self._descend(G, goal, *before, last)
-            errors = squared_error(G(z), goal)
-            best = errors.reshape(len(x), R).argmin(1)
-            best += R * torch.arange(len(x), device=x.device)
-            z, errors = z[best], errors[best]
-        if not last:
-            return z, errors
-
-        # The last steps once more, for their gradient; the numbers stay those found above.
-        again, _ = self._descend(G, x, before[0][best], before[1][best], last, graph=True)
-        z = z + (again - again.detach())
-        return z, squared_error(G(z), x)
-
-    def _descend(
-        self,
-        G: Classifier,
-        x: Images,
-        z: Latents,
-        velocity: Latents,
-        steps: int,
-        graph: bool = False,
-    ) -> tuple[Latents, Latents]:
-        """Where z is after some steps towards ``x``, and how fast."""
-        for _ in range(steps):
-            with torch.enable_grad():
-                z = z if graph and z.requires_grad else z.detach().requires_grad_()
-                error = squared_error(G(z), x).sum()
-            (slope,) = torch.autograd.grad(error, z, create_graph=graph)
-            velocity = self.descent.momentum * velocity + slope
-            z = z - self.descent.lr * velocity
-        return z, velocity
 
 
 class Generator(nn.Module):
@@ -324,9 +265,9 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Three 5x5 convolutions that halve the size, and a linear layer."""
+    """Three 5x5 convolutions that halve the size, and a linear layer; D, and E too."""
 
-    def __init__(self, shape: Shape, width: int) -> None:
+    def __init__(self, shape: Shape, width: int, answers: int = 1) -> None:
         super().__init__()
         channels, h, w = shape
         self.body = nn.Sequential(
@@ -337,7 +278,7 @@ class Critic(nn.Module):
             nn.Conv2d(2 * width, 4 * width, 5, 2, 2),
             nn.LeakyReLU(0.2),
             nn.Flatten(),
-            nn.Linear(4 * width * -(-h // 8) * -(-w // 8), 1),
+            nn.Linear(4 * width * -(-h // 8) * -(-w // 8), answers),
         )
         initialise(self)
 
@@ -364,6 +305,42 @@ def initialise(network: nn.Module) -> None:
             values.uniform_(-bound, bound)
 
 
-def squared_error(x_hat: Images, x: Images) -> PerImage:
-    """The mean over an image's pixels."""
-    return (x_hat - x).square().flatten(1).mean(1)
+def noisy(x: Images, most: float, rng: Rng) -> Images:
+    """Images with noise of one strength each, at ``most`` that of ``most``."""
+    strength = most * rng.fold(0).uniform((1, 1, 1))
+    return (x + strength * rng.fold(1).normal(x.shape[1:])).clamp(0, 1)
+
+
+def part(name: str, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of one network, in the file of a victim, of a learner, or of a purifier."""
+    heads = tuple(f"{where}{name}." for where in ("purifier.", "/state/", ""))
+    return {
+        full.removeprefix(head): value
+        for full, value in found.items()
+        for head in heads
+        if full.startswith(head)
+    }
+
+
+def load_part(name: str, network: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
+    """Put the weights of one network of a file into ``network``.
+
+    Raises:
+        ValueError: They are not there, do not fit or are not finite; names the file.
+    """
+    own = part(name, found)
+    if not own:
+        raise ValueError(
+            f"{path} holds no {name}; give weights.safetensors or checkpoint.safetensors of a run "
+            "of this method"
+        )
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        first = " ".join(line.strip() for line in str(error).splitlines()[1:2])
+        raise ValueError(
+            f"{path}: {name} does not fit ({first}); set the width, latent and data that it was "
+            "trained with"
+        ) from error
+    if not all(value.isfinite().all() for value in own.values()):
+        raise ValueError(f"{path}: {name} is not finite; its training diverged, take another file")

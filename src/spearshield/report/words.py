@@ -11,8 +11,8 @@ TITLE = "Robustness report"
 
 HOW_TO_READ = (
     "Robust accuracy is the share of all images that the defended classifier gets right before and "
-    "after the attack, or rejects when attacked, and in the worst case an image counts only if it survives every attack "
-    "through every view. "
+    "after the attack, or rejects when attacked, and in the worst case an image counts only if it "
+    "survives every attack through every view. "
     "Brackets hold 95 % intervals, all shares are in percent, and only numbers of the same data, "
     "classifier, threat model and images can be compared."
 )
