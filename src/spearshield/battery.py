@@ -40,8 +40,8 @@ def standard(
     with two more runs of 200 steps towards the nearest; FAB of 100 steps towards 3 classes; Square
     with 1,000 queries; APGD on the DLR, and 2,000 queries of Square from there. Through BPDA, also
     with a stand-in, and on the bare classifier both first APGDs. On a random purifier APGD on both
-    losses over 20 draws. On one that detects, orthogonal PGD of 100 steps from 6 starts. On one that
-    answers with a generator's images, a search of 500 steps from 4 starts among these.
+    losses over 20 draws. On one that detects, orthogonal PGD of 100 steps from 6 starts. On one
+    that answers with a generator's images, a search of 500 steps from 4 starts among these.
 
     The split was chosen on validation images: see ``docs/results/judge``.
 
