@@ -162,18 +162,21 @@ SHORT = Descent(steps=3, restarts=2)
 NEAR = replace(SHORT, start="encoder")
 
 
-def test_the_classifier_learns_once_the_gan_has():
-    made = learner(classifier="reconstructions", gan_steps=2, descent=SHORT, critic_steps=1)
-    for i in range(4):
-        before = {name: [p.clone() for p in getattr(made, name).parameters()] for name in "GDC"}
+def test_one_network_after_the_other_learns():
+    made = learner(
+        classifier="reconstructions", gan_steps=2, encoder_steps=1, descent=SHORT, critic_steps=1
+    )
+    for i in range(5):
+        before = {name: [p.clone() for p in getattr(made, name).parameters()] for name in "GDEC"}
         losses = made.step(X, Y, rng=Rng.of_batch(i, 3))
-        now = {name for name in "GDC" if changed(getattr(made, name), before[name])}
-        assert now == ({"G", "D"} if i < 2 else {"C"})
+        now = {name for name in "GDEC" if changed(getattr(made, name), before[name])}
+        assert now == ({"G", "D"} if i < 2 else {"E"} if i == 2 else {"C"})
     assert list(losses) == ["cross_entropy"]
     outcome = made.outcome()
     assert outcome.classifier is made.C and made.C is not made.task.untrained
-    assert isinstance(outcome.purifier, Projection)
-    assert learner().outcome().classifier is not made.C
+    assert isinstance(outcome.purifier, Projection) and outcome.purifier.E is made.E
+    bare = learner()
+    assert bare.outcome().classifier is bare.task.classifier
 
 
 class Seen(torch.nn.Module):
