@@ -62,7 +62,7 @@ from spearshield.types import Images, Labels, Logits, Shape
 from spearshield.weights import read_weights
 
 FAST = Descent(steps=10, restarts=1, start="encoder")
-"""XXX."""
+"""A search that an encoder has made short, so that it does not fit an attack's noise."""
 
 
 @dataclass(frozen=True)
