@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spearshield.method import Defended
-from spearshield.methods.defense_gan import Critic, Generator
+from spearshield.nets.wgan import Critic, Generator
 from spearshield.projection import Descent, Projection, squared_error
 from spearshield.rng import Rng, ambient
 from spearshield.views import BPDA

@@ -65,6 +65,41 @@ def load_weights(module: nn.Module, path: Path) -> None:
     module.load_state_dict(converted)
 
 
+def load_part(module: nn.Module, name: str, path: Path) -> bool:
+    """Put what a training has left of one of its networks, called ``name`` there, into ``module``.
+
+    The file may be the training's checkpoint, the victim's weights, or a purifier's.
+
+    Returns:
+        Whether the file holds such a network.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, or the network's weights do not fit or are not finite;
+            names the file.
+    """
+    heads = tuple(f"{where}{name}." for where in ("purifier.", "/state/", ""))
+    own = {
+        full.removeprefix(head): value
+        for full, value in read_weights(path).items()
+        for head in heads
+        if full.startswith(head)
+    }
+    if not own:
+        return False
+    try:
+        module.load_state_dict(own)
+    except RuntimeError as error:
+        first = " ".join(line.strip() for line in str(error).splitlines()[1:2])
+        raise ValueError(
+            f"{path}: {name} does not fit ({first}); set the width, latent and data that it was "
+            "trained with"
+        ) from error
+    if not all(value.isfinite().all() for value in own.values()):
+        raise ValueError(f"{path}: {name} is not finite; its training diverged, take another file")
+    return True
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors in a file, by name, on the CPU.
 

@@ -10,7 +10,8 @@ import torch
 from spearshield import checkpoint
 from spearshield.dataset import Examples
 from spearshield.method import Defended, Task
-from spearshield.methods.defense_gan import Critic, DefenseGAN, Generator, noisy
+from spearshield.methods.defense_gan import DefenseGAN, noisy
+from spearshield.nets.wgan import Critic, Generator
 from spearshield.projection import Descent, Projection, squared_error
 from spearshield.rng import Rng, ambient
 from spearshield.training import Training, train
@@ -242,13 +243,18 @@ def test_the_encoder_learns_to_undo_the_generator():
     assert float(squared_error(made.projection.stand_in(x), x).mean()) < 0.5 * before
 
 
-def test_noise_has_a_strength_of_its_own_for_each_image():
-    x = torch.full((200, 1, 8, 8), 0.5)
-    strength = (noisy(x, 0.1, Rng.of_batch(0, 200)) - x).flatten(1).std(1)
-    assert 0 <= strength.min() < 0.01 and 0.09 < strength.max() < 0.13
-    assert float(strength.mean()) == pytest.approx(0.05, abs=0.01)
+def test_noise_comes_in_patches_and_has_a_strength_of_its_own_for_each_image():
+    x = torch.full((300, 2, 40, 32), 0.5)
+    noise = noisy(x, 0.4, Rng.of_batch(0, 300)) - x
+    strength = noise.abs().amax((1, 2, 3))
+    torch.testing.assert_close(noise.abs(), strength[:, None, None, None].expand_as(noise))
+    assert 0 <= strength.min() < 0.02 and 0.38 < strength.max() <= 0.4
+    assert float(strength.mean()) == pytest.approx(0.2, abs=0.03)
+    alike = (noise[..., 1:] * noise[..., :-1] > 0).float().mean((1, 2, 3))
+    kinds = [alike < 0.6, (alike > 0.65) & (alike < 0.8), alike > 0.83]
+    assert all(80 < int(kind.sum()) < 120 for kind in kinds), [int(kind.sum()) for kind in kinds]
     assert torch.equal(noisy(X, 0.0, RNG), X)
-    far = noisy(X, 5.0, RNG)
+    far = noisy(X, 9.0, RNG)
     assert far.min() == 0 and far.max() == 1
 
 

@@ -42,24 +42,23 @@ search whose gradient is zero by construction; ``unroll`` is there so that ours 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import nn
+from torch.nn.functional import cross_entropy, interpolate
 
 from spearshield.gan import gradient_penalty, wasserstein
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
-from spearshield.projection import Descent, Latents, Projection, at_least, squared_error
+from spearshield.nets.wgan import Critic, Generator
+from spearshield.projection import Descent, Projection, at_least, squared_error
 from spearshield.rng import Rng
 from spearshield.schedule import cosine
-from spearshield.types import Images, Labels, Logits, Shape
-from spearshield.weights import read_weights
+from spearshield.types import Images, Labels
+from spearshield.weights import load_part
 
 FAST = Descent(steps=10, restarts=1, start="encoder")
 """A search that an encoder has made short, so that it does not fit an attack's noise."""
@@ -108,7 +107,7 @@ class DefenseGAN(Method):
     classifier: Literal["given", "reconstructions", "both"] = "given"
     gan_steps: int = 0
     encoder_steps: int = 0
-    encoder_noise: float = 0.4
+    encoder_noise: float = 0.6
     latent_weight: float = 0.01
     weights: str = ""
 
@@ -155,14 +154,13 @@ class DefenseGANLearner(Learner):
 
     def _load(self, path: Path) -> None:
         """G from a file, and E where it is there and not trained."""
-        method, found = self.method, read_weights(path)
-        load_part("G", self.G, found, path)
-        if method.encoder_steps:
-            return
-        if part("E", found):
-            self.E = Critic(self.task.shape, method.width, method.latent)
-            load_part("E", self.E, found, path)
-        elif method.descent.start == "encoder":
+        method = self.method
+        if not load_part(self.G, "G", path):
+            raise ValueError(f"{path} holds no G; give a checkpoint or weights of this method")
+        encoder = Critic(self.task.shape, method.width, method.latent)
+        if not method.encoder_steps and load_part(encoder, "E", path):
+            self.E = encoder
+        elif not method.encoder_steps and method.descent.start == "encoder":
             raise ValueError(f"{path} holds no E to start from; train one by encoder_steps > 0")
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
@@ -234,113 +232,17 @@ class DefenseGANLearner(Learner):
         return Outcome(classifier, purifier=self.projection.eval())
 
 
-class Generator(nn.Module):
-    """A linear layer and 5x5 deconvolutions that double the size; images of any size.
-
-    28 pixels come out of 4 by way of 7 and 14. Above 32 pixels there are more deconvolutions, and a
-    tanh in place of the sigmoid.
-    """
-
-    def __init__(self, shape: Shape, width: int, latent: int) -> None:
-        super().__init__()
-        channels, *size = shape
-        layers = max(3, math.ceil(math.log2(max(size) / 4)))
-        widths = [4 * width, 2 * width] + [width] * (layers - 2) + [channels]
-        sizes = [tuple(-(-side // 2**i) for side in size) for i in range(layers, -1, -1)]
-        self.tanh = layers > 3
-        self.linear = nn.Linear(latent, widths[0] * math.prod(sizes[0]))
-        self.unflatten = nn.Unflatten(1, (*sizes[0], widths[0]))
-        self.deconvs = nn.ModuleList(
-            # double a side, or double it less one
-            nn.ConvTranspose2d(*ends, 5, 2, 2, tuple((side + 1) % 2 for side in larger))
-            for ends, larger in zip(pairwise(widths), sizes[1:], strict=True)
-        )
-        initialise(self)
-
-    def forward(self, z: Latents) -> Images:
-        x: Tensor = self.unflatten(self.linear(z)).permute(0, 3, 1, 2)
-        for deconv in self.deconvs:
-            x = deconv(x.relu())
-        return 0.5 + 0.5 * x.tanh() if self.tanh else x.sigmoid()
-
-
-class Critic(nn.Module):
-    """Three 5x5 convolutions that halve the size, and a linear layer; D, and E too."""
-
-    def __init__(self, shape: Shape, width: int, answers: int = 1) -> None:
-        super().__init__()
-        channels, h, w = shape
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, width, 5, 2, 2),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 5, 2, 2),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * width, 4 * width, 5, 2, 2),
-            nn.LeakyReLU(0.2),
-            nn.Flatten(),
-            nn.Linear(4 * width * -(-h // 8) * -(-w // 8), answers),
-        )
-        initialise(self)
-
-    def forward(self, x: Images) -> Logits:
-        logits: Logits = self.body(x)
-        return logits
-
-
-@torch.no_grad()
-def initialise(network: nn.Module) -> None:
-    """Uniform initial weights, no biases, as in the release.
-
-    Their variance is 2 over the sum of fan-in and fan-out, twice that in convolutions, where a
-    stride of 2 leaves a quarter of the fan on the side with more pixels.
-    """
-    for values in network.parameters():
-        if values.dim() == 1:
-            values.zero_()
-        else:
-            linear = values.dim() == 2
-            strided, other = values[:, 0].numel(), values[0].numel()
-            fans = strided + other if linear else strided / 4 + other
-            bound = math.sqrt(3 * (2 if linear else 4) / fans)
-            values.uniform_(-bound, bound)
-
-
 def noisy(x: Images, most: float, rng: Rng) -> Images:
-    """Images with noise of one strength each, at ``most`` that of ``most``."""
-    strength = most * rng.fold(0).uniform((1, 1, 1))
-    return (x + strength * rng.fold(1).normal(x.shape[1:])).clamp(0, 1)
-
-
-def part(name: str, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of one network, in the file of a victim, of a learner, or of a purifier."""
-    heads = tuple(f"{where}{name}." for where in ("purifier.", "/state/", ""))
-    return {
-        full.removeprefix(head): value
-        for full, value in found.items()
-        for head in heads
-        if full.startswith(head)
-    }
-
-
-def load_part(name: str, network: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
-    """Put the weights of one network of a file into ``network``.
-
-    Raises:
-        ValueError: They are not there, do not fit or are not finite; names the file.
-    """
-    own = part(name, found)
-    if not own:
-        raise ValueError(
-            f"{path} holds no {name}; give weights.safetensors or checkpoint.safetensors of a run "
-            "of this method"
-        )
-    try:
-        network.load_state_dict(own)
-    except RuntimeError as error:
-        first = " ".join(line.strip() for line in str(error).splitlines()[1:2])
-        raise ValueError(
-            f"{path}: {name} does not fit ({first}); set the width, latent and data that it was "
-            "trained with"
-        ) from error
-    if not all(value.isfinite().all() for value in own.values()):
-        raise ValueError(f"{path}: {name} is not finite; its training diverged, take another file")
+    """Images with noise of one strength each, up to ``most``, in patches 1, 2 or 4 pixels wide."""
+    count, channels, *size = x.shape
+    patches = [
+        interpolate(
+            rng.fold(width).normal((channels, *(-(-side // width) for side in size))),
+            size=tuple(size),
+            mode="bilinear",
+        ).sign()
+        for width in (1, 2, 4)
+    ]
+    kind = rng.fold(0).integers((1,), len(patches))[:, 0]
+    noise = torch.stack(patches)[kind, torch.arange(count)]
+    return (x + most * rng.fold(3).uniform((1, 1, 1)) * noise).clamp(0, 1)

@@ -1,1 +1,1 @@
-"""Networks that at least two methods use. The others live in their method's file."""
+"""Networks that several files use. The others live in their method's file."""
