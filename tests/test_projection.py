@@ -293,3 +293,56 @@ def test_nothing_but_the_image_gets_a_gradient():
 def test_refuses_a_search_that_cannot_be(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         Descent(**setting)
+
+
+def test_an_image_that_is_known_is_not_searched_for_again(monkeypatch):
+    searched = []
+    find = Projection._latents
+
+    def counting(self, x, rng, unroll):
+        searched.append(len(x))
+        return find(self, x, rng, unroll)
+
+    monkeypatch.setattr(Projection, "_latents", counting)
+    projection = linear(PLAIN)
+    first = projection.purify(X[:2], RNG[:2])
+    assert torch.equal(projection.purify(X, RNG)[:2], first)
+    assert torch.equal(
+        projection.purify(X.flip(0), RNG[torch.tensor([2, 1, 0])])[1:], first.flip(0)
+    )
+    assert searched == [2, 1, 0]
+    # Another draw, a pixel that differs in its last bit, other weights: each is a new question.
+    projection.purify(X, RNG.fold(0))
+    projection.purify(X.nextafter(torch.tensor(2.0)), RNG)
+    with torch.no_grad():
+        projection.G.weight.mul_(-1)
+    turned = projection.purify(X, RNG)
+    assert searched == [2, 1, 0, 3, 3, 3]
+    torch.testing.assert_close(turned[:2], first)
+    projection.G.load_state_dict({"weight": columns().roll(1, 1)})
+    assert (projection.purify(X, RNG)[:2] - first).abs().max() > 0.1
+    # Whoever follows the gradient searches, always.
+    x = X.clone().requires_grad_()
+    projection.purify(x, RNG).sum().backward()
+    assert searched == [2, 1, 0, 3, 3, 3, 3, 3] and x.grad.abs().max() > 0
+
+
+def test_what_is_known_is_bounded():
+    projection = linear(replace(PLAIN, steps=1))
+    projection._known.most = 5
+    for draw in range(9):
+        projection.purify(X, RNG.fold(draw))
+        assert len(projection._known.latents) <= 8
+
+
+def test_suspicion_is_the_error_of_the_answer_beside_the_threshold():
+    projection = Projection(Linear(columns()), 4, PLAIN, threshold=0.01)
+    x = torch.stack([X[0], (columns()[0] * 2).reshape(SHAPE), X[2]])
+    error = squared_error(projection(x), x)
+    torch.testing.assert_close(projection.suspicion(x), error / 0.01 - 1)
+    assert (projection.suspicion(x) > 0).tolist() == [True, False, True]
+    never = Projection(Linear(columns()), 4, PLAIN)
+    assert (never.suspicion(torch.ones(2, *SHAPE)) <= 0).all()
+    x = X.clone().requires_grad_()
+    projection.suspicion(x).sum().backward()
+    assert x.grad.abs().max() > 0

@@ -7,8 +7,9 @@ start, restarts that leave when they fall behind, images that leave when they ge
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -75,12 +76,14 @@ class Projection(RandomPurifier):
     """The image of G nearest to each image, as far as gradient descent finds it.
 
     An image's answer does not depend on others. In another batch it is the same to rounding, which
-    may differ between kernels for few and for many images.
+    may differ between kernels for few and for many images. Latents that were found are kept, for
+    whoever asks again.
 
     Args:
         generator: Maps latents to images; it and its weights are left alone.
         latent: Numbers in one latent.
         encoder: Maps images to latents; left alone too.
+        threshold: Mean squared error from which on an image is rejected.
 
     Raises:
         ValueError: The search starts at an encoder's latent, and there is none.
@@ -92,6 +95,7 @@ class Projection(RandomPurifier):
         latent: int,
         descent: Descent,
         encoder: nn.Module | None = None,
+        threshold: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
@@ -101,6 +105,8 @@ class Projection(RandomPurifier):
         self.E = encoder
         self.latent = latent
         self.descent = descent
+        self.threshold = threshold
+        self._known = Known()
 
     @property
     def stand_in(self) -> Classifier:
@@ -117,6 +123,11 @@ class Projection(RandomPurifier):
     def purify(self, x: Images, rng: Rng) -> Images:
         return self._search(x, rng)[1]
 
+    def suspicion(self, x: Images) -> PerImage:
+        """The share by which each image's squared error is above the threshold."""
+        _, error = self.search(x, Rng.of_content(self.seed, x).fold(0))
+        return error / self.threshold - 1
+
     def search(self, x: Images, rng: Rng) -> tuple[Latents, PerImage]:
         """The latent of each image and its mean squared error, by which attacks are detected.
 
@@ -128,15 +139,24 @@ class Projection(RandomPurifier):
 
     def _search(self, x: Images, rng: Rng) -> tuple[Latents, Images]:
         """The latent of each image, and G's image of it."""
+        unroll = self.descent.unroll if torch.is_grad_enabled() and x.requires_grad else 0
+        if unroll:
+            z = self._latents(x, rng, unroll)
+        else:
+            weights = [*self.G.parameters(), *(self.E.parameters() if self.E else ())]
+            z = self._known(x, rng, weights, lambda new: self._latents(x[new], rng[new], 0))
+        return z, frozen(self.G)(z)
+
+    def _latents(self, x: Images, rng: Rng, unroll: int) -> Latents:
         images = max(1, self.descent.chunk // self.descent.restarts)
         parts = zip(torch.split(x, images), torch.split(rng.ids, images), strict=True)
-        found = [self._search_chunk(part, Rng(rng.key, ids)) for part, ids in parts]
-        z, x_hat = (torch.cat(column) for column in zip(*found, strict=True))
-        return z, x_hat
+        found = [
+            self._search_chunk(part, Rng(rng.key, ids), unroll) for part, ids in parts if len(part)
+        ]
+        return torch.cat([x.new_empty(0, self.latent), *found])
 
-    def _search_chunk(self, x: Images, rng: Rng) -> tuple[Latents, Images]:
+    def _search_chunk(self, x: Images, rng: Rng, unroll: int) -> Latents:
         generator = frozen(self.G)
-        unroll = self.descent.unroll if torch.is_grad_enabled() and x.requires_grad else 0
         with torch.inference_mode(False), torch.no_grad():
             groups = [
                 group.best(generator, x[group.places])
@@ -145,8 +165,7 @@ class Projection(RandomPurifier):
         found = [
             self._replay(x[group.places], group) if unroll else group.z[:, 0] for group in groups
         ]
-        z = torch.cat(found)[torch.cat([group.places for group in groups]).argsort()]
-        return z, generator(z)
+        return torch.cat(found)[torch.cat([group.places for group in groups]).argsort()]
 
     def _starts(self, x: Images, rng: Rng) -> Starts:
         starts = self.descent.z_std * rng.normal((self.descent.restarts, self.latent)).to(x)
@@ -238,6 +257,37 @@ class Group:
     def __getitem__(self, index: Mask) -> Group:
         """The descents of some of the images."""
         return Group(self.places[index], self.path[index], self.nearest[index], self.taken)
+
+
+class Known:
+    """Latents that were found before, so that a victim that is asked again need not search again.
+
+    A latent is a function of the image's pixels, its randomness and the weights; new weights make
+    all of them unknown.
+    """
+
+    def __init__(self, most: int = 50_000) -> None:
+        self.most = most
+        self.latents: dict[tuple[int, int, bytes], Tensor] = {}
+        self.weights: list[tuple[int, int]] = []
+
+    def __call__(
+        self,
+        x: Images,
+        rng: Rng,
+        weights: list[nn.Parameter],
+        find: Callable[[Int[Tensor, "new"]], Latents],
+    ) -> Latents:
+        """The latent of each image; ``find`` is asked for those of the new ones, by place."""
+        versions = [(weight.data_ptr(), weight._version) for weight in weights]
+        if versions != self.weights or len(self.latents) > self.most:
+            self.latents, self.weights = {}, versions
+        pixels = [hashlib.sha1(image.tobytes()).digest() for image in x.detach().cpu().numpy()]
+        keys = [(rng.key, *own) for own in zip(rng.ids.tolist(), pixels, strict=True)]
+        new = [place for place, key in enumerate(keys) if key not in self.latents]
+        found = find(torch.tensor(new, dtype=torch.long, device=x.device))
+        self.latents.update((keys[place], z) for place, z in zip(new, found, strict=True))
+        return torch.stack([self.latents[key] for key in keys]) if keys else found
 
 
 def slope_at(

@@ -155,7 +155,7 @@ def test_images_outside_the_range_have_larger_errors():
     made = learner()
     inside = made.G(Rng.of_batch(0, 8).normal((4,))).detach()
     outside = torch.rand(8, *SHAPE, generator=torch.Generator().manual_seed(0))
-    near, far = (made.projection.search(x, Rng.of_batch(0, 8))[1] for x in (inside, outside))
+    near, far = (made.projection().search(x, Rng.of_batch(0, 8))[1] for x in (inside, outside))
     assert near.max() < 0.1 * far.min()
 
 
@@ -198,7 +198,7 @@ def test_what_the_classifier_is_shown(classifier):
     made.C = Seen()
     made.taken += 1
     made.step(X, Y, rng=RNG)
-    x_hat = made.projection.purify(X, RNG)
+    x_hat = made.projection(restarts=1).purify(X, RNG)
     shown = torch.cat([X, x_hat]) if classifier == "both" else x_hat
     torch.testing.assert_close(made.C.x, shown)
 
@@ -236,11 +236,11 @@ def test_the_encoder_learns_to_undo_the_generator():
     for deconv in made.G.deconvs:
         torch.nn.init.normal_(deconv.weight, std=0.5, generator=torch.Generator().manual_seed(0))
     x = made.G(Rng.of_batch(0, 64).normal((4,))).detach()
-    before = float(squared_error(made.projection.stand_in(x), x).mean())
+    before = float(squared_error(made.projection().stand_in(x), x).mean())
     for i in range(1, 151):
         made.taken.fill_(i)
         made.step(x, torch.zeros(64, dtype=torch.long), rng=Rng.of_batch(i, 64))
-    assert float(squared_error(made.projection.stand_in(x), x).mean()) < 0.5 * before
+    assert float(squared_error(made.projection().stand_in(x), x).mean()) < 0.5 * before
 
 
 def test_noise_comes_in_patches_and_has_a_strength_of_its_own_for_each_image():
@@ -263,7 +263,7 @@ def left_behind(folder, **settings):
     made = learner(**settings)
     checkpoint.save(folder / "checkpoint.safetensors", {"steps": 0, "state": made.state_dict()})
     save_weights(made.outcome().defended, folder / "weights.safetensors")
-    save_weights(made.projection, folder / "purifier.safetensors")
+    save_weights(made.projection(), folder / "purifier.safetensors")
     return made
 
 
@@ -310,7 +310,7 @@ def test_says_what_is_wrong_with_a_file(tmp_path):
     with pytest.raises(ValueError, match=r"other\.safetensors holds no G"):
         learner(weights=str(tmp_path / "other.safetensors"))
     torch.nn.init.constant_(old.G.linear.bias, torch.nan)
-    save_weights(old.projection, tmp_path / "broken.safetensors")
+    save_weights(old.projection(), tmp_path / "broken.safetensors")
     with pytest.raises(ValueError, match=r"broken\.safetensors: G is not finite"):
         learner(weights=str(tmp_path / "broken.safetensors"))
 

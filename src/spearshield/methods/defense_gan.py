@@ -28,7 +28,7 @@ https://github.com/kabkabm/defensegan, which differs from the code behind the pa
 - Above 32 pixels, a rectifier stands before the last deconvolution as before the others; D makes
   one number of its 8x8 maps, where the release makes four; and pixels are in [0, 1], not [-1, 1],
   so that the release's search is ``lr=40`` here.
-- C learns reconstructions from fresh starts each time, not one fixed set of them.
+- C learns reconstructions from one fresh start each time, not the nearest of R in one fixed set.
 - E is ours. With ``start="encoder"`` the search begins near E(x), so that it can be short: another
   defence, faster, that gives the attacker a smooth path. ``FAST`` is such a search. Otherwise E
   changes no answer, and only stands in for the search in the attacker's gradient (BPDA). Networks
@@ -43,7 +43,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -76,6 +76,7 @@ class DefenseGAN(Method):
         lr: Learning rate of both Adams.
         decay_steps: Steps over which it falls to zero along a half cosine; 0: it stays.
         descent: The search for z.
+        threshold: Mean squared error of x_hat from which on an image is rejected; 1: none is.
         classifier: What is defended: the task's classifier, or a fresh one that has learnt
             reconstructions, or originals and reconstructions.
         gan_steps: Steps that train G and D, where later ones train E or C; 0: all do.
@@ -104,6 +105,7 @@ class DefenseGAN(Method):
     lr: float = 1e-4
     decay_steps: int = 0
     descent: Descent = Descent()  # noqa: RUF009 - a frozen value
+    threshold: float = 1.0
     classifier: Literal["given", "reconstructions", "both"] = "given"
     gan_steps: int = 0
     encoder_steps: int = 0
@@ -115,6 +117,8 @@ class DefenseGAN(Method):
         at_least(self, 1, "width", "latent", "critic_steps")
         at_least(self, 0, "penalty_weight", "lr", "decay_steps", "gan_steps")
         at_least(self, 0, "encoder_steps", "encoder_noise", "latent_weight")
+        if not self.threshold > 0:
+            raise ValueError(f"threshold must be positive, got {self.threshold}")
         later = self.classifier != "given" or self.encoder_steps > 0
         if (self.gan_steps > 0) != (later and not self.weights):
             raise ValueError(
@@ -214,22 +218,22 @@ class DefenseGANLearner(Learner):
 
     def step_classifier(self, x: Images, y: Labels, rng: Rng) -> Mapping[str, float]:
         """Update C on what it will be shown."""
-        x_hat = self.projection.purify(x, rng)
+        x_hat = self.projection(restarts=1).purify(x, rng)
         if self.method.classifier == "both":
             x_hat, y = torch.cat([x, x_hat]), torch.cat([y, y])
         loss = cross_entropy(self.C.train()(x_hat), y)
         minimise(self.opt_c, loss)
         return {"cross_entropy": loss.item()}
 
-    @property
-    def projection(self) -> Projection:
-        """The search in the range of G as it is now."""
-        return Projection(self.G, self.method.latent, self.method.descent, self.E)
+    def projection(self, **changes: int) -> Projection:
+        """The search in the range of G as it is now, or one with some settings changed."""
+        descent = replace(self.method.descent, **changes)  # type: ignore[arg-type]
+        return Projection(self.G, self.method.latent, descent, self.E, self.method.threshold)
 
     def outcome(self) -> Outcome:
         own = self.method.classifier != "given"
         classifier = self.C.eval() if own else self.task.classifier
-        return Outcome(classifier, purifier=self.projection.eval())
+        return Outcome(classifier, purifier=self.projection().eval())
 
 
 def noisy(x: Images, most: float, rng: Rng) -> Images:
