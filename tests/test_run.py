@@ -16,6 +16,9 @@ from spearshield.attacks.pgd import PGD
 from spearshield.checkpoint import load as load_outcome
 from spearshield.classifiers.m_cnn import MCNN
 from spearshield.datasets.digits import Digits
+from spearshield.discover import name_of
+from spearshield.evaluation import evaluate
+from spearshield.learned import LearnedAttack
 from spearshield.methods.dae import DAE
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
@@ -109,6 +112,56 @@ def test_a_training_may_be_against_an_earlier_defence(tmp_path):
     victim = run.outcomes["dae"].defended
     learnt = load_outcome(tmp_path / "run" / "substitute" / "checkpoint.safetensors")["state"]
     assert torch.equal(learnt["labels"], victim(learnt["images"]).argmax(1))
+
+
+def test_an_attack_that_was_learnt_meets_what_it_was_learnt_against(tmp_path):
+    """And it is no defence, so it is not attacked itself."""
+
+    def substitute(rounds, against=""):
+        method = Substitute(seeds=8, rounds=rounds, epochs=1)
+        return Training(method, rounds, FGSM(BUDGET), 8, against)
+
+    defences = (RECIPE.defences[0], substitute(1), substitute(2, "dae"), substitute(1, "dae"))
+    recipe = replace(RECIPE, defences=defences, trials=RECIPE.trials[:1])
+    run = Run(recipe, "small", tmp_path / "run")
+    rows = run()
+    assert [(row.method, row.attack, row.view) for row in rows] == [
+        ("standard_training", "fgsm", "adaptive"),
+        ("standard_training", "substitute", "adaptive"),
+        ("standard_training", "worst_case", "worst_case"),
+        ("dae", "fgsm", "oblivious"),
+        ("dae", "substitute", "adaptive"),
+        ("dae", "substitute", "adaptive"),
+        ("dae", "worst_case", "worst_case"),
+    ]
+    learnt = [row.parameters["attack"] for row in rows if row.attack == "substitute"]
+    assert [attack["training"]["method"]["rounds"] for attack in learnt] == [1, 2, 1]
+    assert [attack["queries"] for attack in learnt] == [8, 16, 8]
+    worst = rows[-1]
+    assert worst.images == 40 and worst.parameters["cells"] == 3
+    # Each is the FGSM of its own network, handed to the victim that it was learnt against.
+    score = evaluate(run.outcomes["dae"].defended, run.attack("substitute~2"), run.images)
+    assert score.robust_acc == rows[4].robust_acc
+    # Judged under other trials, a victim meets those alone.
+    judged = replace(run, trained=run.folder, folder=tmp_path / "judged")
+    assert [row.attack for row in judged.rows() if row.method == "dae"] == ["fgsm", "worst_case"]
+
+
+def test_a_method_that_attacks_and_purifies_meets_its_own_attack(tmp_path, monkeypatch):
+    class Both(DAE):
+        def learner(self, task):
+            learner = super().learner(task)
+            outcome = learner.outcome
+            attack = LearnedAttack(BUDGET, torch.nn.Sigmoid().eval())
+            monkeypatch.setattr(learner, "outcome", lambda: replace(outcome(), attack=attack))
+            return learner
+
+    defences = (Training(Both(width=4), 1, batch_size=8),)
+    recipe = replace(RECIPE, defences=defences, trials=RECIPE.trials[:1])
+    run = Run(recipe, "small", tmp_path / "run")
+    name = name_of(Both())
+    rows = [(row.method, row.attack, row.view) for row in run.evaluate()]
+    assert ("standard_training", name, "adaptive") in rows and (name, name, "oblivious") in rows
 
 
 def test_only_an_attack_that_looks_for_the_nearest_has_a_curve(tmp_path):

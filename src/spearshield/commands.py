@@ -18,7 +18,6 @@ from spearshield.battery import BATTERIES, IMAGES
 from spearshield.claim import FILE
 from spearshield.console import out
 from spearshield.dataset import Dataset, dataset
-from spearshield.learned import LearnedAttack
 from spearshield.method import Method
 from spearshield.progress import bars
 from spearshield.recipe import Recipe, Trial, dump, override, view
@@ -298,12 +297,9 @@ def _attack(name: str, options: argparse.Namespace, base: Run) -> Attack:
 
 
 def _learned(folder: Path, options: argparse.Namespace) -> Attack:
-    run = _trained(folder, options)
-    attack = run.outcomes[folder.name].attack
+    attack = _trained(folder, options).attack(folder.name)
     if attack is None:
         raise ValueError(f"{folder} is no attack: its method leaves none behind")
-    if isinstance(attack, LearnedAttack):
-        attack = replace(attack, training=run.trainings[folder.name])
     return attack
 
 

@@ -41,7 +41,11 @@ class Judge:
     examined: int = 0
 
     def rows(
-        self, method: str, outcome: Outcome, training: Training | None
+        self,
+        method: str,
+        outcome: Outcome,
+        training: Training | None,
+        learnt: tuple[Trial, ...] = (),
     ) -> Iterator[results.Row]:
         """A row for every trial of a victim, and for each budget the worst case over its trials.
 
@@ -50,6 +54,7 @@ class Judge:
         Args:
             method: What the victim is called.
             training: How it was trained, for the record.
+            learnt: Trials that it meets beside those of the recipe.
         """
         made_with = {
             "training": dump(training),
@@ -57,7 +62,7 @@ class Judge:
             "draws": self.recipe.draws,
         }
         met: dict[ThreatModel, list[tuple[Trial, Score]]] = {}
-        for trial, score in self.measured(method, outcome):
+        for trial, score in self.measured(method, outcome, learnt):
             met.setdefault(trial.attack.threat, []).append((trial, score))
             about = {"attack": _settings(trial), "survivors": trial.survivors}
             yield self._row(method, score, trial.attack.threat, trial, about | made_with)
@@ -70,10 +75,12 @@ class Judge:
                 verdict=sanity.verdict(found, worst.robust_acc),
             )
 
-    def measured(self, method: str, outcome: Outcome) -> Iterator[tuple[Trial, Score]]:
+    def measured(
+        self, method: str, outcome: Outcome, learnt: tuple[Trial, ...] = ()
+    ) -> Iterator[tuple[Trial, Score]]:
         """What a victim meets, and its score, in order."""
         victim, met = outcome.defended, dict[ThreatModel, list[Score]]()
-        for trial in self.trials(outcome):
+        for trial in (*self.trials(outcome), *learnt):
             earlier = met.setdefault(trial.attack.threat, [])
             earlier.append(self._measure(method, victim, trial, earlier))
             yield trial, earlier[-1]

@@ -121,6 +121,11 @@ class Outcome:
     queries: int = 0
 
     @property
+    def protects(self) -> bool:
+        """Whether it is a victim of its own, and not an attack alone."""
+        return self.attack is None or not isinstance(self.purifier, nn.Identity)
+
+    @property
     def defended(self) -> Defended:
         """The victim an attacker meets, in evaluation mode."""
         return Defended(self.purifier, self.classifier).eval()

@@ -10,7 +10,7 @@ results.json  report.html  report.md
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,16 +19,20 @@ from torch import nn
 
 from spearshield import results
 from spearshield.atomic import write_json
+from spearshield.attack import Attack
 from spearshield.claim import FILE, Claim
 from spearshield.dataset import Examples, Split
 from spearshield.discover import name_of
 from spearshield.judge import Judge
+from spearshield.learned import LearnedAttack
 from spearshield.method import Defended, Outcome, Task
-from spearshield.recipe import Recipe
+from spearshield.recipe import Recipe, Trial
 from spearshield.rng import ambient
 from spearshield.tracking import Track, untracked
 from spearshield.training import Training, train
+from spearshield.transfer import Transfer
 from spearshield.types import Shape
+from spearshield.views import Oblivious
 from spearshield.weights import load_weights, save_weights
 
 UNDEFENDED = "none"
@@ -221,7 +225,31 @@ class Run:
             self.examined,
         )
         for name, outcome in self.outcomes.items():
-            yield from judge.rows(name, outcome, self.trainings[name])
+            if outcome.protects or self.only:
+                learnt = () if self.trained else self.learnt(name)
+                yield from judge.rows(name, outcome, self.trainings[name], learnt)
+
+    def learnt(self, name: str) -> tuple[Trial, ...]:
+        """The attacks that the run's trainings have left for the victim ``name``.
+
+        They are those that were learnt against it, and its own, which was learnt without it.
+        """
+        bare, *_ = self.trainings
+        met = []
+        for other in self.outcomes:
+            attack, training = self.attack(other), self.trainings[other]
+            if training and attack and name == (training.against or bare):
+                met.append(Trial(attack))
+            elif attack and name == other:
+                met.append(Trial(attack, Oblivious()))
+        return tuple(met)
+
+    def attack(self, name: str) -> Attack | None:
+        """The attack that a training has left behind; one that was learnt knows how."""
+        attack, training = self.outcomes[name].attack, self.trainings[name]
+        if isinstance(attack, (LearnedAttack, Transfer)):
+            return replace(attack, training=training)
+        return attack
 
 
 def reopen(folder: Path, data_dir: Path | None = None, device: str = "cpu") -> Run:

@@ -14,7 +14,9 @@ from torch import nn
 
 from spearshield.attack import Attack, fooled
 from spearshield.attacks.pgd import PGD
+from spearshield.discover import name_of
 from spearshield.rng import Rng
+from spearshield.training import Training
 from spearshield.types import Classifier, Images, Labels
 
 
@@ -28,6 +30,7 @@ class Transfer(Attack):
             that stops at the first image that fools the source transfers less.
         queries: Images that the victim was asked about while the sources were learnt; for the
             record.
+        training: How they were learnt, for the record, where that was by a method.
 
     Raises:
         ValueError: There are no sources, or ``attack`` has another threat model.
@@ -38,6 +41,12 @@ class Transfer(Attack):
     sources: tuple[nn.Module, ...]
     attack: Attack | None = None
     queries: int = 0
+    training: Training | None = None
+
+    @property
+    def called(self) -> str:
+        """The name of the method that it was learnt by."""
+        return name_of(self.training.method) if self.training else "transfer"
 
     def __post_init__(self) -> None:
         if not self.sources:

@@ -81,7 +81,7 @@ def size(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def number(value: float | None) -> str:
+def number(value: int | float | None) -> str:
     """Any number that a check saw."""
     return "n/a" if value is None else f"{value:.3g}"
 
