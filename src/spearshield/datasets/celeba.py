@@ -1,0 +1,110 @@
+"""CelebA: 202,599 faces, aligned and cropped, with 40 attributes; by one of them, woman or man.
+
+Liu, Luo, Wang, Tang, "Deep Learning Face Attributes in the Wild", 2015.
+https://arxiv.org/abs/1411.7766
+
+As Defense-GAN takes it (Samangouei, Kabkab, Chellappa, 2018, https://arxiv.org/abs/1805.06605): the
+middle of each aligned picture of 178 x 218 pixels, 108 x 108 of it, resized. ``train`` are the
+official training images; the official validation images are passed over, as ``validation`` is
+carved from ``train`` like that of any other data set.
+
+``img_align_celeba.zip`` holds ``img_align_celeba/000001.jpg`` and so on. Rows of
+``list_attr_celeba.txt`` are a file's name and 1 or -1 for each attribute, behind a line with the
+number of rows and one with the attributes' names; rows of ``list_eval_partition.txt`` are a file's
+name and 0 (train), 1 (validation) or 2 (test).
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+
+from spearshield.archives import damaged
+from spearshield.dataset import Dataset, Examples
+from spearshield.files import File, locate
+from spearshield.pictures import fit, picture, stack
+
+_ADDRESS = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, for research alone"
+
+FILES = tuple(
+    File(name, _ADDRESS)
+    for name in ("img_align_celeba.zip", "list_attr_celeba.txt", "list_eval_partition.txt")
+)
+
+CROP = 108
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class CelebA(Dataset):
+    """162,770 training and 19,962 test images in colour, of two classes.
+
+    Args:
+        size: Height and width of an image, in pixels.
+        attribute: The one of the 40 that is the class.
+
+    Raises:
+        ValueError: ``size`` is not positive.
+    """
+
+    validation: int = field(default=5000, kw_only=True)
+    size: int = 64
+    attribute: str = "Male"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1, got {self.size}")
+
+    def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
+        archive, attributes, partition = locate("celeba", FILES, root)
+        labels, parts = self._labels(attributes), _parts(partition)
+        with archive.open("rb") as file, damaged(archive), zipfile.ZipFile(file) as members:
+            inside = {n.rpartition("/")[2]: n for n in sorted(members.namelist()) if n[-1] != "/"}
+            for text, rows in ((attributes, labels), (partition, parts)):
+                if [*inside] != [*rows]:
+                    raise ValueError(f"its {len(inside)} files are not the {len(rows)} of {text}")
+            chosen = [name for name, part in parts.items() if part == split]
+            pixels = stack(self._pictures(members, [inside[n] for n in chosen]), len(chosen))
+        y = torch.tensor([labels[name] for name in chosen])
+        return Examples.of(pixels, y, (f"not {self.attribute}", self.attribute))
+
+    def _labels(self, path: Path) -> dict[str, int]:
+        """The class of each file."""
+        with damaged(path):
+            (count,), names, *rows = _rows(path)
+            if self.attribute not in names:
+                raise ValueError(f"no attribute {self.attribute!r}; it has {', '.join(names)}")
+            if len(rows) != int(count) or any(len(row) != 1 + len(names) for row in rows):
+                raise ValueError(f"it should have {count} rows of {len(names)} attributes")
+            has = {"1": True, "-1": False}
+            table = {name: [has[value] for value in row] for name, *row in rows}
+            return {name: int(row[names.index(self.attribute)]) for name, row in table.items()}
+
+    def _pictures(self, members: zipfile.ZipFile, names: list[str]) -> Iterator[Image.Image]:
+        for name in names:
+            if members.getinfo(name).file_size > _LARGEST:
+                raise ValueError(f"{name} unpacks to more than {_LARGEST} bytes")
+            with damaged(name):
+                image = picture(members.read(name), 3)
+            left, top = (image.width - CROP) // 2, (image.height - CROP) // 2
+            if min(left, top) < 0:
+                raise ValueError(f"{name} has fewer than {CROP} x {CROP} pixels")
+            middle = image.crop((left, top, left + CROP, top + CROP))
+            yield fit(middle, (self.size, self.size))
+
+
+def _parts(path: Path) -> dict[str, str]:
+    """Which part each file belongs to."""
+    words = {"0": "train", "1": "validation", "2": "test"}
+    with damaged(path):
+        return {name: words[part] for name, part in _rows(path)}
+
+
+def _rows(path: Path) -> list[list[str]]:
+    return [line.split() for line in path.read_text(encoding="ascii").splitlines()]
