@@ -114,6 +114,20 @@ def test_a_training_may_be_against_an_earlier_defence(tmp_path):
     assert torch.equal(learnt["labels"], victim(learnt["images"]).argmax(1))
 
 
+def test_an_attacker_may_learn_from_images_that_the_victim_has_not(tmp_path):
+    training = Training(Substitute(seeds=8, rounds=1, epochs=1), 1, batch_size=8)
+    recipe = replace(RECIPE, defences=(training, replace(training, split="validation")))
+    run = Run(recipe, "small", tmp_path / "run")
+    assert len(run.outcomes) == 3
+    rows = [
+        {bytes(i) for i in run._load(split).pixels.numpy()} for split in ("train", "validation")
+    ]
+    for name, own in (("substitute", rows[0] - rows[1]), ("substitute~2", rows[1] - rows[0])):
+        learnt = load_outcome(tmp_path / "run" / name / "checkpoint.safetensors")["state"]
+        seeds = {bytes((255 * i).round().byte().numpy()) for i in learnt["images"]}
+        assert len(seeds) == 8 and seeds <= own
+
+
 def test_an_attack_that_was_learnt_meets_what_it_was_learnt_against(tmp_path):
     """And it is no defence, so it is not attacked itself."""
 

@@ -106,7 +106,7 @@ class Run:
 
     @cached_property
     def training_set(self) -> Examples:
-        """The images that methods learn from."""
+        """The images that methods learn from, unless they say otherwise."""
         return self._load("train")
 
     @cached_property
@@ -204,7 +204,7 @@ class Run:
         learner = train(
             training,
             task,
-            lambda: self.training_set,
+            lambda: self.training_set if training.split == "train" else self._load(training.split),
             seed=self.recipe.seed,
             folder=(self.trained or self.folder) / name,
             device=self.device,

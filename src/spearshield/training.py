@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -48,6 +48,8 @@ class Training:
         batch_size: Images a batch; the last, smaller batch of an epoch is dropped.
         against: The name of an earlier defence of the recipe. The method is given its victim,
             purifier and all, in place of the bare classifier.
+        split: Where its images come from: ``validation`` for an attacker who owns none that the
+            victim has learnt.
     """
 
     method: Method
@@ -55,6 +57,7 @@ class Training:
     learn_from: Attack | None = None
     batch_size: int = 128
     against: str = ""
+    split: Literal["train", "validation"] = "train"
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.batch_size < 1:

@@ -1,46 +1,85 @@
-"""MNIST, model A, L-inf 0.3: Defense-GAN before three kinds of attacker; days on one core.
+"""MNIST, model A: Defense-GAN and its baselines before three kinds of attacker, in L-inf and L2.
 
-The GAN has half the width of the release and trains 40,000 steps, which are 8,000 updates of G
-where the release takes 200,000, at three times its learning rate, which falls to zero. The search
-is the release's: 200 steps from each of 10 starts, about a second of one core for each image and
-each time it is asked. The oblivious attacker makes images on the bare classifier, the setting of
-the paper's tables; the others attack through the search, by the gradient of its last steps and by
-the identity in its place.
+G and E are those that the recipe `defense_gan_mnist_generator` leaves behind. The defences are FGSM
+adversarial training at both budgets, MagNet, and Defense-GAN three times: with the classifier as
+it is (Orig), with one that has learnt reconstructions (Rec), and with the fast search. Each meets
+FGSM, RAND+FGSM and Carlini-Wagner made on the bare classifier, the substitutes B and E that were
+learnt from its own answers, and attackers that know it, through the search and in the range of G.
+For the other models: `--set classifier=defense_gan_b`, and so on.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from spearshield.attacks.carlini_wagner import CarliniWagner
 from spearshield.attacks.fgsm import FGSM
+from spearshield.attacks.latent_search import LatentSearch
 from spearshield.attacks.pgd import PGD
 from spearshield.attacks.rand_fgsm import RandFGSM
 from spearshield.classifiers.defense_gan_a import DefenseGANA
+from spearshield.classifiers.defense_gan_b import DefenseGANB
+from spearshield.classifiers.defense_gan_e import DefenseGANE
 from spearshield.datasets.mnist import MNIST
-from spearshield.methods.defense_gan import DefenseGAN
+from spearshield.methods.defense_gan import FAST, DefenseGAN
+from spearshield.methods.magnet import MagNet
+from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
+from spearshield.methods.substitute import Substitute
+from spearshield.projection import Descent
 from spearshield.recipe import Recipe, Trial
 from spearshield.threat import L2, Linf
 from spearshield.training import Training
-from spearshield.views import BPDA, Adaptive, Oblivious
+from spearshield.views import BPDA, Adaptive, InRange, Oblivious
 
-BUDGET = Linf(0.3)
-GAN_STEPS = 40_000
+BUDGET, BROKEN = Linf(0.3), L2(4.0)
+"""That of the paper, and that at which the defence was broken."""
+
+WEIGHTS = "runs/defense_gan_mnist_generator/defense_gan/weights.safetensors"
+ORIG = DefenseGAN(width=16, descent=Descent(steps=25, z_std=1.0), weights=WEIGHTS)
+REC = replace(ORIG, classifier="reconstructions")
+QUICK = replace(REC, descent=FAST)
+HARDENED = PGDAdversarialTraining(decay_steps=1_000, warmup_steps=200)
+
+DEFENCES = {
+    "pgd_adversarial_training": Training(HARDENED, 1_000, FGSM(BUDGET), batch_size=100),
+    "pgd_adversarial_training~2": Training(HARDENED, 1_000, FGSM(Linf(0.15)), batch_size=100),
+    "magnet": Training(MagNet(), steps=2_140, batch_size=256),
+    "defense_gan": Training(ORIG, steps=0),
+    "defense_gan~2": Training(REC, steps=1_000, batch_size=50),
+    "defense_gan~3": Training(QUICK, steps=1_000, batch_size=50),
+}
+
+SUBSTITUTES = tuple(
+    Training(Substitute(network), 60, FGSM(BUDGET), 150, against=name, split="validation")
+    for name in ("", *DEFENCES)
+    for network in (DefenseGANB(), DefenseGANE())
+)
+
+THROUGH = PGD(BUDGET, steps=40, step_size=0.02)
+FAR = PGD(BROKEN, steps=40, step_size=0.4)
 
 RECIPE = Recipe(
     data=MNIST(),
     classifier=DefenseGANA(),
-    pretraining=Training(StandardTraining(decay_steps=2_145), steps=2_145),
-    defences=(
-        Training(
-            DefenseGAN(width=32, lr=3e-4, decay_steps=GAN_STEPS), steps=GAN_STEPS, batch_size=50
-        ),
-    ),
+    pretraining=Training(StandardTraining(decay_steps=1_000), steps=1_000, batch_size=100),
+    defences=(*DEFENCES.values(), *SUBSTITUTES),
     trials=(
-        Trial(FGSM(BUDGET), Oblivious(), images=500),
-        Trial(RandFGSM(BUDGET, alpha=0.05), Oblivious(), images=500),
-        Trial(CarliniWagner(L2(4.0), steps=100, lr=0.1), Oblivious(), images=500),
-        Trial(PGD(BUDGET, steps=40, step_size=0.02), Adaptive(), images=100),
-        Trial(PGD(BUDGET, steps=40, step_size=0.02), BPDA(), images=100),
-        Trial(PGD(L2(4.0), steps=40, step_size=0.4), BPDA(), images=100),
+        Trial(FGSM(BUDGET), Oblivious()),
+        Trial(RandFGSM(BUDGET, alpha=0.05), Oblivious()),
+        Trial(
+            CarliniWagner(BROKEN, steps=100, lr=0.1, searches=4, initial_c=1.0),
+            Oblivious(),
+            images=200,
+        ),
+        Trial(THROUGH, Adaptive(), images=100),
+        Trial(THROUGH, BPDA(), images=100),
+        Trial(THROUGH, BPDA("stand_in"), images=100),
+        Trial(FAR, BPDA(), images=100),
+        Trial(FAR, BPDA("stand_in"), images=100),
+        Trial(LatentSearch(BROKEN), InRange(), images=100),
     ),
+    images=1_000,
+    draws=1,
+    batch_size=100,
 )
