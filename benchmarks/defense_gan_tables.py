@@ -1,0 +1,129 @@
+"""The tables of docs/results/defense_gan_mnist, in the layout of the paper's, as Markdown.
+
+    python benchmarks/defense_gan_tables.py RUN ...
+
+Each RUN is one model's, of the recipe ``defense_gan_mnist``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from spearshield import results
+from spearshield.results import WORST_CASE, Row
+
+ATTACKS = {
+    ("fgsm", 0.3): "FGSM, 0.3",
+    ("rand_fgsm", 0.3): "RAND+FGSM, 0.3 / 0.05",
+    ("carlini_wagner", 4.0): "Carlini-Wagner, L2 4.0",
+}
+KNOWING = {
+    ("pgd", "adaptive"): "PGD-40 through the last steps of the search",
+    ("pgd", "bpda"): "PGD-40, BPDA identity",
+    ("pgd", "bpda(stand_in)"): "PGD-40, BPDA through the encoder",
+    ("latent_search", "in_range"): "search in the range of G",
+    (WORST_CASE, WORST_CASE): "**worst case**",
+}
+
+
+def defence(row: Row) -> str:
+    """What protects the classifier, in the paper's words."""
+    training: dict[str, Any] = row.parameters["training"]
+    method = training["method"]
+    kind = row.method.partition("~")[0]
+    if kind == "defense_gan":
+        fast = ", fast" if method["descent"]["start"] == "encoder" else ""
+        return ("Orig" if method["classifier"] == "given" else "Rec") + fast
+    if kind == "pgd_adversarial_training":
+        return f"adversarial training, {training['learn_from']['threat']['eps']}"
+    return {"magnet": "MagNet", "standard_training": "no defence"}[kind]
+
+
+def model(row: Row) -> str:
+    return row.classifier.rpartition("_")[2].upper()
+
+
+def substitute(row: Row) -> str:
+    network: str = row.parameters["attack"]["training"]["method"]["network"]["type"]
+    return network[-1]
+
+
+def share(row: Row) -> str:
+    return f"{100 * row.robust_acc:.1f}"
+
+
+def of_paper(rows: list[Row]) -> list[str]:
+    """Tables 4 and 5: the attacker has the classifier and does not know of the defence."""
+    met = [row for row in rows if (row.attack, row.eps) in ATTACKS]
+
+    def knows_the_classifier_alone(row: Row) -> bool:
+        return row.view == "oblivious" or defence(row) in BARE
+
+    return table(
+        ("attack", "model"),
+        [row for row in met if knows_the_classifier_alone(row)],
+        lambda row: (ATTACKS[row.attack, row.eps], model(row)),
+    )
+
+
+def black_box(rows: list[Row]) -> list[str]:
+    """Tables 1 and 2: the attacker sees answers alone."""
+    met = [row for row in rows if row.attack == "substitute"]
+    return table(("model / substitute",), met, lambda row: (f"{model(row)} / {substitute(row)}",))
+
+
+def knowing(rows: list[Row]) -> list[str]:
+    """What is left before attackers who know the defence."""
+    met = [row for row in rows if defence(row) not in BARE and (row.attack, row.view) in KNOWING]
+
+    def key(row: Row) -> tuple[str, ...]:
+        budget = f"{'L-inf' if row.threat == 'Linf' else 'L2'} {row.eps:g}"
+        return model(row), budget, KNOWING[row.attack, row.view], str(row.images)
+
+    return table(("model", "budget", "attacker", "images"), met, key, clean=False)
+
+
+BARE = ("no defence", "adversarial training, 0.3", "adversarial training, 0.15")
+COLUMNS = ("no defence", "Rec", "Orig", "Rec, fast", "MagNet", *BARE[1:])
+
+
+def table(
+    heads: Iterable[str],
+    rows: list[Row],
+    key: Callable[[Row], tuple[str, ...]],
+    clean: bool = True,
+) -> list[str]:
+    lines: dict[tuple[str, ...], dict[str, Row]] = {}
+    for row in rows:
+        lines.setdefault(key(row), {})[defence(row)] = row
+    columns = [name for name in COLUMNS if any(name in line for line in lines.values())]
+    whole = [*heads, *(["no attack, no defence"] if clean else []), *columns]
+    named = len([*heads])
+    rule = ["---"] * named + ["---:"] * (len(whole) - named)
+    found = [whole, rule]
+    for name, line in lines.items():
+        cells = [share(line[column]) if column in line else "" for column in columns]
+        bare = line.get("no defence")
+        first = [f"{100 * bare.acc:.1f}" if bare else ""] if clean else []
+        found.append([*name, *first, *cells])
+    return ["| " + " | ".join(cells) + " |" for cells in found]
+
+
+def through(rows: list[Row]) -> list[str]:
+    """Clean accuracy through each defence, and detection."""
+    met = [row for row in rows if row.attack == "fgsm" and row.eps == 0.3]
+    lines = ["| model | defence | clean | AUC of detection, FGSM |", "|---|---|---:|---:|"]
+    for row in met:
+        auc = f"{row.auc:.3f}" if row.auc is not None else ""
+        lines.append(f"| {model(row)} | {defence(row)} | {100 * row.acc:.1f} | {auc} |")
+    return lines
+
+
+if __name__ == "__main__":
+    rows = [row for run in sys.argv[1:] for row in results.read(Path(run) / "results.json")]
+    for make in (through, of_paper, black_box, knowing):
+        print(f"\n{make.__doc__}\n")
+        print("\n".join(make(rows)))
