@@ -1,10 +1,15 @@
 """The search of Defense-GAN beside a plain port of the reference: images a second, accuracy.
 
     python benchmarks/projection.py RUN --gan FILE --width 32 --eps 0.3 --out FILE
+    python benchmarks/projection.py RUN --gan FILE --device cuda --peak 67e12 --images 10000 \
+        --batch 500 --chunk 20000 --searches same fast --out FILE
 
 G and E come from the weights or the checkpoint of a training of ``defense_gan``; images, and the
 bare classifier that sees what comes out, from the run. The attacked images are those of FGSM on
-that classifier. The searches alternate, batch by batch, on one thread; time is that of the process.
+that classifier. The searches alternate, batch by batch. On a CPU they run on one thread and time is
+that of the process; on an accelerator it is that of the clock. The operations of a search are those
+of G, forward and to its latent, at each of its steps: what a search saves by dropping restarts or
+images shows as a share of the peak that is too high.
 """
 
 from __future__ import annotations
@@ -12,15 +17,17 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from spearshield.atomic import write_json
 from spearshield.attacks.fgsm import FGSM
-from spearshield.method import Task
+from spearshield.method import Task, frozen
 from spearshield.methods.defense_gan import FAST, DefenseGAN
 from spearshield.projection import Descent, Projection
 from spearshield.rng import Rng
@@ -32,47 +39,60 @@ STEPS, RESTARTS, BATCH = 200, 10, 50
 
 def main() -> None:
     options = parser().parse_args()
+    device = options.device
     torch.set_num_threads(1)
-    run = reopen(options.run, options.data_dir)
+    run = reopen(options.run, options.data_dir, device)
     classifier = run.bare.classifier.eval()
     shape, classes = run.frame
     learner = DefenseGAN(options.width, options.latent, weights=options.gan).learner(
         Task(classifier, classifier, shape, classes)
     )
-    learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learner.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    release = Descent(STEPS, RESTARTS, chunk=options.chunk)
+    settings = {"port": release, "same": release, "fast": replace(FAST, chunk=options.chunk)}
+    settings = {name: settings[name] for name in options.searches}
     searches: dict[str, Callable[[Tensor], Tensor]] = {
-        "port": lambda x: port(learner.G, options.latent, x)
+        name: Projection(learner.G, options.latent, descent, learner.E).eval()
+        for name, descent in settings.items()
     }
-    settings = {"same": Descent(STEPS, RESTARTS), "fast": FAST}
-    for name, descent in settings.items():
-        searches[name] = Projection(learner.G, options.latent, descent, learner.E).eval()
+    if "port" in searches:
+        searches["port"] = lambda x: port(learner.G, options.latent, x)
+    once = operations(learner.G, options.latent, device)
     examples = run.images[: options.images]
     found = {name: {"seconds": 0.0, "clean": 0, "attacked": 0, "error": 0.0} for name in searches}
     bare = {"clean": 0, "attacked": 0}
-    for first in range(0, len(examples), BATCH):
-        part = examples[first : first + BATCH]
-        x, y = part.images(), part.y
-        x_adv = FGSM(Linf(options.eps))(classifier, x, y, rng=Rng(0, part.ids))
+    for first in range(0, len(examples), options.batch):
+        part = examples[first : first + options.batch]
+        x, y = part.images(device), part.y.to(device)
+        x_adv = FGSM(Linf(options.eps))(classifier, x, y, rng=Rng(0, part.ids.to(device)))
         for kind, images in (("clean", x), ("attacked", x_adv)):
             bare[kind] += right(classifier, images, y)
             for name, search in searches.items():
-                began = time.process_time()
+                began = clock(device)
                 with torch.no_grad():
                     x_hat = search(images)
-                found[name]["seconds"] += time.process_time() - began
+                found[name]["seconds"] += clock(device) - began
                 found[name][kind] += right(classifier, x_hat, y)
                 found[name]["error"] += float((x_hat - images).square().mean((1, 2, 3)).sum())
         done = first + len(part)
-        print(done, "of", len(examples), row(found["port"], done), flush=True)
+        print(done, "of", len(examples), row(found[options.searches[0]], done), flush=True)
     count = len(examples)
-    rows = [{"search": name, **row(values, count)} for name, values in found.items()]
-    for line in rows:
-        line["times_port"] = round(line["images_per_second"] / rows[0]["images_per_second"], 2)
+    rows: list[dict[str, Any]] = [
+        {"search": name, **row(values, count)} for name, values in found.items()
+    ]
+    for line, descent in zip(rows, settings.values(), strict=True):
+        line["times_first"] = round(line["images_per_second"] / rows[0]["images_per_second"], 2)
+        rate = line["images_per_second"] * descent.steps * descent.restarts * once
+        line["operations_per_second"] = rate
+        line["share_of_peak"] = rate / options.peak if options.peak else None
         print(line)
     about = {
         "images": count,
         "eps": options.eps,
         "width": options.width,
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "operations_per_step": once,
+        "peak": options.peak,
         "without": {kind: number / count for kind, number in bare.items()},
         "settings": {name: asdict(descent) for name, descent in settings.items()},
         "torch": torch.__version__,
@@ -80,11 +100,27 @@ def main() -> None:
     write_json(options.out, {**about, "rows": rows})
 
 
+def clock(device: str) -> float:
+    """Seconds: of the process, or of the clock once the accelerator is done."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def operations(generator: nn.Module, latent: int, device: str) -> float:
+    """Of one latent: G's image, and the gradient of its error; a multiply and an add are two."""
+    z = torch.zeros(1, latent, device=device, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        frozen(generator)(z).square().sum().backward()  # type: ignore[no-untyped-call]
+    return float(counter.get_total_flops())
+
+
 def port(generator: nn.Module, latent: int, x: Tensor) -> Tensor:
     """The release's search, for one batch: all restarts at once, no gradient of weights."""
     generator.requires_grad_(False)
     goal = x.repeat_interleave(RESTARTS, 0)
-    z = (latent**-0.5 * torch.randn(len(goal), latent)).requires_grad_()
+    z = (latent**-0.5 * torch.randn(len(goal), latent, device=x.device)).requires_grad_()
     optimiser = torch.optim.SGD([z], lr=10.0, momentum=0.7)
     with torch.enable_grad():
         for _ in range(STEPS):
@@ -95,7 +131,8 @@ def port(generator: nn.Module, latent: int, x: Tensor) -> Tensor:
     with torch.no_grad():
         x_hat = generator(z)
         errors = (x_hat - goal).square().mean((1, 2, 3)).reshape(len(x), RESTARTS)
-        best: Tensor = x_hat[errors.argmin(1) + RESTARTS * torch.arange(len(x))]
+        places = RESTARTS * torch.arange(len(x), device=x.device)
+        best: Tensor = x_hat[errors.argmin(1) + places]
         return best
 
 
@@ -122,6 +159,13 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--latent", type=int, default=128)
     words.add_argument("--eps", type=float, default=0.3)
     words.add_argument("--images", type=int, default=1000)
+    words.add_argument("--batch", type=int, default=BATCH, help="images handed over at a time")
+    words.add_argument("--chunk", type=int, default=500, help="latents moved at a time, by ours")
+    words.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    words.add_argument("--peak", type=float, help="the device's operations a second, in float32")
+    words.add_argument(
+        "--searches", nargs="+", default=["port", "same", "fast"], choices=["port", "same", "fast"]
+    )
     words.add_argument("--data-dir", type=Path)
     words.add_argument("--out", type=Path, required=True)
     return words
