@@ -99,11 +99,16 @@ def norm(name: str) -> str:
 
 
 def hyper(row: Row) -> dict[str, Any]:
-    """The hyper-parameters of a row's attack, as far as they are known."""
+    """The hyper-parameters of a row's attack, as far as they are known.
+
+    What a learned attack's network is, its training says, whatever the seed.
+    """
     about = row.parameters.get("attack")
     if not isinstance(about, dict):
         return {}
-    return {name: value for name, value in about.items() if name not in ("type", "threat")}
+    return {
+        name: value for name, value in about.items() if name not in ("type", "threat", "network")
+    }
 
 
 def attack(name: str, about: Mapping[str, Any]) -> str:
