@@ -41,10 +41,10 @@ class Claim:
             write_json(path, mine)
             return
         try:
-            theirs = json.loads(path.read_text(encoding="utf-8"))
+            theirs = _of_today(json.loads(path.read_text(encoding="utf-8")))
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not JSON ({error}); choose another --out") from error
-        if _of_today(theirs) != mine:
+        if theirs != mine:
             raise ValueError(
                 f"{folder} holds the run of another recipe (other {_changes(theirs, mine)}); "
                 "choose another --out, or delete that folder"

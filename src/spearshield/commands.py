@@ -181,7 +181,7 @@ def do_attack(options: argparse.Namespace) -> None:
 
 
 def _perturb(options: argparse.Namespace) -> None:
-    """Perturb a folder of images or an npz by a learned attack, which needs neither victim nor y."""
+    """Perturb a folder of images or an npz by a learned attack, which needs no victim."""
     folder = Path(options.attack)
     if not options.data or not (folder.parent / FILE).exists():
         raise ValueError(

@@ -31,6 +31,13 @@ CURVES = (
     "attacks broke more."
 )
 
+ROUNDS = (
+    "Each round trains an attack and a purifier against the pair that the former round has left. "
+    "Attack success is that of the round's attack on that pair (ASR); recovery is the share of "
+    "what it broke that the round's purifier makes right again (DSR). Clean and robust accuracy "
+    "are those of the new pair, in the worst case over everything it met."
+)
+
 VIEWS = {
     "oblivious": "the attacker does not know of the purifier and works on the bare classifier; an "
     "upper bound on robustness, the setting of most published tables",
@@ -81,7 +88,7 @@ def size(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def number(value: float | None) -> str:
+def number(value: float | int | None) -> str:
     """Any number that a check saw."""
     return "n/a" if value is None else f"{value:.3g}"
 
