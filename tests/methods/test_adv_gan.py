@@ -214,7 +214,7 @@ def test_a_target_is_what_images_are_taken_for():
     assert (taken == 2).float().mean() > 0.9 and losses["success"] > 0.9
 
 
-def test_a_black_box_is_asked_about_images_as_they_are_perturbed_and_never_differentiated():
+def test_a_black_box_is_asked_about_perturbed_images_and_not_differentiated():
     oracle = Oracle()
     made = learner(oracle, student=Plane(), student_steps=1)
     x = images(6)

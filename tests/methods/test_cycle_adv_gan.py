@@ -131,7 +131,7 @@ def test_it_learns_to_fool_and_to_recover():
     made = learner(model, FGSM(threat), threat=threat, lr=5e-3, identity_weight=1.0)
     x = 0.2 + 0.6 * images(64)
     y = model(x).argmax(1)
-    for _ in range(100):
+    for _ in range(60):
         step(made, x, y)
     outcome = made.outcome()
 
