@@ -275,6 +275,29 @@ def test_purify_a_folder_and_an_npz(folder, tmp_path, capsys):
         assert np.array_equal(back["x"][0], shown)
 
 
+def test_a_learned_attack_perturbs_a_folder_without_victim_or_labels(tmp_path, capsys):
+    learn = ["train", "quickstart", "--set=pretraining.steps=2", "--set=defences.0.steps=2"]
+    learn += ["--set=defences.0.method=cycle_adv_gan", "--set=defences.0.method.width=2"]
+    learn += ["--set=defences.0.batch_size=8", "--set=defences.0.once=true"]
+    assert main([*learn, f"--out={tmp_path}/run", "--device=cpu"]) == 0
+    made, source = f"{tmp_path}/run/cycle_adv_gan", tmp_path / "in"
+    source.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(source / f"{i}.png")
+    perturb = ["attack", f"--attack={made}", "--device=cpu"]
+    assert main([*perturb, f"--data={source}", f"--out={tmp_path}/out"]) == 0
+    assert "2 images perturbed into" in capsys.readouterr().out
+    for i, image in enumerate(pixels):
+        with Image.open(tmp_path / "out" / f"{i}.png") as shown:
+            away = np.abs(np.asarray(shown).astype(int) - image)
+        assert 0 < away.max() <= 77  # 0.3 of 255, rounded
+    assert main(["purify", made, str(tmp_path / "out"), f"{tmp_path}/back", "--device=cpu"]) == 0
+    assert "give a run folder" in fails(capsys, 2, "attack", "--data=x", f"--out={tmp_path}/no")
+    alone = [*perturb[:1], f"--attack={tmp_path}/run/standard_training", f"--data={source}"]
+    assert "leaves none behind" in fails(capsys, 2, *alone, f"--out={tmp_path}/no")
+
+
 def test_purify_needs_no_data_set(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("spearshield.datasets.digits.Digits.read", None)
     np.savez(tmp_path / "in.npz", x=np.zeros((1, 8, 8), np.uint8))

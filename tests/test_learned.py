@@ -12,7 +12,7 @@ from analytic import HalfSpace
 from contracts import test_attacks as contract
 from spearshield.dataset import Examples
 from spearshield.evaluation import evaluate
-from spearshield.learned import LearnedAttack
+from spearshield.learned import LearnedAttack, LeftBy, Perturbing
 from spearshield.method import Defended, Task
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.recipe import Trial, dump
@@ -95,6 +95,19 @@ def test_it_is_evaluated_and_learnt_from_like_any_attack():
     learner = PGDAdversarialTraining(warmup_steps=1).learner(task)
     losses = learner.step(examples.images(), examples.y, rng=Rng(0, examples.ids))
     assert losses["accuracy"] == 0  # shown brighter images, with the labels of dark ones
+
+
+def test_as_a_network_it_gives_the_same_images():
+    x = torch.full((2, 1, 4, 4), 0.95)
+    y = torch.tensor([0, 1])
+    assert torch.equal(Perturbing(attack())(x), attack()(HalfSpace(), x, y))
+
+
+def test_what_a_training_leaves_behind_is_known_to_its_run_alone():
+    left = LeftBy(Linf(0.1), "cycle_adv_gan")
+    assert left.called == "cycle_adv_gan"
+    with pytest.raises(ValueError, match="'cycle_adv_gan' leaves behind is known to a run"):
+        left(HalfSpace(), torch.full((1, 1, 4, 4), 0.5), torch.tensor([0]))
 
 
 def test_what_it_is_depends_on_the_networks_weights_and_layers():

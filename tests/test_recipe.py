@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -106,6 +107,16 @@ def test_a_wrong_change_says_what_is_right(path, text, said):
 def test_refuses_to_load_anything_but_values_of_the_package(kind):
     with pytest.raises(ValueError, match="refusing"):
         load({"type": kind})
+
+
+def test_a_training_answers_to_its_name():
+    first = Training(APEGAN(), steps=3, name="narrow")
+    recipe = replace(RECIPE, defences=(first, *RECIPE.defences))
+    assert override(recipe, "defences.narrow.steps", "9").defences[0].steps == 9
+    assert override(recipe, "defences.ape_gan.steps", "9").defences[1].steps == 9
+    assert override(recipe, "defences", "dae,narrow").defences == (RECIPE.defences[1], first)
+    with pytest.raises(ValueError, match="name takes letters, digits, .* got '../away'"):
+        replace(first, name="../away")
 
 
 def test_adaptive_is_the_view_unless_said_otherwise():

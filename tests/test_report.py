@@ -769,3 +769,39 @@ def test_torch_is_never_imported(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (out / "report.html").exists()
+
+
+def link(name: str, against: str, attack: str, **changes: Any) -> Row:
+    """A row of one round under the attack that was learnt in another, or in its own."""
+    parameters = {"attack": {}, "training": {"name": name, "against": against, "steps": 10}}
+    view = WORST_CASE if attack == WORST_CASE else "oblivious"
+    return row(method=name, attack=attack, view=view, parameters=parameters, **changes)
+
+
+def test_rounds_show_attack_and_recovery_of_each(tmp_path: Path) -> None:
+    given = [
+        link("one", "", "one", asr=0.9, dsr=0.8, acc=0.97, seed=0),
+        link("one", "", "two", asr=0.1, dsr=0.1),
+        link("one", "", WORST_CASE, asr=1.0, robust_acc=0.3, acc=0.97),
+        link("two", "one", "two", asr=0.7, dsr=0.5, acc=0.95),
+        link("two", "one", WORST_CASE, asr=1.0, robust_acc=0.4, acc=0.95),
+        link("other", "", "other", asr=0.6, dsr=0.6),  # nobody is against it
+        link("blind", "one", "one", asr=0.6, dsr=0.6),  # it left no attack
+    ]
+    page, text = report(tmp_path, run_folder(tmp_path / "run", given))
+    assert ("a", {"href": "#rounds-part"}) in page.tags
+    for line in (
+        "| share by round | round 1 | round 2 |",
+        "| attack success | 90.0 | 70.0 |",
+        "| recovery | 80.0 | 50.0 |",
+        "| clean accuracy | 97.0 | 95.0 |",
+        "| robust accuracy | 30.0 | 40.0 |",
+    ):
+        assert line in text
+    assert text.count("share by round") == 1
+    assert "attack success: 90.0 % round 1, 70.0 % round 2." in page.text
+
+
+def test_without_rounds_there_is_no_part_for_them(tmp_path: Path) -> None:
+    page, text = report(tmp_path, run_folder(tmp_path / "run", rows()))
+    assert "round" not in text and ("a", {"href": "#rounds-part"}) not in page.tags

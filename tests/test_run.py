@@ -18,7 +18,8 @@ from spearshield.classifiers.m_cnn import MCNN
 from spearshield.datasets.digits import Digits
 from spearshield.discover import name_of
 from spearshield.evaluation import evaluate
-from spearshield.learned import LearnedAttack
+from spearshield.learned import LearnedAttack, LeftBy
+from spearshield.methods.cycle_adv_gan import CycleAdvGAN
 from spearshield.methods.dae import DAE
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
@@ -176,6 +177,61 @@ def test_a_method_that_attacks_and_purifies_meets_its_own_attack(tmp_path, monke
     name = name_of(Both())
     rows = [(row.method, row.attack, row.view) for row in run.evaluate()]
     assert ("standard_training", name, "adaptive") in rows and (name, name, "oblivious") in rows
+
+
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory) -> Run:
+    """Two rounds: the second attack is learnt against the pair that the first has left."""
+    first = Training(CycleAdvGAN(BUDGET, width=2), 2, FGSM(BUDGET), 16, name="one", once=True)
+    second = replace(first, name="two", against="one")
+    trials = tuple(Trial(LeftBy(BUDGET, name), Oblivious()) for name in ("one", "two"))
+    recipe = replace(RECIPE, defences=(first, second), trials=trials, images=20)
+    run = Run(recipe, "rounds", tmp_path_factory.mktemp("runs") / "rounds")
+    run()
+    return run
+
+
+def test_trainings_have_names_and_their_attacks_are_tried_on_every_victim(rounds):
+    rows = results.read(rounds.folder / "results.json")
+    met = ("one", "two", "worst_case")
+    assert [(r.method, r.attack) for r in rows] == [
+        (victim, attack) for victim in ("standard_training", "one", "two") for attack in met
+    ]
+    made = [r.parameters["attack"]["training"] for r in rows if r.attack == "two"]
+    assert {(t["name"], t["against"]) for t in made} == {("two", "one")}
+    assert (rounds.folder / "one" / "attacked" / "000000.safetensors").exists()
+
+
+def test_a_round_is_against_the_pair_of_the_former(rounds):
+    first, second = rounds.outcomes["one"], rounds.outcomes["two"]
+    x = rounds.images.images()
+    assert torch.equal(second.classifier(x), first.defended(x))
+    assert torch.equal(second.defended(x), first.defended(second.purifier(x)))
+
+
+def test_an_attack_that_no_training_leaves_behind_is_refused_before_anything_is_done(tmp_path):
+    trials = (Trial(LeftBy(BUDGET, "uap")),)
+    with pytest.raises(ValueError, match="no 'uap' in this run; it has standard_training, dae"):
+        Run(replace(RECIPE, trials=trials), "small", tmp_path / "run").train()
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_attack_of_none_or_of_another_budget_is_refused(done, rounds):
+    with pytest.raises(ValueError, match="dae is no attack: its method leaves none behind"):
+        done.attack("dae")
+    other = (Trial(LeftBy(Linf(0.2), "one")),)
+    with pytest.raises(ValueError, match=r"leaves behind an attack on Linf\(eps=0.1\), not"):
+        _ = replace(rounds, recipe=replace(rounds.recipe, trials=other)).trials
+
+
+def test_a_claim_from_before_a_field_was_there_is_still_the_same_recipe(done, tmp_path):
+    claim = json.loads((done.folder / "recipe.json").read_text())
+    for training in (claim["recipe"]["pretraining"], *claim["recipe"]["defences"]):
+        del training["name"], training["once"]
+    (tmp_path / "recipe.json").write_text(json.dumps(claim))
+    Run(RECIPE, "small", tmp_path).claim()
+    with pytest.raises(ValueError, match=r"another recipe \(other seed\)"):
+        Run(replace(RECIPE, seed=1), "small", tmp_path).claim()
 
 
 def test_only_an_attack_that_looks_for_the_nearest_has_a_curve(tmp_path):

@@ -41,7 +41,7 @@ class Claim:
             write_json(path, mine)
             return
         try:
-            theirs = json.loads(path.read_text(encoding="utf-8"))
+            theirs = _of_today(json.loads(path.read_text(encoding="utf-8")))
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not JSON ({error}); choose another --out") from error
         if theirs != mine:
@@ -68,6 +68,14 @@ class Claim:
             return Claim(saved["name"], load(saved["recipe"]), shape, saved["images"]["classes"])
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is not a recipe of this version ({error})") from error
+
+
+def _of_today(saved: Any) -> Any:
+    """A claim with the fields that have been added since it was written, at their defaults."""
+    try:
+        return {**saved, "recipe": dump(load(saved["recipe"]))}
+    except (KeyError, TypeError, ValueError, ImportError):
+        return saved
 
 
 def _changes(theirs: Any, mine: Any, path: str = "") -> str:

@@ -18,6 +18,7 @@ from spearshield.battery import BATTERIES, IMAGES
 from spearshield.claim import FILE
 from spearshield.console import out
 from spearshield.dataset import Dataset, dataset
+from spearshield.learned import LearnedAttack, Perturbing
 from spearshield.method import Method
 from spearshield.progress import bars
 from spearshield.recipe import Recipe, Trial, dump, override, view
@@ -139,7 +140,10 @@ def do_selftest(options: argparse.Namespace) -> int:  # noqa: ARG001
 
 
 def do_attack(options: argparse.Namespace) -> None:
-    """Write an adversarial set and judge its files."""
+    """Write an adversarial set and judge its files; without a victim, perturb files."""
+    if not (options.victim or options.classifier):
+        _perturb(options)
+        return
     base = _victim(options)
     trial = Trial(_attack(options.attack, options, base), view(options.view))
     trial = _changed(trial, options.changes)
@@ -174,6 +178,25 @@ def do_attack(options: argparse.Namespace) -> None:
             f"{verdict.outside} of {score.images} outside {trial.attack.threat}",
             markup=False,
         )
+
+
+def _perturb(options: argparse.Namespace) -> None:
+    """Perturb a folder of images or an npz by a learned attack, which needs no victim."""
+    folder = Path(options.attack)
+    if not options.data or not (folder.parent / FILE).exists():
+        raise ValueError(
+            "give a run folder, or both --classifier and --data; or, of a learned attack alone, "
+            "--attack RUN/METHOD and --data FOLDER or NPZ"
+        )
+    base = _trained(folder, options)
+    attack = base.attack(folder.name)
+    if not isinstance(attack, LearnedAttack):
+        raise ValueError(f"{folder} is made on a victim: give it a run folder, or --classifier")
+    network = Perturbing(attack).eval()
+    count, _ = purification.purify(
+        network, Path(options.data), options.out, base.frame[0], base.device
+    )
+    out.print(f"{count} images perturbed into {options.out}, {attack.threat}", markup=False)
 
 
 def do_purify(options: argparse.Namespace) -> None:
@@ -291,16 +314,9 @@ def _attack(name: str, options: argparse.Namespace, base: Run) -> Attack:
     """An attack by its name, or by the folder of its training."""
     folder = Path(name)
     if (folder.parent / FILE).exists():
-        return _learned(folder, options)
+        return _trained(folder, options).attack(folder.name)
     kind = discover.find("attacks", Attack, name)  # type: ignore[type-abstract]
     return kind(_threat(options, base))
-
-
-def _learned(folder: Path, options: argparse.Namespace) -> Attack:
-    attack = _trained(folder, options).attack(folder.name)
-    if attack is None:
-        raise ValueError(f"{folder} is no attack: its method leaves none behind")
-    return attack
 
 
 def _threat(options: argparse.Namespace, base: Run) -> ThreatModel:

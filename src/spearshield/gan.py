@@ -22,6 +22,15 @@ def bce(logits: Float[Tensor, "*any"], real: bool) -> Scalar:
     return binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
 
+def least_squares(scores: Float[Tensor, "*any"], real: bool) -> Scalar:
+    """Mean squared distance of scores from 1, where they should say real, or from 0.
+
+    Mao, Li, Xie, Lau, Wang, Smolley, "Least Squares Generative Adversarial Networks", 2017,
+    https://arxiv.org/abs/1611.04076, equation 9.
+    """
+    return (scores - float(real)).square().mean()
+
+
 def wasserstein(real: Float[Tensor, "*any"], fake: Float[Tensor, "*any"]) -> Scalar:
     """How much higher a critic scores real images than fake ones, on average.
 

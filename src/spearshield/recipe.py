@@ -135,7 +135,7 @@ def override(value: Any, path: str, text: str) -> Any:
     """A copy of ``value`` with the field at the dotted ``path`` set to what ``text`` says.
 
     In a tuple a step of the path is a position, or the name of the element (``defences.ape_gan``
-    is the training of that method). A field that holds a method, attack, classifier, data set or
+    is the training called so). A field that holds a method, attack, classifier, data set or
     view takes a name; the new one has its defaults.
 
     Raises:
@@ -217,7 +217,7 @@ def view(text: str) -> View:
 def _parse_tuple(text: str, inner: tuple[Any, ...], old: Any, name: str) -> tuple[Any, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if inner[0] is Training:
-        named = {discover.name_of(t.method): t for t in old}
+        named = {discover.name_of(t): t for t in old}
         return tuple(named[_one_of(part, tuple(named), name)] for part in parts)
     if inner[0] not in (int, float, str):
         raise ValueError(
@@ -243,9 +243,7 @@ def _position(value: tuple[Any, ...], name: str) -> int:
 
 
 def element_name(element: Any) -> str:
-    """What an element of a tuple answers to: its method's, its attack's or its own file's name."""
-    if isinstance(element, Training):
-        return discover.name_of(element.method)
+    """What an element of a tuple answers to: a training's, an attack's or its own file's name."""
     if isinstance(element, Trial):
         return f"{discover.name_of(element.attack)}-{element.view}"
     return discover.name_of(element)

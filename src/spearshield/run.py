@@ -1,7 +1,8 @@
 """A recipe becomes a run folder: train, attack, evaluate, report. Run again, it goes on.
 
 recipe.json                     saved before anything else happens
-classifier/  METHOD/            checkpoint, losses and deployable weights of each training
+TRAINING/                       checkpoint, losses and deployable weights of each training
+TRAINING/attacked/              its training images, where they are attacked once
 outcomes/METHOD.ATTACK.VIEW     the outcome of every image; a finished cell is not run again
 pictures/METHOD.ATTACK.VIEW     a few images of it, for the report
 results.json  report.html  report.md
@@ -24,7 +25,7 @@ from spearshield.claim import FILE, Claim
 from spearshield.dataset import Examples, Split
 from spearshield.discover import name_of
 from spearshield.judge import Judge
-from spearshield.learned import LearnedAttack
+from spearshield.learned import LearnedAttack, LeftBy
 from spearshield.method import Defended, Outcome, Task
 from spearshield.recipe import Recipe, Trial
 from spearshield.rng import ambient
@@ -94,6 +95,9 @@ class Run:
 
     def claim(self) -> None:
         """Write the recipe into the folder, or see that it is the one already there."""
+        for trial in self.recipe.trials:
+            if isinstance(trial.attack, LeftBy):
+                self._check(trial.attack.training)
         Claim(self.name, self.recipe, *self.frame).stake(self.folder)
 
     @cached_property
@@ -125,13 +129,13 @@ class Run:
     def trainings(self) -> dict[str, Training | None]:
         """What is judged, by name: first the bare classifier, then the defences.
 
-        A defence is called by its method's name, numbered where the method comes again.
+        A defence is called as its training, numbered where a name comes again.
         """
         recipe = self.recipe
         bare = None if recipe.weights else recipe.pretraining
-        named: dict[str, Training | None] = {name_of(bare.method) if bare else UNDEFENDED: bare}
+        named: dict[str, Training | None] = {name_of(bare) if bare else UNDEFENDED: bare}
         for training in recipe.defences:
-            name = base = name_of(training.method)
+            name = base = name_of(training)
             while name in named:
                 name = f"{base}~{int(name.partition('~')[2] or 1) + 1}"
             named[name] = training
@@ -140,9 +144,13 @@ class Run:
     @property
     def chosen(self) -> list[str]:
         """The names of what is judged in this run: ``only``, or all."""
-        if self.only and self.only not in self.trainings:
-            raise ValueError(f"no {self.only!r} in this run; it has {', '.join(self.trainings)}")
+        if self.only:
+            self._check(self.only)
         return [self.only] if self.only else [*self.trainings]
+
+    def _check(self, name: str) -> None:
+        if name not in self.trainings:
+            raise ValueError(f"no {name!r} in this run; it has {', '.join(self.trainings)}")
 
     @cached_property
     def outcomes(self) -> dict[str, Outcome]:
@@ -171,6 +179,39 @@ class Run:
             )
         return self._outcome(training.against).defended
 
+    def attack(self, name: str) -> Attack:
+        """The attack that a training left behind.
+
+        Raises:
+            ValueError: There is no such training, or it left none behind.
+        """
+        self._check(name)
+        training, outcome = self.trainings[name], self.outcomes.get(name) or self._outcome(name)
+        attack = outcome.attack
+        if attack is None:
+            raise ValueError(f"{self.folder / name} is no attack: its method leaves none behind")
+        if training and isinstance(attack, (LearnedAttack, Transfer)):
+            return replace(attack, training=training)
+        return attack
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The recipe's, with the attacks that its trainings left behind in their place."""
+        return tuple(
+            replace(trial, attack=self._left(trial.attack))
+            if isinstance(trial.attack, LeftBy)
+            else trial
+            for trial in self.recipe.trials
+        )
+
+    def _left(self, left: LeftBy) -> Attack:
+        attack = self.attack(left.training)
+        if attack.threat != left.threat:
+            raise ValueError(
+                f"{left.training!r} leaves behind an attack on {attack.threat}, not {left.threat}"
+            )
+        return attack
+
     @property
     def outcome(self) -> Outcome:
         """What the one chosen training left behind: ``only``, or the last."""
@@ -188,7 +229,7 @@ class Run:
         if recipe.weights:
             load_weights(network, Path(recipe.weights))
         elif recipe.pretraining:
-            return self._train(recipe.pretraining, network, name_of(recipe.pretraining.method))
+            return self._train(recipe.pretraining, network, name_of(recipe.pretraining))
         return Outcome(network)
 
     def _untrained(self) -> nn.Module:
@@ -209,6 +250,7 @@ class Run:
             folder=(self.trained or self.folder) / name,
             device=self.device,
             progress=lambda step, losses: bar(step + 1, losses),
+            track=self.track,
         )
         bar(training.steps, {})
         return learner.outcome()
@@ -216,7 +258,7 @@ class Run:
     def rows(self) -> Iterator[results.Row]:
         """A row for every defence and trial, and the worst cases."""
         judge = Judge(
-            self.recipe,
+            replace(self.recipe, trials=self.trials),
             self.name,
             self.folder,
             self.images,
@@ -232,24 +274,25 @@ class Run:
     def learnt(self, name: str) -> tuple[Trial, ...]:
         """The attacks that the run's trainings have left for the victim ``name``.
 
-        They are those that were learnt against it, and its own, which was learnt without it.
+        They are those that were learnt against it, and its own, which was learnt without it; but
+        none that the recipe says itself on whom to try.
         """
         bare, *_ = self.trainings
+        tried = {
+            trial.attack.training
+            for trial in self.recipe.trials
+            if isinstance(trial.attack, LeftBy)
+        }
         met = []
-        for other in self.outcomes:
-            attack, training = self.attack(other), self.trainings[other]
-            if training and attack and name == (training.against or bare):
-                met.append(Trial(attack))
-            elif attack and name == other:
-                met.append(Trial(attack, Oblivious()))
+        for other, outcome in self.outcomes.items():
+            training = self.trainings[other]
+            if other in tried or outcome.attack is None:
+                continue
+            if training and name == (training.against or bare):
+                met.append(Trial(self.attack(other)))
+            elif name == other:
+                met.append(Trial(self.attack(other), Oblivious()))
         return tuple(met)
-
-    def attack(self, name: str) -> Attack | None:
-        """The attack that a training has left behind; one that was learnt knows how."""
-        attack, training = self.outcomes[name].attack, self.trainings[name]
-        if isinstance(attack, (LearnedAttack, Transfer)):
-            return replace(attack, training=training)
-        return attack
 
 
 def reopen(folder: Path, data_dir: Path | None = None, device: str = "cpu") -> Run:

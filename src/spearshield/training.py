@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -25,11 +26,15 @@ from spearshield import checkpoint
 from spearshield.atomic import write_atomically
 from spearshield.attack import Attack
 from spearshield.dataset import Examples
+from spearshield.discover import name_of
 from spearshield.method import Learner, Method, Task
+from spearshield.replay import made_once
 from spearshield.rng import Rng, ambient, permutation
+from spearshield.tracking import Track, untracked
 
 CHECKPOINT = "checkpoint.safetensors"
 LOSSES = "losses.jsonl"
+ATTACKED = "attacked"
 
 Progress = Callable[[int, Mapping[str, float]], None]
 
@@ -50,6 +55,12 @@ class Training:
             purifier and all, in place of the bare classifier.
         split: Where its images come from: ``validation`` for an attacker who owns none that the
             victim has learnt.
+        name: What it is called in its recipe; empty: as its method.
+        once: Whether each training image is attacked once, before the first step, and those images
+            are kept and shown ever after; else anew at each step.
+
+    Raises:
+        ValueError: A number is out of its range, or ``name`` is no name for a folder.
     """
 
     method: Method
@@ -58,12 +69,21 @@ class Training:
     batch_size: int = 128
     against: str = ""
     split: Literal["train", "validation"] = "train"
+    name: str = ""
+    once: bool = False
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_~-]*", self.name):
+            raise ValueError(f"name takes letters, digits, _, ~ and -, got {self.name!r}")
         if self.steps < 0 or self.batch_size < 1:
             raise ValueError(
                 f"steps must be >= 0 and batch_size >= 1, got {self.steps} and {self.batch_size}"
             )
+
+    @property
+    def called(self) -> str:
+        """Its name, by default that of its method."""
+        return self.name or name_of(self.method)
 
 
 def train(
@@ -75,23 +95,33 @@ def train(
     folder: Path | None = None,
     device: torch.device | str = "cpu",
     progress: Progress = lambda step, losses: None,
+    track: Track = untracked,
 ) -> Learner:
     """A learner of ``training.method`` that has taken all its steps.
 
     Args:
         examples: Asked for the training images, unless all steps have been taken already.
+        progress: Called after each step with its number and losses.
+        track: Told of the attack on the training images, where they are attacked once.
     """
-    with ambient(seed):
-        learner = training.method.learner(task)
-    learner.to(device)
-    for parameter in learner.parameters():
-        if parameter.dim() == 4:  # convolutions: pooling is several times faster in this format
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    learner = _fresh(training.method, task, seed, device)
     if folder and resume(learner, folder) >= training.steps > 0:
         return learner
+    shown = examples()
+    if training.once:
+        attacked = made_once(
+            task.attack,
+            task.classifier,
+            shown,
+            seed=seed,
+            folder=folder / ATTACKED if folder else None,
+            device=device,
+            bar=track(f"attack the training images of {training.called}", len(shown)),
+        )
+        learner = _fresh(training.method, replace(task, learn_from=attacked), seed, device)
     fit(
         learner,
-        examples(),
+        shown,
         steps=training.steps,
         batch_size=training.batch_size,
         seed=seed,
@@ -99,6 +129,16 @@ def train(
         device=device,
         progress=progress,
     )
+    return learner
+
+
+def _fresh(method: Method, task: Task, seed: int, device: torch.device | str) -> Learner:
+    with ambient(seed):
+        learner = method.learner(task)
+    learner.to(device)
+    for parameter in learner.parameters():
+        if parameter.dim() == 4:  # convolutions: pooling is several times faster in this format
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return learner
 
 

@@ -45,8 +45,8 @@ class Transfer(Attack):
 
     @property
     def called(self) -> str:
-        """The name of the method that it was learnt by."""
-        return name_of(self.training.method) if self.training else "transfer"
+        """The name of the training that it was learnt in."""
+        return name_of(self.training) if self.training else "transfer"
 
     def __post_init__(self) -> None:
         if not self.sources:

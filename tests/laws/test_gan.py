@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from spearshield.gan import bce, gradient_penalty, wasserstein
+from spearshield.gan import bce, gradient_penalty, least_squares, wasserstein
 from spearshield.rng import Rng
 
 REAL = torch.linspace(0.1, 0.9, 24).reshape(3, 2, 2, 2)
@@ -18,6 +18,12 @@ def test_bce_is_the_negative_logarithm_of_the_right_answer():
     logits = torch.tensor([0.0, math.log(3)])  # probabilities of real: 1/2 and 3/4
     assert float(bce(logits, real=True)) == pytest.approx(-(math.log(0.5) + math.log(0.75)) / 2)
     assert float(bce(logits, real=False)) == pytest.approx(-(math.log(0.5) + math.log(0.25)) / 2)
+
+
+def test_least_squares_is_the_mean_squared_way_to_the_right_answer():
+    scores = torch.tensor([0.5, 3.0])
+    assert float(least_squares(scores, real=True)) == pytest.approx((0.25 + 4) / 2)
+    assert float(least_squares(scores, real=False)) == pytest.approx((0.25 + 9) / 2)
 
 
 def test_wasserstein_is_the_gap_between_the_means():

@@ -1,4 +1,4 @@
-"""Robust accuracy over distance: which rows make one picture, and the picture as inline SVG.
+"""Shares over distance or over rounds: which rows make one picture, and it as inline SVG.
 
 A mark stands for a defence, dashes for an attack and view. Colours go with the marks and say no
 more than those; the page's style sheet gives them.
@@ -49,15 +49,28 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Chart:
-    """Lines that can be compared, no more than there are marks and dashes for.
+class Axes:
+    """What a chart shows over what.
 
     Args:
-        norm: What distances are measured in.
+        shown: The vertical axis, shares.
+        over: The horizontal one.
+        point: What stands before the number of a place on it.
+        table: What a table of the same shares is headed.
     """
 
+    shown: str
+    over: str
+    point: str
+    table: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines that can be compared, no more than there are marks and dashes for."""
+
     setting: str
-    norm: str
+    axes: Axes
     lines: tuple[Line, ...]
 
     @property
@@ -79,16 +92,23 @@ class Chart:
 
 def charts(defences: Iterable[Defence]) -> list[Chart]:
     """A chart for each setting in which some attack looked for the smallest perturbations."""
-    together: dict[tuple[str, str, tuple[float, ...]], list[Line]] = {}
+    together: dict[tuple[str, Axes, tuple[float, ...]], list[Line]] = {}
     for defence in defences:
         for picked in defence.curved:
             line = _line(defence, picked)
             distances = tuple(distance for distance, _ in line.points)
-            key = defence.setting, words.norm(defence.first.threat), distances
+            norm = words.norm(defence.first.threat)
+            axes = Axes(
+                "robust accuracy",
+                f"distance in {norm}, pixels in [0, 1]",
+                "at",
+                f"robust accuracy within a distance in {norm}",
+            )
+            key = defence.setting, axes, distances
             together.setdefault(key, []).append(line)
     return [
-        Chart(setting if len(parts) == 1 else f"{setting}, part {i} of {len(parts)}", norm, part)
-        for (setting, norm, _), lines in together.items()
+        Chart(setting if len(parts) == 1 else f"{setting}, part {i} of {len(parts)}", axes, part)
+        for (setting, axes, _), lines in together.items()
         for parts in [_parts(lines)]
         for i, part in enumerate(parts, 1)
     ]
@@ -122,12 +142,12 @@ def _numbers(lines: Iterable[Line]) -> tuple[dict[str, int], dict[str, int]]:
     return {name: i for i, name in enumerate(defences)}, {name: i for i, name in enumerate(trials)}
 
 
-def svg(chart: Chart, number: int) -> str:
+def svg(chart: Chart, number: str) -> str:
     """The picture. Its description says in words what the table beside it holds."""
     far = chart.distances[-1]
     lines = "".join(_drawn(chart, line, i, far) for i, line in enumerate(chart.lines))
-    name = f"Robust accuracy over distance: {chart.setting}"
-    said = " ".join(f"{line.label}: {_said(line, chart.shown)}." for line in chart.lines)
+    name = f"{chart.axes.shown} over {chart.axes.over}: {chart.setting}"
+    said = " ".join(f"{line.label}: {_said(chart, line)}." for line in chart.lines)
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-labelledby="chart-{number}-name" aria-describedby="chart-{number}-text">'
@@ -153,9 +173,9 @@ def _axes(chart: Chart, far: float) -> str:
         for k in chart.shown
     ]
     middle = (LEFT + RIGHT) / 2
-    texts.append(_text(middle, HEIGHT - 8, f"distance in {chart.norm}, pixels in [0, 1]", "along"))
+    texts.append(_text(middle, HEIGHT - 8, chart.axes.over, "along"))
     turned = f'transform="translate(13 {(TOP + BOTTOM) / 2}) rotate(-90)"'
-    texts.append(f'<text class="along" {turned}>robust accuracy in percent</text>')
+    texts.append(f'<text class="along" {turned}>{escape(chart.axes.shown)} in percent</text>')
     return f'<path class="grid" d="{grid}"/><path class="ticks" d="{ticks}"/>{"".join(texts)}'
 
 
@@ -174,9 +194,10 @@ def _strokes(mark: int, dashes: int, path: str, marks: str) -> str:
     )
 
 
-def _said(line: Line, shown: Sequence[int]) -> str:
-    points = (line.points[k] for k in shown)
-    return ", ".join(f"{words.percent(share)} % at {words.size(d)}" for d, share in points)
+def _said(chart: Chart, line: Line) -> str:
+    points = (line.points[k] for k in chart.shown)
+    at = chart.axes.point
+    return ", ".join(f"{words.percent(share)} % {at} {words.size(d)}" for d, share in points)
 
 
 def _text(x: object, y: object, said: str, kind: str) -> str:

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
-from spearshield.report import curves, gallery, words
+from spearshield.report import gallery, words
 from spearshield.report.caveats import alarms, doubts, notes
 from spearshield.report.layout import Defence, Picked, Spread
 from spearshield.report.pictures import Picture
 from spearshield.report.provenance import details, origins
+from spearshield.report.rounds import sections
 from spearshield.report.runs import Run
 from spearshield.results import WORST_CASE
 
@@ -126,17 +127,17 @@ def _robust(picked: Picked) -> str:
 
 
 def _curves(defences: Sequence[Defence]) -> Iterable[str]:
-    for i, chart in enumerate(curves.charts(defences)):
-        if i == 0:
-            yield "## Accuracy over distance"
-            yield words.CURVES
-        yield f"### {text(chart.setting)}"
-        at = (f"at {words.size(chart.distances[k])}" for k in chart.shown)
-        lines = (
-            [text(line.label), *(words.percent(line.points[k][1]) for k in chart.shown)]
-            for line in chart.lines
-        )
-        yield table((f"robust accuracy within a distance in {chart.norm}", *at), lines, left=1)
+    for section in sections(defences):
+        yield f"## {section.title}"
+        yield section.note
+        for chart in section.charts:
+            yield f"### {text(chart.setting)}"
+            at = (f"{chart.axes.point} {words.size(chart.distances[k])}" for k in chart.shown)
+            lines = (
+                [text(line.label), *(words.percent(line.points[k][1]) for k in chart.shown)]
+                for line in chart.lines
+            )
+            yield table((chart.axes.table, *at), lines, left=1)
 
 
 def _rows(defence: Defence) -> Iterable[list[str]]:

@@ -11,6 +11,7 @@ from spearshield.report.caveats import alarms, doubts, notes
 from spearshield.report.gallery import gallery
 from spearshield.report.layout import Defence
 from spearshield.report.provenance import details, origins
+from spearshield.report.rounds import Section, sections
 from spearshield.report.runs import Run
 
 PAGE = """<!doctype html>
@@ -31,7 +32,7 @@ PAGE = """<!doctype html>
 <h1>{heading}</h1>
 <p class="sub">{subject}</p>
 <p>{how_to_read}</p>
-<nav aria-label="contents"><a href="#headline-part">Headline</a>{curves_link}
+<nav aria-label="contents"><a href="#headline-part">Headline</a>{charts_link}
 <a href="#rows-part">Every row</a>
 <a href="#pictures-part">Pictures</a> <a href="#provenance-part">Provenance</a></nav>
 </header>
@@ -39,7 +40,7 @@ PAGE = """<!doctype html>
 <section id="headline-part"><h2>Headline</h2>
 {headline}
 </section>
-{curves}<section id="rows-part"><h2>Every row</h2>
+{charts}<section id="rows-part"><h2>Every row</h2>
 {rows}
 </section>
 <section id="pictures-part"><h2>Pictures</h2>
@@ -57,7 +58,7 @@ PAGE = """<!doctype html>
 def document(runs: Sequence[Run], defences: Sequence[Defence]) -> str:
     """The whole page."""
     subject = words.subject([row for run in runs for row in run.rows])
-    drawn = _curves(defences)
+    drawn = sections(defences)
     return PAGE.format(
         title=escape(f"{words.TITLE}: {subject}"),
         style=resources.files("spearshield.report").joinpath("style.css").read_text("utf-8"),
@@ -65,8 +66,10 @@ def document(runs: Sequence[Run], defences: Sequence[Defence]) -> str:
         subject=escape(subject),
         how_to_read=escape(words.HOW_TO_READ),
         headline=_headline(defences),
-        curves_link=' <a href="#curves-part">Accuracy over distance</a>' if drawn else "",
-        curves=drawn,
+        charts_link="".join(
+            f' <a href="#{section.name}-part">{escape(section.title)}</a>' for section in drawn
+        ),
+        charts="".join(map(_section, drawn)),
         rows=_rows(defences),
         pictures=gallery(runs),
         provenance=_provenance(runs, defences),
@@ -92,18 +95,16 @@ def _doubts(defences: Sequence[Defence]) -> str:
     return f'<h3>Can the numbers be trusted?</h3><ul class="doubts">{"".join(said)}</ul>'
 
 
-def _curves(defences: Sequence[Defence]) -> str:
-    charts = curves.charts(defences)
-    if not charts:
-        return ""
+def _section(section: Section) -> str:
     drawn = "".join(
         f"<h3>{escape(chart.setting)}</h3>"
         '<div class="scroll" role="region" tabindex="0" aria-label="chart">'
-        f"{curves.svg(chart, i)}</div>{tables.curve(chart, i)}"
-        for i, chart in enumerate(charts)
+        f"{curves.svg(chart, f'{section.name}-{i}')}</div>"
+        f"{tables.curve(chart, f'{section.name}-{i}')}"
+        for i, chart in enumerate(section.charts)
     )
-    head = f'<h2>Accuracy over distance</h2>\n<p class="note">{escape(words.CURVES)}</p>'
-    return f'<section id="curves-part">{head}\n{drawn}\n</section>\n'
+    head = f'<h2>{escape(section.title)}</h2>\n<p class="note">{escape(section.note)}</p>'
+    return f'<section id="{section.name}-part">{head}\n{drawn}\n</section>\n'
 
 
 def _rows(defences: Sequence[Defence]) -> str:

@@ -144,16 +144,16 @@ def _row(cell: Cell, again: bool) -> str:
     return f"<tr{_class(kind)}>{''.join(cells)}</tr>"
 
 
-def curve(chart: curves.Chart, number: int) -> str:
-    """The legend of a chart, with the accuracies at some of its distances."""
-    at = [words.size(chart.distances[k]) for k in chart.shown]
-    columns = [("line", ""), *((f"at {distance}", "num") for distance in at)]
+def curve(chart: curves.Chart, number: str) -> str:
+    """The legend of a chart, with the shares at some of its places."""
+    at = [f"{chart.axes.point} {words.size(chart.distances[k])}" for k in chart.shown]
+    columns = [("line", ""), *((place, "num") for place in at)]
     body = ""
     for line in chart.lines:
         shares = "".join(_td(words.percent(line.points[k][1]), "num") for k in chart.shown)
         name = f"{curves.key(chart, line)} {breakable(line.label)}"
         body += f'<tr><th scope="row">{name}</th>{shares}</tr>'
-    caption = f"Robust accuracy in percent, at some distances in {chart.norm}"
+    caption = f"In percent: {chart.axes.table}"
     return _table(f"curve-{number}", caption, columns, f"<tbody>{body}</tbody>")
 
 

@@ -31,6 +31,13 @@ CURVES = (
     "attacks broke more."
 )
 
+ROUNDS = (
+    "Each round trains an attack and a purifier against the pair that the former round has left. "
+    "Attack success is that of the round's attack on that pair (ASR); recovery is the share of "
+    "what it broke that the round's purifier makes right again (DSR). Clean and robust accuracy "
+    "are those of the new pair, in the worst case over everything it met."
+)
+
 VIEWS = {
     "oblivious": "the attacker does not know of the purifier and works on the bare classifier; an "
     "upper bound on robustness, the setting of most published tables",
@@ -81,7 +88,7 @@ def size(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def number(value: int | float | None) -> str:
+def number(value: float | int | None) -> str:
     """Any number that a check saw."""
     return "n/a" if value is None else f"{value:.3g}"
 
@@ -99,11 +106,16 @@ def norm(name: str) -> str:
 
 
 def hyper(row: Row) -> dict[str, Any]:
-    """The hyper-parameters of a row's attack, as far as they are known."""
+    """The hyper-parameters of a row's attack, as far as they are known.
+
+    What a learned attack's network is, its training says, whatever the seed.
+    """
     about = row.parameters.get("attack")
     if not isinstance(about, dict):
         return {}
-    return {name: value for name, value in about.items() if name not in ("type", "threat")}
+    return {
+        name: value for name, value in about.items() if name not in ("type", "threat", "network")
+    }
 
 
 def attack(name: str, about: Mapping[str, Any]) -> str:

@@ -1,0 +1,117 @@
+"""The open choices of AdvGAN and CycleAdvGAN, one changed at a time, on validation images of MNIST.
+
+    python benchmarks/generators.py --weights RUN/standard_training/weights.safetensors --out FILE
+
+Each line is one short training: success of the attack on the bare classifier (L-inf 0.3, of images
+it gets right), the size of its perturbations, and accuracy behind the purifier on the attack's own
+images, on those learnt from, on those of PGD-40, and on clean ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from spearshield.atomic import write_json
+from spearshield.attacks.fgsm import FGSM
+from spearshield.attacks.pgd import PGD
+from spearshield.classifiers.lenet import LeNet
+from spearshield.datasets.mnist import MNIST
+from spearshield.evaluation import evaluate
+from spearshield.method import Defended, Method, Task
+from spearshield.methods.adv_gan import AdvGAN
+from spearshield.methods.cycle_adv_gan import CycleAdvGAN
+from spearshield.rng import ambient
+from spearshield.threat import Linf
+from spearshield.training import Training, train
+from spearshield.views import Oblivious
+from spearshield.weights import load_weights
+
+BUDGET = Linf(0.3)
+FREE = {"size_weight": 0.0}
+VARIANTS: dict[str, Method] = {
+    "adv_gan": AdvGAN(),
+    "adv_gan, size costs as in the port": AdvGAN(size_weight=1.0),
+    "adv_gan, size is free": AdvGAN(**FREE),
+    "adv_gan, kappa 5": AdvGAN(kappa=5.0),
+    "adv_gan, size is free, kappa 5": AdvGAN(**FREE, kappa=5.0),
+    "adv_gan, no discriminator": AdvGAN(gan_weight=0.0),
+    "adv_gan, price in place of clipping": AdvGAN(clip=False, size_weight=1.0),
+    "adv_gan, target 0": AdvGAN(target=0),
+    "adv_gan, black box": AdvGAN(student=LeNet(), student_steps=200),
+    "adv_gan, black box, labels only": AdvGAN(student=LeNet(), student_steps=200, labels_only=True),
+    "cycle_adv_gan": CycleAdvGAN(),
+    "cycle_adv_gan, pairs": CycleAdvGAN(paired_weight=10.0),
+    "cycle_adv_gan, no cycle": CycleAdvGAN(cycle_weight=0.0),
+    "cycle_adv_gan, no identity": CycleAdvGAN(identity_weight=0.0),
+    "cycle_adv_gan, no discriminators": CycleAdvGAN(gan_weight=0.0),
+    "cycle_adv_gan, direct attack": CycleAdvGAN(residual_attack=False),
+    "cycle_adv_gan, residual purifier": CycleAdvGAN(residual_purifier=True),
+    "cycle_adv_gan, price in place of clipping": CycleAdvGAN(clip=False, size_weight=1.0),
+    "cycle_adv_gan, size costs": CycleAdvGAN(size_weight=1.0),
+    "cycle_adv_gan, kappa 5": CycleAdvGAN(kappa=5.0),
+    "cycle_adv_gan, recovery 1": CycleAdvGAN(recovery_weight=1.0),
+    "cycle_adv_gan, no labels for the purifier": CycleAdvGAN(recovery_weight=0.0),
+    "cycle_adv_gan, width 16": CycleAdvGAN(width=16),
+    "cycle_adv_gan, black box": CycleAdvGAN(student=LeNet(), student_steps=200),
+}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--weights", type=Path, required=True, help="of a trained LeNet")
+    options.add_argument("--out", type=Path, required=True, help="JSON; lines there are kept")
+    options.add_argument("--steps", type=int, default=1000)
+    options.add_argument("--batch-size", type=int, default=64)
+    options.add_argument("--images", type=int, default=2000)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("names", nargs="*", help="variants; none: all")
+    given = options.parse_args()
+    torch.set_num_threads(1)
+    data = MNIST()
+    learnt_from = data.load("train", seed=given.seed)
+    images = data.load("validation", seed=given.seed)[: given.images]
+    with ambient(given.seed):
+        network, fresh = (LeNet().build(images.shape, images.classes).eval() for _ in range(2))
+    bare = Defended(torch.nn.Identity(), network).eval()
+    load_weights(bare, given.weights)
+    network.to(memory_format=torch.channels_last)
+    task = Task(network, fresh, images.shape, images.classes, FGSM(BUDGET))
+    lines = json.loads(given.out.read_text()) if given.out.exists() else []
+    for name in given.names or VARIANTS:
+        about = {"variant": name, "steps": given.steps, "batch_size": given.batch_size}
+        about |= {"seed": given.seed, "images": len(images)}
+        if any(about.items() <= line.items() for line in lines):
+            continue
+        began = time.process_time()
+        training = Training(VARIANTS[name], given.steps, FGSM(BUDGET), given.batch_size)
+        outcome = train(training, task, lambda: learnt_from, seed=given.seed).outcome()
+        seconds = time.process_time() - began
+        attack, victim = outcome.attack, outcome.defended
+        on_bare = evaluate(bare, attack, images, seed=given.seed)
+        line = {**about, "seconds": round(seconds), "success": on_bare.asr}
+        line |= {"l2": float(on_bare.l2.mean()), "queries": outcome.queries}
+        line["images_per_second"] = round(len(images) / on_bare.seconds)
+        target = getattr(VARIANTS[name], "target", None)
+        if target is not None:
+            others = on_bare.y != target
+            line["target"] = float((on_bare.bare_adv[others] == target).float().mean())
+        if not isinstance(outcome.purifier, torch.nn.Identity):
+            met = {"own": attack, "fgsm": FGSM(BUDGET), "pgd": PGD(BUDGET, steps=40)}
+            behind = {
+                what: evaluate(victim, made, images, Oblivious(), seed=given.seed)
+                for what, made in met.items()
+            }
+            line |= {what: score.robust_acc for what, score in behind.items()}
+            line["clean"] = behind["own"].acc
+        lines.append(line)
+        write_json(given.out, lines)
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()

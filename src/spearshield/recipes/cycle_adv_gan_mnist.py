@@ -1,0 +1,65 @@
+"""MNIST, LeNet, L-inf 0.3: CycleAdvGAN from four attacks, as a black box, in rounds; AdvGAN.
+
+Each CycleAdvGAN leaves an attack and a purifier. All attacks are tried on all victims, obliviously,
+so each purifier meets the attack it learnt from, its own, and ones it did not see; PGD through the
+purifier is the attacker who knows. Two epochs of 859 batches of 64; 55,000 training images, which
+are attacked once, 5,000 set aside. The attack of the black boxes knows no more of the classifier
+than its probabilities. Two hours on one core for a seed, half an hour of them for Carlini-Wagner's
+images; that attack's budget is in L2, so it has a worst case of its own.
+"""
+
+from __future__ import annotations
+
+from spearshield.attacks.carlini_wagner import CarliniWagner
+from spearshield.attacks.deepfool import DeepFool
+from spearshield.attacks.fgsm import FGSM
+from spearshield.attacks.pgd import PGD
+from spearshield.classifiers.lenet import LeNet
+from spearshield.classifiers.m_cnn import MCNN
+from spearshield.datasets.mnist import MNIST
+from spearshield.learned import LeftBy
+from spearshield.methods.adv_gan import AdvGAN
+from spearshield.methods.cycle_adv_gan import CycleAdvGAN
+from spearshield.methods.standard_training import StandardTraining
+from spearshield.recipe import Recipe, Trial
+from spearshield.threat import L2, Linf
+from spearshield.training import Training
+from spearshield.views import Adaptive, Oblivious
+
+BUDGET = Linf(0.3)
+STEPS = 1_718
+FAST = PGD(BUDGET, steps=10, step_size=0.06, early_stop=False)
+PLAIN = PGD(BUDGET, steps=40, step_size=0.01, early_stop=False)
+STRONG = PGD(BUDGET, steps=40, step_size=0.01, restarts=3)
+NEAREST = CarliniWagner(L2(4.0), steps=30, lr=0.1, searches=1, initial_c=10.0)
+
+CYCLE = CycleAdvGAN(BUDGET, decay_steps=STEPS)
+BLACK_CYCLE = CycleAdvGAN(BUDGET, decay_steps=STEPS, student=MCNN(), student_steps=300)
+ADV = AdvGAN(BUDGET, decay_steps=STEPS)
+BLACK_ADV = AdvGAN(BUDGET, decay_steps=STEPS, student=MCNN(), student_steps=300)
+
+DEFENCES = (
+    Training(CYCLE, STEPS, FGSM(BUDGET), 64, name="cycle_fgsm", once=True),
+    Training(CYCLE, STEPS, FAST, 64, name="cycle_pgd", once=True),
+    Training(CYCLE, STEPS, DeepFool(BUDGET), 64, name="cycle_deepfool", once=True),
+    Training(CYCLE, STEPS, NEAREST, 64, name="cycle_cw", once=True),
+    Training(BLACK_CYCLE, STEPS, FGSM(BUDGET), 64, name="cycle_black_box"),
+    Training(CYCLE, STEPS, FAST, 64, against="cycle_pgd", name="round_2", once=True),
+    Training(CYCLE, STEPS, FAST, 64, against="round_2", name="round_3", once=True),
+    Training(ADV, STEPS, batch_size=64),
+    Training(BLACK_ADV, STEPS, batch_size=64, name="adv_black_box"),
+)
+
+RECIPE = Recipe(
+    data=MNIST(),
+    classifier=LeNet(),
+    pretraining=Training(StandardTraining(decay_steps=2_145), steps=2_145),
+    defences=DEFENCES,
+    trials=(
+        *(Trial(attack, Oblivious()) for attack in (FGSM(BUDGET), PLAIN, DeepFool(BUDGET))),
+        *(Trial(LeftBy(BUDGET, training.called), Oblivious()) for training in DEFENCES),
+        Trial(STRONG, Adaptive(), images=500),
+        Trial(NEAREST, Oblivious(), images=500),
+    ),
+    images=2_000,
+)

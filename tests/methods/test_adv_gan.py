@@ -1,0 +1,285 @@
+"""AdvGAN: losses on numbers worked by hand, the threat model, and what a black box is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from analytic import Affine, HalfSpace
+from contracts.test_methods import assert_same_tree
+from methods.test_ape_gan import Constant
+from methods.test_substitute import Oracle
+from spearshield.architecture import Architecture
+from spearshield.learned import LearnedAttack
+from spearshield.method import Task
+from spearshield.methods.adv_gan import (
+    AdvGAN,
+    Discriminator,
+    Generator,
+    Perturber,
+    error_loss,
+    size_loss,
+    succeeds,
+)
+from spearshield.rng import Rng, ambient
+from spearshield.threat import L2, Linf
+
+X = torch.full((3, 1, 4, 4), 0.5)
+Y = torch.tensor([0, 1, 0])
+LOGITS = torch.tensor([[3.0, 1.0, 0.0], [0.0, 2.0, 6.0]])
+
+
+@dataclass(frozen=True)
+class Plane(Architecture):
+    def build(self, shape, classes):
+        return HalfSpace(shape)
+
+
+class Added(torch.nn.Module):
+    """The image and a number."""
+
+    def __init__(self, value) -> None:
+        super().__init__()
+        self.value = torch.nn.Parameter(torch.tensor(value))
+
+    def forward(self, x):
+        return x + self.value
+
+
+def learner(model=None, classes=2, **settings):
+    model = (model or HalfSpace()).eval()
+    shape = (1, 4, 4)
+    with ambient(0):
+        return AdvGAN(width=2, **settings).learner(Task(model, model, shape, classes))
+
+
+def by_hand(**settings):
+    """G adds a tenth to every pixel, D answers 0.25 to everything, whatever they learn."""
+    made = learner(lr=1.0, **settings)
+    made.G, made.D = Added(0.1), Constant(0.25, (1,))
+    made.opt_g, made.opt_d = torch.optim.SGD(made.G.parameters(), 1.0), idle()
+    return made
+
+
+def idle():
+    """An optimiser that moves nothing."""
+    return torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.0)
+
+
+def step(made, x=X, y=None, number=0):
+    y = Y.repeat(len(x) // 3) if y is None else y
+    return made.step(x, y, rng=Rng.of_batch(number, len(x)))
+
+
+def images(n, seed=0):
+    return Rng.of_batch(seed, n).uniform((1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("target", "kappa", "wanted"),
+    [
+        (None, 0.0, 2.0 / 2),  # the first image has 3 - 1 to go, the second is fooled by 4
+        (None, 3.0, (2.0 - 3.0) / 2),
+        (None, 9.0, (2.0 - 4.0) / 2),
+        (1, 0.0, (2.0 + 4.0) / 2),
+        (2, 0.0, 3.0 / 2),
+        (2, 1.0, (3.0 - 1.0) / 2),
+    ],
+)
+def test_the_loss_of_an_error_that_is_wanted(target, kappa, wanted):
+    loss = error_loss(LOGITS, torch.tensor([0, 1]), target, kappa)
+    assert float(loss) == pytest.approx(wanted)
+
+
+def test_size_costs_beyond_what_is_free_and_has_a_slope_of_zero_at_zero():
+    assert float(size_loss(X + 0.1, X, 0.0)) == pytest.approx(0.4)
+    assert float(size_loss(X + 0.1, X, 0.3)) == pytest.approx(0.1)
+    assert float(size_loss(X + 0.1, X, 0.5)) == 0
+    x_adv = X.clone().requires_grad_()
+    size_loss(x_adv, X, 0.0).backward()
+    assert torch.equal(x_adv.grad, torch.zeros_like(X))
+
+
+def test_success_is_that_of_images_of_other_classes():
+    y = torch.tensor([0, 1])
+    assert succeeds(LOGITS, y, None) == 0.5
+    assert succeeds(LOGITS, y, 0) == 0 and succeeds(LOGITS, y, 2) == 0.5
+    assert succeeds(LOGITS, torch.tensor([2, 2]), 2) == 0
+
+
+def test_all_losses_by_hand():
+    losses = step(by_hand())
+    assert losses["d"] == pytest.approx(0.75**2 + 0.25**2)
+    # The plane's slope sums to 4.8: a tenth more in each pixel of a grey image is a margin of
+    # 0.48, so the logits differ by 0.96, in favour of class 1.
+    assert losses["attack"] == pytest.approx(0.96 / 3)
+    assert losses["size"] == pytest.approx(0.4)
+    assert losses["success"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "moved"),
+    [
+        ({"attack_weight": 1.0}, -9.6 / 3),  # only the image of class 1 still pulls
+        ({"attack_weight": 0.5}, -4.8 / 3),
+        ({"attack_weight": 1.0, "kappa": 5.0}, 9.6 / 3),  # the others pull as well: 2 - 1
+        ({"attack_weight": 1.0, "target": 0}, -9.6),
+        ({"size_weight": 2.0}, -2.0 * 4),
+        ({"gan_weight": 1.0}, 0.0),
+    ],
+    ids=str,
+)
+def test_the_generator_goes_down_each_loss_by_its_weight(weights, moved):
+    none = {"gan_weight": 0.0, "attack_weight": 0.0, "size_weight": 0.0}
+    made = by_hand(**{**none, **weights})
+    step(made)
+    assert float(made.G.value.detach()) == pytest.approx(0.1 + moved, abs=1e-5)
+
+
+def test_the_discriminator_tells_clean_from_perturbed_and_the_generator_minds():
+    made = learner(attack_weight=0.0, size_weight=0.0, gan_weight=1.0, lr=1.0)
+    made.D = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 1))
+    made.D[1].weight.data.fill_(-1 / 16)
+    made.D[1].bias.data.fill_(1.5)  # 1 for grey images, less for lighter ones
+    made.G = Added(0.1)
+    made.opt_g, made.opt_d = torch.optim.SGD(made.G.parameters(), 1.0), idle()
+    step(made)
+    # D(x_adv) = 0.9, and (0.9 - 1)^2 falls by 2 * 0.1 as the value falls
+    assert float(made.G.value.detach()) == pytest.approx(0.1 - 0.2, abs=1e-5)
+    loss = step(made)["d"]
+    made.opt_d, made.opt_g = torch.optim.SGD(made.D.parameters(), 0.05), idle()
+    made.method = replace(made.method, lr=0.05)
+    for _ in range(20):
+        last = step(made)["d"]
+    assert last < loss
+
+
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.4)], ids=str)
+@pytest.mark.parametrize("residual", [True, False])
+def test_the_perturber_is_inside_the_threat_model_by_construction(threat, residual):
+    net = Perturber((1, 9, 7), 2, threat, residual=residual)
+    net.generator = Constant(0.9, (1, 9, 7))
+    x = Rng.of_batch(0, 5).uniform((1, 9, 7))
+    assert threat.contains(net(x), x).all()
+    free = Perturber((1, 9, 7), 2, threat, residual=residual, clip=False)
+    free.generator = net.generator
+    assert not threat.contains(free(x), x).any()
+    assert ((free(x) >= 0) & (free(x) <= 1)).all()
+
+
+def test_a_residual_is_added_and_an_image_is_the_answer():
+    net = Perturber((1, 4, 4), 2, Linf(0.2))
+    net.generator = Constant(-0.5, (1, 4, 4))
+    torch.testing.assert_close(net(X), X - 0.1)
+    net.residual = False  # the image is 0.25 everywhere: a quarter darker, 0.2 allowed
+    torch.testing.assert_close(net(X), X - 0.2)
+
+
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)], ids=str)
+@pytest.mark.parametrize("clip", [True, False])
+def test_what_is_left_behind_is_an_attack_on_the_threat_model(threat, clip):
+    made = learner(threat=threat, clip=clip)
+    step(made)
+    attack, x = made.outcome().attack, images(6)
+    assert isinstance(attack, LearnedAttack) and attack.threat == threat
+    x_adv = attack(HalfSpace(), x, torch.zeros(6, dtype=torch.long))
+    assert threat.contains(x_adv, x).all() and not torch.equal(x_adv, x)
+    alone = [attack(HalfSpace(), image[None], torch.zeros(1, dtype=torch.long)) for image in x]
+    torch.testing.assert_close(torch.cat(alone), x_adv)
+
+
+def test_it_learns_to_fool_a_half_space_as_far_as_can_be():
+    model, threat = HalfSpace(), Linf(0.2)
+    made = learner(model, threat=threat, size_weight=0.0, lr=5e-3)
+    x = 0.3 + 0.4 * images(64)
+    y = model(x).argmax(1)
+    for _ in range(60):
+        step(made, x, y)
+    reach = (model.distance(x, threat) < 0.9 * threat.eps).float().mean().item()
+    x_adv = made.outcome().attack(model, x, y)
+    fooled = (model(x_adv).argmax(1) != y).float().mean().item()
+    assert reach > 0.5 and fooled > 0.8 * reach
+
+
+def test_a_target_is_what_images_are_taken_for():
+    model = Affine(3)
+    made = learner(model, 3, threat=Linf(0.5), target=2, size_weight=0.0, lr=5e-3)
+    x = images(64)
+    y = model(x).argmax(1)
+    for _ in range(40):
+        losses = step(made, x, y)
+    taken = model(made.outcome().attack(model, x, y)).argmax(1)
+    assert (taken == 2).float().mean() > 0.9 and losses["success"] > 0.9
+
+
+def test_a_black_box_is_asked_about_perturbed_images_and_not_differentiated():
+    oracle = Oracle()
+    made = learner(oracle, student=Plane(), student_steps=1)
+    x = images(6)
+    assert step(made, x)["queries"] == 6 and torch.equal(oracle.asked[0], x)
+    with torch.no_grad():
+        expected = torch.cat([x, made.G.train()(x)])
+    losses = step(made, x)
+    assert losses["queries"] == 18
+    torch.testing.assert_close(oracle.asked[1], expected)
+    outcome = made.outcome()
+    assert outcome.queries == outcome.attack.queries == 18
+    assert outcome.classifier is oracle
+    assert learner().outcome().queries == 0
+
+
+def test_in_the_first_steps_only_the_student_learns():
+    made = learner(Oracle(), student=Plane(), student_steps=1)
+    made.f.student.w.data.zero_()
+    before = [p.clone() for p in made.G.parameters()]
+    step(made)
+    assert all(map(torch.equal, before, made.G.parameters()))
+    assert made.f.student.w.abs().max() > 0
+    step(made)
+    assert not all(map(torch.equal, before, made.G.parameters()))
+
+
+def test_labels_only_uses_nothing_else_of_the_black_box():
+    answers = []
+    for hard in (False, True):
+        made = learner(Oracle(hard), student=Plane(), labels_only=True)
+        for number in range(3):
+            step(made, images(6), number=number)
+        answers.append(made.state_dict())
+    assert_same_tree(*answers)
+    soft = learner(Oracle(), student=Plane())
+    hard = learner(Oracle(True), student=Plane())
+    for made in soft, hard:
+        step(made, images(6))
+    assert not torch.equal(soft.f.student.w, hard.f.student.w)
+
+
+def test_the_distance_of_a_student_is_the_cross_entropy_with_the_answers():
+    made = learner(HalfSpace(), student=Plane())
+    answers = HalfSpace()(X + 0.01).softmax(1)
+    entropy = -(answers * answers.log()).sum(1).mean()
+    # A student that is the black box gives the answers' own entropy, the least there is.
+    assert float(made.f.distance(X + 0.01).detach()) == pytest.approx(float(entropy.detach()))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (8, 8), (28, 28), (32, 32), (30, 33), (64, 64)])
+def test_images_of_any_size(size):
+    x = torch.rand(2, 3, *size)
+    assert Generator(3, 2).eval()(x).shape == x.shape
+    assert Discriminator((3, *size), 2).eval()(x).shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"width": 0}, {"gan_weight": -1.0}, {"kappa": -1.0}, {"student_steps": -1}], ids=str
+)
+def test_bad_settings_are_refused(setting):
+    with pytest.raises(ValueError, match=f"got {next(iter(setting.values()))}"):
+        AdvGAN(**setting)
+
+
+@pytest.mark.parametrize("target", [-1, 2])
+def test_a_target_that_is_no_class_is_refused(target):
+    with pytest.raises(ValueError, match=f"class from 0 to 1 or none, got {target}"):
+        learner(target=target)
