@@ -33,13 +33,13 @@ def defence(row: Row) -> str:
     """What protects the classifier, in the paper's words."""
     training: dict[str, Any] = row.parameters["training"]
     method = training["method"]
-    kind = row.method.partition("~")[0]
-    if kind == "defense_gan":
+    kind = method["type"].rpartition(":")[2]
+    if kind == "DefenseGAN":
         fast = ", fast" if method["descent"]["start"] == "encoder" else ""
         return ("Orig" if method["classifier"] == "given" else "Rec") + fast
-    if kind == "pgd_adversarial_training":
+    if kind == "PGDAdversarialTraining":
         return f"adversarial training, {training['learn_from']['threat']['eps']}"
-    return {"magnet": "MagNet", "standard_training": "no defence"}[kind]
+    return {"MagNet": "MagNet", "StandardTraining": "no defence"}[kind]
 
 
 def model(row: Row) -> str:
@@ -71,7 +71,7 @@ def of_paper(rows: list[Row]) -> list[str]:
 
 def black_box(rows: list[Row]) -> list[str]:
     """Tables 1 and 2: the attacker sees answers alone."""
-    met = [row for row in rows if row.attack == "substitute"]
+    met = [row for row in rows if row.attack.startswith("substitute")]
     return table(("model / substitute",), met, lambda row: (f"{model(row)} / {substitute(row)}",))
 
 

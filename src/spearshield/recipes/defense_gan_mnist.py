@@ -41,19 +41,19 @@ REC = replace(ORIG, classifier="reconstructions")
 QUICK = replace(REC, descent=FAST)
 HARDENED = PGDAdversarialTraining(decay_steps=1_000, warmup_steps=200)
 
-DEFENCES = {
-    "pgd_adversarial_training": Training(HARDENED, 1_000, FGSM(BUDGET), batch_size=100),
-    "pgd_adversarial_training~2": Training(HARDENED, 1_000, FGSM(Linf(0.15)), batch_size=100),
-    "magnet": Training(MagNet(), steps=2_140, batch_size=256),
-    "defense_gan": Training(ORIG, steps=0),
-    "defense_gan~2": Training(REC, steps=1_000, batch_size=50),
-    "defense_gan~3": Training(QUICK, steps=1_000, batch_size=50),
-}
+DEFENCES = (
+    Training(HARDENED, 1_000, FGSM(BUDGET), batch_size=100, name="fgsm_training"),
+    Training(HARDENED, 1_000, FGSM(Linf(0.15)), batch_size=100, name="fgsm_training_half"),
+    Training(MagNet(), steps=2_140, batch_size=256),
+    Training(ORIG, steps=0, name="orig"),
+    Training(REC, steps=1_000, batch_size=50, name="rec"),
+    Training(QUICK, steps=1_000, batch_size=50, name="fast"),
+)
 
 SUBSTITUTES = tuple(
-    Training(Substitute(network), 60, FGSM(BUDGET), 150, against=name, split="validation")
-    for name in ("", *DEFENCES)
-    for network in (DefenseGANB(), DefenseGANE())
+    Training(Substitute(network), 60, FGSM(BUDGET), 150, against, "validation", name)
+    for against in ("", *(defence.called for defence in DEFENCES))
+    for name, network in (("substitute_b", DefenseGANB()), ("substitute_e", DefenseGANE()))
 )
 
 THROUGH = PGD(BUDGET, steps=40, step_size=0.02)
@@ -63,7 +63,7 @@ RECIPE = Recipe(
     data=MNIST(),
     classifier=DefenseGANA(),
     pretraining=Training(StandardTraining(decay_steps=1_000), steps=1_000, batch_size=100),
-    defences=(*DEFENCES.values(), *SUBSTITUTES),
+    defences=(*DEFENCES, *SUBSTITUTES),
     trials=(
         Trial(FGSM(BUDGET), Oblivious()),
         Trial(RandFGSM(BUDGET, alpha=0.05), Oblivious()),
