@@ -12,7 +12,7 @@ Using Generative Models", 2018. https://arxiv.org/abs/1805.06605
 
     L_D = mean(D(G(z))) - mean(D(x)) + penalty_weight * mean((|grad D(x_between)| - 1)^2)
     L_G = -mean(D(G(z)))
-    L_E = |G(E(x + noise)) - x|^2 + latent_weight * |E(G(z) + noise) - z|^2
+    L_E = mean((G(E(x + noise)) - x)^2) + latent_weight * mean(E(x + noise)^2)
     x_hat = G(z*),  z* = argmin over R starts of |G(z) - x|^2 after L steps of gradient descent
 
 Differences from the paper. Networks and settings are those of the authors' release,
@@ -30,9 +30,10 @@ https://github.com/kabkabm/defensegan, which differs from the code behind the pa
   so that the release's search is ``lr=40`` here.
 - C learns reconstructions from one fresh start each time, not the nearest of R in one fixed set.
 - E is ours. With ``start="encoder"`` the search begins near E(x), so that it can be short: another
-  defence, faster, that gives the attacker a smooth path. ``FAST`` is such a search. Otherwise E
-  changes no answer, and only stands in for the search in the attacker's gradient (BPDA). Networks
-  that answer in place of such a search: https://arxiv.org/abs/1902.09698, for inverse problems.
+  defence, faster, that gives the attacker a smooth path. ``FAST`` ends where it begins, since each
+  step from E(x) was seen to bring back some of an attack's noise. Otherwise E changes no answer,
+  and only stands in for the search in the attacker's gradient (BPDA). Networks that answer in
+  place of such a search: https://arxiv.org/abs/1902.09698, for inverse problems.
 
 The defence was broken by an attack that looks for its images in the range of G: Athalye, Carlini,
 Wagner, 2018, https://arxiv.org/abs/1802.00420. The release's white-box attack differentiates a
@@ -60,8 +61,8 @@ from spearshield.schedule import cosine
 from spearshield.types import Images, Labels
 from spearshield.weights import load_part
 
-FAST = Descent(steps=10, restarts=1, start="encoder")
-"""A search that an encoder has made short, so that it does not fit an attack's noise."""
+FAST = Descent(steps=0, restarts=1, start="encoder")
+"""The encoder's latent as it is: a search that has become one pass."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class DefenseGAN(Method):
         gan_steps: Steps that train G and D, where later ones train E or C; 0: all do.
         encoder_steps: Steps behind those that train E; 0: there is none, or that of ``weights``.
         encoder_noise: Largest noise on the images that E learns from, on the [0, 1] pixel scale.
-        latent_weight: Weight of the latents in E's loss, beside pixels.
+        latent_weight: Weight of the latents' size in E's loss, beside pixels.
         weights: A file with G's weights, in place of ``gan_steps``: the weights or the checkpoint
             that a run has left for this method. E is taken from it as well, unless it is trained.
 
@@ -110,7 +111,7 @@ class DefenseGAN(Method):
     gan_steps: int = 0
     encoder_steps: int = 0
     encoder_noise: float = 0.6
-    latent_weight: float = 0.01
+    latent_weight: float = 0.001
     weights: str = ""
 
     def __post_init__(self) -> None:
@@ -204,15 +205,12 @@ class DefenseGANLearner(Learner):
         return losses
 
     def step_encoder(self, x: Images, taken: int, rng: Rng) -> Mapping[str, float]:
-        """Update E: real images come back through G, latents of generated ones are found."""
+        """Update E: real images come back through G, without the noise."""
         method, G, E = self.method, frozen(self.G), self.E
         assert E is not None
         self.opt_e.param_groups[0]["lr"] = cosine(1e-3, taken, method.encoder_steps)
-        z = rng.fold(0).normal((method.latent,))
-        with torch.no_grad():
-            fake = noisy(G(z), method.encoder_noise, rng.fold(1))
-        pixels = squared_error(G(E(noisy(x, method.encoder_noise, rng.fold(2)))), x).mean()
-        latents = (E(fake) - z).square().mean()
+        z = E(noisy(x, method.encoder_noise, rng))
+        pixels, latents = squared_error(G(z), x).mean(), z.square().mean()
         minimise(self.opt_e, pixels + method.latent_weight * latents)
         return {"pixels": pixels.item(), "latents": latents.item()}
 

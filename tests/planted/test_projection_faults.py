@@ -1,0 +1,111 @@
+"""Faults planted in Defense-GAN and its search: each makes a test fail."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import test_projection
+from laws import test_gan
+from methods import test_defense_gan
+from spearshield import projection
+from spearshield.method import frozen
+from spearshield.methods import defense_gan
+from spearshield.methods.defense_gan import DefenseGANLearner
+from spearshield.projection import Group, Known, Projection
+
+
+def loss_averaged_over_the_batch(patch):
+    right = projection.slope_at
+
+    def shrunk(generator, x, z, graph=False):
+        errors, slope = right(generator, x, z, graph)
+        return errors, slope / len(x)
+
+    patch.setattr(projection, "slope_at", shrunk)
+
+
+def zero_gradient_of_the_release(patch):
+    patch.setattr(Projection, "_replay", lambda self, x, group: group.z[:, 0] + 0 * x.sum())
+
+
+def first_restart_whatever_its_error(patch):
+    patch.setattr(Group, "best", lambda self, generator, x: self.restarts(self.places[:, None] * 0))
+
+
+def latents_known_by_place_alone(patch):
+    def known(self, x, rng, weights, find):
+        if len(self.latents) < len(x):
+            self.latents = dict(enumerate(find(torch.arange(len(x)))))
+        return torch.stack([self.latents[place] for place in range(len(x))])
+
+    patch.setattr(Known, "__call__", known)
+
+
+def suspicion_of_nothing(patch):
+    patch.setattr(Projection, "suspicion", lambda self, x: torch.zeros(len(x)))
+
+
+def slope_taken_for_each_column(patch):
+    norm = torch.linalg.vector_norm
+
+    def columns(gradient, dim):
+        return norm(gradient.reshape(len(gradient), -1, 4), dim=1) if dim == 1 else norm(gradient)
+
+    patch.setattr(torch.linalg, "vector_norm", columns)
+
+
+def encoder_that_sees_no_noise(patch):
+    patch.setattr(defense_gan, "noisy", lambda x, most, rng: x)
+
+
+def generator_that_learns_with_the_encoder(patch):
+    patch.setattr(
+        defense_gan,
+        "frozen",
+        lambda net: net if isinstance(net, test_defense_gan.Scale) else frozen(net),
+    )
+
+
+def classifier_that_never_sees_a_reconstruction(patch):
+    patch.setattr(DefenseGANLearner, "step_classifier", lambda self, x, y, rng: self.C(x))
+
+
+CAUGHT_BY = {
+    loss_averaged_over_the_batch: test_projection.test_two_steps_with_momentum_by_hand,
+    zero_gradient_of_the_release: (
+        test_projection.test_the_gradient_through_the_last_steps_is_theirs_alone
+    ),
+    first_restart_whatever_its_error: test_projection.test_the_restart_that_ends_nearest_counts,
+    suspicion_of_nothing: (
+        test_projection.test_suspicion_is_the_error_of_the_answer_beside_the_threshold
+    ),
+    slope_taken_for_each_column: test_gan.test_the_penalty_of_a_linear_critic_is_that_of_its_weight,
+    encoder_that_sees_no_noise: lambda: test_defense_gan.test_the_encoders_losses_by_hand(0.3),
+    generator_that_learns_with_the_encoder: lambda: (
+        test_defense_gan.test_the_encoders_losses_by_hand(0.3)
+    ),
+    classifier_that_never_sees_a_reconstruction: lambda: (
+        test_defense_gan.test_what_the_classifier_is_shown("both")
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", CAUGHT_BY, ids=lambda fault: fault.__name__)
+def test_a_planted_fault_is_caught(fault, monkeypatch):
+    check = CAUGHT_BY[fault]
+    check()
+    with monkeypatch.context() as patch:
+        fault(patch)
+        with pytest.raises((AssertionError, pytest.fail.Exception)):
+            check()
+
+
+def test_latents_known_by_place_alone_are_caught(monkeypatch):
+    check = test_projection.test_an_image_that_is_known_is_not_searched_for_again
+    with monkeypatch.context() as patch:
+        check(patch)
+    with monkeypatch.context() as patch:
+        latents_known_by_place_alone(patch)
+        with pytest.raises((AssertionError, IndexError)):
+            check(patch)
