@@ -86,7 +86,7 @@ CAUGHT_BY = {
         test_defense_gan.test_the_encoders_losses_by_hand(0.3)
     ),
     classifier_that_never_sees_a_reconstruction: lambda: (
-        test_defense_gan.test_what_the_classifier_is_shown("both")
+        test_defense_gan.test_what_the_classifier_is_shown("reconstructions")
     ),
 }
 
