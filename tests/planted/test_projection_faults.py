@@ -68,7 +68,11 @@ def generator_that_learns_with_the_encoder(patch):
 
 
 def classifier_that_never_sees_a_reconstruction(patch):
-    patch.setattr(DefenseGANLearner, "step_classifier", lambda self, x, y, rng: self.C(x))
+    patch.setattr(
+        DefenseGANLearner,
+        "step_classifier",
+        lambda self, x, y, rng: {"loss": float(self.C(x).sum())},
+    )
 
 
 CAUGHT_BY = {
