@@ -71,7 +71,7 @@ def classifier_that_never_sees_a_reconstruction(patch):
     patch.setattr(
         DefenseGANLearner,
         "step_classifier",
-        lambda self, x, y, rng: {"loss": float(self.C(x).sum())},
+        lambda self, x, y, rng: {"loss": self.C(x).sum().item()},
     )
 
 
