@@ -2,10 +2,11 @@
 
     python benchmarks/sweep.py RUN --gan FILE --width 16 --search 25x10 200x10 --out FILE
 
-Searches are named by steps x restarts, those that start at E with a last e, as 10x1e. G and E come
-from the weights or the checkpoint of a training of ``defense_gan``; images, and the classifier that
-sees what comes out, from the run. The attacked images are those of FGSM on that classifier. Time is
-that of the process, on one thread.
+Searches are named by steps x restarts, those that start at E with a last e, as 10x1e; ``nearest``
+is the nearest training image, what a generator would answer that makes those and nothing else. G
+and E come from the weights or the checkpoint of a training of ``defense_gan``; images, and the
+classifier that sees what comes out, from the run. The attacked images are those of FGSM on that
+classifier. Time is that of the process, on one thread.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spearshield.atomic import write_json
 from spearshield.attacks.fgsm import FGSM
 from spearshield.evaluation import outcome
 from spearshield.method import Defended, Task
 from spearshield.methods.defense_gan import DefenseGAN
-from spearshield.projection import Descent
+from spearshield.projection import Descent, squared_error
 from spearshield.rng import Rng
 from spearshield.run import reopen
 from spearshield.score import wilson
@@ -42,9 +43,12 @@ def main() -> None:
     x_adv = FGSM(Linf(options.eps))(classifier, x, y, rng=Rng(run.recipe.seed, ids))
     rows = []
     for name in options.search:
-        descent = named(name, options.z_std)
-        method = DefenseGAN(options.width, options.latent, descent=descent, weights=options.gan)
-        victim = method.learner(task).outcome().defended
+        if name == "nearest":
+            victim = Defended(Nearest(run.training_set.images()), classifier).eval()
+        else:
+            descent = named(name, options.z_std)
+            method = DefenseGAN(options.width, options.latent, descent=descent, weights=options.gan)
+            victim = method.learner(task).outcome().defended
         victim.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         rows.append({"search": name, **measured(victim, x, x_adv, y, ids)})
         print(rows[-1], flush=True)
@@ -58,6 +62,20 @@ def main() -> None:
         "torch": torch.__version__,
     }
     write_json(options.out, {**about, "rows": rows})
+
+
+class Nearest(nn.Module):
+    """The nearest of some images, and the squared error by which detection goes."""
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__()
+        self.images = images
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.images[torch.cdist(x.flatten(1), self.images.flatten(1)).argmin(1)]
+
+    def suspicion(self, x: Tensor) -> Tensor:
+        return squared_error(self(x), x) - 1
 
 
 def named(name: str, z_std: float) -> Descent:
