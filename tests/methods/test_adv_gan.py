@@ -14,15 +14,8 @@ from methods.test_substitute import Oracle
 from spearshield.architecture import Architecture
 from spearshield.learned import LearnedAttack
 from spearshield.method import Task
-from spearshield.methods.adv_gan import (
-    AdvGAN,
-    Discriminator,
-    Generator,
-    Perturber,
-    error_loss,
-    size_loss,
-    succeeds,
-)
+from spearshield.methods.adv_gan import AdvGAN, error_loss, size_loss, succeeds
+from spearshield.nets.adv_gan import Discriminator, Generator, Perturber
 from spearshield.rng import Rng, ambient
 from spearshield.threat import L2, Linf
 

@@ -10,7 +10,8 @@ from methods import test_adv_gan, test_cycle_adv_gan
 from spearshield import replay
 from spearshield.method import frozen
 from spearshield.methods import adv_gan, cycle_adv_gan
-from spearshield.methods.adv_gan import Differentiable, Perturber
+from spearshield.methods.adv_gan import Differentiable
+from spearshield.nets.adv_gan import Perturber
 from spearshield.replay import Replay
 from spearshield.threat import Linf
 

@@ -33,24 +33,24 @@ those of a public port, https://github.com/mathcbc/advGAN_pytorch. Reconstructed
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 
 from spearshield.architecture import Architecture
 from spearshield.gan import least_squares
 from spearshield.learned import LearnedAttack
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
+from spearshield.nets.adv_gan import Discriminator, Perturber
 from spearshield.objective import margin_loss
 from spearshield.projection import at_least
 from spearshield.rng import Rng
 from spearshield.schedule import cosine
 from spearshield.threat import Linf, ThreatModel, norm2
-from spearshield.types import Classifier, Images, Labels, Logits, Scalar, Shape
+from spearshield.types import Classifier, Images, Labels, Logits, Scalar
 
 
 @dataclass(frozen=True)
@@ -198,121 +198,6 @@ class Differentiable(nn.Module):
         wanted = answers.argmax(1) if self.labels_only else answers.softmax(1)
         loss: Tensor = cross_entropy(self.student.train()(x), wanted)
         return loss
-
-
-class Generator(nn.Module):
-    """Two strided convolutions, four residual blocks, two deconvolutions, a tanh.
-
-    Images of any size of at least 5 pixels.
-    """
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 3, 2, 1),
-            nn.BatchNorm2d(2 * width),
-            nn.ReLU(),
-            nn.Conv2d(2 * width, 4 * width, 3, 2, 1),
-            nn.BatchNorm2d(4 * width),
-            nn.ReLU(),
-            *(Residual(4 * width) for _ in range(4)),
-            nn.ConvTranspose2d(4 * width, 2 * width, 4, 2, 1),
-            nn.BatchNorm2d(2 * width),
-            nn.ReLU(),
-            nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, channels, 3, padding=1),
-            nn.Tanh(),
-        )
-
-    def forward(self, x: Images) -> Images:
-        h, w = x.shape[2:]
-        padded = pad(2 * x - 1, (0, -w % 4, 0, -h % 4), mode="replicate")
-        answer: Images = self.body(padded)
-        return answer[:, :, :h, :w]
-
-
-class Residual(nn.Module):
-    """Two convolutions, added to what comes in."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.BatchNorm2d(width),
-        )
-
-    def forward(self, maps: Tensor) -> Tensor:
-        answer: Tensor = maps + self.body(maps)
-        return answer
-
-
-class Perturber(nn.Module):
-    """A generator's answer as an image of the threat model.
-
-    Args:
-        residual: Whether the generator says what is added to the image, or the image itself.
-        clip: Whether the answer is inside the threat model, or only in [0, 1].
-    """
-
-    def __init__(
-        self,
-        shape: Shape,
-        width: int,
-        threat: ThreatModel,
-        *,
-        residual: bool = True,
-        clip: bool = True,
-    ) -> None:
-        super().__init__()
-        self.generator = Generator(shape[0], width)
-        self.threat = threat
-        self.residual = residual
-        self.clip = clip
-
-    def forward(self, x: Images) -> Images:
-        answer = self.generator(x)
-        if self.residual:
-            x_adv = x + (self.threat.eps if self.clip else 1.0) * answer
-        else:
-            x_adv = 0.5 + 0.5 * answer
-        return self.threat.project(x_adv, x) if self.clip else x_adv.clamp(0, 1)
-
-
-class Discriminator(nn.Module):
-    """Three strided convolutions and a linear layer."""
-
-    def __init__(self, shape: Shape, width: int) -> None:
-        super().__init__()
-        channels, h, w = shape
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, width, 4, 2, 2),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 4, 2, 2),
-            nn.BatchNorm2d(2 * width),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * width, 4 * width, 4, 2, 2),
-            nn.BatchNorm2d(4 * width),
-            nn.LeakyReLU(0.2),
-            nn.Flatten(),
-            nn.Linear(4 * width * math.prod(smaller(smaller(smaller(n))) for n in (h, w)), 1),
-        )
-
-    def forward(self, x: Images) -> Logits:
-        scores: Logits = self.body(2 * x - 1)
-        return scores
-
-
-def smaller(side: int) -> int:
-    """A side behind one of D's convolutions."""
-    return side // 2 + 1
 
 
 def error_loss(logits: Logits, y: Labels, target: int | None, kappa: float) -> Scalar:

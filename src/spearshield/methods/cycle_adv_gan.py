@@ -51,14 +51,12 @@ from spearshield.learned import LearnedAttack
 from spearshield.method import Learner, Method, Outcome, Paper, Task, minimise
 from spearshield.methods.adv_gan import (
     Differentiable,
-    Discriminator,
-    Generator,
-    Perturber,
     check_target,
     error_loss,
     size_loss,
     succeeds,
 )
+from spearshield.nets.adv_gan import Discriminator, Generator, Perturber
 from spearshield.projection import at_least
 from spearshield.replay import Replay
 from spearshield.rng import Rng
