@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -32,32 +33,35 @@ from spearshield.views import Oblivious
 from spearshield.weights import load_weights
 
 BUDGET = Linf(0.3)
-FREE = {"size_weight": 0.0}
+ADV, CYCLE = AdvGAN(kappa=0.0), CycleAdvGAN(kappa=0.0)
+"""Where the changes start from."""
+
 VARIANTS: dict[str, Method] = {
-    "adv_gan": AdvGAN(),
-    "adv_gan, size costs as in the port": AdvGAN(size_weight=1.0),
-    "adv_gan, size is free": AdvGAN(**FREE),
-    "adv_gan, kappa 5": AdvGAN(kappa=5.0),
-    "adv_gan, size is free, kappa 5": AdvGAN(**FREE, kappa=5.0),
-    "adv_gan, no discriminator": AdvGAN(gan_weight=0.0),
-    "adv_gan, price in place of clipping": AdvGAN(clip=False, size_weight=1.0),
-    "adv_gan, target 0": AdvGAN(target=0),
-    "adv_gan, black box": AdvGAN(student=LeNet(), student_steps=200),
-    "adv_gan, black box, labels only": AdvGAN(student=LeNet(), student_steps=200, labels_only=True),
-    "cycle_adv_gan": CycleAdvGAN(),
-    "cycle_adv_gan, pairs": CycleAdvGAN(paired_weight=10.0),
-    "cycle_adv_gan, no cycle": CycleAdvGAN(cycle_weight=0.0),
-    "cycle_adv_gan, no identity": CycleAdvGAN(identity_weight=0.0),
-    "cycle_adv_gan, no discriminators": CycleAdvGAN(gan_weight=0.0),
-    "cycle_adv_gan, direct attack": CycleAdvGAN(residual_attack=False),
-    "cycle_adv_gan, residual purifier": CycleAdvGAN(residual_purifier=True),
-    "cycle_adv_gan, price in place of clipping": CycleAdvGAN(clip=False, size_weight=1.0),
-    "cycle_adv_gan, size costs": CycleAdvGAN(size_weight=1.0),
-    "cycle_adv_gan, kappa 5": CycleAdvGAN(kappa=5.0),
-    "cycle_adv_gan, recovery 1": CycleAdvGAN(recovery_weight=1.0),
-    "cycle_adv_gan, no labels for the purifier": CycleAdvGAN(recovery_weight=0.0),
-    "cycle_adv_gan, width 16": CycleAdvGAN(width=16),
-    "cycle_adv_gan, black box": CycleAdvGAN(student=LeNet(), student_steps=200),
+    "adv_gan": ADV,
+    "adv_gan, size is free": replace(ADV, size_weight=0.0),
+    "adv_gan, kappa 5": replace(ADV, kappa=5.0),
+    "adv_gan, size is free, kappa 5": replace(ADV, size_weight=0.0, kappa=5.0),
+    "adv_gan, no discriminator": replace(ADV, gan_weight=0.0),
+    "adv_gan, price in place of clipping": replace(ADV, clip=False, size_weight=1.0),
+    "adv_gan, target 0": replace(ADV, target=0),
+    "adv_gan, black box": replace(ADV, student=LeNet(), student_steps=200),
+    "adv_gan, black box, labels only": replace(
+        ADV, student=LeNet(), student_steps=200, labels_only=True
+    ),
+    "cycle_adv_gan": CYCLE,
+    "cycle_adv_gan, pairs": replace(CYCLE, paired_weight=10.0),
+    "cycle_adv_gan, no cycle": replace(CYCLE, cycle_weight=0.0),
+    "cycle_adv_gan, no identity": replace(CYCLE, identity_weight=0.0),
+    "cycle_adv_gan, no discriminators": replace(CYCLE, gan_weight=0.0),
+    "cycle_adv_gan, direct attack": replace(CYCLE, residual_attack=False),
+    "cycle_adv_gan, residual purifier": replace(CYCLE, residual_purifier=True),
+    "cycle_adv_gan, price in place of clipping": replace(CYCLE, clip=False, size_weight=1.0),
+    "cycle_adv_gan, size costs": replace(CYCLE, size_weight=1.0),
+    "cycle_adv_gan, kappa 5": replace(CYCLE, kappa=5.0),
+    "cycle_adv_gan, recovery 1": replace(CYCLE, recovery_weight=1.0),
+    "cycle_adv_gan, no labels for the purifier": replace(CYCLE, recovery_weight=0.0),
+    "cycle_adv_gan, width 16": replace(CYCLE, width=16),
+    "cycle_adv_gan, black box": replace(CYCLE, student=LeNet(), student_steps=200),
 }
 
 
