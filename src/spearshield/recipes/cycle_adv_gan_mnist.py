@@ -56,10 +56,10 @@ RECIPE = Recipe(
     pretraining=Training(StandardTraining(decay_steps=2_145), steps=2_145),
     defences=DEFENCES,
     trials=(
-        *(Trial(attack, Oblivious()) for attack in (FGSM(BUDGET), PLAIN, DeepFool(BUDGET))),
+        Trial(FGSM(BUDGET), Oblivious()),
         *(Trial(LeftBy(BUDGET, training.called), Oblivious()) for training in DEFENCES),
+        *(Trial(attack, Oblivious(), images=2_000) for attack in (PLAIN, DeepFool(BUDGET))),
         Trial(STRONG, Adaptive(), images=500),
         Trial(NEAREST, Oblivious(), images=500),
     ),
-    images=2_000,
 )
