@@ -88,9 +88,9 @@ def test_the_answers_of_a_random_victim_counted_by_hand():
     }
 
 
-def test_the_area_under_the_curve_counted_by_hand():
+def test_the_curve_and_the_area_under_it_counted_by_hand():
     once = score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0])
-    assert once.auc is None
+    assert once.auc is None and once.roc is None
     detected = replace(
         once,
         clean_suspicion=torch.tensor([[0.1], [0.4]]),
@@ -98,6 +98,9 @@ def test_the_area_under_the_curve_counted_by_hand():
     )
     # Of the four pairs the attacked image is ahead in two, behind in one, and level in one.
     assert detected.auc == (2 + 0.5) / 4
+    # At 0.4, at 0.3 and at 0.1.
+    assert detected.roc.tolist() == [[0, 0], [0.5, 0.5], [0.5, 1], [1, 1]]
+    assert float(torch.trapezoid(detected.roc[:, 1], detected.roc[:, 0])) == detected.auc
 
 
 def test_the_wilson_interval_against_published_values():

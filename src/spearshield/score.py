@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from spearshield.threat import L2, Linf, ThreatModel
@@ -111,6 +112,22 @@ class Score:
         clean, adv = self.clean_suspicion.flatten().sort().values, self.adv_suspicion.flatten()
         below, upto = (torch.searchsorted(clean, adv, right=right) for right in (False, True))
         return float((below + upto).double().mean() / (2 * len(clean)))
+
+    @property
+    def roc(self) -> Float[Tensor, "thresholds 2"] | None:
+        """What each threshold would reject, from none to all: shares of clean, attacked images.
+
+        ``auc`` is the area under it. ``None`` where nothing detects.
+        """
+        if self.clean_suspicion.shape[1] == 0:
+            return None
+        calm = [-self.clean_suspicion.flatten(), -self.adv_suspicion.flatten()]
+        thresholds = torch.cat(calm).unique()  # ascending: the most suspicious first
+        shares = [
+            torch.searchsorted(each.sort().values, thresholds, right=True).double() / len(each)
+            for each in calm
+        ]
+        return torch.cat([torch.zeros(1, 2).double(), torch.stack(shares, 1)])
 
     @property
     def acc(self) -> float:
