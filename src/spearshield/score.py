@@ -122,7 +122,7 @@ class Score:
         if self.clean_suspicion.shape[1] == 0:
             return None
         calm = [-self.clean_suspicion.flatten(), -self.adv_suspicion.flatten()]
-        thresholds = torch.cat(calm).unique()  # ascending: the most suspicious first
+        thresholds = torch.unique(torch.cat(calm))  # ascending: the most suspicious first
         shares = [
             torch.searchsorted(each.sort().values, thresholds, right=True).double() / len(each)
             for each in calm
