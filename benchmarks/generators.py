@@ -58,6 +58,7 @@ VARIANTS: dict[str, Method] = {
     "cycle_adv_gan, price in place of clipping": replace(CYCLE, clip=False, size_weight=1.0),
     "cycle_adv_gan, size costs": replace(CYCLE, size_weight=1.0),
     "cycle_adv_gan, kappa 5": replace(CYCLE, kappa=5.0),
+    "cycle_adv_gan, pairs, kappa 5": replace(CYCLE, paired_weight=10.0, kappa=5.0),
     "cycle_adv_gan, recovery 1": replace(CYCLE, recovery_weight=1.0),
     "cycle_adv_gan, no labels for the purifier": replace(CYCLE, recovery_weight=0.0),
     "cycle_adv_gan, width 16": replace(CYCLE, width=16),

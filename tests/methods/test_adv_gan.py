@@ -50,7 +50,7 @@ def learner(model=None, classes=2, **settings):
 
 def by_hand(**settings):
     """G adds a tenth to every pixel, D answers 0.25 to everything, whatever they learn."""
-    made = learner(lr=1.0, **settings)
+    made = learner(**{"lr": 1.0, "kappa": 0.0, **settings})
     made.G, made.D = Added(0.1), Constant(0.25, (1,))
     made.opt_g, made.opt_d = torch.optim.SGD(made.G.parameters(), 1.0), idle()
     return made

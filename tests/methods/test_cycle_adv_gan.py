@@ -44,7 +44,7 @@ def learner(model=None, attack=None, **settings):
 
 def by_hand(**settings):
     """A adds 0.1, P adds 0.05, D_A answers 0.25 and D_P 0.5, whatever they learn."""
-    made = learner(lr=1.0, **settings)
+    made = learner(**{"lr": 1.0, "kappa": 0.0, **settings})
     made.A, made.P = Added(0.1), Added(0.05)
     made.D_A, made.D_P = Constant(0.25, (1,)), Constant(0.5, (1,))
     made.opt_g = torch.optim.SGD([*made.A.parameters(), *made.P.parameters()], 1.0)

@@ -24,7 +24,8 @@ those of a public port, https://github.com/mathcbc/advGAN_pytorch. Reconstructed
 - The perturbation is held inside the threat model by construction: eps times a tanh, then clipped.
   The port clips pixels of a tanh; ``clip=False`` leaves that to the finished attack, so that in
   training only the price of size holds the perturbation back.
-- The margin is on logits; the port's is on probabilities, where sure images pull no more.
+- The margin is on logits, and an image pulls until it is ``kappa`` beyond the boundary; the port's
+  is on probabilities and ends at the boundary, where many new images fail.
 - G normalises over the batch where the port does over each image: half the time an image, the same
   success. D has one linear layer on its last maps, so that images of any size will do.
 - One learning rate, which falls to zero where ``decay_steps`` says so, and no stages.
@@ -91,7 +92,7 @@ class AdvGAN(Method):
     attack_weight: float = 10.0
     size_weight: float = 1.0
     free_size: float = 0.0
-    kappa: float = 0.0
+    kappa: float = 5.0
     target: int | None = None
     clip: bool = True
     lr: float = 1e-3

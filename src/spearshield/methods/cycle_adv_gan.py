@@ -115,7 +115,7 @@ class CycleAdvGAN(Method):
     recovery_weight: float = 10.0
     size_weight: float = 0.0
     free_size: float = 0.0
-    kappa: float = 0.0
+    kappa: float = 5.0
     target: int | None = None
     clip: bool = True
     residual_attack: bool = True
