@@ -86,7 +86,12 @@ def test_a_generator_and_all_that_is_measured_with_it(tmp_path):
         ]
         assert len(learnt) == 2 and all(row.parameters["attack"]["queries"] == 6 for row in learnt)
         assert len({str(row.parameters["attack"]["training"]) for row in learnt}) == 2
-        guarded = {("pgd", "bpda"), ("fgsm", "oblivious"), ("carlini_wagner", "oblivious")}
+        guarded = {
+            ("pgd", "bpda"),
+            ("orthogonal_pgd", "detector_aware"),
+            ("fgsm", "oblivious"),
+            ("carlini_wagner", "oblivious"),
+        }
         assert (guarded <= met) == (victim in (*searching, "magnet"))
         generated = {("latent_search", "in_range"), ("pgd", "bpda(stand_in)")}
         assert (generated <= met) == (victim in searching)

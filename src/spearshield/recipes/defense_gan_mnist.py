@@ -15,6 +15,7 @@ from dataclasses import replace
 from spearshield.attacks.carlini_wagner import CarliniWagner
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.latent_search import LatentSearch
+from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.attacks.rand_fgsm import RandFGSM
 from spearshield.classifiers.defense_gan_a import DefenseGANA
@@ -30,7 +31,7 @@ from spearshield.projection import Descent
 from spearshield.recipe import Recipe, Trial
 from spearshield.threat import L2, Linf
 from spearshield.training import Training
-from spearshield.views import BPDA, Adaptive, InRange, Oblivious
+from spearshield.views import BPDA, Adaptive, DetectorAware, InRange, Oblivious
 
 BUDGET, BROKEN = Linf(0.3), L2(4.0)
 """That of the paper, and that at which the defence was broken."""
@@ -78,6 +79,7 @@ RECIPE = Recipe(
         Trial(FAR, BPDA(), images=100),
         Trial(FAR, BPDA("stand_in"), images=100),
         Trial(LatentSearch(BROKEN), InRange(), images=100),
+        Trial(OrthogonalPGD(BUDGET, steps=20, restarts=2), DetectorAware(), images=100),
     ),
     images=1_000,
     draws=1,
