@@ -802,6 +802,17 @@ def test_rounds_show_attack_and_recovery_of_each(tmp_path: Path) -> None:
     assert "attack success: 90.0 % round 1, 70.0 % round 2." in page.text
 
 
+def test_recovery_is_not_shown_where_a_round_broke_nothing(tmp_path: Path) -> None:
+    given = [
+        link("one", "", "one", asr=0.0, dsr=None),
+        link("one", "", WORST_CASE),
+        link("two", "one", "two", asr=0.7, dsr=0.5),
+        link("two", "one", WORST_CASE),
+    ]
+    _, text = report(tmp_path, run_folder(tmp_path / "run", given))
+    assert "| attack success | 0.0 | 70.0 |" in text and "| recovery |" not in text
+
+
 def test_without_rounds_there_is_no_part_for_them(tmp_path: Path) -> None:
     page, text = report(tmp_path, run_folder(tmp_path / "run", rows()))
     assert "round" not in text and ("a", {"href": "#rounds-part"}) not in page.tags

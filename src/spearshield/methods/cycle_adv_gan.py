@@ -22,7 +22,7 @@ Differences from the paper. No more than its abstract was at hand, and no code: 
 discriminators, cycle consistency, semi-white-box and black-box settings. All losses, weights,
 networks and settings are reconstructed from the two works that its name joins: CycleGAN, Zhu, Park,
 Isola, Efros, 2017, https://arxiv.org/abs/1703.10593, and AdvGAN, https://arxiv.org/abs/1801.02610.
-In particular these are choices of ours, the defaults chosen by measurement on validation images:
+In particular these are choices of ours, which `benchmarks/generators.py` tries one at a time:
 
 - least-squares discriminators, without CycleGAN's pool of older images;
 - whether x and x' are used as pairs (``paired_weight``), which CycleGAN does not need;

@@ -65,6 +65,7 @@ def _against(defence: Defence) -> str:
 
 
 def _chart(links: Sequence[Defence]) -> Chart:
+    """The shares that every round has."""
     attacked = [[cell.row for cell in own(link)] for link in links]
     judged = [[cell.row for cell in link.shown.cells] for link in links]
     shares = {
@@ -74,14 +75,16 @@ def _chart(links: Sequence[Defence]) -> Chart:
         "robust accuracy": [_mean(row.robust_acc for row in rows) for rows in judged],
     }
     lines = tuple(
-        Line(label, "", "", tuple((float(i), share) for i, share in enumerate(each, 1)))
+        Line(label, "", "", tuple((float(i), share) for i, share in enumerate(known, 1)))
         for label, each in shares.items()
+        for known in [[share for share in each if share is not None]]
+        if len(known) == len(each)
     )
     names = ", ".join(link.label for link in links)
     return Chart(f"{links[0].setting}: {names}", AXES, lines)
 
 
-def _mean(shares: Iterable[float | None]) -> float:
-    """Over seeds; of an attack that broke nothing, nothing was recovered."""
+def _mean(shares: Iterable[float | None]) -> float | None:
+    """Over the seeds that have one; where none has, as recovery where nothing broke, none."""
     known = [share for share in shares if share is not None]
-    return sum(known) / len(known) if known else 0.0
+    return sum(known) / len(known) if known else None
