@@ -203,15 +203,23 @@ def test_what_the_classifier_is_shown(classifier):
     torch.testing.assert_close(made.C.x, shown)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_the_encoders_losses_by_hand(noise):
-    """G answers 0.5 + 0.1 z in every pixel, E the sum of the pixels; noise is to be undone."""
-    made = learner(encoder_steps=9, gan_steps=1, encoder_noise=noise, latent_weight=0.1)
+def with_an_encoder(**settings):
+    """G answers 0.5 + 0.1 z in every pixel, E the sum of the pixels."""
+    made = learner(encoder_steps=9, gan_steps=1, latent_weight=0.1, **settings)
     made.method = replace(made.method, latent=1)
     made.G, made.E = Scale(), Linear(torch.ones(16, 1))
     made.opt_e = torch.optim.SGD(made.E.parameters())
+    return made
+
+
+@pytest.mark.parametrize(("noise", "eps"), [(0.0, 0.0), (0.3, 0.0), (0.3, 0.2)])
+def test_the_encoders_losses_by_hand(noise, eps):
+    """Noise is to be undone, on the first image that which misleads E, on the others any."""
+    made = with_an_encoder(encoder_noise=noise, encoder_eps=eps)
+    misleading = made.misleading(X[:1], RNG[:1].fold(4))
+    shown = torch.cat([misleading, noisy(X[1:], noise, RNG[1:])]).flatten(1)
+    assert torch.equal(misleading, X[:1]) == (eps == 0)
     losses = made.step_encoder(X, 0, RNG)
-    shown = noisy(X, noise, RNG).flatten(1)
     z = shown.sum(1, keepdim=True)
     off = 0.5 + 0.1 * z - X.flatten(1)
     assert losses["pixels"] == pytest.approx(float(off.square().mean()))
@@ -220,6 +228,24 @@ def test_the_encoders_losses_by_hand(noise):
     slope = slope + 0.1 * (2 * z * shown).mean(0)
     torch.testing.assert_close(made.E.weight.detach()[:, 0], 1 - 1e-3 * slope)
     assert made.G.value.grad is None
+
+
+def test_noise_that_misleads_is_a_step_up_the_error():
+    """G's answer is too bright at first, and more so where E's image is: up is where it errs."""
+    made = with_an_encoder(encoder_eps=0.2)
+    x = torch.full((200, *SHAPE), 0.5)
+    shown = made.misleading(x, Rng.of_batch(0, 200))
+    size = (shown - x).flatten(1).amax(1, keepdim=True)
+    assert 0 <= size.min() < 0.01 and 0.19 < size.max() <= 0.2
+    assert float(size.mean()) == pytest.approx(0.1, abs=0.02)
+    # From half the size below it ends half the size above; from half above, at the bound.
+    moved = (shown - x).flatten(1) / size
+    low = moved < 0.75
+    torch.testing.assert_close(moved[low], torch.full_like(moved[low], 0.5))
+    torch.testing.assert_close(moved[~low], torch.ones_like(moved[~low]))
+    assert 0.4 < float(low.float().mean()) < 0.6
+    bright = made.misleading(torch.ones_like(X), RNG)
+    assert bright.max() == 1
 
 
 class Scale(Shift):

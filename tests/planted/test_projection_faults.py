@@ -59,6 +59,14 @@ def encoder_that_sees_no_noise(patch):
     patch.setattr(defense_gan, "noisy", lambda x, most, rng: x)
 
 
+def encoder_that_is_misled_at_random(patch):
+    patch.setattr(
+        defense_gan.DefenseGANLearner,
+        "misleading",
+        lambda self, x, rng: defense_gan.noisy(x, self.method.encoder_eps, rng),
+    )
+
+
 def generator_that_learns_with_the_encoder(patch):
     patch.setattr(
         defense_gan,
@@ -85,9 +93,12 @@ CAUGHT_BY = {
         test_projection.test_suspicion_is_the_error_of_the_answer_beside_the_threshold
     ),
     slope_taken_for_each_column: test_gan.test_the_penalty_of_a_linear_critic_is_that_of_its_weight,
-    encoder_that_sees_no_noise: lambda: test_defense_gan.test_the_encoders_losses_by_hand(0.3),
+    encoder_that_sees_no_noise: lambda: test_defense_gan.test_the_encoders_losses_by_hand(0.3, 0.2),
+    encoder_that_is_misled_at_random: (
+        test_defense_gan.test_noise_that_misleads_is_a_step_up_the_error
+    ),
     generator_that_learns_with_the_encoder: lambda: (
-        test_defense_gan.test_the_encoders_losses_by_hand(0.3)
+        test_defense_gan.test_the_encoders_losses_by_hand(0.3, 0.2)
     ),
     classifier_that_never_sees_a_reconstruction: lambda: (
         test_defense_gan.test_what_the_classifier_is_shown("reconstructions")

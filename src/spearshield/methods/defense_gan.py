@@ -29,11 +29,12 @@ https://github.com/kabkabm/defensegan, which differs from the code behind the pa
   one number of its 8x8 maps, where the release makes four; and pixels are in [0, 1], not [-1, 1],
   so that the release's search is ``lr=40`` here.
 - C learns reconstructions from one fresh start each time, not the nearest of R in one fixed set.
-- E is ours. With ``start="encoder"`` the search begins near E(x), so that it can be short: another
-  defence, faster, that gives the attacker a smooth path. ``FAST`` ends where it begins, since each
-  step from E(x) was seen to bring back some of an attack's noise. Otherwise E changes no answer,
-  and only stands in for the search in the attacker's gradient (BPDA). Networks that answer in
-  place of such a search: https://arxiv.org/abs/1902.09698, for inverse problems.
+- E is ours. Half the noise that it learns from is chosen against it, by a signed step that knows of
+  no classifier. With ``start="encoder"`` the search begins near E(x), so that it can be short:
+  another defence, faster, that gives the attacker a smooth path. ``FAST`` ends where it begins,
+  since each step from E(x) was seen to bring back some of an attack's noise. Otherwise E changes
+  no answer, and only stands in for the search in the attacker's gradient (BPDA). Networks that
+  answer in place of such a search: https://arxiv.org/abs/1902.09698, for inverse problems.
 
 The defence was broken by an attack that looks for its images in the range of G: Athalye, Carlini,
 Wagner, 2018, https://arxiv.org/abs/1802.00420. The release's white-box attack differentiates a
@@ -82,7 +83,9 @@ class DefenseGAN(Method):
             reconstructions, or originals and reconstructions.
         gan_steps: Steps that train G and D, where later ones train E or C; 0: all do.
         encoder_steps: Steps behind those that train E; 0: there is none, or that of ``weights``.
-        encoder_noise: Largest noise on the images that E learns from, on the [0, 1] pixel scale.
+        encoder_noise: Largest noise on half the images that E learns from, on the [0, 1] pixel
+            scale.
+        encoder_eps: Largest noise on the other half, which a signed step makes hard for E.
         latent_weight: Weight of the latents' size in E's loss, beside pixels.
         weights: A file with G's weights, in place of ``gan_steps``: the weights or the checkpoint
             that a run has left for this method. E is taken from it as well, unless it is trained.
@@ -111,13 +114,15 @@ class DefenseGAN(Method):
     gan_steps: int = 0
     encoder_steps: int = 0
     encoder_noise: float = 0.6
+    encoder_eps: float = 0.4
     latent_weight: float = 0.001
     weights: str = ""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width", "latent", "critic_steps")
         at_least(self, 0, "penalty_weight", "lr", "decay_steps", "gan_steps")
-        at_least(self, 0, "encoder_steps", "encoder_noise", "latent_weight")
+        at_least(self, 0, "encoder_steps", "encoder_noise", "encoder_eps")
+        at_least(self, 0, "latent_weight")
         if not self.threshold > 0:
             raise ValueError(f"threshold must be positive, got {self.threshold}")
         later = self.classifier != "given" or self.encoder_steps > 0
@@ -209,10 +214,23 @@ class DefenseGANLearner(Learner):
         method, G, E = self.method, frozen(self.G), self.E
         assert E is not None
         self.opt_e.param_groups[0]["lr"] = cosine(1e-3, taken, method.encoder_steps)
-        z = E(noisy(x, method.encoder_noise, rng))
+        half = len(x) // 2
+        misleading = self.misleading(x[:half], rng[:half].fold(4))
+        z = E(torch.cat([misleading, noisy(x[half:], method.encoder_noise, rng[half:])]))
         pixels, latents = squared_error(G(z), x).mean(), z.square().mean()
         minimise(self.opt_e, pixels + method.latent_weight * latents)
         return {"pixels": pixels.item(), "latents": latents.item()}
+
+    def misleading(self, x: Images, rng: Rng) -> Images:
+        """Images with noise that E errs on: a signed step up its error, from a random start."""
+        assert self.E is not None
+        most = self.method.encoder_eps * rng.fold(0).uniform((1, 1, 1))
+        start = x + most / 2 * rng.fold(1).normal(x.shape[1:]).sign()
+        start = start.clamp(0, 1).requires_grad_()
+        error = squared_error(frozen(self.G)(frozen(self.E)(start)), x).sum()
+        (slope,) = torch.autograd.grad(error, start)
+        shown = start.detach() + most * slope.sign()
+        return torch.clamp(shown, x - most, x + most).clamp(0, 1)
 
     def step_classifier(self, x: Images, y: Labels, rng: Rng) -> Mapping[str, float]:
         """Update C on what it will be shown."""
