@@ -87,7 +87,7 @@ def knowing(rows: list[Row]) -> list[str]:
 
 
 BARE = ("no defence", "adversarial training, 0.3", "adversarial training, 0.15")
-COLUMNS = ("no defence", "Rec", "Orig", "Rec, fast", "MagNet", *BARE[1:])
+COLUMNS = ("no defence", "Rec", "Orig", "Orig, fast", "MagNet", *BARE[1:])
 
 
 def table(
