@@ -388,6 +388,7 @@ def test_the_defended_classifier_answers_alike_in_any_batch():
         {"encoder_steps": 5},
         {"encoder_steps": -1},
         {"encoder_noise": -1.0},
+        {"encoder_eps": -1.0},
         {"latent_weight": -1.0},
         {"weights": "G.safetensors", "gan_steps": 5, "classifier": "both"},
         {"descent": NEAR},

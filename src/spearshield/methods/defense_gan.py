@@ -83,9 +83,8 @@ class DefenseGAN(Method):
             reconstructions, or originals and reconstructions.
         gan_steps: Steps that train G and D, where later ones train E or C; 0: all do.
         encoder_steps: Steps behind those that train E; 0: there is none, or that of ``weights``.
-        encoder_noise: Largest noise on half the images that E learns from, on the [0, 1] pixel
-            scale.
-        encoder_eps: Largest noise on the other half, which a signed step makes hard for E.
+        encoder_noise: Largest noise on half of what E learns from, on the [0, 1] pixel scale.
+        encoder_eps: The same on the other half, where a signed step makes it hard for E.
         latent_weight: Weight of the latents' size in E's loss, beside pixels.
         weights: A file with G's weights, in place of ``gan_steps``: the weights or the checkpoint
             that a run has left for this method. E is taken from it as well, unless it is trained.

@@ -6,8 +6,8 @@ it is (Orig), with one that has learnt reconstructions (Rec), and as it is behin
 Each meets FGSM, RAND+FGSM and Carlini-Wagner made on the bare classifier, the substitutes B and E
 that were learnt from its own answers, and attackers that know it, through the search and in the
 range of G.
-The classifier learns ten epochs, as in the release: after two it is as accurate, but FGSM's images
-of it are harder to undo.
+The classifier learns ten epochs, as in the release: after two it does as well on clean images
+behind the search, but FGSM's images of it are harder to undo.
 For the other models: `--set classifier=defense_gan_b`, and so on.
 """
 
