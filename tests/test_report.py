@@ -538,6 +538,27 @@ def test_namesakes_are_told_apart_by_what_they_differ_in(tmp_path: Path) -> None
     assert attacks == ["PGD-40 x5", "PGD-40 x5 (loss=margin)"]
 
 
+def test_attacks_that_trainings_left_behind_are_told_apart_by_those(tmp_path: Path) -> None:
+    copies = [
+        row(
+            method=name or "bare",
+            attack="substitute_b",
+            parameters={
+                "attack": {
+                    "sources": [{"type": "Sequential", "sha256": 8 * digit}],
+                    "queries": queries,
+                    "training": {"steps": 60, "against": name},
+                },
+                "training": {"method": {"width": 64}, "steps": 10},
+            },
+        )
+        for name, digit, queries in (("", "a", 5), ("dae", "b", 6))
+    ]
+    page, _ = report(tmp_path, run_folder(tmp_path / "run", copies))
+    attacks = [line["attack"] for table in page.of("rows") for line in table.lines]
+    assert attacks == ['Substitute-B (against="")', "Substitute-B (against=dae)"]
+
+
 def test_several_runs_side_by_side(tmp_path: Path) -> None:
     first = run_folder(tmp_path / "a" / "run", rows(), eps=0.3)
     second = run_folder(tmp_path / "b" / "run", rows(seed=1), eps=0.3)

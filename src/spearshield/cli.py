@@ -141,7 +141,10 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--threat", choices=("Linf", "L2"), default="Linf")
     evaluate.add_argument("--eps", type=float, help="the budget, on the [0, 1] pixel scale")
     evaluate.add_argument(
-        "--view", action="append", metavar="NAME", help="oblivious, adaptive, bpda or eot"
+        "--view",
+        action="append",
+        metavar="NAME",
+        help="oblivious, adaptive, bpda, eot, detector_aware or in_range",
     )
 
     battery = evaluate.add_mutually_exclusive_group()

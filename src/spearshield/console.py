@@ -35,14 +35,19 @@ def table(rows: Sequence[results.Row]) -> None:
     for name in ("method", "attack"):
         shown.add_column(name, overflow="fold")
     shown.add_column("view", no_wrap=True)
+    several = len({(row.threat, row.eps) for row in rows}) > 1
+    if several:
+        shown.add_column("budget", no_wrap=True)
     for name in ("clean", "robust", "interval", "DSR"):
         shown.add_column(name, no_wrap=True, justify="right")
     for row, attack in zip(rows, attack_titles(rows), strict=True):
         worst = row.attack == results.WORST_CASE
+        budget = f"{row.threat} {row.eps:g}"
+        view = budget if worst else row.view
         cells = (
             row.method,
             attack,
-            f"{row.threat} {row.eps:g}" if worst else row.view,
+            *(("" if worst else view, budget) if several else (view,)),
             f"{100 * row.acc:.1f}",
             f"{100 * row.robust_acc:.1f}",
             f"{100 * row.interval[0]:.1f}-{100 * row.interval[1]:.1f}",

@@ -62,4 +62,4 @@ def _shortest(path: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) and value else json.dumps(value)

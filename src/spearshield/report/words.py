@@ -74,6 +74,10 @@ COLUMNS = {
 }
 
 
+LEFT = ("network", "sources", "queries")
+"""What else is known of an attack that a training left behind."""
+
+
 def percent(share: float | None) -> str:
     """A share in percent, without the sign."""
     return "n/a" if share is None else f"{100 * share:.1f}"
@@ -108,14 +112,13 @@ def norm(name: str) -> str:
 def hyper(row: Row) -> dict[str, Any]:
     """The hyper-parameters of a row's attack, as far as they are known.
 
-    What a learned attack's network is, its training says, whatever the seed.
+    What a training left behind is known by that training, whatever the seed.
     """
     about = row.parameters.get("attack")
     if not isinstance(about, dict):
         return {}
-    return {
-        name: value for name, value in about.items() if name not in ("type", "threat", "network")
-    }
+    left = LEFT if "training" in about else ()
+    return {name: value for name, value in about.items() if name not in ("type", "threat", *left)}
 
 
 def attack(name: str, about: Mapping[str, Any]) -> str:
