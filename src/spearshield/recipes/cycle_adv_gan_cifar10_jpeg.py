@@ -48,7 +48,11 @@ RECIPE = Recipe(
     defences=DEFENCES,
     trials=(
         *(Trial(attack, Oblivious()) for attack in (FGSM(BUDGET), PLAIN, DeepFool(BUDGET))),
-        *(Trial(LeftBy(BUDGET, training.called), Oblivious()) for training in DEFENCES),
+        *(
+            Trial(LeftBy(BUDGET, training.called), Oblivious())
+            for training in DEFENCES
+            if not training.against
+        ),
         Trial(STRONG, Adaptive(), images=200),
     ),
     images=500,
