@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import unquote
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_every_method_has_the_card_its_file_gives():
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
+            assert (page.parent / unquote(target)).exists(), target
 
 
 def test_every_command_of_the_readme_is_one():
