@@ -6,7 +6,7 @@ Searches are named by steps x restarts, those that start at E with a last e, as 
 is the nearest training image, what a generator would answer that makes those and nothing else. G
 and E come from the weights or the checkpoint of a training of ``defense_gan``; images, and the
 classifier that sees what comes out, from the run. The attacked images are those of FGSM on that
-classifier. Time is that of the process, on one thread.
+classifier. Time is that of the process, on one thread, for search, classifier and scores together.
 """
 
 from __future__ import annotations
