@@ -2,48 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from spearshield.report import words
-from spearshield.report.layout import Defence, Picked
-from spearshield.results import WORST_CASE
+from spearshield.report.layout import Defence
+from spearshield.results import WORST_CASE, Row
 
 
 def alarms(defences: Iterable[Defence]) -> list[str]:
-    """A sentence for each defence that helps only while it is not known."""
-    found = []
+    """A sentence for each setting in which defences help only while they are not known."""
+    gaps: dict[str, list[str]] = {}
     for defence in defences:
         if defence.alarm and defence.worst and defence.oblivious:
-            known, unknown = defence.worst, defence.oblivious
-            found.append(
-                f"{defence.label} helps only against an attacker who does not know it: "
-                f"{_said(unknown)} ({unknown.against}), {_said(known)} in the worst case over "
-                f"all attacks and views ({defence.setting})."
+            unknown, known = (
+                words.percent(picked.robust.mean) for picked in (defence.oblivious, defence.worst)
             )
-    return found
+            shares = f"{unknown} % (worst case {known} %)"
+            gaps.setdefault(defence.setting, []).append(f"{defence.label} {shares}")
+    return [
+        f"{setting}: robust only while the attacker does not know of the defence: "
+        f"{', '.join(found)}."
+        for setting, found in gaps.items()
+    ]
 
 
 def doubts(defences: Iterable[Defence]) -> list[tuple[str, str]]:
-    """Verdicts on the headlines, and what was found behind them, each with a severity."""
-    said = []
+    """Verdicts on the headlines, and what was found behind them, each with a severity.
+
+    What is true of several defences in one setting is said once.
+    """
+    said: dict[tuple[str, str, str], list[str]] = {}
     for defence in defences:
         for cell in defence.worst.cells if defence.worst else ():
-            row = cell.row
-            where = f"{defence.label} ({defence.setting}, seed {row.seed})"
-            if row.verdict:
-                said.append((row.verdict, f"{where}: {words.VERDICTS[row.verdict]}"))
-            for found in row.findings:
-                numbers = ", ".join(f"{what} {words.number(n)}" for what, n in found["saw"].items())
-                sentence = f"{where}, {found['check']}: {numbers}. {found['means']}"
-                said.append((found["severity"], f"{sentence} Next: {found['next']}"))
-            for name, (clean, attacked) in (row.repeated or {}).items():
-                shares = f"{words.percent(clean)} % clean, {words.percent(attacked)} % attacked"
-                said.append(("note", f"{where}, random: {name.replace('_', ' ')} {shares}."))
-            if row.rejected:
-                before, after = (words.percent(share) for share in row.rejected)
-                shares = f"{before} % of the clean images, {after} % of the attacked ones"
-                said.append(("note", f"{where} rejects {shares}."))
-    return said
+            where = f"({defence.setting}, seed {cell.row.seed})"
+            for kind, sentence in _doubts(cell.row):
+                said.setdefault((kind, where, sentence), []).append(defence.label)
+    return [
+        (kind, f"{', '.join(labels)} {where}: {sentence}")
+        for (kind, where, sentence), labels in said.items()
+    ]
+
+
+def _doubts(row: Row) -> Iterator[tuple[str, str]]:
+    if row.verdict:
+        yield row.verdict, words.VERDICTS[row.verdict]
+    for found in row.findings:
+        numbers = ", ".join(f"{what} {words.number(n)}" for what, n in found["saw"].items())
+        sentence = f"{found['check']}: {numbers}. {found['means']} Next: {found['next']}"
+        yield found["severity"], sentence
+    for name, (clean, attacked) in (row.repeated or {}).items():
+        shares = f"{words.percent(clean)} % clean, {words.percent(attacked)} % attacked"
+        yield "note", f"random: {name.replace('_', ' ')} {shares}."
+    if row.rejected:
+        before, after = (words.percent(share) for share in row.rejected)
+        yield "note", f"rejects {before} % of the clean images, {after} % of the attacked ones."
 
 
 def notes(defences: Sequence[Defence]) -> list[str]:
@@ -77,7 +89,3 @@ def notes(defences: Sequence[Defence]) -> list[str]:
 
 def _seeds(seeds: Sequence[int]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-
-
-def _said(picked: Picked) -> str:
-    return f"{words.percent(picked.robust.mean)} % {words.interval(picked.interval)}"

@@ -150,7 +150,7 @@ class Defence:
 
 
 def arrange(rows: Sequence[Row]) -> list[Defence]:
-    """The defences in ``rows``, in the order in which each first appears."""
+    """The defences in ``rows``, those of one setting together, as each first appears."""
     titles = attack_titles(rows)
     grouped: dict[str, list[Cell]] = {}
     for row, title, images in zip(rows, titles, _judged_on(rows), strict=True):
@@ -164,7 +164,7 @@ def arrange(rows: Sequence[Row]) -> list[Defence]:
         apart = differences([configuration(cells[0].row) for cells in same])
         for cells, difference in zip(same, apart, strict=True):
             defences.append(Defence(words.apart(method, difference), tuple(_ordered(cells))))
-    return defences
+    return [defence for same in by_setting(defences).values() for defence in same]
 
 
 def by_setting(defences: Iterable[Defence]) -> dict[str, list[Defence]]:

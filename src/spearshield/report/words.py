@@ -124,12 +124,16 @@ def hyper(row: Row) -> dict[str, Any]:
 def attack(name: str, about: Mapping[str, Any]) -> str:
     """An attack as a title, as ``PGD-40 x5``: short words are abbreviations.
 
+    What a training left behind is called as that training.
+
     Args:
         name: Its file's name.
         about: Its hyper-parameters.
     """
     if name == WORST_CASE:
         return view(name)
+    if "training" in about:
+        return name
     parts = [part.upper() if len(part) <= 4 else part.capitalize() for part in name.split("_")]
     steps = f"-{about['steps']}" if "steps" in about else ""
     restarts = f" x{about['restarts']}" if about.get("restarts", 1) != 1 else ""
