@@ -12,89 +12,101 @@ import sys
 from collections.abc import Iterable
 from inspect import cleandoc
 from pathlib import Path
+from typing import Any
 
 from spearshield import results
 from spearshield.results import WORST_CASE, Row
 
-LEARNT_FROM = {
-    "cycle_fgsm": "fgsm",
-    "cycle_pgd": "pgd",
-    "cycle_deepfool": "deepfool",
-    "cycle_cw": "carlini_wagner",
-}
 NAMES = {
     "fgsm": "FGSM",
     "pgd": "PGD-40",
     "deepfool": "DeepFool",
     "carlini_wagner": "Carlini-Wagner, L2",
 }
-BARE = "standard_training"
 
 
 class Found:
-    """Rows, by what was attacked, by what, and through which view."""
+    """Rows, by what was attacked, by what, and by whether the attacker knew the purifier."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self.cells: dict[tuple[str, str, str, str], list[Row]] = {}
+        rows = list(rows)
+        self.bare = rows[0].method
+        self.cells: dict[tuple[str, str, bool, str], list[Row]] = {}
         for row in rows:
-            view = "oblivious" if row.method == BARE and row.view == "adaptive" else row.view
-            self.cells.setdefault((row.method, row.attack, view, row.threat), []).append(row)
+            about = row.parameters.get("attack") or {}
+            # on the bare classifier, who ignores purifiers is who takes every step
+            knows = bool(about.get("early_stop")) if row.method == self.bare else None
+            knows = row.view != "oblivious" if knows is None else knows
+            self.cells.setdefault((row.method, row.attack, knows, row.threat), []).append(row)
         self.methods = list(dict.fromkeys(method for method, *_ in self.cells))
         self.attacks = list(dict.fromkeys(attack for _, attack, *_ in self.cells))
 
-    def of(self, method: str, attack: str, view: str = "oblivious") -> list[Row]:
+    def of(self, method: str, attack: str, knows: bool = False) -> list[Row]:
         """One row of each seed, in the norm of the attack's own budget."""
         threat = "L2" if attack == "carlini_wagner" else "Linf"
-        rows = self.cells.get((method, attack, view, threat), [])
-        fastest = {row.seed: row for row in sorted(rows, key=lambda row: -row.seconds_per_image)}
-        return [fastest[seed] for seed in sorted(fastest)]
+        rows = {row.seed: row for row in self.cells.get((method, attack, knows, threat), [])}
+        return [rows[seed] for seed in sorted(rows)]
+
+
+def learnt_from(training: dict[str, Any] | None) -> str:
+    """The attack whose images a training was shown; of other methods nothing."""
+    attack = (training or {}).get("learn_from") or {}
+    return str(attack.get("type", "")).rpartition(":")[0].rpartition(".")[2]
 
 
 def attacks(found: Found) -> list[str]:
-    """Success on the bare classifier: of the images that it gets right, those that are flipped."""
-    pgd = found.of(BARE, "pgd")
+    """Success on the bare classifier: of the images that it gets right, those that are flipped.
+
+    An attack of a later round is for the pair before it, and here transfers to the classifier.
+    """
+    pgd = found.of(found.bare, "pgd")
     lines = [
         ["attack", "success", "that of the attack learnt from", "images a second, times PGD-40's"]
     ]
     for name in found.attacks:
-        made = found.of(BARE, name)
+        made = found.of(found.bare, name)
         if not made or name == WORST_CASE:
             continue
-        times = ""
-        if made[0].parameters["attack"].get("training"):
+        times = before = ""
+        if training := made[0].parameters["attack"].get("training"):
             pairs = zip(made, pgd, strict=True)
             speeds = [slow.seconds_per_image / fast.seconds_per_image for fast, slow in pairs]
             times = f"{min(speeds):,.0f}"
-        source = LEARNT_FROM.get(name, "")
-        lines.append([said(name), share(made, "asr"), share(found.of(BARE, source), "asr"), times])
+            source = learnt_from(training)
+            if theirs := found.of(found.bare, source):
+                before = f"{share(theirs, 'asr')} ({said(source)})"
+        lines.append([said(name), share(made, "asr"), before, times])
     return table(lines)
 
 
 def recovery(found: Found) -> list[str]:
     """Accuracy behind each purifier: clean, attacked by who ignores it, and by who knows it.
 
-    A star marks the attack that was learnt from; "others" is the worst of the other generators.
+    A star marks the kind of attack that was learnt from; "others" is the worst of the other
+    generators.
     """
-    purifiers = [name for name in found.methods if name != BARE]
     lines = [
         ["purifier", "clean", *NAMES.values(), "own", "others", "PGD through it", "next round"]
     ]
-    for name in purifiers:
-        source = LEARNT_FROM.get(name, "")
+    for name in found.methods:
+        if name == found.bare:
+            continue
+        source = learnt_from(found.of(name, "fgsm")[0].parameters["training"])
         cells = [
-            share(found.of(name, attack), "robust_acc") + ("\\*" if attack == source else "")
+            share(rows, "robust_acc") + ("\\*" if attack == source else "")
             for attack in NAMES
+            for rows in [found.of(name, attack)]
         ]
         learned = [
-            found.of(name, attack)
+            rows
             for attack in found.attacks
-            if attack not in (name, *NAMES) and found.of(name, attack)
+            if attack not in (name, *NAMES) and (rows := found.of(name, attack))
         ]
-        others = min(learned, key=lambda rows: mean(rows, "robust_acc"), default=[])
+        others = min(learned, key=lambda rows: sum(row.robust_acc for row in rows), default=[])
         following = [
             rows
             for attack in found.attacks
-            if attack not in NAMES and (rows := found.of(name, attack, "adaptive"))
+            if attack not in (WORST_CASE, *NAMES) and (rows := found.of(name, attack, knows=True))
         ]
         lines.append(
             [
@@ -103,7 +115,7 @@ def recovery(found: Found) -> list[str]:
                 *cells,
                 share(found.of(name, name), "robust_acc"),
                 share(others, "robust_acc") + (f" ({said(others[0].attack)})" if others else ""),
-                share(found.of(name, "pgd", "adaptive"), "robust_acc"),
+                share(found.of(name, "pgd", knows=True), "robust_acc"),
                 share(following[0], "robust_acc") if following else "",
             ]
         )
@@ -114,7 +126,7 @@ def black_boxes(found: Found) -> list[str]:
     """Attacks that saw the classifier's answers alone, and the images they asked about."""
     lines = [["attack", "success", "questions"]]
     for name in found.attacks:
-        made = found.of(BARE, name)
+        made = [] if name == WORST_CASE else found.of(found.bare, name)
         asked = made[0].parameters["attack"].get("queries") if made else None
         if asked:
             lines.append([said(name), share(made, "asr"), f"{asked:,}"])
@@ -127,15 +139,11 @@ def said(name: str) -> str:
 
 def share(rows: list[Row], of: str) -> str:
     """Over the seeds."""
-    known = [getattr(row, of) for row in rows]
+    known = [share for row in rows if (share := getattr(row, of)) is not None]
     if not known:
-        return ""
+        return "n/a" if rows else ""
     spread = f" ({100 * min(known):.1f} to {100 * max(known):.1f})" if len(known) > 1 else ""
-    return f"{100 * mean(rows, of):.1f}{spread}"
-
-
-def mean(rows: list[Row], of: str) -> float:
-    return sum(getattr(row, of) for row in rows) / len(rows)
+    return f"{100 * sum(known) / len(known):.1f}{spread}"
 
 
 def table(lines: list[list[str]]) -> list[str]:

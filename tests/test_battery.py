@@ -20,7 +20,8 @@ from spearshield.discover import name_of
 from spearshield.evaluation import evaluate
 from spearshield.judge import Judge
 from spearshield.method import Defended, Outcome, RandomPurifier
-from spearshield.recipe import Recipe, dump
+from spearshield.plain import dump
+from spearshield.recipe import Recipe
 from spearshield.threat import L2, Linf
 from spearshield.views import Oblivious
 

@@ -17,8 +17,8 @@ from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
 from spearshield.evaluation import evaluate
+from spearshield.image_files import purify
 from spearshield.method import Defended, Outcome, RandomPurifier
-from spearshield.purification import purify
 from spearshield.recipe import Trial, parse
 from spearshield.results import Row, read, row, to_json
 from spearshield.sanity import compare

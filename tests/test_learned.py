@@ -15,7 +15,8 @@ from spearshield.evaluation import evaluate
 from spearshield.learned import LearnedAttack, LeftBy, Perturbing
 from spearshield.method import Defended, Task
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
-from spearshield.recipe import Trial, dump
+from spearshield.plain import dump
+from spearshield.recipe import Trial
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
 

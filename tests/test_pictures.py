@@ -5,17 +5,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import made
 from spearshield import pictures
 from spearshield.pictures import fit, packed, picture, read
+from spearshield.threat import Linf
 
 
 def saved(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     content = io.BytesIO()
     image.save(content, form, **options)
     return content.getvalue()
+
+
+def test_8_bits_of_an_attacked_image_lie_between_it_and_the_clean_one() -> None:
+    levels = torch.arange(256).float().reshape(1, 1, 16, 16)
+    x = levels / 255
+    for eps in (0.03, 8 / 255, 0.3):
+        for sign in (-1, 1):
+            found = pictures.in_8_bits((x + sign * eps).clamp(0, 1), x)
+            moved = (255 * found - levels).abs()
+            torch.testing.assert_close(255 * found, (255 * found).round())
+            assert Linf(eps).contains(found, x).all()
+            assert moved.max() == int(255 * eps + 1e-3)
 
 
 def test_exif_rotation_is_applied() -> None:

@@ -13,14 +13,15 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.datasets.digits import Digits
-from spearshield.learned import LearnedAttack
+from spearshield.learned import LearnedAttack, LeftBy
 from spearshield.methods.ape_gan import APEGAN
 from spearshield.methods.dae import DAE
 from spearshield.methods.standard_training import StandardTraining
-from spearshield.recipe import Recipe, Trial, dump, load, override
+from spearshield.plain import dump, load
+from spearshield.recipe import Recipe, Trial, override
 from spearshield.threat import L2, Linf
 from spearshield.training import Training
-from spearshield.views import BPDA, EOT, Adaptive
+from spearshield.views import BPDA, EOT, Adaptive, Transferred
 
 RECIPE = Recipe(
     data=Digits(),
@@ -117,6 +118,23 @@ def test_a_training_answers_to_its_name():
     assert override(recipe, "defences", "dae,narrow").defences == (RECIPE.defences[1], first)
     with pytest.raises(ValueError, match="name takes letters, digits, .* got '../away'"):
         replace(first, name="../away")
+
+
+def test_with_a_defence_go_the_trials_of_its_attack():
+    recipe = discover.load("recipes", "cycle_adv_gan_mnist").RECIPE
+    kept = override(recipe, "defences", "cycle_pgd,adv_gan")
+    assert [t.called for t in kept.defences] == ["cycle_pgd", "adv_gan"]
+    left = [t.attack.training for t in kept.trials if isinstance(t.attack, LeftBy)]
+    assert left == ["cycle_pgd", "adv_gan"]
+    others = [t for t in recipe.trials if not isinstance(t.attack, LeftBy)]
+    assert [t for t in kept.trials if not isinstance(t.attack, LeftBy)] == others
+    assert override(recipe, "defences.adv_gan.steps", "3").trials == recipe.trials
+
+
+def test_only_what_was_made_before_is_transferred():
+    assert Trial(LeftBy(Linf(0.1), "uap"), Transferred()).view == Transferred()
+    with pytest.raises(ValueError, match="pgd works on its victim"):
+        Trial(PGD(Linf(0.1)), Transferred())
 
 
 def test_adaptive_is_the_view_unless_said_otherwise():

@@ -14,6 +14,7 @@ from spearshield import replay
 from spearshield.attack import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
+from spearshield.learned import LearnedAttack
 from spearshield.method import Learner, Method, Outcome, Paper, Task
 from spearshield.replay import made_once
 from spearshield.rng import Rng
@@ -129,6 +130,23 @@ def test_every_image_gets_its_own_in_any_order():
     x_adv = kept(HalfSpace(), part.images(), part.y, rng=Rng(5, part.ids).fold(9))
     alone = Noisy(THREAT)(HalfSpace(), part.images(), part.y, rng=Rng(1, part.ids))
     assert torch.equal(x_adv, alone)
+
+
+class Shift(torch.nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = torch.nn.Parameter(torch.tensor(by))
+
+    def forward(self, x):
+        return (x + self.by).clamp(0, 1)
+
+
+def test_images_of_another_network_are_made_anew(tmp_path):
+    for by in (0.01, 0.03):
+        attack = LearnedAttack(THREAT, Shift(by).eval())
+        kept, shown = made(tmp_path, attack=attack), examples()
+        x = shown.images()[shown.ids.argsort()]
+        torch.testing.assert_close(kept.x_adv - x, ((x + by).clamp(0, 1) - x))
 
 
 @pytest.mark.parametrize("changed", ["weights", "attack", "seed", "images"])

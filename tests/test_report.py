@@ -329,6 +329,15 @@ def test_a_worst_case_over_ignorant_attackers_only_is_said_to_be_one(tmp_path: P
     assert "met no attacker who knows it" in page.text
 
 
+def test_attacks_from_elsewhere_know_no_defence(tmp_path: Path) -> None:
+    first, _, worst = rows()
+    page, text = report(
+        tmp_path, run_folder(tmp_path / "run", [replace(first, view="transferred"), worst])
+    )
+    assert "met no attacker who knows it" in page.text
+    assert words.VIEWS["transferred"] in " ".join(text.split())
+
+
 def test_seeds_that_met_other_attacks_are_named(tmp_path: Path) -> None:
     page, _ = report(tmp_path, run_folder(tmp_path / "run", rows() + rows(seed=1)[1:]))
     assert "Not every seed of ape_gan" in page.text

@@ -107,7 +107,7 @@ def test_a_training_may_be_against_an_earlier_defence(tmp_path):
     run = Run(recipe, "small", tmp_path / "run")
     made = run.outcomes["substitute"]
     assert made.queries == 8
-    with pytest.raises(ValueError, match="against 'dae', which is no defence before it; .*: none"):
+    with pytest.raises(ValueError, match="needs 'dae', which is no defence before it; .*: none"):
         Run(replace(recipe, defences=(substitute,)), "small", tmp_path / "other").train()
     # Its labels are those of the whole victim, not of the classifier behind it.
     victim = run.outcomes["dae"].defended
@@ -207,6 +207,25 @@ def test_a_round_is_against_the_pair_of_the_former(rounds):
     x = rounds.images.images()
     assert torch.equal(second.classifier(x), first.defended(x))
     assert torch.equal(second.defended(x), first.defended(second.purifier(x)))
+
+
+def test_the_purifiers_of_a_round_are_those_of_all_rounds(rounds):
+    second, x = rounds.outcomes["two"], rounds.images.images()
+    bare = rounds.outcomes["standard_training"].classifier
+    torch.testing.assert_close(bare(second.defended.purifiers(x)), second.defended(x))
+
+
+def test_a_purifier_may_learn_from_the_attack_of_an_earlier_training(tmp_path):
+    first = Training(CycleAdvGAN(BUDGET, width=2), 2, FGSM(BUDGET), 16, name="one")
+    second = Training(DAE(width=4), 2, LeftBy(BUDGET, "one"), 16, name="two", once=True)
+    run = Run(replace(RECIPE, defences=(first, second)), "left", tmp_path / "run")
+    run.train()
+    kept = load_outcome(tmp_path / "run" / "two" / "attacked" / "000000.safetensors")["x_adv"]
+    shown = run.training_set[run.training_set.ids.argsort()][: len(kept)]
+    x = shown.images()
+    torch.testing.assert_close(kept, run.attack("one")(run.bare.classifier, x, shown.y))
+    with pytest.raises(ValueError, match="two needs 'one', which is no defence before it"):
+        Run(replace(RECIPE, defences=(second,)), "left", tmp_path / "other").train()
 
 
 def test_an_attack_that_no_training_leaves_behind_is_refused_before_anything_is_done(tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from analytic import HalfSpace
 from spearshield.method import Defended, RandomPurifier
-from spearshield.views import BPDA, EOT, Adaptive, Oblivious
+from spearshield.views import BPDA, EOT, Adaptive, Oblivious, Transferred
 
 
 class Halve(torch.nn.Module):
@@ -42,6 +42,7 @@ def test_each_view_has_its_own_logits_and_gradient():
         Adaptive(): (bare(X / 2), full / 2),
         BPDA(): (bare(X / 2), full),
         EOT(5): (bare(X / 2), full / 2),
+        Transferred(): (bare(X / 2), full / 2),
     }
     for view, (logits, gradient) in expected.items():
         got = seen(view, victim)
@@ -76,6 +77,7 @@ def test_bpda_through_a_stand_in_answers_as_the_victim_and_slopes_as_the_stand_i
 
 def test_a_view_suits_what_the_purifier_declares():
     views = (Oblivious(), Adaptive(), BPDA(), BPDA("stand_in"), EOT(3))
+    assert all(Transferred().suits(p) for p in (torch.nn.Identity(), Halve(), Noise()))
     suited = {
         torch.nn.Identity(): ["adaptive"],
         Halve(): ["oblivious", "adaptive", "bpda"],

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from spearshield.method import Defended
 from spearshield.weights import load_weights, read_weights, save_weights
 
 Write = Callable[[dict[str, Tensor], Path], object]
@@ -102,6 +103,16 @@ def test_other_precisions_are_converted(tmp_path: Path) -> None:
     load_weights(target, tmp_path / "w.safetensors")
     assert target[0].weight.dtype == torch.float32
     assert torch.equal(target[0].weight, half["0.weight"].float())
+
+
+def test_a_classifier_loads_from_a_victim_without_a_purifier(tmp_path: Path) -> None:
+    path, new = tmp_path / "weights.safetensors", network()
+    left = Defended(nn.Identity(), network())
+    save_weights(left, path)
+    load_weights(new, path)
+    assert same(state(new), state(left.classifier))
+    save_weights(Defended(network(), network()), path)
+    refused(new, path, "unexpected: .*purifier")
 
 
 def test_the_prefix_of_data_parallel_is_removed(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Adversarial sets on disk: floats that are exact, 8-bit PNGs that anything can open.
 
 Both forms are read back and judged again, because a set is worth what its files are worth: rounding
-to 8 bits moves each pixel by up to half a step, and can undo an attack or leave its budget.
+to 8 bits, towards the clean image so that the budget is kept, can undo an attack.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from spearshield.atomic import write_atomically, write_json
 from spearshield.dataset import Examples
 from spearshield.evaluation import evaluate, outcome
 from spearshield.method import Defended
+from spearshield.pictures import in_8_bits, stack
 from spearshield.pictures import read as read_picture
-from spearshield.pictures import stack
-from spearshield.recipe import Trial, dump
+from spearshield.plain import dump
+from spearshield.recipe import Trial
 from spearshield.score import Score
 from spearshield.threat import ThreatModel
 from spearshield.types import Images
@@ -89,7 +90,7 @@ def write(
     name = f"adversarial.{form}"
     write_atomically(folder / name, _to_bytes(tensors, about, form))
     files = [f"png/{i:06d}-{label}.png" for i, label in zip(images.ids, images.y, strict=True)]
-    for file, image in zip(files, x_adv, strict=True):
+    for file, image in zip(files, in_8_bits(x_adv, images.images()), strict=True):
         write_png(folder / file, image)
 
     stored = read(folder / name)

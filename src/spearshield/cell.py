@@ -16,7 +16,8 @@ from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.evaluation import evaluate
 from spearshield.method import Defended
-from spearshield.recipe import Trial, dump
+from spearshield.plain import dump
+from spearshield.recipe import Trial
 from spearshield.score import REJECTED, TENSORS, Score
 from spearshield.tracking import Bar
 from spearshield.types import Images

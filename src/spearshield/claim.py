@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from spearshield.atomic import write_json
-from spearshield.recipe import Recipe, dump, load
+from spearshield.plain import dump, load
+from spearshield.recipe import Recipe
 from spearshield.types import Shape
 
 FILE = "recipe.json"

@@ -144,7 +144,8 @@ def parser() -> argparse.ArgumentParser:
         "--view",
         action="append",
         metavar="NAME",
-        help="oblivious, adaptive, bpda, eot, detector_aware or in_range",
+        help="oblivious, adaptive, bpda, eot, detector_aware or in_range; a learned attack has "
+        "its own",
     )
 
     battery = evaluate.add_mutually_exclusive_group()
@@ -172,9 +173,15 @@ def parser() -> argparse.ArgumentParser:
 
     command("selftest", "See the judge flag defences that are wrong on purpose.")
 
-    attacking = command("attack", "Write an adversarial set, as floats and as PNG.", victim, attack)
-    attacking.add_argument("--view", default="adaptive", metavar="NAME")
-    attacking.add_argument("--format", choices=("safetensors", "npz"), default="safetensors")
+    attacking = command(
+        "attack",
+        "Write an adversarial set, as floats and as PNG; or, by a learned attack and without a "
+        "victim, perturb a folder of images or an npz.",
+        victim,
+        attack,
+    )
+    attacking.add_argument("--view", metavar="NAME", help="default: adaptive")
+    attacking.add_argument("--format", choices=("safetensors", "npz"), help="default: safetensors")
 
     purify = command("purify", "Purify a folder of images or an npz.", machine)
     purify.add_argument("victim", type=Path, metavar="RUN/METHOD")

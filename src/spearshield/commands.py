@@ -5,25 +5,29 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from spearshield import adversarial_set, console, discover, purification, results
+from spearshield import adversarial_set, console, discover, image_files, results
 from spearshield.architecture import Architecture, architecture
 from spearshield.attack import Attack
 from spearshield.battery import BATTERIES, IMAGES
 from spearshield.claim import FILE
 from spearshield.console import out
 from spearshield.dataset import Dataset, dataset
-from spearshield.learned import LearnedAttack, Perturbing
+from spearshield.learned import LearnedAttack
 from spearshield.method import Method
+from spearshield.plain import dump
 from spearshield.progress import bars
-from spearshield.recipe import Recipe, Trial, dump, override, view
+from spearshield.recipe import Recipe, Trial, override, view
 from spearshield.run import Run, reopen
 from spearshield.threat import L2, Linf, ThreatModel
+from spearshield.training import CHECKPOINT
+from spearshield.views import Adaptive, Oblivious, Transferred, View
 
 BASES: dict[str, type] = {
     "methods": Method,
@@ -34,6 +38,9 @@ BASES: dict[str, type] = {
 
 EXAMINED = 100
 """Images on which a battery also examines the victim itself."""
+
+NEED_A_VICTIM = ("weights", "split", "images", "seed", "changes", "view", "format")
+"""Options of `attack` that mean nothing where files are perturbed without a victim."""
 
 FAILED, REFUSED = 1, 3
 """Exit status: something went wrong; nothing did, but the number does not pass the gate."""
@@ -97,7 +104,9 @@ def do_train(options: argparse.Namespace) -> None:
     with bars() as track:
         made = _run(options, recipe, track).train()
     for name in made:
-        out.print(f"weights: {_folder(options) / name / 'weights.safetensors'}", markup=False)
+        for path in sorted((_folder(options) / name).glob("*.safetensors")):
+            if path.name != CHECKPOINT:
+                out.print(f"weights: {path}", markup=False)
 
 
 def do_evaluate(options: argparse.Namespace) -> int:
@@ -110,8 +119,7 @@ def do_evaluate(options: argparse.Namespace) -> int:
         raise ValueError("--transfer-from goes with --standard or --quick")
     elif options.attack:
         views = [view(name) for name in options.view or ["oblivious", "adaptive", "bpda"]]
-        attacks = [_attack(name, options, base) for name in options.attack]
-        trials = tuple(Trial(attack, v) for attack in attacks for v in views)
+        trials = tuple(t for name in options.attack for t in _trials(name, views, options, base))
     else:
         trials = base.recipe.trials
         if not trials:
@@ -145,7 +153,7 @@ def do_attack(options: argparse.Namespace) -> None:
         _perturb(options)
         return
     base = _victim(options)
-    trial = Trial(_attack(options.attack, options, base), view(options.view))
+    (trial,) = _trials(options.attack, [view(options.view or "adaptive")], options, base)
     trial = _changed(trial, options.changes)
     if _dry(options, trial):
         return
@@ -164,7 +172,7 @@ def do_attack(options: argparse.Namespace) -> None:
             victim,
             trial,
             images,
-            form=options.format,
+            form=options.format or "safetensors",
             seed=base.recipe.seed,
             batch_size=base.recipe.batch_size,
             device=base.device,
@@ -182,28 +190,33 @@ def do_attack(options: argparse.Namespace) -> None:
 
 def _perturb(options: argparse.Namespace) -> None:
     """Perturb a folder of images or an npz by a learned attack, which needs no victim."""
-    folder = Path(options.attack)
-    if not options.data or not (folder.parent / FILE).exists():
+    if not (options.data and _learned(options.attack)):
         raise ValueError(
             "give a run folder, or both --classifier and --data; or, of a learned attack alone, "
             "--attack RUN/METHOD and --data FOLDER or NPZ"
         )
-    base = _trained(folder, options)
-    attack = base.attack(folder.name)
+    unused = [name for name in NEED_A_VICTIM if getattr(options, name) not in (None, [])]
+    if unused:
+        names = ", ".join(f"--{'set' if name == 'changes' else name}" for name in unused)
+        raise ValueError(f"a learned attack that perturbs files has no use for {names}")
+    base = _trained(Path(options.attack), options)
+    attack = base.attack(base.only)
     if not isinstance(attack, LearnedAttack):
-        raise ValueError(f"{folder} is made on a victim: give it a run folder, or --classifier")
-    network = Perturbing(attack).eval()
-    count, _ = purification.purify(
-        network, Path(options.data), options.out, base.frame[0], base.device
-    )
+        raise ValueError(
+            f"{options.attack} is made on a victim: give it a run folder, or --classifier"
+        )
+    _check_budget(attack, options)
+    if _dry(options, attack):
+        return
+    count = image_files.perturb(attack, Path(options.data), options.out, base.frame[0], base.device)
     out.print(f"{count} images perturbed into {options.out}, {attack.threat}", markup=False)
 
 
 def do_purify(options: argparse.Namespace) -> None:
     """Purify a folder of images or an npz."""
     base = _trained(options.victim, options)
-    count, rejected = purification.purify(
-        base.victim.purifier, options.input, options.output, base.frame[0], base.device
+    count, rejected = image_files.purify(
+        base.victim.purifiers, options.input, options.output, base.frame[0], base.device
     )
     refused = f"; {rejected} of them rejected" if rejected else ""
     out.print(f"{count} images purified into {options.output}{refused}", markup=False)
@@ -310,13 +323,74 @@ def _battery(options: argparse.Namespace, base: Run) -> Run:
     return replace(base, recipe=recipe, examined=EXAMINED)
 
 
-def _attack(name: str, options: argparse.Namespace, base: Run) -> Attack:
-    """An attack by its name, or by the folder of its training."""
+def _trials(
+    name: str, views: Sequence[View], options: argparse.Namespace, base: Run
+) -> list[Trial]:
+    """The trials of an attack by its name; or the one of an attack by its training's folder."""
+    if not _learned(name):
+        kind = discover.find("attacks", Attack, name)  # type: ignore[type-abstract]
+        return [Trial(kind(_threat(options, base)), v) for v in views]
+    source = _trained(Path(name), options)
+    attack = source.attack(source.only)
+    _check_budget(attack, options)
+    if source.frame != base.frame:
+        (mine, classes), (theirs, others) = source.frame, base.frame
+        raise ValueError(
+            f"{name} was learnt on images of shape {mine} in {classes} classes; "
+            f"the victim takes {theirs} in {others}"
+        )
+    met = _met(source, base)
+    named = [options.attack] if isinstance(options.attack, str) else options.attack
+    if options.view and met not in views and all(map(_learned, named)):
+        raise ValueError(
+            f"{name} was learnt before it meets this victim, and its view is {met}; "
+            "leave out --view"
+        )
+    return [Trial(attack, met)]
+
+
+def _learned(name: str) -> bool:
+    """Whether an attack is named by the folder of its training.
+
+    Raises:
+        FileNotFoundError: It looks like a folder, but is none in a run.
+    """
+    if name in discover.names("attacks"):
+        return False
     folder = Path(name)
-    if (folder.parent / FILE).exists():
-        return _trained(folder, options).attack(folder.name)
-    kind = discover.find("attacks", Attack, name)  # type: ignore[type-abstract]
-    return kind(_threat(options, base))
+    found = (folder.parent / FILE).exists()
+    if not found and folder.name != name:
+        raise FileNotFoundError(f"{name} is in no run folder: there is no {folder.parent / FILE}")
+    return found
+
+
+def _met(source: Run, base: Run) -> View:
+    """What the attack of a training knows of a victim: what it was learnt against.
+
+    Args:
+        source: The run whose ``only`` training it is.
+        base: The victim's.
+    """
+    bare, *_ = source.trainings
+    if not base.trained or source.folder.resolve() != base.trained.resolve():
+        return Transferred()
+    against = {
+        name: training.against if training and training.against else bare
+        for name, training in source.trainings.items()
+    }
+    if base.only == against[source.only]:
+        return Adaptive()
+    behind = against.get(base.only, bare)
+    return Oblivious() if behind == against[source.only] else Transferred()
+
+
+def _check_budget(attack: Attack, options: argparse.Namespace) -> None:
+    """Refuse a budget that is not the one that an attack was learnt for."""
+    if options.eps is None:
+        return
+    asked = {"Linf": Linf, "L2": L2}[options.threat](options.eps)
+    if attack.threat != asked:
+        raise ValueError(f"the attack was learnt for {attack.threat}, not for {asked}")
 
 
 def _threat(options: argparse.Namespace, base: Run) -> ThreatModel:

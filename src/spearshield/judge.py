@@ -13,7 +13,8 @@ from spearshield import cell, results, sanity
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.method import Defended, Outcome
-from spearshield.recipe import Recipe, Trial, dump
+from spearshield.plain import dump
+from spearshield.recipe import Recipe, Trial
 from spearshield.score import Score, worst_case
 from spearshield.threat import ThreatModel
 from spearshield.tracking import Track, untracked

@@ -99,6 +99,13 @@ class Defended(nn.Module):
         logits: Logits = self.classifier(self.purifier(x))
         return logits
 
+    @property
+    def purifiers(self) -> nn.Module:
+        """Its purifier, and those of the victim that it protects, where that is one, as a whole."""
+        if isinstance(self.classifier, Defended):
+            return nn.Sequential(self.purifier, self.classifier.purifiers)
+        return self.purifier
+
     def suspicion(self, x: Images) -> PerImage:
         """The purifier's; minus infinity where it rejects nothing."""
         if isinstance(self.purifier, Detects):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spearshield.archives import damaged, npz
 from spearshield.dataset import Examples
+from spearshield.types import Images
 
 LARGEST = 16_000_000
 """Pixels that a picture may have."""
@@ -78,6 +79,16 @@ def fit(image: Image.Image, size: tuple[int, int], margin: float = 1.0) -> Image
     box = (left * across, top * down, min(right, image.width), min(bottom, image.height))
     # as resizing everything and cutting, but a thin picture would become huge in between
     return image.resize((width, height), Image.Resampling.BILINEAR, box)
+
+
+def in_8_bits(x_adv: Images, x: Images) -> Images:
+    """The images of 256 levels next to attacked ones, on the side of the clean ones, ``x``.
+
+    Where ``x`` has whole levels itself, no perturbation is larger than it was.
+    """
+    moved = 255 * (x_adv - x)
+    moved = (moved + 1e-3 * moved.sign()).trunc()  # as many as it was meant to be, in floats
+    return ((255 * x).round() + moved).clamp(0, 255) / 255
 
 
 def stack(pictures: Iterable[Image.Image], n: int) -> UInt8[Tensor, "n c h w"]:

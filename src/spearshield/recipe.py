@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import types
 import typing
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
-from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
-
-import torch
-from torch import nn
 
 from spearshield import discover
 from spearshield.architecture import Architecture, architecture
 from spearshield.attack import Attack
 from spearshield.dataset import Dataset, Split
+from spearshield.learned import LearnedAttack, LeftBy
 from spearshield.method import Method
 from spearshield.training import Training
-from spearshield.views import Adaptive, View
+from spearshield.transfer import Transfer
+from spearshield.views import Adaptive, Transferred, View
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,10 @@ class Trial:
         images: How many of the recipe's images it is made on, from the first; 0: all.
         survivors: Attack only what earlier trials of the same budget left unbroken. Its score is
             then that of all of them together.
+
+    Raises:
+        ValueError: ``images`` is negative, or an attack that works on the victim is said to be
+            transferred.
     """
 
     attack: Attack
@@ -39,6 +40,11 @@ class Trial:
     def __post_init__(self) -> None:
         if self.images < 0:
             raise ValueError(f"images must be >= 0, got {self.images}")
+        made_before = isinstance(self.attack, (LearnedAttack, LeftBy, Transfer))
+        if isinstance(self.view, Transferred) and not made_before:
+            raise ValueError(
+                f"{discover.name_of(self.attack)} works on its victim; choose another view"
+            )
 
 
 @dataclass(frozen=True)
@@ -77,66 +83,13 @@ class Recipe:
             )
 
 
-def dump(value: Any) -> Any:
-    """Turn a recipe, or any part of one, into plain JSON types.
-
-    A network, which a learned attack holds, is only named: by its type and its numbers' digest.
-    """
-    if is_dataclass(value) and not isinstance(value, type):
-        kind = f"{type(value).__module__}:{type(value).__qualname__}"
-        return {"type": kind} | {f.name: dump(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, tuple):
-        return [dump(v) for v in value]
-    if isinstance(value, nn.Module):
-        kind = f"{type(value).__module__}:{type(value).__qualname__}"
-        return {"type": kind, "sha256": _digest(value)}
-    return value
-
-
-def _digest(network: nn.Module) -> str:
-    """What tells a network from others: the kinds of its layers, its weights and its buffers."""
-    digest = hashlib.sha256()
-    for path, module in network.named_modules():
-        digest.update(f"{path}:{type(module).__qualname__};".encode())
-    for name, value in (*network.named_parameters(), *network.named_buffers()):
-        digest.update(f"{name}:{value.dtype}{tuple(value.shape)};".encode())
-        content = value.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(content.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def load(data: Any) -> Any:
-    """Undo :func:`dump`.
-
-    Raises:
-        ValueError: A type from outside this package, or one that is not a frozen value of it; or a
-            network.
-        TypeError: A field that the type does not have.
-    """
-    if isinstance(data, list):
-        return tuple(load(v) for v in data)
-    if isinstance(data, dict):
-        module, _, name = str(data.get("type")).partition(":")
-        if "sha256" in data:
-            raise ValueError(
-                f"refusing to load {data.get('type')!r}: a trained network is named by its digest "
-                "here, not kept; train its method again"
-            )
-        if not module.startswith("spearshield."):
-            raise ValueError(f"refusing to load {data.get('type')!r}: not a value of spearshield")
-        kind = getattr(import_module(module), name, None)
-        if not (isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module):
-            raise ValueError(f"refusing to load {data['type']!r}: not a value of spearshield")
-        return kind(**{k: load(v) for k, v in data.items() if k != "type"})
-    return data
-
-
 def override(value: Any, path: str, text: str) -> Any:
     """A copy of ``value`` with the field at the dotted ``path`` set to what ``text`` says.
 
     In a tuple a step of the path is a position, or the name of the element (``defences.ape_gan``
     is the training called so). A field that holds a method, attack, classifier, data set or
-    view takes a name; the new one has its defaults.
+    view takes a name; the new one has its defaults. With a defence go the trials of the attack
+    that it would leave behind.
 
     Raises:
         ValueError: No such field, and the message names those there are; or ``text`` does not fit.
@@ -159,7 +112,23 @@ def override(value: Any, path: str, text: str) -> Any:
     old = getattr(value, name)
     hint = hints(type(value))[name]
     new = override(old, rest, text) if rest else parse(text, hint, old, name)
-    return replace(value, **{name: new})  # type: ignore[type-var]
+    changed = replace(value, **{name: new})  # type: ignore[type-var]
+    if isinstance(changed, Recipe) and name == "defences" and not rest:
+        return _without_trials_of(old, changed)
+    return changed
+
+
+def _without_trials_of(old: tuple[Training, ...], recipe: Recipe) -> Recipe:
+    """The recipe without trials of what those ``old`` defences leave behind that it has no more."""
+    gone = {training.called for training in old} - {t.called for t in recipe.defences}
+    return replace(
+        recipe,
+        trials=tuple(
+            trial
+            for trial in recipe.trials
+            if not (isinstance(trial.attack, LeftBy) and trial.attack.training in gone)
+        ),
+    )
 
 
 def hints(kind: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ one time will do.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from spearshield import checkpoint
 from spearshield.attack import Attack
 from spearshield.dataset import Examples
 from spearshield.method import frozen
+from spearshield.plain import dump
 from spearshield.rng import Rng
 from spearshield.tracking import Bar
 from spearshield.types import Classifier, Ids, Images, Labels
@@ -44,6 +46,11 @@ class Replay(Attack):
     attack: Attack
     x_adv: Images = field(compare=False, repr=False)
     ids: Ids = field(compare=False, repr=False)
+
+    @staticmethod
+    def none(attack: Attack) -> Replay:
+        """That of no image, which stands for one that is still to be made."""
+        return Replay(attack.threat, attack, torch.empty(0, 1, 1, 1), torch.empty(0).long())
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:  # noqa: ARG002
         wanted = rng.ids.cpu()
@@ -80,7 +87,10 @@ def made_once(
     examples = examples[examples.ids.argsort()]
     x_adv = torch.empty(len(examples), *examples.shape)
     about = _digest(
-        [repr((attack, seed)).encode(), *map(_content, classifier.state_dict().values())]
+        [
+            json.dumps([dump(attack), seed]).encode(),
+            *map(_content, classifier.state_dict().values()),
+        ]
     )
     for start in range(0, len(examples), PART):
         part = examples[start : start + PART]

@@ -1,7 +1,8 @@
 """A recipe becomes a run folder: train, attack, evaluate, report. Run again, it goes on.
 
 recipe.json                     saved before anything else happens
-TRAINING/                       checkpoint, losses and deployable weights of each training
+TRAINING/                       checkpoint, losses and deployable weights of each training; of one
+                                that leaves a learned attack, attack.safetensors too
 TRAINING/attacked/              its training images, where they are attacked once
 outcomes/METHOD.ATTACK.VIEW     the outcome of every image; a finished cell is not run again
 pictures/METHOD.ATTACK.VIEW     a few images of it, for the report
@@ -28,6 +29,7 @@ from spearshield.judge import Judge
 from spearshield.learned import LearnedAttack, LeftBy
 from spearshield.method import Defended, Outcome, Task
 from spearshield.recipe import Recipe, Trial
+from spearshield.replay import Replay
 from spearshield.rng import ambient
 from spearshield.tracking import Track, untracked
 from spearshield.training import Training, train
@@ -78,13 +80,37 @@ class Run:
         return rows
 
     def train(self) -> dict[str, Outcome]:
-        """Train what is not trained yet; leave deployable weights beside each checkpoint."""
+        """Train what is not trained yet; leave deployable weights beside each checkpoint.
+
+        Raises:
+            ValueError: A training cannot be done as it is set; said before the first one begins.
+        """
+        for name, training in self.trainings.items():
+            if training:
+                self._try(name, training)
         self.claim()
         for name, outcome in self.outcomes.items():
-            weights = self.folder / name / "weights.safetensors"
-            if not weights.exists():
-                save_weights(outcome.defended, weights)
+            networks: dict[str, nn.Module] = {"weights": outcome.defended}
+            if isinstance(outcome.attack, LearnedAttack):
+                networks["attack"] = outcome.attack.network
+            for what, network in networks.items():
+                path = self.folder / name / f"{what}.safetensors"
+                if not path.exists():
+                    save_weights(network, path)
         return self.outcomes
+
+    def _try(self, name: str, training: Training) -> None:
+        """Refuse a training that is bound to fail: make its learner, and throw that away."""
+        self._after(name, training.against)
+        learn_from = training.learn_from
+        if isinstance(learn_from, LeftBy):
+            self._after(name, learn_from.training)
+        if training.once and learn_from:
+            learn_from = Replay.none(learn_from)
+        shape, classes = self.frame
+        with ambient(self.recipe.seed):
+            task = Task(self._untrained(), self._untrained(), shape, classes, learn_from)
+            training.method.learner(task)
 
     def evaluate(self) -> list[results.Row]:
         """Attack what is not attacked yet and write ``results.json``."""
@@ -160,33 +186,46 @@ class Run:
             outcome.defended.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return found
 
-    def _outcome(self, name: str) -> Outcome:
-        training = self.trainings[name]
-        if training is None or training is self.recipe.pretraining:
-            return self.bare
-        return self._train(training, self._given(training, name), name)
+    @cached_property
+    def _made(self) -> dict[str, Outcome]:
+        """The outcomes that there are so far."""
+        return {}
 
-    def _given(self, training: Training, name: str) -> nn.Module:
-        """The classifier that a training is about."""
-        if not training.against:
-            return self.bare.classifier
+    def _outcome(self, name: str) -> Outcome:
+        if name not in self._made:
+            training = self.trainings[name]
+            if training is None or training is self.recipe.pretraining:
+                self._made[name] = self.bare
+            else:
+                against = self._outcome(training.against) if training.against else self.bare
+                classifier = against.defended if training.against else against.classifier
+                self._made[name] = self._train(training, classifier, name)
+        return self._made[name]
+
+    def _after(self, name: str, other: str) -> None:
+        """Refuse a training that needs another one, where that is no defence before it."""
         earlier = [*self.trainings]
         earlier = earlier[1 : earlier.index(name)]
-        if training.against not in earlier:
+        if other and other not in earlier:
             raise ValueError(
-                f"{name} is against {training.against!r}, which is no defence before it; "
+                f"{name} needs {other!r}, which is no defence before it; "
                 f"these are: {', '.join(earlier) or 'none'}"
             )
-        return self._outcome(training.against).defended
 
     def attack(self, name: str) -> Attack:
         """The attack that a training left behind.
+
+        It holds its own networks: of a trained run, neither classifier nor data are needed.
 
         Raises:
             ValueError: There is no such training, or it left none behind.
         """
         self._check(name)
-        training, outcome = self.trainings[name], self.outcomes.get(name) or self._outcome(name)
+        training = self.trainings[name]
+        if self.trained and training and name not in self._made:
+            outcome = self._train(training, self._untrained(), name)
+        else:
+            outcome = self._outcome(name)
         attack = outcome.attack
         if attack is None:
             raise ValueError(f"{self.folder / name} is no attack: its method leaves none behind")
@@ -240,6 +279,8 @@ class Run:
 
     def _train(self, training: Training, classifier: nn.Module, name: str) -> Outcome:
         shape, classes = self.frame
+        if isinstance(training.learn_from, LeftBy):
+            training = replace(training, learn_from=self._left(training.learn_from))
         task = Task(classifier, self._untrained(), shape, classes, training.learn_from)
         bar = self.track(f"train {name}", training.steps)
         learner = train(
@@ -251,6 +292,7 @@ class Run:
             device=self.device,
             progress=lambda step, losses: bar(step + 1, losses),
             track=self.track,
+            finished=self.trained is not None,
         )
         bar(training.steps, {})
         return learner.outcome()

@@ -96,6 +96,7 @@ def train(
     device: torch.device | str = "cpu",
     progress: Progress = lambda step, losses: None,
     track: Track = untracked,
+    finished: bool = False,
 ) -> Learner:
     """A learner of ``training.method`` that has taken all its steps.
 
@@ -103,10 +104,20 @@ def train(
         examples: Asked for the training images, unless all steps have been taken already.
         progress: Called after each step with its number and losses.
         track: Told of the attack on the training images, where they are attacked once.
+        finished: Whether all steps must have been taken already.
+
+    Raises:
+        ValueError: They have not been; or see :func:`fit`.
     """
     learner = _fresh(training.method, task, seed, device)
-    if folder and resume(learner, folder) >= training.steps > 0:
+    taken = resume(learner, folder) if folder else 0
+    if taken >= training.steps > 0:
         return learner
+    if finished and taken < training.steps:
+        raise ValueError(
+            f"{folder} has taken {taken:,} of {training.steps:,} steps; finish it first: "
+            "run its recipe again in the folder above"
+        )
     shown = examples()
     if training.once:
         attacked = made_once(

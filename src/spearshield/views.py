@@ -67,6 +67,20 @@ class Adaptive(View):
 
 
 @dataclass(frozen=True)
+class Transferred(View):
+    """The attacker has worked elsewhere, as on another classifier, and only now meets the victim.
+
+    For attacks that were learnt or made before. What still asks for answers gets the victim's.
+    """
+
+    def __call__(self, victim: Defended) -> Classifier:
+        return victim
+
+    def suits(self, purifier: nn.Module) -> bool:  # noqa: ARG002
+        return True
+
+
+@dataclass(frozen=True)
 class BPDA(View):
     """Purify on the way forward, pass the gradient of something simpler on the way back.
 

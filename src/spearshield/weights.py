@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from spearshield.atomic import write_atomically
 
 _COUNTER = "num_batches_tracked"
+_VICTIM = "classifier."
+"""Before the names in a victim whose purifier has no weights."""
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -42,7 +44,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """Put the weights of a file into ``module``: all of them, or an error and none.
 
     Floating point numbers of another precision are converted. The counters of batch
-    normalisation may be missing.
+    normalisation may be missing. A classifier fits that a training left as a victim without a
+    purifier.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -51,6 +54,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """
     expected = module.state_dict()
     found = read_weights(path)
+    if not expected.keys() & found.keys() and all(k.startswith(_VICTIM) for k in found):
+        found = {name.removeprefix(_VICTIM): value for name, value in found.items()}
     for name in expected:
         if name.rpartition(".")[2] == _COUNTER:
             found.setdefault(name, expected[name])

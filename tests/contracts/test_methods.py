@@ -17,7 +17,8 @@ from spearshield.dataset import Examples
 from spearshield.discover import discover, find, name_of, names
 from spearshield.evaluation import admit
 from spearshield.method import Method, Task
-from spearshield.recipe import dump, load, override
+from spearshield.plain import dump, load
+from spearshield.recipe import override
 from spearshield.rng import Rng, ambient
 from spearshield.threat import Linf
 from spearshield.training import Training, train

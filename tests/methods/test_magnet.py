@@ -16,7 +16,8 @@ from spearshield.dataset import Examples
 from spearshield.evaluation import evaluate
 from spearshield.method import Defended, Task
 from spearshield.methods.magnet import Autoencoder, MagNet, Reformer, jensen_shannon, threshold
-from spearshield.recipe import dump, load, override
+from spearshield.plain import dump, load
+from spearshield.recipe import override
 from spearshield.rng import Rng, ambient
 from spearshield.threat import Linf
 from spearshield.training import Training, train

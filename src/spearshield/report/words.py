@@ -41,6 +41,8 @@ ROUNDS = (
 VIEWS = {
     "oblivious": "the attacker does not know of the purifier and works on the bare classifier; an "
     "upper bound on robustness, the setting of most published tables",
+    "transferred": "the attack was finished elsewhere, as on another classifier, before it met "
+    "the victim; an upper bound on robustness",
     "adaptive": "the attacker differentiates the defended classifier as it is, with its exact "
     "gradient",
     "bpda": "the attacker purifies on the way forward and passes the gradient straight through on "

@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import nn
 
 from spearshield.attacks.square import Square
+from spearshield.pictures import in_8_bits
 from spearshield.sanity.attacks import NOISES, Noise
 from spearshield.sanity.finding import Finding, graded
-from spearshield.sanity.probe import LEVEL, Probe, share
-from spearshield.types import Images, Mask
+from spearshield.sanity.probe import Probe, share
+from spearshield.types import Mask
 
 NEW = (0.002, 0.02)
 """Share of images that a weaker attacker may break in addition. AutoAttack flags 0.2 points,
@@ -30,7 +31,7 @@ def transfer_wins(probe: Probe) -> Finding | None:
     if isinstance(probe.victim.purifier, nn.Identity):
         return None
     left = probe.survivors
-    for x_adv in (probe.transferred, _in_8_bits(probe.transferred, probe.x)):
+    for x_adv in (probe.transferred, in_8_bits(probe.transferred, probe.x)):
         left = left & probe.right(x_adv, probe.y)
     return beaten("transfer_wins", "attacks on the bare classifier", probe.survivors & ~left)
 
@@ -55,9 +56,3 @@ def beaten(check: str, rival: str, newly_broken: Mask) -> Finding | None:
         "succeed.",
         "count these images as broken, and find out what hides the gradient.",
     )
-
-
-def _in_8_bits(x_adv: Images, x: Images) -> Images:
-    """The 8-bit pictures next to the attacked images, on the side of the clean ones."""
-    levels = ((x_adv - x) / LEVEL).trunc()
-    return ((x / LEVEL).round() + levels).clamp(0, 255) * LEVEL
