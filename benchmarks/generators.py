@@ -26,6 +26,7 @@ from spearshield.evaluation import evaluate
 from spearshield.method import Defended, Method, Task
 from spearshield.methods.adv_gan import AdvGAN
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
+from spearshield.plain import dump
 from spearshield.rng import ambient
 from spearshield.threat import Linf
 from spearshield.training import Training, train
@@ -89,7 +90,7 @@ def main() -> None:
     lines = json.loads(given.out.read_text()) if given.out.exists() else []
     for name in given.names or VARIANTS:
         about = {"variant": name, "steps": given.steps, "batch_size": given.batch_size}
-        about |= {"seed": given.seed, "images": len(images)}
+        about |= {"seed": given.seed, "images": len(images), "method": dump(VARIANTS[name])}
         if any(about.items() <= line.items() for line in lines):
             continue
         began = time.process_time()

@@ -18,16 +18,20 @@ https://arxiv.org/abs/1801.02610
 f's gradient is used in training alone (semi-white-box); the attack asks nothing. In a black box the
 student is distilled anew at every step, on images as they are now perturbed (section 3.3).
 
-Differences from the paper. Its text was not at hand: losses, weights, networks and optimiser are
-those of a public port, https://github.com/mathcbc/advGAN_pytorch. Reconstructed, or ours:
+Differences from the paper. Its text was not at hand: the kinds of losses, their weights, networks
+and optimiser are those of a public port, https://github.com/mathcbc/advGAN_pytorch. Reconstructed,
+or ours:
 
 - The perturbation is held inside the threat model by construction: eps times a tanh, then clipped.
-  The port clips pixels of a tanh; ``clip=False`` leaves that to the finished attack, so that in
-  training only the price of size holds the perturbation back.
+  The port cuts a whole tanh off at eps, and its price is that of the size before the cut.
+  ``clip=False`` leaves the cut to the finished attack, so that in training only the price of size
+  holds the perturbation back.
 - The margin is on logits, and an image pulls until it is ``kappa`` beyond the boundary; the port's
-  is on probabilities and ends at the boundary, where many new images fail.
-- G normalises over the batch where the port does over each image: half the time an image, the same
-  success. D has one linear layer on its last maps, so that images of any size will do.
+  is on probabilities and ends at the boundary, where many new images fail. It is a mean over the
+  batch; the port's is a sum, which weighs it as many times more as a batch has images.
+- G normalises over the batch throughout; the port over each image, but for the residual blocks.
+  D has no sigmoid, and one linear layer on its last maps, so that images of any size will do.
+  Weights begin as PyTorch's do, not with a standard deviation of 0.02.
 - One learning rate, which falls to zero where ``decay_steps`` says so, and no stages.
 - Which answers are distilled is not known; probabilities here, or labels alone.
 """
@@ -69,7 +73,8 @@ class AdvGAN(Method):
         target: The class that images are to be taken for; ``None``: any wrong one.
         clip: Whether the perturbation is held inside ``threat`` in training too.
         lr: Learning rate of all Adams.
-        decay_steps: Steps over which it falls to zero along a half cosine; 0: it stays.
+        decay_steps: Steps over which that of G and D falls to zero along a half cosine, and the
+            student's stays; 0: all stay.
         student: What learns the answers of the task's classifier, which then is a black box;
             ``None``: that is differentiated itself.
         student_steps: Steps in which only the student learns, from clean images.

@@ -86,7 +86,8 @@ class CycleAdvGAN(Method):
         residual_attack: Whether A says what is added to an image, or the image itself.
         residual_purifier: Whether P does.
         lr: Learning rate of all Adams.
-        decay_steps: Steps over which it falls to zero along a half cosine; 0: it stays.
+        decay_steps: Steps over which that of A, P, D_A and D_P falls to zero along a half cosine,
+            and the student's stays; 0: all stay.
         student: What learns the answers of the task's classifier, which then is a black box;
             ``None``: that is differentiated itself.
         student_steps: Steps in which only the student learns, from clean images.
@@ -181,7 +182,7 @@ class CycleAdvGANLearner(Learner):
         method, f = self.method, self.f.model()
         A, P, D_A, D_P = (net.train() for net in (self.A, self.P, self.D_A, self.D_P))
         x_adv = A(x)
-        # One pass for three kinds of image: each is purified on its own.
+        # One pass for three kinds of image, which in training share their batch's statistics.
         x_hat, x_back, x_same = P(torch.cat([x_ref, x_adv, x])).chunk(3)
         x_again = A(x_hat)
 

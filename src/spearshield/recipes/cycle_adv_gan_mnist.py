@@ -4,9 +4,10 @@ Each CycleAdvGAN leaves an attack and a purifier. Attacks that were learnt on th
 are tried on all victims, obliviously, so each purifier meets the attack it learnt from, its own,
 and ones it did not see. The attacker who knows a purifier goes through it by PGD, or by the attack
 of the next round, which was learnt against the pair. Two epochs of 859 batches of 64; 55,000
-training images, which are attacked once, 5,000 set aside. The attack of the black boxes knows no
-more of the classifier than its probabilities. Two hours on one core for a seed, half an hour of
-them for Carlini-Wagner's images; that attack's budget is in L2, so it has a worst case of its own.
+training images, which are attacked once, 5,000 set aside. The attack of the black boxes has those
+images and their labels, and of the classifier nothing but its probabilities. Two hours on one core
+for a seed, half an hour of them for Carlini-Wagner's images; that attack's budget is in L2, so it
+has a worst case of its own.
 """
 
 from __future__ import annotations

@@ -34,13 +34,14 @@ CURVES = (
 ROUNDS = (
     "Each round trains an attack and a purifier against the pair that the former round has left. "
     "Attack success is that of the round's attack on that pair (ASR); recovery is the share of "
-    "what it broke that the round's purifier makes right again (DSR). Clean and robust accuracy "
+    "what it broke that the round's purifier makes right again (DSR). An oblivious attack on the new "
+    "pair works on the former one. Clean and robust accuracy "
     "are those of the new pair, in the worst case over everything it met."
 )
 
 VIEWS = {
-    "oblivious": "the attacker does not know of the purifier and works on the bare classifier; an "
-    "upper bound on robustness, the setting of most published tables",
+    "oblivious": "the attacker does not know of the purifier and works on the classifier behind "
+    "it; an upper bound on robustness, the setting of most published tables",
     "transferred": "the attack was finished elsewhere, as on another classifier, before it met "
     "the victim; an upper bound on robustness",
     "adaptive": "the attacker differentiates the defended classifier as it is, with its exact "
@@ -64,10 +65,10 @@ COLUMNS = {
     "clean": "clean accuracy: share of clean images that the defended classifier gets right",
     "robust": "robust accuracy, with its 95 % interval; the bar runs from 0 to 100 and its thin "
     "mark is the clean accuracy",
-    "ASR": "attack success rate: of the images the bare classifier gets right, the share that the "
-    "attack flips for it",
-    "DSR": "defence success rate: of the adversarial images that fool the bare classifier, the "
-    "share that the defended one gets right",
+    "ASR": "attack success rate: of the images that the classifier behind the purifier gets right, "
+    "the share that the attack flips for it",
+    "DSR": "defence success rate: of the adversarial images that fool the classifier behind the "
+    "purifier, the share that the defended one gets right",
     "SSIM": "structural similarity of adversarial and clean images; 1 is identical",
     "L2, L\u221e": "mean size of the perturbations, with pixels in [0, 1]",
     "s / image": "seconds that the attack took",
