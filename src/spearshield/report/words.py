@@ -34,9 +34,9 @@ CURVES = (
 ROUNDS = (
     "Each round trains an attack and a purifier against the pair that the former round has left. "
     "Attack success is that of the round's attack on that pair (ASR); recovery is the share of "
-    "what it broke that the round's purifier makes right again (DSR). An oblivious attack on the new "
-    "pair works on the former one. Clean and robust accuracy "
-    "are those of the new pair, in the worst case over everything it met."
+    "what it broke that the round's purifier makes right again (DSR). An oblivious attack on the "
+    "new pair works on the former one. Clean and robust accuracy are those of the new pair, in the "
+    "worst case over everything it met."
 )
 
 VIEWS = {
