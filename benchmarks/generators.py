@@ -34,7 +34,7 @@ from spearshield.views import Oblivious
 from spearshield.weights import load_weights
 
 BUDGET = Linf(0.3)
-ADV, CYCLE = AdvGAN(kappa=0.0), CycleAdvGAN(kappa=0.0)
+ADV, CYCLE = AdvGAN(kappa=0.0), CycleAdvGAN(kappa=0.0, residual_purifier=False)
 """Where the changes start from."""
 
 VARIANTS: dict[str, Method] = {
@@ -60,6 +60,7 @@ VARIANTS: dict[str, Method] = {
     "cycle_adv_gan, size costs": replace(CYCLE, size_weight=1.0),
     "cycle_adv_gan, kappa 5": replace(CYCLE, kappa=5.0),
     "cycle_adv_gan, pairs, kappa 5": replace(CYCLE, paired_weight=10.0, kappa=5.0),
+    "cycle_adv_gan, residual purifier, kappa 5": replace(CYCLE, residual_purifier=True, kappa=5.0),
     "cycle_adv_gan, recovery 1": replace(CYCLE, recovery_weight=1.0),
     "cycle_adv_gan, no labels for the purifier": replace(CYCLE, recovery_weight=0.0),
     "cycle_adv_gan, width 16": replace(CYCLE, width=16),

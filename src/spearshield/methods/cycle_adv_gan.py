@@ -120,7 +120,7 @@ class CycleAdvGAN(Method):
     target: int | None = None
     clip: bool = True
     residual_attack: bool = True
-    residual_purifier: bool = False
+    residual_purifier: bool = True
     lr: float = 1e-3
     decay_steps: int = 0
     student: Architecture | None = None
