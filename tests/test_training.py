@@ -173,3 +173,19 @@ def test_randomness_belongs_to_the_image_and_the_step():
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(ValueError, match="batch_size is 64 but there are 40 images"):
         fit(Recorder(), examples(), steps=1, batch_size=64, seed=0)
+
+
+def test_what_must_be_finished_is_neither_trained_nor_shown_images(tmp_path):
+    def unshown() -> Examples:
+        raise AssertionError("asked for training images")
+
+    for steps in (0, 2):
+        training = Training(StandardTraining(), steps, batch_size=8)
+        folder = tmp_path / str(steps)
+        learner = train(training, task(), examples, seed=0, folder=folder)
+        again = train(training, task(), unshown, seed=0, folder=folder, finished=True)
+        for a, b in zip(weights(learner), weights(again), strict=True):
+            assert torch.equal(a, b)
+    longer = Training(StandardTraining(), 5, batch_size=8)
+    with pytest.raises(ValueError, match="2 has taken 2 of 5 steps; finish it first"):
+        train(longer, task(), unshown, seed=0, folder=tmp_path / "2", finished=True)

@@ -111,13 +111,13 @@ def train(
     """
     learner = _fresh(training.method, task, seed, device)
     taken = resume(learner, folder) if folder else 0
-    if taken >= training.steps > 0:
-        return learner
     if finished and taken < training.steps:
         raise ValueError(
             f"{folder} has taken {taken:,} of {training.steps:,} steps; finish it first: "
             "run its recipe again in the folder above"
         )
+    if finished or taken >= training.steps > 0:
+        return learner
     shown = examples()
     if training.once:
         attacked = made_once(
