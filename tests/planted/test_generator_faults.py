@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+import test_pictures
+import test_recipe
 import test_replay
 from methods import test_adv_gan, test_cycle_adv_gan
-from spearshield import replay
+from spearshield import pictures, recipe, replay
 from spearshield.method import frozen
 from spearshield.methods import adv_gan, cycle_adv_gan
 from spearshield.methods.adv_gan import Differentiable
 from spearshield.nets.adv_gan import Perturber
+from spearshield.recipe import Trial
 from spearshield.replay import Replay
 from spearshield.threat import Linf
 
@@ -53,10 +56,36 @@ def size_that_is_always_free(patch):
     patch.setattr(cycle_adv_gan, "size_loss", lambda x_adv, x, free: (x_adv - x).sum() * 0)
 
 
+def networks_told_apart_by_their_layers_alone(patch):
+    patch.setattr(replay, "dump", repr)
+
+
+def pixels_rounded_to_the_nearest_level(patch):
+    patch.setattr(pictures, "in_8_bits", lambda x_adv, x: (255 * x_adv).round() / 255)
+
+
+def trials_of_defences_that_are_gone(patch):
+    patch.setattr(recipe, "_without_trials_of", lambda old, changed: changed)
+
+
+def any_attack_said_to_come_from_elsewhere(patch):
+    patch.setattr(Trial, "__post_init__", lambda self: None)
+
+
 CAUGHT_BY = {
     replayed_by_place_in_the_batch: test_replay.test_every_image_gets_its_own_in_any_order,
     kept_whatever_it_was_made_of: lambda folder: (
         test_replay.test_what_was_made_of_something_else_is_made_anew(folder, "weights")
+    ),
+    networks_told_apart_by_their_layers_alone: (
+        test_replay.test_images_of_another_network_are_made_anew
+    ),
+    pixels_rounded_to_the_nearest_level: (
+        test_pictures.test_8_bits_of_an_attacked_image_lie_between_it_and_the_clean_one
+    ),
+    trials_of_defences_that_are_gone: test_recipe.test_with_a_defence_go_the_trials_of_its_attack,
+    any_attack_said_to_come_from_elsewhere: (
+        test_recipe.test_only_what_was_made_before_is_transferred
     ),
     attack_that_helps_the_classifier: test_adv_gan.test_all_losses_by_hand,
     black_box_differentiated: (
@@ -78,7 +107,8 @@ CAUGHT_BY = {
 def test_a_planted_fault_is_caught(fault, tmp_path, monkeypatch):
     monkeypatch.setattr(replay, "PART", 4)
     check = CAUGHT_BY[fault]
-    given = (tmp_path,) if fault is kept_whatever_it_was_made_of else ()
+    keeps = (kept_whatever_it_was_made_of, networks_told_apart_by_their_layers_alone)
+    given = (tmp_path,) if fault in keeps else ()
     test_replay.Noisy.asked.clear()
     torch.manual_seed(0)
     check(*given)
