@@ -173,7 +173,7 @@ def _check_names(path: Path, expected: Mapping[str, Tensor], found: Mapping[str,
     both = expected.keys() & found.keys()
     faults = {
         "missing": [name for name in expected if name not in found],
-        "unexpected": [name for name in found if name not in expected],
+        "unexpected": sorted(name for name in found if name not in expected),
         "of another shape": [
             f"{name} {tuple(found[name].shape)} for {tuple(expected[name].shape)}"
             for name in expected
