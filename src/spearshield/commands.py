@@ -27,7 +27,7 @@ from spearshield.recipe import Recipe, Trial, override, view
 from spearshield.run import Run, reopen
 from spearshield.threat import L2, Linf, ThreatModel
 from spearshield.training import CHECKPOINT
-from spearshield.views import Adaptive, Oblivious, Transferred, View
+from spearshield.views import View
 
 BASES: dict[str, type] = {
     "methods": Method,
@@ -339,7 +339,7 @@ def _trials(
             f"{name} was learnt on images of shape {mine} in {classes} classes; "
             f"the victim takes {theirs} in {others}"
         )
-    met = _met(source, base)
+    met = source.view_of(base)
     named = [options.attack] if isinstance(options.attack, str) else options.attack
     if options.view and met not in views and all(map(_learned, named)):
         raise ValueError(
@@ -364,43 +364,26 @@ def _learned(name: str) -> bool:
     return found
 
 
-def _met(source: Run, base: Run) -> View:
-    """What the attack of a training knows of a victim: what it was learnt against.
-
-    Args:
-        source: The run whose ``only`` training it is.
-        base: The victim's.
-    """
-    bare, *_ = source.trainings
-    if not base.trained or source.folder.resolve() != base.trained.resolve():
-        return Transferred()
-    against = {
-        name: training.against if training and training.against else bare
-        for name, training in source.trainings.items()
-    }
-    if base.only == against[source.only]:
-        return Adaptive()
-    behind = against.get(base.only, bare)
-    return Oblivious() if behind == against[source.only] else Transferred()
-
-
 def _check_budget(attack: Attack, options: argparse.Namespace) -> None:
     """Refuse a budget that is not the one that an attack was learnt for."""
-    if options.eps is None:
-        return
-    asked = {"Linf": Linf, "L2": L2}[options.threat](options.eps)
-    if attack.threat != asked:
+    asked = _budget(options)
+    if asked and attack.threat != asked:
         raise ValueError(f"the attack was learnt for {attack.threat}, not for {asked}")
 
 
 def _threat(options: argparse.Namespace, base: Run) -> ThreatModel:
-    if options.eps is not None:
-        return {"Linf": Linf, "L2": L2}[options.threat](options.eps)
+    if asked := _budget(options):
+        return asked
     if base.recipe.trials:
         return base.recipe.trials[0].attack.threat
     raise ValueError(
         "give the budget: --eps, on the [0, 1] pixel scale (as 0.3, or 0.0314 = 8/255)"
     )
+
+
+def _budget(options: argparse.Namespace) -> ThreatModel | None:
+    """The threat model that was asked for, if any was."""
+    return None if options.eps is None else {"Linf": Linf, "L2": L2}[options.threat](options.eps)
 
 
 def _gate(rows: list[results.Row], options: argparse.Namespace) -> int:

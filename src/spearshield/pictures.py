@@ -84,7 +84,11 @@ def fit(image: Image.Image, size: tuple[int, int], margin: float = 1.0) -> Image
 def in_8_bits(x_adv: Images, x: Images) -> Images:
     """The images of 256 levels next to attacked ones, on the side of the clean ones, ``x``.
 
-    Where ``x`` has whole levels itself, no perturbation is larger than it was.
+    Where ``x`` has whole levels itself, no perturbation is larger than it was, but for a thousandth
+    of a level.
+
+    Args:
+        x_adv, x: Images in [0, 1], of one shape.
     """
     moved = 255 * (x_adv - x)
     moved = (moved + 1e-3 * moved.sign()).trunc()  # as many as it was meant to be, in floats

@@ -35,7 +35,7 @@ from spearshield.tracking import Track, untracked
 from spearshield.training import Training, train
 from spearshield.transfer import Transfer
 from spearshield.types import Shape
-from spearshield.views import Oblivious
+from spearshield.views import Adaptive, Oblivious, Transferred, View
 from spearshield.weights import load_weights, save_weights
 
 UNDEFENDED = "none"
@@ -197,9 +197,9 @@ class Run:
             if training is None or training is self.recipe.pretraining:
                 self._made[name] = self.bare
             else:
-                against = self._outcome(training.against) if training.against else self.bare
-                classifier = against.defended if training.against else against.classifier
-                self._made[name] = self._train(training, classifier, name)
+                former = training.against
+                about = self._outcome(former).defended if former else self.bare.classifier
+                self._made[name] = self._train(training, about, name)
         return self._made[name]
 
     def _after(self, name: str, other: str) -> None:
@@ -232,6 +232,26 @@ class Run:
         if training and isinstance(attack, (LearnedAttack, Transfer)):
             return replace(attack, training=training)
         return attack
+
+    def view_of(self, victim: Run) -> View:
+        """What the attack of the one training of this run that is chosen knows of a victim.
+
+        It looks at none any more, so it knows what it was learnt against.
+
+        Args:
+            victim: A trained run, and the training in it that is attacked; or any other.
+        """
+        if not victim.trained or victim.trained.resolve() != self.folder.resolve():
+            return Transferred()
+        bare, *_ = self.trainings
+        against = {
+            name: training.against if training and training.against else bare
+            for name, training in self.trainings.items()
+        }
+        learnt_on = against[self.chosen[-1]]
+        if victim.only == learnt_on:
+            return Adaptive()
+        return Oblivious() if against.get(victim.only, bare) == learnt_on else Transferred()
 
     @property
     def trials(self) -> tuple[Trial, ...]:

@@ -8,7 +8,7 @@ from spearshield.report import words
 from spearshield.report.layout import Defence
 from spearshield.results import WORST_CASE, Row
 
-IGNORANT = ("oblivious", "transferred")
+UNAWARE = ("oblivious", "transferred")
 """Views of an attacker who does not know the defence."""
 
 
@@ -81,7 +81,7 @@ def notes(defences: Sequence[Defence]) -> list[str]:
                 f"{where} was measured more than once with {_seeds(twice)}; the lowest counts."
             )
         trials = list(defence.trials.values())
-        if trials and all(view in IGNORANT for met in trials for _, view in met):
+        if trials and all(view in UNAWARE for met in trials for _, view in met):
             found.append(
                 f"{where} met no attacker who knows it, so its worst case is only an upper bound."
             )
