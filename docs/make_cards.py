@@ -1,4 +1,7 @@
-"""Write a card for every method into docs/methods: run it after changing a method's docstring."""
+"""Write a card for every method into docs/methods.
+
+Run it after changing a method's docstring, and after adding results.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from spearshield.discover import discover
 from spearshield.method import Method
 
 FOLDER = Path(__file__).parent / "methods"
+RESULTS = Path(__file__).parent / "results"
 
 
 def card(name: str, method: type[Method]) -> str:
@@ -36,12 +40,26 @@ def card(name: str, method: type[Method]) -> str:
 |---|---|
 {settings}
 
+## Measured
+
+{measured(name)}
+
 ## Cite
 
 ```bibtex
 {method.paper.bibtex(name)}
 ```
 """
+
+
+def measured(name: str) -> str:
+    """Links to the results in which a method was trained; a row names what it was made with."""
+    found = [
+        f"[{file.parent.name}](../results/{file.parent.name}/README.md)"
+        for file in sorted(RESULTS.glob("*/results.json"))
+        if f'"spearshield.methods.{name}:' in file.read_text(encoding="utf-8")
+    ]
+    return ", ".join(found) or "Nothing is committed yet."
 
 
 def main() -> None:
