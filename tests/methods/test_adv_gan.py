@@ -12,9 +12,11 @@ from contracts.test_methods import assert_same_tree
 from methods.test_ape_gan import Constant
 from methods.test_substitute import Oracle
 from spearshield.architecture import Architecture
+from spearshield.attacks.fgsm import FGSM
 from spearshield.learned import LearnedAttack
 from spearshield.method import Task
 from spearshield.methods.adv_gan import AdvGAN, error_loss, size_loss, succeeds
+from spearshield.methods.cycle_adv_gan import CycleAdvGAN
 from spearshield.nets.adv_gan import Discriminator, Generator, Perturber
 from spearshield.rng import Rng, ambient
 from spearshield.threat import L2, Linf
@@ -46,6 +48,26 @@ def learner(model=None, classes=2, **settings):
     shape = (1, 4, 4)
     with ambient(0):
         return AdvGAN(width=2, **settings).learner(Task(model, model, shape, classes))
+
+
+def learner_of(method, model=None, **settings):
+    """A learner of AdvGAN, or of CycleAdvGAN from FGSM."""
+    model = (model or HalfSpace()).eval()
+    with ambient(0):
+        return method(width=2, **settings).learner(
+            Task(model, model, (1, 4, 4), 2, FGSM(Linf(0.1)))
+        )
+
+
+def perturber(learner):
+    return learner.G if hasattr(learner, "G") else learner.A
+
+
+class Deaf(torch.nn.Module):
+    """A victim that must not be asked."""
+
+    def forward(self, x):
+        pytest.fail("the victim was asked")
 
 
 def by_hand(**settings):
@@ -257,10 +279,62 @@ def test_the_distance_of_a_student_is_the_cross_entropy_with_the_answers():
     assert float(made.f.distance(X + 0.01).detach()) == pytest.approx(float(entropy.detach()))
 
 
+class Listener(torch.nn.Module):
+    """Adds nothing, and keeps what it is told."""
+
+    def forward(self, x, told):
+        self.told = told
+        return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
+def test_who_is_informed_hears_the_probabilities_of_the_image(method):
+    net = perturber(learner_of(method, informed=True))
+    net.generator = Listener()
+    x = images(6)
+    torch.testing.assert_close(net(x), x)
+    torch.testing.assert_close(net.generator.told, HalfSpace()(x).softmax(1).detach())
+    assert not net.generator.told.requires_grad
+    assert perturber(learner_of(method)).told(x) == ()
+
+
+@pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
+def test_an_informed_attack_carries_a_copy_that_nobody_trains(method):
+    model = HalfSpace().eval()
+    first = learner_of(method, model, informed=True, lr=0.1)
+    carried = perturber(first).known
+    assert carried is not model
+    step(first)
+    torch.testing.assert_close(carried.w, model.w)
+    other = HalfSpace().eval()
+    other.b.data.zero_()
+    reopened = learner_of(method, other, informed=True)
+    reopened.load_state_dict(first.state_dict())
+    x, y = images(6), torch.zeros(6, dtype=torch.long)
+    told = perturber(reopened).told(x)[0]
+    torch.testing.assert_close(told, model(x).softmax(1).detach())
+    attacks = [of.outcome().attack for of in (first, reopened)]
+    torch.testing.assert_close(*(attack(Deaf(), x, y) for attack in attacks))
+
+
+@pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
+def test_of_a_black_box_the_student_informs(method):
+    oracle = Oracle()
+    made = learner_of(method, oracle, informed=True, student=Plane(), student_steps=1)
+    assert perturber(made).known is made.f.student
+    for number in range(3):
+        losses = step(made, images(6), number=number)
+    assert losses["queries"] == 6 + 12 + 12 == sum(map(len, oracle.asked))
+    before = [p.clone() for p in made.f.student.parameters()]
+    made.opt_g.step()  # is not the generator's to train
+    assert all(map(torch.equal, before, made.f.student.parameters()))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (8, 8), (28, 28), (32, 32), (30, 33), (64, 64)])
 def test_images_of_any_size(size):
     x = torch.rand(2, 3, *size)
     assert Generator(3, 2).eval()(x).shape == x.shape
+    assert Generator(3, 2, told=4).eval()(x, torch.rand(2, 4)).shape == x.shape
     assert Discriminator((3, *size), 2).eval()(x).shape == (2, 1)
 
 

@@ -12,7 +12,7 @@ from methods import test_adv_gan, test_cycle_adv_gan
 from spearshield import pictures, recipe, replay
 from spearshield.method import frozen
 from spearshield.methods import adv_gan, cycle_adv_gan
-from spearshield.methods.adv_gan import Differentiable
+from spearshield.methods.adv_gan import AdvGAN, Differentiable
 from spearshield.nets.adv_gan import Perturber
 from spearshield.recipe import Trial
 from spearshield.replay import Replay
@@ -50,6 +50,11 @@ def queries_that_nobody_counts(patch):
 
 def perturbation_left_unclipped(patch):
     patch.setattr(Perturber, "forward", lambda self, x: (x + self.generator(x)).clamp(0, 1))
+
+
+def generator_told_the_same_of_every_image(patch):
+    right = Perturber.told
+    patch.setattr(Perturber, "told", lambda self, x: tuple(t * 0 + 0.5 for t in right(self, x)))
 
 
 def size_that_is_always_free(patch):
@@ -96,6 +101,9 @@ CAUGHT_BY = {
     ),
     perturbation_left_unclipped: lambda: (
         test_adv_gan.test_the_perturber_is_inside_the_threat_model_by_construction(Linf(0.1), True)
+    ),
+    generator_told_the_same_of_every_image: lambda: (
+        test_adv_gan.test_who_is_informed_hears_the_probabilities_of_the_image(AdvGAN)
     ),
     size_that_is_always_free: lambda: (
         test_cycle_adv_gan.test_the_generators_go_down_each_loss_by_its_weight("size", -4.0, 0.0)

@@ -34,10 +34,15 @@ or ours:
   Weights begin as PyTorch's do, not with a standard deviation of 0.02.
 - One learning rate, which falls to zero where ``decay_steps`` says so, and no stages.
 - Which answers are distilled is not known; probabilities here, or labels alone.
+- ``informed``: G also sees how f answers the clean image, and the finished attack carries its own
+  copy of f. That is ours, after AdvGAN++, Mangla, Jandial, Varshney, Balasubramanian, 2019,
+  https://arxiv.org/abs/1908.00706, whose generator is fed with the classifier's features. Where an
+  attack has to suit the class of the image, G then need not learn to recognise that first.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -72,6 +77,8 @@ class AdvGAN(Method):
         kappa: Margin of logits beyond which an image that fools pulls no more.
         target: The class that images are to be taken for; ``None``: any wrong one.
         clip: Whether the perturbation is held inside ``threat`` in training too.
+        informed: Whether G is told the probabilities that f, or its student, gives the image. The
+            attack then carries a copy of that, and still asks the victim nothing.
         lr: Learning rate of all Adams.
         decay_steps: Steps over which that of G and D falls to zero along a half cosine, and the
             student's stays; 0: all stay.
@@ -100,6 +107,7 @@ class AdvGAN(Method):
     kappa: float = 5.0
     target: int | None = None
     clip: bool = True
+    informed: bool = False
     lr: float = 1e-3
     decay_steps: int = 0
     student: Architecture | None = None
@@ -123,10 +131,13 @@ class AdvGANLearner(Learner):
         super().__init__()
         self.method = method
         self.task = task
-        self.G = Perturber(task.shape, method.width, method.threat, clip=method.clip)
+        told = task.classes if method.informed else 0
+        self.G = Perturber(task.shape, method.width, method.threat, clip=method.clip, told=told)
         self.D = Discriminator(task.shape, method.width)
         self.f = Differentiable(task, method.student, method.labels_only)
-        self.opt_g = torch.optim.Adam(self.G.parameters(), method.lr)
+        if method.informed:
+            self.G.known = self.f.own()
+        self.opt_g = torch.optim.Adam(self.G.generator.parameters(), method.lr)
         self.opt_d = torch.optim.Adam(self.D.parameters(), method.lr)
         if method.student:
             self.opt_f = torch.optim.Adam(self.f.parameters(), method.lr)
@@ -194,6 +205,10 @@ class Differentiable(nn.Module):
     def model(self) -> Classifier:
         """As a function, of which only the input is differentiated."""
         return frozen(self.student or self.task.classifier)
+
+    def own(self) -> nn.Module:
+        """The student itself; without one, a copy of the classifier that nobody trains."""
+        return self.student or copy.deepcopy(self.task.classifier).requires_grad_(False)
 
     def distance(self, x: Images) -> Scalar:
         """Cross-entropy of the student's answers with the black box's."""

@@ -29,6 +29,7 @@ In particular these are choices of ours, which `benchmarks/generators.py` tries 
 - whether a generator answers with an image or with what is added to one (``residual_attack``,
   ``residual_purifier``);
 - whether A is clipped into the threat model in training or held back by a price (``clip``);
+- whether A is told how f answers the image (``informed``), as AdvGAN may be;
 - the identity loss, and that P is also to leave clean images in their class;
 - A and P lower one sum of losses, as in CycleGAN: A is not trained to escape from P. Whoever wants
   that trains again, ``against`` the purified pair.
@@ -83,6 +84,8 @@ class CycleAdvGAN(Method):
         kappa: Margin of logits beyond which an image that fools pulls no more.
         target: The class that images are to be taken for; ``None``: any wrong one.
         clip: Whether A is held inside ``threat`` in training too.
+        informed: Whether A is told the probabilities that f, or its student, gives the image. The
+            attack then carries a copy of that, and still asks the victim nothing.
         residual_attack: Whether A says what is added to an image, or the image itself.
         residual_purifier: Whether P does.
         lr: Learning rate of all Adams.
@@ -119,6 +122,7 @@ class CycleAdvGAN(Method):
     kappa: float = 5.0
     target: int | None = None
     clip: bool = True
+    informed: bool = False
     residual_attack: bool = True
     residual_purifier: bool = True
     lr: float = 1e-3
@@ -152,13 +156,21 @@ class CycleAdvGANLearner(Learner):
         self.task = task
         shape, width = task.shape, method.width
         self.A = Perturber(
-            shape, width, method.threat, residual=method.residual_attack, clip=method.clip
+            shape,
+            width,
+            method.threat,
+            residual=method.residual_attack,
+            clip=method.clip,
+            told=task.classes if method.informed else 0,
         )
         self.P = Purifier(shape[0], width, method.residual_purifier)
         self.D_A = Discriminator(shape, width)
         self.D_P = Discriminator(shape, width)
         self.f = Differentiable(task, method.student, method.labels_only)
-        self.opt_g = torch.optim.Adam([*self.A.parameters(), *self.P.parameters()], method.lr)
+        if method.informed:
+            self.A.known = self.f.own()
+        generators = [*self.A.generator.parameters(), *self.P.parameters()]
+        self.opt_g = torch.optim.Adam(generators, method.lr)
         self.opt_d = torch.optim.Adam([*self.D_A.parameters(), *self.D_P.parameters()], method.lr)
         if method.student:
             self.opt_f = torch.optim.Adam(self.f.parameters(), method.lr)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from spearshield.method import frozen
 from spearshield.threat import ThreatModel
 from spearshield.types import Images, Logits, Shape
 
@@ -20,12 +22,15 @@ class Generator(nn.Module):
     """Two strided convolutions, four residual blocks, two deconvolutions, a tanh.
 
     Images of any size of at least 5 pixels.
+
+    Args:
+        told: Numbers in [0, 1] that it is told beside each image; it sees each as a grey plane.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, told: int = 0) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1),
+            nn.Conv2d(channels + told, width, 3, padding=1),
             nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.Conv2d(width, 2 * width, 3, 2, 1),
@@ -45,9 +50,10 @@ class Generator(nn.Module):
             nn.Tanh(),
         )
 
-    def forward(self, x: Images) -> Images:
+    def forward(self, x: Images, told: Tensor | None = None) -> Images:
         h, w = x.shape[2:]
-        padded = pad(2 * x - 1, (0, -w % 4, 0, -h % 4), mode="replicate")
+        seen = x if told is None else torch.cat([x, told[:, :, None, None].expand(-1, -1, h, w)], 1)
+        padded = pad(2 * seen - 1, (0, -w % 4, 0, -h % 4), mode="replicate")
         answer: Images = self.body(padded)
         return answer[:, :, :h, :w]
 
@@ -76,6 +82,8 @@ class Perturber(nn.Module):
     Args:
         residual: Whether the generator says what is added to the image, or the image itself.
         clip: Whether the answer is inside the threat model, or only in [0, 1].
+        told: Classes of ``known``, the classifier whose probabilities for the image the generator
+            is told; 0: there is none.
     """
 
     def __init__(
@@ -86,20 +94,27 @@ class Perturber(nn.Module):
         *,
         residual: bool = True,
         clip: bool = True,
+        told: int = 0,
     ) -> None:
         super().__init__()
-        self.generator = Generator(shape[0], width)
+        self.generator = Generator(shape[0], width, told)
+        self.known: nn.Module | None = None
         self.threat = threat
         self.residual = residual
         self.clip = clip
 
     def forward(self, x: Images) -> Images:
-        answer = self.generator(x)
+        answer = self.generator(x, *self.told(x))
         if self.residual:
             x_adv = x + (self.threat.eps if self.clip else 1.0) * answer
         else:
             x_adv = 0.5 + 0.5 * answer
         return self.threat.project(x_adv, x) if self.clip else x_adv.clamp(0, 1)
+
+    @torch.no_grad()
+    def told(self, x: Images) -> tuple[Tensor, ...]:
+        """What the generator is told beside the images."""
+        return (frozen(self.known)(x).softmax(1),) if self.known else ()
 
 
 class Discriminator(nn.Module):

@@ -47,13 +47,13 @@ RECIPE = Recipe(
     pretraining=Training(StandardTraining(decay_steps=3_500), steps=3_500),
     defences=DEFENCES,
     trials=(
-        *(Trial(attack, Oblivious()) for attack in (FGSM(BUDGET), PLAIN, DeepFool(BUDGET))),
+        Trial(FGSM(BUDGET), Oblivious()),
         *(
             Trial(LeftBy(BUDGET, training.called), Oblivious())
             for training in DEFENCES
             if not training.against
         ),
-        Trial(STRONG, Adaptive(), images=200),
+        *(Trial(attack, Oblivious(), images=500) for attack in (PLAIN, DeepFool(BUDGET))),
+        Trial(STRONG, Adaptive(), images=500),
     ),
-    images=500,
 )
