@@ -3,7 +3,8 @@
     python benchmarks/cycle_adv_gan_tables.py RUN ...
 
 Each RUN is one seed's, of the recipe ``cycle_adv_gan_mnist`` or ``cycle_adv_gan_cifar10_jpeg``.
-Shares are in percent: the mean over the seeds, and below it the lowest and the highest.
+Shares are in percent: the mean over the seeds, and behind it the lowest and the highest; speed is
+the median.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from inspect import cleandoc
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 from spearshield import results
@@ -59,7 +61,7 @@ def attacks(found: Found) -> list[str]:
 
     An attack of a later round is for the pair before it, and here transfers to the classifier.
     """
-    pgd = found.of(found.bare, "pgd")
+    pgd = {row.seed: row for row in found.of(found.bare, "pgd")}
     lines = [
         ["attack", "success", "that of the attack learnt from", "images a second, times PGD-40's"]
     ]
@@ -69,9 +71,8 @@ def attacks(found: Found) -> list[str]:
             continue
         times = before = ""
         if training := made[0].parameters["attack"].get("training"):
-            pairs = zip(made, pgd, strict=True)
-            speeds = [slow.seconds_per_image / fast.seconds_per_image for fast, slow in pairs]
-            times = f"{min(speeds):,.0f}"
+            speeds = [pgd[row.seed].seconds_per_image / row.seconds_per_image for row in made]
+            times = f"{median(speeds):,.0f}"
             source = learnt_from(training)
             if theirs := found.of(found.bare, source):
                 before = f"{share(theirs, 'asr')} ({said(source)})"
@@ -102,7 +103,7 @@ def recovery(found: Found) -> list[str]:
             for attack in found.attacks
             if attack not in (name, *NAMES) and (rows := found.of(name, attack))
         ]
-        others = min(learned, key=lambda rows: sum(row.robust_acc for row in rows), default=[])
+        others = min(learned, key=lambda rows: fmean(row.robust_acc for row in rows), default=[])
         following = [
             rows
             for attack in found.attacks
@@ -143,7 +144,7 @@ def share(rows: list[Row], of: str) -> str:
     if not known:
         return "n/a" if rows else ""
     spread = f" ({100 * min(known):.1f} to {100 * max(known):.1f})" if len(known) > 1 else ""
-    return f"{100 * sum(known) / len(known):.1f}{spread}"
+    return f"{100 * fmean(known):.1f}{spread}"
 
 
 def table(lines: list[list[str]]) -> list[str]:
