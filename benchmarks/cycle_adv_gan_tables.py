@@ -84,7 +84,7 @@ def recovery(found: Found) -> list[str]:
     """Accuracy behind each purifier: clean, attacked by who ignores it, and by who knows it.
 
     A star marks the kind of attack that was learnt from; "others" is the worst of the other
-    generators.
+    generators, in each seed.
     """
     lines = [
         ["purifier", "clean", *NAMES.values(), "own", "others", "PGD through it", "next round"]
@@ -99,11 +99,16 @@ def recovery(found: Found) -> list[str]:
             for rows in [found.of(name, attack)]
         ]
         learned = [
-            rows
+            row
             for attack in found.attacks
-            if attack not in (name, *NAMES) and (rows := found.of(name, attack))
+            if attack not in (name, *NAMES)
+            for row in found.of(name, attack)
         ]
-        others = min(learned, key=lambda rows: fmean(row.robust_acc for row in rows), default=[])
+        worst: dict[int, Row] = {}
+        for row in sorted(learned, key=lambda row: row.robust_acc, reverse=True):
+            worst[row.seed] = row
+        others = [worst[seed] for seed in sorted(worst)]
+        by = ", ".join(said(attack) for attack in dict.fromkeys(row.attack for row in others))
         following = [
             rows
             for attack in found.attacks
@@ -115,7 +120,7 @@ def recovery(found: Found) -> list[str]:
                 share(found.of(name, "fgsm"), "acc"),
                 *cells,
                 share(found.of(name, name), "robust_acc"),
-                share(others, "robust_acc") + (f" ({said(others[0].attack)})" if others else ""),
+                share(others, "robust_acc") + (f" ({by})" if by else ""),
                 share(found.of(name, "pgd", knows=True), "robust_acc"),
                 share(following[0], "robust_acc") if following else "",
             ]
