@@ -2,8 +2,8 @@
 
 Everything learns from and is tried on the JPEG version, so no number here compares with published
 ones. For want of an accelerator the classifier sees nine epochs and the generators two, of 8 to 32
-channels: too few for most generators, which find a perturbation for all images and stay there. A
-classifier that is at hand saves the first half hour: ``--set pretraining=none --set weights=FILE``.
+channels. It has not been run to its end yet. A classifier that is at hand saves the first half
+hour: ``--set pretraining=none --set weights=FILE``.
 """
 
 from __future__ import annotations
