@@ -3,7 +3,7 @@
     python benchmarks/defense_gan_tables.py RUN ...
 
 Each RUN is one model's, of the recipe ``defense_gan_mnist``, or an evaluation of one of its
-defences.
+defences. All tables are of the first seed, but for that of several.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from spearshield import results
@@ -127,8 +128,41 @@ def through(rows: list[Row]) -> list[str]:
     return lines
 
 
+def seeds(rows: list[Row]) -> list[str]:
+    """Over seeds: the mean, the lowest and the highest; the worst case before who knows."""
+    cells: dict[tuple[str, str], dict[tuple[str, float, str], list[Row]]] = {}
+    for row in rows:
+        attacked = (row.attack, row.eps, row.view)
+        cells.setdefault((model(row), defence(row)), {}).setdefault(attacked, []).append(row)
+    lines = [
+        "| model | defence | seeds | clean | FGSM, 0.3 | worst, L-inf 0.3 | worst, L2 4 |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for (name, protected), attacked in cells.items():
+        fgsm = attacked.get(("fgsm", 0.3, "oblivious"), [])
+        if len(fgsm) < 2:
+            continue
+        worst = [attacked[WORST_CASE, eps, WORST_CASE] for eps in (0.3, 4.0)]
+        left = [[row.robust_acc for row in found] for found in (fgsm, *worst)]
+        shares = " | ".join(spread(share) for share in ([row.acc for row in fgsm], *left))
+        lines.append(f"| {name} | {protected} | {len(fgsm)} | {shares} |")
+    return lines
+
+
+def spread(shares: list[float]) -> str:
+    low, mean, high = (100 * f(shares) for f in (min, fmean, max))
+    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+
+
 if __name__ == "__main__":
     rows = [row for run in sys.argv[1:] for row in results.read(Path(run) / "results.json")]
-    for make in (through, of_paper, black_box, knowing):
+    first = [row for row in rows if row.seed == rows[0].seed]
+    for make, shown in (
+        (through, first),
+        (of_paper, first),
+        (black_box, first),
+        (knowing, first),
+        (seeds, rows),
+    ):
         print(f"\n{make.__doc__}\n")
-        print("\n".join(make(rows)))
+        print("\n".join(make(shown)))
