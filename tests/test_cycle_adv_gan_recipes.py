@@ -35,8 +35,10 @@ def early_stop(row):
     return row.parameters["attack"]["early_stop"]
 
 
-@pytest.mark.parametrize("name", ["cycle_adv_gan_mnist", "cycle_adv_gan_cifar10_jpeg"])
-def test_attacks_and_purifiers_meet_and_are_tabled(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "rounds"), [("cycle_adv_gan_mnist", True), ("cycle_adv_gan_cifar10_jpeg", False)]
+)
+def test_attacks_and_purifiers_meet_and_are_tabled(tmp_path, name, rounds):
     short = small(recipe(name), tmp_path)
     longer = replace(short.recipe.pretraining, steps=150, batch_size=8)  # learnt by heart
     changed = replace(short.recipe, split="train", images=12, pretraining=longer)
@@ -52,8 +54,8 @@ def test_attacks_and_purifiers_meet_and_are_tabled(tmp_path, name):
             continue
         assert all((victim, attack, "oblivious") in by for attack in first)
         assert (victim, "pgd", "adaptive") in by
-    assert ("cycle_pgd", "round_2", "adaptive") in by
-    assert ("round_2", "round_2", "oblivious") in by
+    assert (("cycle_pgd", "round_2", "adaptive") in by) == rounds
+    assert (("round_2", "round_2", "oblivious") in by) == rounds
 
     tables = script()
     found = tables.Found(rows)
@@ -74,6 +76,7 @@ def test_attacks_and_purifiers_meet_and_are_tabled(tmp_path, name):
         starred = purifier in ("`cycle_fgsm`", "`cycle_black_box`")
         assert line["FGSM"] == f"{100 * row.robust_acc:.1f}" + "\\*" * starred
         assert line["clean"] == f"{100 * row.acc:.1f}"
-    through = by["cycle_pgd", "round_2", "adaptive"].robust_acc
-    assert recovery["`cycle_pgd`"]["next round"] == f"{100 * through:.1f}"
+    following = by.get(("cycle_pgd", "round_2", "adaptive"))
+    wanted = f"{100 * following.robust_acc:.1f}" if following else ""
+    assert recovery["`cycle_pgd`"]["next round"] == wanted
     assert set(asked) == {f"`{each}`" for each in learnt if each.endswith("black_box")}

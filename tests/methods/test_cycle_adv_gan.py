@@ -89,6 +89,14 @@ def test_the_generators_go_down_each_loss_by_its_weight(weight, a, p):
     assert float(made.P.value.detach()) == pytest.approx(0.05 + 0.5 * p, abs=1e-5)
 
 
+@pytest.mark.parametrize(("cooperative", "a"), [(True, -2.0), (False, -1.0)])
+def test_who_does_not_cooperate_leaves_the_way_back_to_the_purifier(cooperative, a):
+    made = by_hand(**{**WEIGHTS, "cycle_weight": 0.5, "cooperative": cooperative})
+    step(made)
+    assert float(made.A.value.detach()) == pytest.approx(0.1 + 0.5 * a, abs=1e-5)
+    assert float(made.P.value.detach()) == pytest.approx(0.05 - 0.5 * 2.0, abs=1e-5)
+
+
 def test_recovery_moves_the_purifier_towards_the_true_class():
     made = by_hand(**{**WEIGHTS, "recovery_weight": 1.0})
     step(made, X + 0.05, torch.ones(2, dtype=torch.long))  # class 1 is the lighter side
@@ -108,11 +116,13 @@ def test_each_discriminator_has_its_own_kind_of_real_image():
     assert losses["gan"] == pytest.approx(0.4**2 + 0.65**2)
 
 
-@pytest.mark.parametrize("residual", [True, False])
-def test_purified_images_are_images_whatever_the_generator_says(residual):
-    net = Purifier(1, 2, residual)
+@pytest.mark.parametrize(
+    ("residual", "most", "wanted"), [(True, 1.0, 0.0), (True, 0.1, 0.41), (False, 0.1, 0.05)]
+)
+def test_purified_images_are_images_whatever_the_generator_says(residual, most, wanted):
+    net = Purifier(1, 2, residual, most)
     net.generator = Constant(-0.9, (1, 4, 4))
-    torch.testing.assert_close(net(X), torch.full_like(X, 0.0 if residual else 0.05))
+    torch.testing.assert_close(net(X), torch.full_like(X, wanted))
 
 
 def test_what_is_left_behind_is_an_attack_and_a_purifier():

@@ -57,6 +57,15 @@ def generator_told_the_same_of_every_image(patch):
     patch.setattr(Perturber, "told", lambda self, x: tuple(t * 0 + 0.5 for t in right(self, x)))
 
 
+def purifier_that_adds_whatever_it_likes(patch):
+    def forward(self, x):
+        return (
+            (x + self.generator(x)).clamp(0, 1) if self.residual else 0.5 + 0.5 * self.generator(x)
+        )
+
+    patch.setattr(cycle_adv_gan.Purifier, "forward", forward)
+
+
 def size_that_is_always_free(patch):
     patch.setattr(cycle_adv_gan, "size_loss", lambda x_adv, x, free: (x_adv - x).sum() * 0)
 
@@ -104,6 +113,11 @@ CAUGHT_BY = {
     ),
     generator_told_the_same_of_every_image: lambda: (
         test_adv_gan.test_who_is_informed_hears_the_probabilities_of_the_image(AdvGAN)
+    ),
+    purifier_that_adds_whatever_it_likes: lambda: (
+        test_cycle_adv_gan.test_purified_images_are_images_whatever_the_generator_says(
+            True, 0.1, 0.41
+        )
     ),
     size_that_is_always_free: lambda: (
         test_cycle_adv_gan.test_the_generators_go_down_each_loss_by_its_weight("size", -4.0, 0.0)

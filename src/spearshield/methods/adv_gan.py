@@ -131,8 +131,8 @@ class AdvGANLearner(Learner):
         super().__init__()
         self.method = method
         self.task = task
-        told = task.classes if method.informed else 0
-        self.G = Perturber(task.shape, method.width, method.threat, clip=method.clip, told=told)
+        known = task.classes if method.informed else 0
+        self.G = Perturber(task.shape, method.width, method.threat, clip=method.clip, classes=known)
         self.D = Discriminator(task.shape, method.width)
         self.f = Differentiable(task, method.student, method.labels_only)
         if method.informed:

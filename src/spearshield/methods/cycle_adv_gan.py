@@ -27,12 +27,12 @@ In particular these are choices of ours, which `benchmarks/generators.py` tries 
 - least-squares discriminators, without CycleGAN's pool of older images;
 - whether x and x' are used as pairs (``paired_weight``), which CycleGAN does not need;
 - whether a generator answers with an image or with what is added to one (``residual_attack``,
-  ``residual_purifier``);
+  ``residual_purifier``), and how much P may add (``most``);
 - whether A is clipped into the threat model in training or held back by a price (``clip``);
 - whether A is told how f answers the image (``informed``), as AdvGAN may be;
 - the identity loss, and that P is also to leave clean images in their class;
-- A and P lower one sum of losses, as in CycleGAN: A is not trained to escape from P. Whoever wants
-  that trains again, ``against`` the purified pair.
+- A and P lower one sum of losses, as in CycleGAN, so that A makes what P can undo; without
+  ``cooperative`` A leaves P(A(x)) alone. To escape from P, train again, ``against`` that pair.
 
 In a black box x' are made on the student, so that f's gradient is never asked for.
 """
@@ -86,8 +86,10 @@ class CycleAdvGAN(Method):
         clip: Whether A is held inside ``threat`` in training too.
         informed: Whether A is told the probabilities that f, or its student, gives the image. The
             attack then carries a copy of that, and still asks the victim nothing.
+        cooperative: Whether A, too, lowers the losses of P(A(x)), so that its images can be undone.
         residual_attack: Whether A says what is added to an image, or the image itself.
         residual_purifier: Whether P does.
+        most: The most that a residual P adds to a pixel, or takes away.
         lr: Learning rate of all Adams.
         decay_steps: Steps over which that of A, P, D_A and D_P falls to zero along a half cosine,
             and the student's stays; 0: all stay.
@@ -123,8 +125,10 @@ class CycleAdvGAN(Method):
     target: int | None = None
     clip: bool = True
     informed: bool = False
+    cooperative: bool = True
     residual_attack: bool = True
     residual_purifier: bool = True
+    most: float = 1.0
     lr: float = 1e-3
     decay_steps: int = 0
     student: Architecture | None = None
@@ -135,7 +139,7 @@ class CycleAdvGAN(Method):
         at_least(self, 1, "width")
         at_least(self, 0, "gan_weight", "cycle_weight", "identity_weight", "paired_weight")
         at_least(self, 0, "attack_weight", "recovery_weight", "size_weight", "free_size")
-        at_least(self, 0, "kappa", "lr", "decay_steps", "student_steps")
+        at_least(self, 0, "most", "kappa", "lr", "decay_steps", "student_steps")
 
     def learner(self, task: Task) -> CycleAdvGANLearner:
         check_target(self.target, task.classes)
@@ -161,9 +165,9 @@ class CycleAdvGANLearner(Learner):
             method.threat,
             residual=method.residual_attack,
             clip=method.clip,
-            told=task.classes if method.informed else 0,
+            classes=task.classes if method.informed else 0,
         )
-        self.P = Purifier(shape[0], width, method.residual_purifier)
+        self.P = Purifier(shape[0], width, method.residual_purifier, method.most)
         self.D_A = Discriminator(shape, width)
         self.D_P = Discriminator(shape, width)
         self.f = Differentiable(task, method.student, method.labels_only)
@@ -195,7 +199,8 @@ class CycleAdvGANLearner(Learner):
         A, P, D_A, D_P = (net.train() for net in (self.A, self.P, self.D_A, self.D_P))
         x_adv = A(x)
         # One pass for three kinds of image, which in training share their batch's statistics.
-        x_hat, x_back, x_same = P(torch.cat([x_ref, x_adv, x])).chunk(3)
+        undone = x_adv if method.cooperative else x_adv.detach()
+        x_hat, x_back, x_same = P(torch.cat([x_ref, undone, x])).chunk(3)
         x_again = A(x_hat)
 
         # D_A, D_P: images of their own kind up, generated ones down.
@@ -244,13 +249,15 @@ class Purifier(nn.Module):
 
     Args:
         residual: Whether the generator says what is added to the image, or the image itself.
+        most: The most that is added to a pixel, or taken away.
     """
 
-    def __init__(self, channels: int, width: int, residual: bool) -> None:
+    def __init__(self, channels: int, width: int, residual: bool, most: float) -> None:
         super().__init__()
         self.generator = Generator(channels, width)
         self.residual = residual
+        self.most = most
 
     def forward(self, x: Images) -> Images:
         answer: Images = self.generator(x)
-        return (x + answer).clamp(0, 1) if self.residual else 0.5 + 0.5 * answer
+        return (x + self.most * answer).clamp(0, 1) if self.residual else 0.5 + 0.5 * answer

@@ -82,7 +82,7 @@ class Perturber(nn.Module):
     Args:
         residual: Whether the generator says what is added to the image, or the image itself.
         clip: Whether the answer is inside the threat model, or only in [0, 1].
-        told: Classes of ``known``, the classifier whose probabilities for the image the generator
+        classes: Those of ``known``, the classifier whose probabilities for the image the generator
             is told; 0: there is none.
     """
 
@@ -94,10 +94,10 @@ class Perturber(nn.Module):
         *,
         residual: bool = True,
         clip: bool = True,
-        told: int = 0,
+        classes: int = 0,
     ) -> None:
         super().__init__()
-        self.generator = Generator(shape[0], width, told)
+        self.generator = Generator(shape[0], width, classes)
         self.known: nn.Module | None = None
         self.threat = threat
         self.residual = residual
