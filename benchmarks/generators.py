@@ -36,6 +36,7 @@ from spearshield.weights import load_weights
 BUDGET = Linf(0.3)
 ADV, CYCLE = AdvGAN(kappa=0.0), CycleAdvGAN(kappa=0.0, residual_purifier=False)
 """Where the changes start from."""
+RESIDUAL = replace(CYCLE, residual_purifier=True, kappa=5.0)
 
 VARIANTS: dict[str, Method] = {
     "adv_gan": ADV,
@@ -62,7 +63,11 @@ VARIANTS: dict[str, Method] = {
     "cycle_adv_gan, kappa 5": replace(CYCLE, kappa=5.0),
     "cycle_adv_gan, informed, kappa 5": replace(CYCLE, informed=True, kappa=5.0),
     "cycle_adv_gan, pairs, kappa 5": replace(CYCLE, paired_weight=10.0, kappa=5.0),
-    "cycle_adv_gan, residual purifier, kappa 5": replace(CYCLE, residual_purifier=True, kappa=5.0),
+    "cycle_adv_gan, residual purifier, kappa 5": RESIDUAL,
+    "cycle_adv_gan, residual purifier of at most 0.3, kappa 5": replace(RESIDUAL, most=0.3),
+    "cycle_adv_gan, residual purifier, not cooperative, kappa 5": replace(
+        RESIDUAL, cooperative=False
+    ),
     "cycle_adv_gan, recovery 1": replace(CYCLE, recovery_weight=1.0),
     "cycle_adv_gan, no labels for the purifier": replace(CYCLE, recovery_weight=0.0),
     "cycle_adv_gan, width 16": replace(CYCLE, width=16),
