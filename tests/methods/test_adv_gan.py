@@ -17,7 +17,7 @@ from spearshield.learned import LearnedAttack
 from spearshield.method import Task
 from spearshield.methods.adv_gan import AdvGAN, error_loss, size_loss, succeeds
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
-from spearshield.nets.adv_gan import Discriminator, Generator, Perturber
+from spearshield.nets.adv_gan import Discriminator, Generator, InformedGenerator, Perturber
 from spearshield.rng import Rng, ambient
 from spearshield.threat import L2, Linf
 
@@ -282,20 +282,52 @@ def test_the_distance_of_a_student_is_the_cross_entropy_with_the_answers():
 class Listener(torch.nn.Module):
     """Adds nothing, and keeps what it is told."""
 
-    def forward(self, x, told):
+    def forward(self, x, *told):
         self.told = told
         return torch.zeros_like(x)
 
 
+class Seeing(torch.nn.Module):
+    """Maps at the image's size, twice, and at half of it; then the mean of each for two classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(1, 5, 1)
+        self.second = torch.nn.Conv2d(5, 3, 1)
+        self.pool = torch.nn.AvgPool2d(2)
+        self.classes = torch.nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.classes(self.pool(self.second(self.first(x)).relu()).mean((2, 3)))
+
+
 @pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
-def test_who_is_informed_hears_the_probabilities_of_the_image(method):
-    net = perturber(learner_of(method, informed=True))
+def test_who_is_informed_sees_what_the_classifier_makes_of_the_image(method):
+    with ambient(0):
+        model = Seeing().eval()
+    net = perturber(learner_of(method, model, informed=True))
     net.generator = Listener()
     x = images(6)
     torch.testing.assert_close(net(x), x)
-    torch.testing.assert_close(net.generator.told, HalfSpace()(x).softmax(1).detach())
-    assert not net.generator.told.requires_grad
-    assert perturber(learner_of(method)).told(x) == ()
+    probabilities, whole, half, quarter = net.generator.told
+    torch.testing.assert_close(probabilities, model(x).softmax(1).detach())
+    maps = model.second(model.first(x)).detach()  # the last maps of their size
+    torch.testing.assert_close(whole, maps)
+    torch.testing.assert_close(half, model.pool(maps.relu()))
+    assert quarter is half  # of the sizes that there are, the nearest
+    assert not any(told.requires_grad for told in net.generator.told)
+    assert not any(module._forward_hooks for module in net.known.modules())
+    assert perturber(learner_of(method, model)).told(x) == ()
+
+
+@pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
+def test_of_a_classifier_without_maps_the_image_itself_is_seen(method):
+    net = perturber(learner_of(method, informed=True))
+    x = images(6)
+    probabilities, *maps = net.told(x)
+    torch.testing.assert_close(probabilities, HalfSpace()(x).softmax(1).detach())
+    assert [seen is x for seen in maps] == [True] * 3
+    assert net(x).shape == x.shape
 
 
 @pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
@@ -334,7 +366,8 @@ def test_of_a_black_box_the_student_informs(method):
 def test_images_of_any_size(size):
     x = torch.rand(2, 3, *size)
     assert Generator(3, 2).eval()(x).shape == x.shape
-    assert Generator(3, 2, told=4).eval()(x, torch.rand(2, 4)).shape == x.shape
+    told = torch.rand(2, 4), torch.rand(2, 2, 9, 9), torch.rand(2, 3, 5, 2), torch.rand(2, 1, 1, 1)
+    assert InformedGenerator(3, 2, 4, (2, 3, 1)).eval()(x, *told).shape == x.shape
     assert Discriminator((3, *size), 2).eval()(x).shape == (2, 1)
 
 

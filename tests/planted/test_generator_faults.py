@@ -112,7 +112,7 @@ CAUGHT_BY = {
         test_adv_gan.test_the_perturber_is_inside_the_threat_model_by_construction(Linf(0.1), True)
     ),
     generator_told_the_same_of_every_image: lambda: (
-        test_adv_gan.test_who_is_informed_hears_the_probabilities_of_the_image(AdvGAN)
+        test_adv_gan.test_who_is_informed_sees_what_the_classifier_makes_of_the_image(AdvGAN)
     ),
     purifier_that_adds_whatever_it_likes: lambda: (
         test_cycle_adv_gan.test_purified_images_are_images_whatever_the_generator_says(

@@ -34,10 +34,11 @@ or ours:
   Weights begin as PyTorch's do, not with a standard deviation of 0.02.
 - One learning rate, which falls to zero where ``decay_steps`` says so, and no stages.
 - Which answers are distilled is not known; probabilities here, or labels alone.
-- ``informed``: G also sees how f answers the clean image, and the finished attack carries its own
-  copy of f. That is ours, after AdvGAN++, Mangla, Jandial, Varshney, Balasubramanian, 2019,
-  https://arxiv.org/abs/1908.00706, whose generator is fed with the classifier's features. Where an
-  attack has to suit the class of the image, G then need not learn to recognise that first.
+- ``informed``: G also sees f's maps of the clean image and its answer, and the finished attack
+  carries its own copy of f. That is ours, after AdvGAN++, Mangla, Jandial, Varshney,
+  Balasubramanian, 2019, https://arxiv.org/abs/1908.00706, whose generator is fed with the
+  classifier's features. Where f's gradient is another for each image, G then need not learn anew
+  what f sees in it.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ class AdvGAN(Method):
         kappa: Margin of logits beyond which an image that fools pulls no more.
         target: The class that images are to be taken for; ``None``: any wrong one.
         clip: Whether the perturbation is held inside ``threat`` in training too.
-        informed: Whether G is told the probabilities that f, or its student, gives the image. The
-            attack then carries a copy of that, and still asks the victim nothing.
+        informed: Whether G sees the maps and the probabilities that f, or its student, makes of the
+            image. The attack then carries a copy of that, and still asks the victim nothing.
         lr: Learning rate of all Adams.
         decay_steps: Steps over which that of G and D falls to zero along a half cosine, and the
             student's stays; 0: all stay.
@@ -131,12 +132,11 @@ class AdvGANLearner(Learner):
         super().__init__()
         self.method = method
         self.task = task
-        known = task.classes if method.informed else 0
-        self.G = Perturber(task.shape, method.width, method.threat, clip=method.clip, classes=known)
+        self.G = Perturber(task.shape, method.width, method.threat, clip=method.clip)
         self.D = Discriminator(task.shape, method.width)
         self.f = Differentiable(task, method.student, method.labels_only)
         if method.informed:
-            self.G.known = self.f.own()
+            self.G.inform(self.f.own())
         self.opt_g = torch.optim.Adam(self.G.generator.parameters(), method.lr)
         self.opt_d = torch.optim.Adam(self.D.parameters(), method.lr)
         if method.student:

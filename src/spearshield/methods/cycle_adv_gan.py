@@ -29,7 +29,7 @@ In particular these are choices of ours, which `benchmarks/generators.py` tries 
 - whether a generator answers with an image or with what is added to one (``residual_attack``,
   ``residual_purifier``), and how much P may add (``most``);
 - whether A is clipped into the threat model in training or held back by a price (``clip``);
-- whether A is told how f answers the image (``informed``), as AdvGAN may be;
+- whether A sees what f makes of the image (``informed``), as AdvGAN may;
 - the identity loss, and that P is also to leave clean images in their class;
 - A and P lower one sum of losses, as in CycleGAN, so that A makes what P can undo; without
   ``cooperative`` A leaves P(A(x)) alone. To escape from P, train again, ``against`` that pair.
@@ -84,8 +84,8 @@ class CycleAdvGAN(Method):
         kappa: Margin of logits beyond which an image that fools pulls no more.
         target: The class that images are to be taken for; ``None``: any wrong one.
         clip: Whether A is held inside ``threat`` in training too.
-        informed: Whether A is told the probabilities that f, or its student, gives the image. The
-            attack then carries a copy of that, and still asks the victim nothing.
+        informed: Whether A sees the maps and the probabilities that f, or its student, makes of the
+            image. The attack then carries a copy of that, and still asks the victim nothing.
         cooperative: Whether A, too, lowers the losses of P(A(x)), so that its images can be undone.
         residual_attack: Whether A says what is added to an image, or the image itself.
         residual_purifier: Whether P does.
@@ -165,14 +165,13 @@ class CycleAdvGANLearner(Learner):
             method.threat,
             residual=method.residual_attack,
             clip=method.clip,
-            classes=task.classes if method.informed else 0,
         )
         self.P = Purifier(shape[0], width, method.residual_purifier, method.most)
         self.D_A = Discriminator(shape, width)
         self.D_P = Discriminator(shape, width)
         self.f = Differentiable(task, method.student, method.labels_only)
         if method.informed:
-            self.A.known = self.f.own()
+            self.A.inform(self.f.own())
         generators = [*self.A.generator.parameters(), *self.P.parameters()]
         self.opt_g = torch.optim.Adam(generators, method.lr)
         self.opt_d = torch.optim.Adam([*self.D_A.parameters(), *self.D_P.parameters()], method.lr)
