@@ -320,12 +320,25 @@ def test_who_is_informed_sees_what_the_classifier_makes_of_the_image(method):
     assert perturber(learner_of(method, model)).told(x) == ()
 
 
+class Twice(torch.nn.Module):
+    """Answers each image by itself and its mirror image, which pass in one batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.maps = torch.nn.Conv2d(1, 5, 1)
+
+    def forward(self, x):
+        both = self.maps(torch.cat([x, x.flip(3)])).mean((2, 3))[:, :2]
+        return sum(both.chunk(2))
+
+
+@pytest.mark.parametrize("model", [HalfSpace(), Twice()], ids=["flat", "twice"])
 @pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
-def test_of_a_classifier_without_maps_the_image_itself_is_seen(method):
-    net = perturber(learner_of(method, informed=True))
+def test_where_no_maps_are_of_the_images_the_images_themselves_are_seen(method, model):
+    net = perturber(learner_of(method, model.eval(), informed=True))
     x = images(6)
     probabilities, *maps = net.told(x)
-    torch.testing.assert_close(probabilities, HalfSpace()(x).softmax(1).detach())
+    torch.testing.assert_close(probabilities, model(x).softmax(1).detach())
     assert [seen is x for seen in maps] == [True] * 3
     assert net(x).shape == x.shape
 

@@ -188,7 +188,7 @@ class Perturber(nn.Module):
         seen = {height: x}
 
         def keep(module: nn.Module, given: object, made: object) -> None:  # noqa: ARG001
-            if isinstance(made, Tensor) and made.ndim == 4:
+            if isinstance(made, Tensor) and made.ndim == 4 and len(made) == len(x):
                 seen[made.shape[2]] = made
 
         hooks = [module.register_forward_hook(keep) for module in self.known.modules()]
