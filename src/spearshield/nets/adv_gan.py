@@ -177,10 +177,11 @@ class Perturber(nn.Module):
 
     @torch.no_grad()
     def told(self, x: Images) -> tuple[Tensor, ...]:
-        """What the generator is told beside the images: probabilities (N, K), and maps.
+        """What the generator is told beside the images: probabilities (N, K), maps (N, C, H, W).
 
-        Those are the last ones that ``known`` makes at, or nearest to, the image's own height, half
-        and a quarter of it; of a classifier without maps, the image itself.
+        The three maps are the last that ``known`` makes at, or nearest to, the image's own height,
+        half and a quarter of it; of a classifier without maps, the image itself. Nothing, where the
+        generator is not informed.
         """
         if self.known is None:
             return ()

@@ -1,9 +1,11 @@
-"""CIFAR-10 as JPEG, ResNet-20, L-inf 8/255: CycleAdvGAN and AdvGAN; six hours on one core.
+"""CIFAR-10 as JPEG, ResNet-20, L-inf 8/255: CycleAdvGAN and AdvGAN; a night on one core.
 
 Everything learns from and is tried on the JPEG version, so no number here compares with published
-ones. For want of an accelerator the generators see three epochs and a half, of 16 to 64 channels,
-in batches of 32. They see what the classifier makes of an image, but for ``adv_gan_uninformed``. A
-classifier that is at hand saves the first half hour: ``--set pretraining=none --set weights=FILE``.
+ones. For want of an accelerator the classifier sees nine epochs, the generators, of 16 to 64
+channels, three and a half in batches of 32, and searches attack 500 test images. The generators see
+what the classifier makes of an image, but for ``adv_gan_uninformed``. It has not been run to its
+end yet. A classifier that is at hand saves the first half hour: ``--set pretraining=none --set
+weights=FILE``.
 """
 
 from __future__ import annotations
