@@ -16,8 +16,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from spearshield import results
+from spearshield import checkpoint, results
 from spearshield.results import WORST_CASE, Row
+from spearshield.score import TENSORS, Score
 
 NAMES = {
     "fgsm": "FGSM",
@@ -30,8 +31,12 @@ NAMES = {
 class Found:
     """Rows, by what was attacked, by what, and by whether the attacker knew the purifier."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        rows = list(rows)
+    def __init__(self, runs: Iterable[Path]) -> None:
+        rows = list[Row]()
+        self.folders: dict[int, Path] = {}
+        for run in runs:
+            rows += results.read(run / "results.json")
+            self.folders[rows[-1].seed] = run
         self.bare = rows[0].method
         self.cells: dict[tuple[str, str, bool, str], list[Row]] = {}
         for row in rows:
@@ -49,6 +54,17 @@ class Found:
         rows = {row.seed: row for row in self.cells.get((method, attack, knows, threat), [])}
         return [rows[seed] for seed in sorted(rows)]
 
+    def successes(self, attack: str, images: list[int]) -> list[float | None]:
+        """Those of a generator on the bare classifier, in each seed, among the first images."""
+        found = []
+        for row, count in zip(self.of(self.bare, attack), images, strict=True):
+            outcomes = self.folders[row.seed] / "outcomes"
+            (path,) = outcomes.glob(f"{self.bare}.{attack}.*.safetensors")
+            saved = checkpoint.load(path)
+            score = Score(**{name: saved[name] for name in TENSORS}, seconds=0.0, forwards=0)
+            found.append(score.first(count).asr)
+        return found
+
 
 def learnt_from(training: dict[str, Any] | None) -> str:
     """The attack whose images a training was shown; of other methods nothing."""
@@ -63,20 +79,28 @@ def attacks(found: Found) -> list[str]:
     """
     pgd = {row.seed: row for row in found.of(found.bare, "pgd")}
     lines = [
-        ["attack", "success", "that of the attack learnt from", "images a second, times PGD-40's"]
+        [
+            "attack",
+            "success",
+            "that of the attack learnt from",
+            "its own on the same images",
+            "images a second, times PGD-40's",
+        ]
     ]
     for name in found.attacks:
         made = found.of(found.bare, name)
         if not made or name == WORST_CASE:
             continue
-        times = before = ""
+        times = before = beside = ""
         if training := made[0].parameters["attack"].get("training"):
             speeds = [pgd[row.seed].seconds_per_image / row.seconds_per_image for row in made]
             times = f"{median(speeds):,.0f}"
             source = learnt_from(training)
-            if theirs := found.of(found.bare, source):
+            seeds = [row.seed for row in made]
+            if theirs := [row for row in found.of(found.bare, source) if row.seed in seeds]:
                 before = f"{share(theirs, 'asr')} ({said(source)})"
-        lines.append([said(name), share(made, "asr"), before, times])
+                beside = spread(found.successes(name, [row.images for row in theirs]))
+        lines.append([said(name), share(made, "asr"), before, beside, times])
     return table(lines)
 
 
@@ -144,12 +168,16 @@ def said(name: str) -> str:
 
 
 def share(rows: list[Row], of: str) -> str:
+    return spread([getattr(row, of) for row in rows])
+
+
+def spread(shares: list[float | None]) -> str:
     """Over the seeds."""
-    known = [share for row in rows if (share := getattr(row, of)) is not None]
+    known = [share for share in shares if share is not None]
     if not known:
-        return "n/a" if rows else ""
-    spread = f" ({100 * min(known):.1f} to {100 * max(known):.1f})" if len(known) > 1 else ""
-    return f"{100 * fmean(known):.1f}{spread}"
+        return "n/a" if shares else ""
+    ends = f" ({100 * min(known):.1f} to {100 * max(known):.1f})" if len(known) > 1 else ""
+    return f"{100 * fmean(known):.1f}{ends}"
 
 
 def table(lines: list[list[str]]) -> list[str]:
@@ -159,7 +187,7 @@ def table(lines: list[list[str]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = Found(row for run in sys.argv[1:] for row in results.read(Path(run) / "results.json"))
+    found = Found(Path(run) for run in sys.argv[1:])
     for make in (attacks, recovery, black_boxes):
         print(f"\n{cleandoc(make.__doc__ or '')}\n")
         print("\n".join(make(found)))

@@ -58,7 +58,7 @@ def test_attacks_and_purifiers_meet_and_are_tabled(tmp_path, name, rounds):
     assert (("round_2", "round_2", "oblivious") in by) == rounds
 
     tables = script()
-    found = tables.Found(rows)
+    found = tables.Found([run.folder])
     attacks, recovery, asked = (
         cells(make(found)) for make in (tables.attacks, tables.recovery, tables.black_boxes)
     )
@@ -70,6 +70,9 @@ def test_attacks_and_purifiers_meet_and_are_tabled(tmp_path, name, rounds):
     assert attacks["PGD-40"]["success"] == f"{100 * plain.asr:.1f}"
     fgsm = f"{100 * by['standard_training', 'fgsm', 'adaptive'].asr:.1f} (FGSM)"
     assert attacks["`cycle_fgsm`"]["that of the attack learnt from"] == fgsm
+    own = attacks["`cycle_fgsm`"]
+    assert own["its own on the same images"] == own["success"]  # of a short run, on all images
+    assert found.successes("cycle_fgsm", [1])[0] in (0, 1)
     assert set(recovery) == {f"`{each}`" for each in learnt if not each.startswith("adv")}
     for purifier, line in recovery.items():
         row = by[purifier.strip("`"), "fgsm", "oblivious"]
