@@ -3,8 +3,9 @@
     python benchmarks/cycle_adv_gan_tables.py RUN ...
 
 Each RUN is one seed's, of the recipe ``cycle_adv_gan_mnist`` or ``cycle_adv_gan_cifar10_jpeg``.
-Shares are in percent: the mean over the seeds, and behind it the lowest and the highest; speed is
-the median.
+A generator's success on the images of the attack it learnt from is of the run folder's outcomes;
+all else is of its ``results.json``. Shares are in percent: the mean over the seeds, and behind it
+the lowest and the highest; speed is the median.
 """
 
 from __future__ import annotations
