@@ -17,9 +17,10 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from spearshield import checkpoint, results
-from spearshield.results import WORST_CASE, Row
-from spearshield.score import TENSORS, Score
+from spearshield.judging import results
+from spearshield.judging.results import WORST_CASE, Row
+from spearshield.judging.score import TENSORS, Score
+from spearshield.storage import checkpoint
 
 NAMES = {
     "fgsm": "FGSM",

@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from spearshield import results
-from spearshield.results import WORST_CASE, Row
+from spearshield.judging import results
+from spearshield.judging.results import WORST_CASE, Row
 
 ATTACKS = {
     ("fgsm", 0.3): "FGSM, 0.3",

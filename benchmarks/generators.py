@@ -17,21 +17,21 @@ from pathlib import Path
 
 import torch
 
-from spearshield.atomic import write_json
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.datasets.mnist import MNIST
-from spearshield.evaluation import evaluate
+from spearshield.judging.evaluation import evaluate
 from spearshield.method import Defended, Method, Task
 from spearshield.methods.adv_gan import AdvGAN
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
-from spearshield.plain import dump
 from spearshield.rng import ambient
+from spearshield.storage.atomic import write_json
+from spearshield.storage.serialization import dump
+from spearshield.storage.weights import load_weights
 from spearshield.threat import Linf
-from spearshield.training import Training, train
+from spearshield.training.loop import Training, train
 from spearshield.views import Oblivious
-from spearshield.weights import load_weights
 
 BUDGET = Linf(0.3)
 ADV, CYCLE = AdvGAN(kappa=0.0), CycleAdvGAN(kappa=0.0, residual_purifier=False)

@@ -25,16 +25,16 @@ import torch
 from torch import Tensor, nn
 
 from spearshield.architecture import architecture
-from spearshield.atomic import write_json
 from spearshield.attacks.auto_attack import AutoAttack
-from spearshield.battery import BATTERIES
 from spearshield.dataset import Examples, dataset
-from spearshield.evaluation import evaluate
-from spearshield.judge import Judge, overall
+from spearshield.experiment.recipe import Recipe
+from spearshield.experiment.run import Run, reopen
+from spearshield.judging.battery import BATTERIES
+from spearshield.judging.evaluation import evaluate
+from spearshield.judging.judge import Judge, overall
+from spearshield.judging.score import wilson
 from spearshield.method import Defended, Outcome
-from spearshield.recipe import Recipe
-from spearshield.run import Run, reopen
-from spearshield.score import wilson
+from spearshield.storage.atomic import write_json
 from spearshield.threat import Linf
 
 Broken = Tensor

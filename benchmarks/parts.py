@@ -18,13 +18,13 @@ from dataclasses import replace
 import torch
 from judges import opened, parser
 
-from spearshield.atomic import write_json
 from spearshield.attack import Attack, fooled
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.fab import FAB
 from spearshield.attacks.guided_search import GuidedSearch
 from spearshield.attacks.square import Square
 from spearshield.rng import Rng
+from spearshield.storage.atomic import write_json
 from spearshield.threat import Linf
 
 

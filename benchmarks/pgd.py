@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from spearshield.atomic import write_json
 from spearshield.attacks.pgd import PGD
+from spearshield.experiment.run import reopen
 from spearshield.rng import Rng
-from spearshield.run import reopen
+from spearshield.storage.atomic import write_json
 from spearshield.threat import Linf
 
 STEPS = 40

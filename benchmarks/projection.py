@@ -26,13 +26,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from spearshield.atomic import write_json
 from spearshield.attacks.fgsm import FGSM
+from spearshield.experiment.run import reopen
 from spearshield.method import Task, frozen
 from spearshield.methods.defense_gan import FAST, DefenseGAN
-from spearshield.projection import Descent, Projection
+from spearshield.nets.latent_projection import Descent, Projection
 from spearshield.rng import Rng
-from spearshield.run import reopen
+from spearshield.storage.atomic import write_json
 from spearshield.threat import Linf
 
 STEPS, RESTARTS, BATCH = 200, 10, 50

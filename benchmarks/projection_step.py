@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spearshield.atomic import write_json
 from spearshield.classifiers.lenet import LeNet
 from spearshield.method import Task, frozen
 from spearshield.methods.defense_gan import DefenseGAN
+from spearshield.storage.atomic import write_json
 
 
 def main() -> None:

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spearshield.atomic import write_json
 from spearshield.attacks.fgsm import FGSM
-from spearshield.evaluation import outcome
+from spearshield.experiment.run import reopen
+from spearshield.judging.evaluation import outcome
+from spearshield.judging.score import wilson
 from spearshield.method import Defended, Task
 from spearshield.methods.defense_gan import DefenseGAN
-from spearshield.projection import Descent, squared_error
+from spearshield.nets.latent_projection import Descent, squared_error
 from spearshield.rng import Rng
-from spearshield.run import reopen
-from spearshield.score import wilson
+from spearshield.storage.atomic import write_json
 from spearshield.threat import Linf
 
 

@@ -6,8 +6,8 @@ import inspect
 import re
 from pathlib import Path
 
-from spearshield.sanity import CHECKS
-from spearshield.selftest import Judged, selftest
+from spearshield.judging.checks import CHECKS
+from spearshield.judging.selftest import Judged, selftest
 
 PAGE = Path(__file__).with_name("evaluation.md")
 

@@ -7,9 +7,9 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 from spearshield import discover
+from spearshield.experiment.recipe import Recipe
+from spearshield.experiment.run import Run
 from spearshield.methods.defense_gan import DefenseGAN
-from spearshield.recipe import Recipe
-from spearshield.run import Run
 
 SHORT = {
     "steps": 2,

@@ -11,12 +11,13 @@ from urllib.parse import unquote
 
 import pytest
 
-from spearshield import results
-from spearshield.cli import main, parser
+from spearshield.cli import main
+from spearshield.cli.parser import parser
 from spearshield.discover import discover
+from spearshield.judging import results
+from spearshield.judging.flawed_defences import DEFENCES
+from spearshield.judging.selftest import HONEST
 from spearshield.method import Method
-from spearshield.planted import DEFENCES
-from spearshield.selftest import HONEST
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]

@@ -1,43 +1,17 @@
-"""Progress bars of long jobs, on stderr."""
+"""How long jobs tell how far they are; :mod:`spearshield.cli.progress_bars` shows it as bars."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+Bar: TypeAlias = Callable[[int, Mapping[str, float]], None]
+"""Called with the amount done so far and the latest values."""
 
-from spearshield.tracking import Bar, Track
+Track: TypeAlias = Callable[[str, int], Bar]
+"""Called with the title and the length of a job."""
 
 
-@contextmanager
-def bars() -> Iterator[Track]:
-    """Shows a bar for each job that is tracked inside the block, with its first loss."""
-    columns = (
-        TextColumn("{task.description:<36}"),
-        BarColumn(bar_width=12),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        TextColumn("{task.fields[values]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-
-        def track(title: str, total: int) -> Bar:
-            job = progress.add_task(title, total=total, values="")
-
-            def bar(done: int, values: Mapping[str, float]) -> None:
-                text = "  ".join(f"{n} {v:.3g}" for n, v in [*values.items()][:1])
-                shown: dict[str, Any] = {"values": text} if text else {}
-                progress.update(job, completed=done, **shown)
-
-            return bar
-
-        yield track
+def untracked(title: str, total: int) -> Bar:  # noqa: ARG001
+    """Shows no progress."""
+    return lambda done, values: None

@@ -11,7 +11,7 @@ import torch
 from analytic import HalfSpace
 from spearshield.attack import fooled
 from spearshield.attacks.carlini_wagner import CarliniWagner
-from spearshield.objective import margin_loss
+from spearshield.losses.margin import margin_loss
 from spearshield.threat import L2, Linf
 
 ATTACK = CarliniWagner(L2(1.0), steps=80, searches=7, initial_c=0.1, lr=0.02)

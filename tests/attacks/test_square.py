@@ -10,7 +10,7 @@ import torch
 from analytic import HalfSpace, Island, Watched
 from spearshield.attack import fooled
 from spearshield.attacks.square import Eddies, Square, Squares
-from spearshield.objective import margin_loss
+from spearshield.losses.margin import margin_loss
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
 

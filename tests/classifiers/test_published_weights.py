@@ -20,8 +20,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from spearshield.architecture import architecture
+from spearshield.storage.weights import load_weights
 from spearshield.types import Images, Labels, Shape
-from spearshield.weights import load_weights
 
 Data = tuple[Images, Labels]
 

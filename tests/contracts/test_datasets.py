@@ -18,7 +18,7 @@ import torch
 
 from spearshield.dataset import Dataset, Examples, Split
 from spearshield.discover import discover, names
-from spearshield.plain import dump, load
+from spearshield.storage.serialization import dump, load
 
 TESTS = Path(__file__).parents[1] / "datasets"
 

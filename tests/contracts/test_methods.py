@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from spearshield import checkpoint
 from spearshield.attack import check_images
 from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
 from spearshield.discover import discover, find, name_of, names
-from spearshield.evaluation import admit
+from spearshield.experiment.recipe import override
+from spearshield.judging.evaluation import admit
 from spearshield.method import Method, Task
-from spearshield.plain import dump, load
-from spearshield.recipe import override
 from spearshield.rng import Rng, ambient
+from spearshield.storage import checkpoint
+from spearshield.storage.serialization import dump, load
 from spearshield.threat import Linf
-from spearshield.training import Training, train
+from spearshield.training.loop import Training, train
 
 SHAPE = (1, 12, 12)
 

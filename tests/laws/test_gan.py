@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from spearshield.gan import bce, gradient_penalty, least_squares, wasserstein
+from spearshield.losses.gan import bce, gradient_penalty, least_squares, wasserstein
 from spearshield.rng import Rng
 
 REAL = torch.linspace(0.1, 0.9, 24).reshape(3, 2, 2, 2)

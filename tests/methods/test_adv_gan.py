@@ -13,13 +13,13 @@ from methods.test_ape_gan import Constant
 from methods.test_substitute import Oracle
 from spearshield.architecture import Architecture
 from spearshield.attacks.fgsm import FGSM
-from spearshield.learned import LearnedAttack
 from spearshield.method import Task
 from spearshield.methods.adv_gan import AdvGAN, error_loss, size_loss, succeeds
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
 from spearshield.nets.adv_gan import Discriminator, Generator, InformedGenerator, Perturber
 from spearshield.rng import Rng, ambient
 from spearshield.threat import L2, Linf
+from spearshield.training.learned_attack import LearnedAttack
 
 X = torch.full((3, 1, 4, 4), 0.5)
 Y = torch.tensor([0, 1, 0])

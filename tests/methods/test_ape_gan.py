@@ -9,7 +9,7 @@ import torch
 
 from analytic import HalfSpace
 from spearshield.attacks.fgsm import FGSM
-from spearshield.gan import bce
+from spearshield.losses.gan import bce
 from spearshield.method import Task
 from spearshield.methods.ape_gan import APEGAN, Generator
 from spearshield.rng import Rng

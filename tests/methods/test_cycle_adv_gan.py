@@ -13,12 +13,12 @@ from methods.test_ape_gan import Constant
 from methods.test_substitute import Oracle
 from spearshield.attack import Attack
 from spearshield.attacks.fgsm import FGSM
-from spearshield.learned import LearnedAttack
 from spearshield.method import Task
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN, Purifier
-from spearshield.replay import Replay
 from spearshield.rng import Rng, ambient
 from spearshield.threat import Linf
+from spearshield.training.learned_attack import LearnedAttack
+from spearshield.training.precomputed_attack import Replay
 
 X = torch.full((2, 1, 4, 4), 0.5)
 Y = torch.tensor([0, 1])

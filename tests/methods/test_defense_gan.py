@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spearshield import checkpoint
 from spearshield.dataset import Examples
 from spearshield.method import Defended, Task
 from spearshield.methods.defense_gan import DefenseGAN, noisy
+from spearshield.nets.latent_projection import Descent, Projection, squared_error
 from spearshield.nets.wgan import Critic, Generator
-from spearshield.projection import Descent, Projection, squared_error
 from spearshield.rng import Rng, ambient
-from spearshield.training import Training, train
-from spearshield.weights import save_weights
+from spearshield.storage import checkpoint
+from spearshield.storage.weights import save_weights
+from spearshield.training.loop import Training, train
 
 SHAPE = (1, 4, 4)
 X = torch.linspace(0, 1, 3 * 16).reshape(3, *SHAPE)

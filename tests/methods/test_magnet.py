@@ -13,16 +13,16 @@ from analytic import HalfSpace
 from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
-from spearshield.evaluation import evaluate
+from spearshield.experiment.recipe import override
+from spearshield.judging.evaluation import evaluate
 from spearshield.method import Defended, Task
 from spearshield.methods.magnet import Autoencoder, MagNet, Reformer, jensen_shannon, threshold
-from spearshield.plain import dump, load
-from spearshield.recipe import override
 from spearshield.rng import Rng, ambient
+from spearshield.storage.serialization import dump, load
+from spearshield.storage.weights import load_weights, save_weights
 from spearshield.threat import Linf
-from spearshield.training import Training, train
+from spearshield.training.loop import Training, train
 from spearshield.views import DetectorAware, Oblivious
-from spearshield.weights import load_weights, save_weights
 
 
 class Add(nn.Module):

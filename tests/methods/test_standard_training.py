@@ -10,7 +10,7 @@ import torch
 from spearshield.method import Task
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.rng import Rng
-from spearshield.schedule import cosine
+from spearshield.training.optim import cosine
 
 
 def flat() -> torch.nn.Module:

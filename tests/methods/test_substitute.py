@@ -17,7 +17,7 @@ from spearshield.method import Defended, Task
 from spearshield.methods.substitute import Substitute
 from spearshield.rng import Rng, ambient
 from spearshield.threat import Linf
-from spearshield.training import Training, train
+from spearshield.training.loop import Training, train
 
 
 class Oracle(torch.nn.Module):

@@ -8,11 +8,11 @@ import torch
 from analytic import HalfSpace
 from spearshield.attack import fooled
 from spearshield.datasets.digits import Digits
-from spearshield.learned import LearnedAttack
 from spearshield.method import Task
 from spearshield.methods.uap import UAP
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
+from spearshield.training.learned_attack import LearnedAttack
 
 
 def learner(model=None, **settings):

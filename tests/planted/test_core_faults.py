@@ -7,17 +7,16 @@ import contextlib
 import pytest
 import torch
 
-import test_evaluation
-import test_score
-import test_training
 from contracts import test_methods
+from judging import test_evaluation, test_score
 from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
+from spearshield.judging.score import Score
 from spearshield.method import Learner, Task
 from spearshield.methods import ape_gan
 from spearshield.rng import Rng
-from spearshield.score import Score
 from spearshield.threat import Linf, ThreatModel
+from training import test_loop
 
 
 def task() -> Task:
@@ -61,9 +60,11 @@ def nan_that_passes_the_range_check(patch):
 
 
 def ignored_training_seed(patch):
-    patch.setattr("spearshield.training.ambient", lambda seed, step=0: contextlib.nullcontext())
-    patch.setattr("spearshield.training.permutation", lambda n, seed, epoch: torch.arange(n))
-    patch.setattr("spearshield.training.Rng", lambda seed, ids: Rng(0, ids))
+    patch.setattr(
+        "spearshield.training.loop.ambient", lambda seed, step=0: contextlib.nullcontext()
+    )
+    patch.setattr("spearshield.training.loop.permutation", lambda n, seed, epoch: torch.arange(n))
+    patch.setattr("spearshield.training.loop.Rng", lambda seed, ids: Rng(0, ids))
 
 
 def randomness_of_the_batch(patch):
@@ -71,7 +72,7 @@ def randomness_of_the_batch(patch):
         return Rng.of_batch(seed, len(ids))
 
     of_positions.of_batch = Rng.of_batch
-    patch.setattr("spearshield.evaluation.Rng", of_positions)
+    patch.setattr("spearshield.judging.evaluation.Rng", of_positions)
 
 
 def robust_though_wrong_before(patch):
@@ -111,7 +112,7 @@ CAUGHT_BY = {
         )
     ),
     ignored_training_seed: lambda _: (
-        test_training.test_the_same_seed_gives_the_same_weights_and_another_does_not()
+        test_loop.test_the_same_seed_gives_the_same_weights_and_another_does_not()
     ),
     randomness_of_the_batch: lambda _: (
         test_evaluation.test_results_do_not_depend_on_batch_size_or_order(first_of_24(), 7)

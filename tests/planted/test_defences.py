@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from spearshield.datasets.digits import Digits
+from spearshield.judging.checks import CHECKS, look
+from spearshield.judging.checks.probe import Probe, share
+from spearshield.judging.flawed_defences import DEFENCES, Material
+from spearshield.judging.selftest import HONEST, LR, THREAT, honest, selftest, trained
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
-from spearshield.planted import DEFENCES, Material
 from spearshield.rng import ambient
-from spearshield.sanity import CHECKS, look
-from spearshield.sanity.probe import Probe, share
-from spearshield.selftest import HONEST, LR, THREAT, honest, selftest, trained
 
 CHECK = {check.__name__: check for check in CHECKS}
 IMAGES = 30

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-import test_detection as detecting
 from attacks import test_guided_search as guided_test
 from attacks import test_orthogonal_pgd as hiding_test
-from spearshield import evaluation, score
+from judging import test_detection as detecting
 from spearshield.attacks import guided_search, orthogonal_pgd
 from spearshield.attacks.square import Square
-from spearshield.sanity import comparison
+from spearshield.judging import evaluation, score
+from spearshield.judging.checks import comparison
 from spearshield.views import DetectorAware
 
 SEARCH = Square.search

@@ -5,18 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-import test_pictures
-import test_recipe
-import test_replay
+from experiment import test_recipe
 from methods import test_adv_gan, test_cycle_adv_gan
-from spearshield import pictures, recipe, replay
+from spearshield.experiment import recipe
+from spearshield.experiment.recipe import Trial
 from spearshield.method import frozen
 from spearshield.methods import adv_gan, cycle_adv_gan
 from spearshield.methods.adv_gan import AdvGAN, Differentiable
 from spearshield.nets.adv_gan import Perturber
-from spearshield.recipe import Trial
-from spearshield.replay import Replay
+from spearshield.storage import images as pictures
 from spearshield.threat import Linf
+from spearshield.training import precomputed_attack
+from spearshield.training.precomputed_attack import Replay
+from storage import test_images
+from training import test_precomputed_attack
 
 
 def replayed_by_place_in_the_batch(patch):
@@ -24,7 +26,7 @@ def replayed_by_place_in_the_batch(patch):
 
 
 def kept_whatever_it_was_made_of(patch):
-    patch.setattr(replay, "_digest", lambda parts: "the same")
+    patch.setattr(precomputed_attack, "_digest", lambda parts: "the same")
 
 
 def attack_that_helps_the_classifier(patch):
@@ -71,7 +73,7 @@ def size_that_is_always_free(patch):
 
 
 def networks_told_apart_by_their_layers_alone(patch):
-    patch.setattr(replay, "dump", repr)
+    patch.setattr(precomputed_attack, "dump", repr)
 
 
 def pixels_rounded_to_the_nearest_level(patch):
@@ -87,15 +89,15 @@ def any_attack_said_to_come_from_elsewhere(patch):
 
 
 CAUGHT_BY = {
-    replayed_by_place_in_the_batch: test_replay.test_every_image_gets_its_own_in_any_order,
+    replayed_by_place_in_the_batch: test_precomputed_attack.test_every_image_gets_its_own_in_any_order,
     kept_whatever_it_was_made_of: lambda folder: (
-        test_replay.test_what_was_made_of_something_else_is_made_anew(folder, "weights")
+        test_precomputed_attack.test_what_was_made_of_something_else_is_made_anew(folder, "weights")
     ),
     networks_told_apart_by_their_layers_alone: (
-        test_replay.test_images_of_another_network_are_made_anew
+        test_precomputed_attack.test_images_of_another_network_are_made_anew
     ),
     pixels_rounded_to_the_nearest_level: (
-        test_pictures.test_8_bits_of_an_attacked_image_lie_between_it_and_the_clean_one
+        test_images.test_8_bits_of_an_attacked_image_lie_between_it_and_the_clean_one
     ),
     trials_of_defences_that_are_gone: test_recipe.test_with_a_defence_go_the_trials_of_its_attack,
     any_attack_said_to_come_from_elsewhere: (
@@ -127,11 +129,11 @@ CAUGHT_BY = {
 
 @pytest.mark.parametrize("fault", CAUGHT_BY, ids=lambda fault: fault.__name__)
 def test_a_planted_fault_is_caught(fault, tmp_path, monkeypatch):
-    monkeypatch.setattr(replay, "PART", 4)
+    monkeypatch.setattr(precomputed_attack, "PART", 4)
     check = CAUGHT_BY[fault]
     keeps = (kept_whatever_it_was_made_of, networks_told_apart_by_their_layers_alone)
     given = (tmp_path,) if fault in keeps else ()
-    test_replay.Noisy.asked.clear()
+    test_precomputed_attack.Noisy.asked.clear()
     torch.manual_seed(0)
     check(*given)
     with monkeypatch.context() as patch:

@@ -7,21 +7,22 @@ from dataclasses import replace
 import pytest
 import torch
 
-import test_battery as battery
-import test_evaluation as evaluating
-import test_sanity as checking
-import test_transfer as transferring
 from attacks import test_apgd as apgd_test
 from attacks import test_fab as fab_test
 from attacks import test_square as square_test
-from spearshield import battery as batteries
-from spearshield import evaluation, transfer
+from judging import test_battery as battery
+from judging import test_checks as checking
+from judging import test_evaluation as evaluating
 from spearshield.attacks import apgd, fab
 from spearshield.attacks.square import Squares
-from spearshield.objective import dlr
-from spearshield.sanity import comparison
+from spearshield.judging import battery as batteries
+from spearshield.judging import evaluation
+from spearshield.judging.checks import comparison
+from spearshield.losses.margin import dlr
 from spearshield.threat import Linf
+from spearshield.training import transfer_attack
 from spearshield.views import BPDA
+from training import test_transfer_attack as transferring
 
 
 def halved_where_it_stands(self, enough):
@@ -72,7 +73,7 @@ FAULTS = {
         lambda: evaluating.test_a_random_victim_is_judged_by_the_majority(evaluating.grey()),
     ),
     "a broken image handed to the next source": (
-        (transfer, "fooled", lambda model, x, y: torch.zeros(len(y), dtype=torch.bool)),
+        (transfer_attack, "fooled", lambda model, x, y: torch.zeros(len(y), dtype=torch.bool)),
         transferring.test_an_image_that_one_source_broke_is_not_handed_to_the_next,
     ),
     "white-box attacks counted as none": (

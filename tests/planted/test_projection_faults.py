@@ -5,24 +5,24 @@ from __future__ import annotations
 import pytest
 import torch
 
-import test_projection
 from laws import test_gan
 from methods import test_defense_gan
-from spearshield import projection
+from nets import test_latent_projection
 from spearshield.method import frozen
 from spearshield.methods import defense_gan
 from spearshield.methods.defense_gan import DefenseGANLearner
-from spearshield.projection import Group, Known, Projection
+from spearshield.nets import latent_projection
+from spearshield.nets.latent_projection import Group, Known, Projection
 
 
 def loss_averaged_over_the_batch(patch):
-    right = projection.slope_at
+    right = latent_projection.slope_at
 
     def shrunk(generator, x, z, graph=False):
         errors, slope = right(generator, x, z, graph)
         return errors, slope / len(x)
 
-    patch.setattr(projection, "slope_at", shrunk)
+    patch.setattr(latent_projection, "slope_at", shrunk)
 
 
 def zero_gradient_of_the_release(patch):
@@ -84,13 +84,13 @@ def classifier_that_never_sees_a_reconstruction(patch):
 
 
 CAUGHT_BY = {
-    loss_averaged_over_the_batch: test_projection.test_two_steps_with_momentum_by_hand,
+    loss_averaged_over_the_batch: test_latent_projection.test_two_steps_with_momentum_by_hand,
     zero_gradient_of_the_release: (
-        test_projection.test_the_gradient_through_the_last_steps_is_theirs_alone
+        test_latent_projection.test_the_gradient_through_the_last_steps_is_theirs_alone
     ),
-    first_restart_whatever_its_error: test_projection.test_the_restart_that_ends_nearest_counts,
+    first_restart_whatever_its_error: test_latent_projection.test_the_restart_that_ends_nearest_counts,
     suspicion_of_nothing: (
-        test_projection.test_suspicion_is_the_error_of_the_answer_beside_the_threshold
+        test_latent_projection.test_suspicion_is_the_error_of_the_answer_beside_the_threshold
     ),
     slope_taken_for_each_column: test_gan.test_the_penalty_of_a_linear_critic_is_that_of_its_weight,
     encoder_that_sees_no_noise: lambda: test_defense_gan.test_the_encoders_losses_by_hand(0.3, 0.2),
@@ -117,7 +117,7 @@ def test_a_planted_fault_is_caught(fault, monkeypatch):
 
 
 def test_latents_known_by_place_alone_are_caught(monkeypatch):
-    check = test_projection.test_an_image_that_is_known_is_not_searched_for_again
+    check = test_latent_projection.test_an_image_that_is_known_is_not_searched_for_again
     with monkeypatch.context() as patch:
         check(patch)
     with monkeypatch.context() as patch:

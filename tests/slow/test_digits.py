@@ -8,14 +8,14 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.m_cnn import MCNN
 from spearshield.datasets.digits import Digits
+from spearshield.experiment.recipe import Recipe, Trial
+from spearshield.experiment.run import Run
 from spearshield.methods.ape_gan import APEGAN
 from spearshield.methods.dae import DAE
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
-from spearshield.recipe import Recipe, Trial
-from spearshield.run import Run
 from spearshield.threat import Linf
-from spearshield.training import Training
+from spearshield.training.loop import Training
 from spearshield.views import BPDA, Adaptive, Oblivious
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from spearshield.attack import Attack, check_gradient
-from spearshield.objective import cross_entropy, dlr, margin_loss, targeted_dlr
+from spearshield.losses.margin import cross_entropy, dlr, margin_loss, targeted_dlr
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Column, Ids, Images, Labels, Logits, Mask, PerImage
 

@@ -16,7 +16,7 @@ from spearshield.attack import Attack
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.fab import FAB
 from spearshield.attacks.square import Square
-from spearshield.objective import margin_loss
+from spearshield.losses.margin import margin_loss
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from spearshield.attack import Attack, check_gradient, fooled, within
-from spearshield.objective import margin_loss
+from spearshield.losses.margin import margin_loss
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
 from spearshield.types import Classifier, Images, Labels, Mask, PerImage

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from spearshield.attack import Attack, check_gradient, fooled
+from spearshield.losses.margin import margin_loss
 from spearshield.method import Defended, Generates
-from spearshield.objective import margin_loss
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Column, Images, Labels, PerImage
 

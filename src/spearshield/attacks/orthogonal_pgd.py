@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from spearshield.attack import Attack, check_gradient
+from spearshield.losses.margin import margin_loss
 from spearshield.method import Detects
-from spearshield.objective import margin_loss
 from spearshield.rng import Rng
-from spearshield.schedule import cosine
+from spearshield.training.optim import cosine
 from spearshield.types import Classifier, Images, Labels, Mask, PerImage
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 
 from spearshield.attack import Attack, check_gradient, fooled
-from spearshield.objective import margin_loss
+from spearshield.losses.margin import margin_loss
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels
 

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spearshield.attack import Attack, fooled
-from spearshield.objective import margin_loss
+from spearshield.losses.margin import margin_loss
 from spearshield.rng import Rng
 from spearshield.threat import Linf, ThreatModel
 from spearshield.types import Classifier, Images, Labels, Mask, PerImage

@@ -11,8 +11,8 @@ from functools import partial
 
 from torch import nn
 
-from spearshield import foreign
 from spearshield.architecture import Architecture, Normalize
+from spearshield.nets import external
 from spearshield.types import Shape
 
 
@@ -38,10 +38,10 @@ class TimmModel(Architecture):
         return f"timm:{self.name}"
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
-        timm = foreign.package("timm")
-        foreign.check_name(self.name.partition(".")[0], timm.list_models())
+        timm = external.package("timm")
+        external.check_name(self.name.partition(".")[0], timm.list_models())
         create = partial(timm.create_model, self.name, num_classes=classes, in_chans=shape[0])
-        network = foreign.published(self.name, create) if self.pretrained else create()
+        network = external.published(self.name, create) if self.pretrained else create()
         pixels = timm.data.resolve_model_data_config(network)
-        foreign.normalise(network, Normalize.of(shape[0], pixels["mean"], pixels["std"]))
-        return foreign.fitted(network, shape, classes, f"timm:{self.name}")
+        external.normalise(network, Normalize.of(shape[0], pixels["mean"], pixels["std"]))
+        return external.fitted(network, shape, classes, f"timm:{self.name}")

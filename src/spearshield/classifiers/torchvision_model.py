@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from spearshield import foreign
 from spearshield.architecture import Architecture, Normalize
+from spearshield.nets import external
 from spearshield.types import Shape
 
 
@@ -37,8 +37,8 @@ class TorchvisionModel(Architecture):
         return f"torchvision:{self.name}"
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
-        models = foreign.package("torchvision").models
-        foreign.check_name(self.name, models.list_models(module=models))
+        models = external.package("torchvision").models
+        external.check_name(self.name, models.list_models(module=models))
         weights = models.get_model_weights(self.name).DEFAULT
         if self.pretrained:
             known = len(weights.meta["categories"])
@@ -47,7 +47,7 @@ class TorchvisionModel(Architecture):
                     f"the published weights of {self.name} have {known} classes, not {classes}; "
                     f"take timm:{self.name}, which renews the last layer, or pretrained=false"
                 )
-            network = foreign.published(
+            network = external.published(
                 self.name, lambda: models.get_model(self.name, weights=weights)
             )
         else:
@@ -58,5 +58,5 @@ class TorchvisionModel(Architecture):
             if hasattr(network, flag):
                 setattr(network, flag, value)
         pixels = weights.transforms()
-        foreign.normalise(network, Normalize.of(shape[0], tuple(pixels.mean), tuple(pixels.std)))
-        return foreign.fitted(network, shape, classes, f"torchvision:{self.name}")
+        external.normalise(network, Normalize.of(shape[0], tuple(pixels.mean), tuple(pixels.std)))
+        return external.fitted(network, shape, classes, f"torchvision:{self.name}")

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from spearshield import foreign
 from spearshield.architecture import Architecture
+from spearshield.nets import external
 from spearshield.types import Shape
 
 
@@ -54,7 +54,7 @@ class User(Architecture):
                 f"{self.target} must return a torch.nn.Module, it returned "
                 f"{type(network).__name__}; name the function or class that builds the network"
             )
-        return foreign.fitted(network, shape, classes, self.target)
+        return external.fitted(network, shape, classes, self.target)
 
 
 def _imported(target: str) -> Callable[..., Any]:
@@ -65,7 +65,7 @@ def _imported(target: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except (ImportError, SyntaxError) as error:
         raise ValueError(
-            f"{module_name} could not be imported ({foreign.reason(error)}); install it, or put "
+            f"{module_name} could not be imported ({external.reason(error)}); install it, or put "
             "its folder on PYTHONPATH"
         ) from error
     function: Callable[..., Any] | None = getattr(module, attribute, None)

@@ -3,5 +3,5 @@
 Files are looked for in ``--data-dir``, then in ``$SPEARSHIELD_DATA``, then in the user's cache
 (``$XDG_CACHE_HOME/spearshield``, else ``~/.cache/spearshield``); in each of them first in a folder
 with the data set's name, then in the folder itself. What is nowhere and is published somewhere is
-downloaded to the cache. See :mod:`spearshield.files`.
+downloaded to the cache. See :mod:`spearshield.storage.downloads`.
 """

@@ -25,10 +25,10 @@ from typing import Literal
 import torch
 from PIL import Image
 
-from spearshield.archives import damaged
 from spearshield.dataset import Dataset, Examples
-from spearshield.files import File, locate
-from spearshield.pictures import fit, picture, stack
+from spearshield.storage.archives import damaged
+from spearshield.storage.downloads import File, locate
+from spearshield.storage.images import fit, picture, stack
 
 _ADDRESS = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, for research alone"
 

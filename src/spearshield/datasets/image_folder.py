@@ -22,8 +22,8 @@ import torch
 from PIL import Image
 
 from spearshield.dataset import Dataset, Examples
-from spearshield.files import locate_path
-from spearshield.pictures import fit, read, stack
+from spearshield.storage.downloads import locate_path
+from spearshield.storage.images import fit, read, stack
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from spearshield import idx
 from spearshield.dataset import Dataset, Examples
-from spearshield.files import locate
+from spearshield.storage import idx
+from spearshield.storage.downloads import locate
 
 FILES = idx.published(
     "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",

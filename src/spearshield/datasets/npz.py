@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spearshield import archives
-from spearshield.archives import damaged
 from spearshield.dataset import Dataset, Examples
-from spearshield.files import locate_path
+from spearshield.storage import archives
+from spearshield.storage.archives import damaged
+from spearshield.storage.downloads import locate_path
 
 PAIRS = (("x", "y"), ("images", "labels"))
 

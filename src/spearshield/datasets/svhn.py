@@ -15,9 +15,9 @@ import torch
 from scipy.io import loadmat, whosmat  # type: ignore[import-untyped]
 from scipy.io.matlab import MatReadError  # type: ignore[import-untyped]
 
-from spearshield.archives import damaged
 from spearshield.dataset import Dataset, Examples
-from spearshield.files import File, locate
+from spearshield.storage.archives import damaged
+from spearshield.storage.downloads import File, locate
 
 _ADDRESS = "http://ufldl.stanford.edu/housenumbers/"
 

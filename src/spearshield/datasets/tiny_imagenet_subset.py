@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Literal
 
 from spearshield.dataset import Dataset, Examples
-from spearshield.files import File, locate
-from spearshield.pictures import packed
+from spearshield.storage.downloads import File, locate
+from spearshield.storage.images import packed
 
 FILE = File(
     "tiny_imagenet_14k.npz",

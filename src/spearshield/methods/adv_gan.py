@@ -52,15 +52,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from spearshield.architecture import Architecture
-from spearshield.gan import least_squares
-from spearshield.learned import LearnedAttack
+from spearshield.losses.gan import least_squares
+from spearshield.losses.margin import margin_loss
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
 from spearshield.nets.adv_gan import Discriminator, Perturber
-from spearshield.objective import margin_loss
-from spearshield.projection import at_least
+from spearshield.nets.latent_projection import at_least
 from spearshield.rng import Rng
-from spearshield.schedule import cosine
 from spearshield.threat import Linf, ThreatModel, norm2
+from spearshield.training.learned_attack import LearnedAttack
+from spearshield.training.optim import cosine
 from spearshield.types import Classifier, Images, Labels, Logits, Scalar
 
 

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss, pad
 
-from spearshield.gan import bce
+from spearshield.losses.gan import bce
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
 from spearshield.rng import Rng
 from spearshield.types import Images, Labels, Logits, Shape

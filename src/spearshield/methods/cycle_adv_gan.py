@@ -47,8 +47,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, l1_loss
 
 from spearshield.architecture import Architecture
-from spearshield.gan import least_squares
-from spearshield.learned import LearnedAttack
+from spearshield.losses.gan import least_squares
 from spearshield.method import Learner, Method, Outcome, Paper, Task, minimise
 from spearshield.methods.adv_gan import (
     Differentiable,
@@ -58,11 +57,12 @@ from spearshield.methods.adv_gan import (
     succeeds,
 )
 from spearshield.nets.adv_gan import Discriminator, Generator, Perturber
-from spearshield.projection import at_least
-from spearshield.replay import Replay
+from spearshield.nets.latent_projection import at_least
 from spearshield.rng import Rng
-from spearshield.schedule import cosine
 from spearshield.threat import Linf, ThreatModel
+from spearshield.training.learned_attack import LearnedAttack
+from spearshield.training.optim import cosine
+from spearshield.training.precomputed_attack import Replay
 from spearshield.types import Images, Labels
 
 

@@ -53,14 +53,14 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from spearshield.gan import gradient_penalty, wasserstein
+from spearshield.losses.gan import gradient_penalty, wasserstein
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
+from spearshield.nets.latent_projection import Descent, Projection, at_least, squared_error
 from spearshield.nets.wgan import Critic, Generator
-from spearshield.projection import Descent, Projection, at_least, squared_error
 from spearshield.rng import Rng
-from spearshield.schedule import cosine
+from spearshield.storage.weights import load_part
+from spearshield.training.optim import cosine
 from spearshield.types import Images, Labels
-from spearshield.weights import load_part
 
 FAST = Descent(steps=0, restarts=1, start="encoder")
 """The encoder's latent as it is: a search that has become one pass."""

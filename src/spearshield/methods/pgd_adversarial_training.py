@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from spearshield.attack import Attack
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
 from spearshield.rng import Rng
-from spearshield.schedule import cosine
+from spearshield.training.optim import cosine
 from spearshield.types import Images, Labels
 
 

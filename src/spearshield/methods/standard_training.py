@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from spearshield.method import Learner, Method, Outcome, Paper, Task, minimise
 from spearshield.rng import Rng
-from spearshield.schedule import cosine
+from spearshield.training.optim import cosine
 from spearshield.types import Images, Labels
 
 

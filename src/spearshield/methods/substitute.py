@@ -30,7 +30,7 @@ from spearshield.attack import loss_gradient
 from spearshield.classifiers.defense_gan_e import DefenseGANE
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
 from spearshield.rng import Rng, permutation
-from spearshield.transfer import Transfer
+from spearshield.training.transfer_attack import Transfer
 from spearshield.types import Images, Labels
 
 

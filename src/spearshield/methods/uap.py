@@ -25,10 +25,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from spearshield.attack import check_gradient
-from spearshield.learned import LearnedAttack
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen
 from spearshield.rng import Rng
 from spearshield.threat import Linf, ThreatModel
+from spearshield.training.learned_attack import LearnedAttack
 from spearshield.types import Images, Labels, Shape
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from spearshield.projection import Latents
+from spearshield.nets.latent_projection import Latents
 from spearshield.types import Images, Logits, Shape
 
 

@@ -18,13 +18,13 @@ from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.m_cnn import MCNN
 from spearshield.classifiers.resnet20 import ResNet20
 from spearshield.datasets.cifar10_jpeg import CIFAR10JPEG
-from spearshield.learned import LeftBy
+from spearshield.experiment.recipe import Recipe, Trial
 from spearshield.methods.adv_gan import AdvGAN
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
 from spearshield.methods.standard_training import StandardTraining
-from spearshield.recipe import Recipe, Trial
 from spearshield.threat import Linf
-from spearshield.training import Training
+from spearshield.training.learned_attack import LeftBy
+from spearshield.training.loop import Training
 from spearshield.views import Adaptive, Oblivious
 
 BUDGET = Linf(8 / 255)

@@ -19,13 +19,13 @@ from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.classifiers.m_cnn import MCNN
 from spearshield.datasets.mnist import MNIST
-from spearshield.learned import LeftBy
+from spearshield.experiment.recipe import Recipe, Trial
 from spearshield.methods.adv_gan import AdvGAN
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
 from spearshield.methods.standard_training import StandardTraining
-from spearshield.recipe import Recipe, Trial
 from spearshield.threat import L2, Linf
-from spearshield.training import Training
+from spearshield.training.learned_attack import LeftBy
+from spearshield.training.loop import Training
 from spearshield.views import Adaptive, Oblivious
 
 BUDGET = Linf(0.3)

@@ -12,12 +12,12 @@ from spearshield.attacks.pgd import PGD
 from spearshield.attacks.rand_fgsm import RandFGSM
 from spearshield.classifiers.defense_gan_a import DefenseGANA
 from spearshield.datasets.celeba import CelebA
+from spearshield.experiment.recipe import Recipe, Trial
 from spearshield.methods.defense_gan import DefenseGAN
 from spearshield.methods.standard_training import StandardTraining
-from spearshield.projection import Descent
-from spearshield.recipe import Recipe, Trial
+from spearshield.nets.latent_projection import Descent
 from spearshield.threat import L2, Linf
-from spearshield.training import Training
+from spearshield.training.loop import Training
 from spearshield.views import BPDA, Adaptive, InRange, Oblivious
 
 BUDGET = Linf(0.15)

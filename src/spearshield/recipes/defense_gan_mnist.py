@@ -25,15 +25,15 @@ from spearshield.classifiers.defense_gan_a import DefenseGANA
 from spearshield.classifiers.defense_gan_b import DefenseGANB
 from spearshield.classifiers.defense_gan_e import DefenseGANE
 from spearshield.datasets.mnist import MNIST
+from spearshield.experiment.recipe import Recipe, Trial
 from spearshield.methods.defense_gan import FAST, DefenseGAN
 from spearshield.methods.magnet import MagNet
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.methods.substitute import Substitute
-from spearshield.projection import Descent
-from spearshield.recipe import Recipe, Trial
+from spearshield.nets.latent_projection import Descent
 from spearshield.threat import L2, Linf
-from spearshield.training import Training
+from spearshield.training.loop import Training
 from spearshield.views import BPDA, Adaptive, DetectorAware, InRange, Oblivious
 
 BUDGET, BROKEN = Linf(0.3), L2(4.0)

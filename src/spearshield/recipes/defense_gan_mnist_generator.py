@@ -11,11 +11,11 @@ from __future__ import annotations
 from spearshield.attacks.fgsm import FGSM
 from spearshield.classifiers.defense_gan_a import DefenseGANA
 from spearshield.datasets.mnist import MNIST
+from spearshield.experiment.recipe import Recipe, Trial
 from spearshield.methods.defense_gan import DefenseGAN
 from spearshield.methods.standard_training import StandardTraining
-from spearshield.recipe import Recipe, Trial
 from spearshield.threat import Linf
-from spearshield.training import Training
+from spearshield.training.loop import Training
 from spearshield.views import Oblivious
 
 GAN_STEPS, ENCODER_STEPS = 50_000, 20_000

@@ -12,11 +12,11 @@ from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.datasets.mnist import MNIST
+from spearshield.experiment.recipe import Recipe, Trial
 from spearshield.methods.magnet import MagNet
 from spearshield.methods.standard_training import StandardTraining
-from spearshield.recipe import Recipe, Trial
 from spearshield.threat import Linf
-from spearshield.training import Training
+from spearshield.training.loop import Training
 from spearshield.views import Adaptive, DetectorAware, Oblivious
 
 BUDGET = Linf(0.3)

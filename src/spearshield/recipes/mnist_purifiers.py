@@ -13,13 +13,13 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.datasets.mnist import MNIST
+from spearshield.experiment.recipe import Recipe, Trial
 from spearshield.methods.ape_gan import APEGAN
 from spearshield.methods.dae import DAE
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
-from spearshield.recipe import Recipe, Trial
 from spearshield.threat import Linf
-from spearshield.training import Training
+from spearshield.training.loop import Training
 from spearshield.views import BPDA, Adaptive, Oblivious
 
 BUDGET = Linf(0.3)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from spearshield import results
-from spearshield.atomic import write_atomically, write_json
+from spearshield.judging import results
+from spearshield.judging.results import Row
 from spearshield.report import markdown, page, runs
 from spearshield.report.layout import arrange
-from spearshield.results import Row
+from spearshield.storage.atomic import write_atomically, write_json
 
 
 def write_report(sources: Sequence[Path], folder: Path) -> None:

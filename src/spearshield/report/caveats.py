@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from spearshield.judging.results import WORST_CASE, Row
 from spearshield.report import words
 from spearshield.report.layout import Defence
-from spearshield.results import WORST_CASE, Row
 
 UNAWARE = ("oblivious", "transferred")
 """Views of an attacker who does not know the defence."""

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from spearshield.judging.results import WORST_CASE, Row
 from spearshield.report import words
 from spearshield.report.naming import attack_titles, differences
-from spearshield.results import WORST_CASE, Row
 
 ALARM = 0.20
 """Oblivious above worst case by more than this: the defence works by not being known."""

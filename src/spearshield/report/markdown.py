@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
+from spearshield.judging.results import WORST_CASE
 from spearshield.report import gallery, words
 from spearshield.report.caveats import alarms, doubts, notes
 from spearshield.report.layout import Defence, Picked, Spread
@@ -13,7 +14,6 @@ from spearshield.report.pictures import Picture
 from spearshield.report.provenance import details, origins
 from spearshield.report.rounds import sections
 from spearshield.report.runs import Run
-from spearshield.results import WORST_CASE
 
 HEADLINE = (
     "data",

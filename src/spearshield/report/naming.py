@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from spearshield.judging.results import Row
 from spearshield.report import words
-from spearshield.results import Row
 
 
 def attack_titles(rows: Sequence[Row]) -> list[str]:

@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from spearshield.judging.results import WORST_CASE
 from spearshield.report import words
 from spearshield.report.layout import Defence, configuration
 from spearshield.report.runs import Run
-from spearshield.results import WORST_CASE
 
 
 def origins(runs: Sequence[Run]) -> list[dict[str, str]]:

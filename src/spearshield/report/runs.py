@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spearshield import results
+from spearshield.judging import results
+from spearshield.judging.results import Row
 from spearshield.report import pictures
 from spearshield.report.pictures import Picture
-from spearshield.results import Row
 
 RESULTS = "results.json"
 RECIPE = "recipe.json"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from spearshield.judging.results import WORST_CASE
 from spearshield.report import bars, curves, words
 from spearshield.report.layout import Cell, Defence, Picked, Spread, by_setting
-from spearshield.results import WORST_CASE
 
 HEADLINE = (
     ("defence", ""),

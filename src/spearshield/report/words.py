@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spearshield.results import WORST_CASE, Row
+from spearshield.judging.results import WORST_CASE, Row
 
 TITLE = "Robustness report"
 

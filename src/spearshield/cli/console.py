@@ -1,0 +1,85 @@
+"""What commands print: tables of rows, and what was found beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from spearshield.judging import results
+from spearshield.judging.checks import Finding
+from spearshield.report.naming import attack_titles
+
+if TYPE_CHECKING:
+    from spearshield.judging.selftest import Judged
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+def table(rows: Sequence[results.Row]) -> None:
+    """Print the rows of one evaluation."""
+    images = sorted({row.images for row in rows})
+    title = (
+        f"percent of {' or '.join(map(str, images))} {rows[0].split} images, with 95 % intervals"
+    )
+    shown = Table(
+        title=title,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        title_justify="left",
+    )
+    for name in ("method", "attack"):
+        shown.add_column(name, overflow="fold")
+    shown.add_column("view", no_wrap=True)
+    several = len({(row.threat, row.eps) for row in rows}) > 1
+    if several:
+        shown.add_column("budget", no_wrap=True)
+    for name in ("clean", "robust", "interval", "DSR"):
+        shown.add_column(name, no_wrap=True, justify="right")
+    for row, attack in zip(rows, attack_titles(rows), strict=True):
+        worst = row.attack == results.WORST_CASE
+        budget = f"{row.threat} {row.eps:g}"
+        view = budget if worst else row.view
+        cells = (
+            row.method,
+            attack,
+            *(("" if worst else view, budget) if several else (view,)),
+            f"{100 * row.acc:.1f}",
+            f"{100 * row.robust_acc:.1f}",
+            f"{100 * row.interval[0]:.1f}-{100 * row.interval[1]:.1f}",
+            "-" if row.dsr is None else f"{100 * row.dsr:.1f}",
+        )
+        shown.add_row(*cells, style="bold" if worst else None, end_section=worst)
+    out.print(shown)
+
+
+def findings(rows: Sequence[results.Row]) -> None:
+    """Print what was found beside the numbers it puts in doubt."""
+    for row in rows:
+        if row.verdict is None:
+            continue
+        headline = f"{row.method}, {row.threat} {row.eps:g}: {row.robust_acc:.1%}, {row.verdict}"
+        out.print(f"\n{headline}", style="bold", markup=False)
+        for name, (clean, attacked) in (row.repeated or {}).items():
+            out.print(f"  {name:<10}  {clean:.1%} clean, {attacked:.1%} attacked", markup=False)
+        if row.rejected:
+            clean, attacked = row.rejected
+            out.print(f"  rejected    {clean:.1%} clean, {attacked:.1%} attacked", markup=False)
+        for found in row.findings:
+            out.print(f"  {Finding(**found)}", markup=False)
+
+
+def selftest(judged: Sequence[Judged]) -> None:
+    """Print what the judge made of each defence."""
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for name in ("defence", "PGD", "verdict", "found", ""):
+        shown.add_column(name)
+    for row in judged:
+        mark = "" if row.passed else "WRONG"
+        accuracy = f"{100 * row.robust_acc:.0f}"
+        shown.add_row(row.defence, accuracy, row.verdict, ", ".join(row.found), mark)
+    out.print(shown)

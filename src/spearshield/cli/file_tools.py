@@ -1,0 +1,166 @@
+"""Images in files through a network: a folder or an npz in, the same out, whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from spearshield.attack import check_images
+from spearshield.datasets.image_folder import SUFFIXES
+from spearshield.judging.adversarial_set import write_png
+from spearshield.method import Detects
+from spearshield.storage import archives
+from spearshield.storage.atomic import write_atomically
+from spearshield.storage.images import in_8_bits, read, stack
+from spearshield.training.learned_attack import LearnedAttack, Perturbing
+from spearshield.types import Images, Mask, Shape
+
+BATCH = 250
+ARRAYS = ("x_adv", "x", "images", "y", "labels", "ids", "names")
+
+
+def purify(
+    purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str
+) -> tuple[int, int]:
+    """Purify every image of ``source`` into ``target``; how many there were, and were rejected.
+
+    A folder is walked with its sub-folders; the images come out as PNG under the names they had,
+    but for those that the purifier rejects, whose names ``rejected.txt`` lists. Of an npz, the
+    array of images (``x_adv``, ``x`` or ``images``) keeps its type and layout; labels, ids and
+    names go along, and of a purifier that detects, ``rejected`` says which images those are.
+
+    Args:
+        shape: Channels, height, width that the purifier was trained for.
+
+    Raises:
+        FileNotFoundError: ``source`` is not there.
+        ValueError: It is empty or corrupt, its images are of another shape, two of its files would
+            have one name, or ``target`` exists.
+    """
+    return _Pass(purifier, "purifier", shape, device)(source, target)
+
+
+def perturb(attack: LearnedAttack, source: Path, target: Path, shape: Shape, device: str) -> int:
+    """Perturb every image of ``source`` into ``target``, as :func:`purify` does; how many.
+
+    In 8 bits a pixel is rounded towards what it was, so that the file too is inside the budget.
+    """
+    count, _ = _Pass(Perturbing(attack).eval(), "attack", shape, device)(source, target)
+    return count
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One network over all images of a source.
+
+    Args:
+        called: What the network is, in messages.
+    """
+
+    network: nn.Module
+    called: str
+    shape: Shape
+    device: str
+
+    def __call__(self, source: Path, target: Path) -> tuple[int, int]:
+        if not source.exists():
+            raise FileNotFoundError(f"there is no {source}")
+        if target.exists():
+            raise ValueError(f"{target} exists already; name a new one")
+        return self.folder(source, target) if source.is_dir() else self.npz(source, target)
+
+    def folder(self, source: Path, target: Path) -> tuple[int, int]:
+        found = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        names = {file: file.relative_to(source).with_suffix(".png") for file in found}
+        if not names:
+            raise ValueError(f"{source} holds no {', '.join(SUFFIXES)} files")
+        taken: dict[Path, Path] = {}
+        for file, name in names.items():
+            if name in taken:
+                raise ValueError(f"{taken[name]} and {file} would both become {name}; rename one")
+            taken[name] = file
+        refused: list[str] = []
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as beside:
+            made = Path(beside) / target.name
+            made.mkdir()
+            for start in range(0, len(found), BATCH):
+                part = found[start : start + BATCH]
+                x = self.pixels(part).float() / 255
+                for file, answer, no in zip(part, *self.answers(x, eight_bit=True), strict=True):
+                    if no:
+                        refused.append(f"{file.relative_to(source)}\n")
+                    else:
+                        write_png(made / names[file], answer)
+            if refused:
+                write_atomically(made / "rejected.txt", "".join(refused).encode())
+            made.rename(target)
+        return len(found), len(refused)
+
+    def pixels(self, files: list[Path]) -> torch.Tensor:
+        """Of files of the shape that the network was trained for."""
+        channels, height, width = self.shape
+
+        def pictures() -> Iterator[Any]:
+            for file in files:
+                picture = read(file, channels)
+                if picture.size != (width, height):
+                    raise ValueError(
+                        f"{file} has {picture.width} x {picture.height} pixels; this {self.called} "
+                        f"was trained on {width} x {height}"
+                    )
+                yield picture
+
+        return stack(pictures(), len(files))
+
+    def npz(self, source: Path, target: Path) -> tuple[int, int]:
+        arrays: dict[str, Any] = archives.npz(source, ARRAYS)
+        name = next((n for n in ARRAYS[:3] if n in arrays), None)
+        if name is None:
+            raise ValueError(f"{source} has no array {', '.join(ARRAYS[:2])} or {ARRAYS[2]}")
+        images, shape = arrays[name], self.shape
+        last = images.ndim == 4 and images.shape[1:] == (*shape[1:], shape[0])
+        x = torch.from_numpy(images[:, None] if images.ndim == 3 else images)
+        x = x.permute(0, 3, 1, 2) if last else x
+        if x.shape[1:] != shape:
+            raise ValueError(
+                f"{source}: {name} has shape {images.shape}; the {self.called} takes {shape}"
+            )
+        if len(x) == 0:
+            raise ValueError(f"{source}: {name} holds no images")
+        eight_bit = images.dtype == np.uint8
+        answers, refused = self.answers(x.float() / 255 if eight_bit else x.float(), eight_bit)
+        back = answers.permute(0, 2, 3, 1) if last else answers
+        result = (back * 255).round() if eight_bit else back
+        arrays[name] = result.reshape(images.shape).numpy().astype(images.dtype)
+        if isinstance(self.network, Detects):
+            arrays["rejected"] = refused.numpy()
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        write_atomically(target, content.getvalue())
+        return len(images), int(refused.sum())
+
+    @torch.no_grad()
+    def answers(self, x: Images, eight_bit: bool) -> tuple[Images, Mask]:
+        """The network's answers, and which images it rejects."""
+        check_images(x)
+        answers, refused = [], []
+        for part in torch.split(x, BATCH):
+            seen = part.to(self.device)
+            answer = self.network(seen)
+            if eight_bit and isinstance(self.network, Perturbing):
+                answer = in_8_bits(answer, seen)
+            answers.append(answer.cpu())
+            if isinstance(self.network, Detects):
+                refused.append((self.network.suspicion(seen) > 0).cpu())
+            else:
+                refused.append(torch.zeros(len(part), dtype=torch.bool))
+        return torch.cat(answers), torch.cat(refused)

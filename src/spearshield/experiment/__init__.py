@@ -1,0 +1,1 @@
+"""A recipe, its folder, and the run that joins them."""

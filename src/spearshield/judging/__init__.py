@@ -1,0 +1,1 @@
+"""A victim meets attacks: evaluation, battery, checks and verdicts."""

@@ -1,0 +1,182 @@
+"""Adversarial sets on disk: floats that are exact, 8-bit PNGs that anything can open.
+
+Both forms are read back and judged again, because a set is worth what its files are worth: rounding
+to 8 bits, towards the clean image so that the budget is kept, can undo an attack.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+
+from spearshield.dataset import Examples
+from spearshield.experiment.recipe import Trial
+from spearshield.judging.evaluation import evaluate, outcome
+from spearshield.judging.score import Score
+from spearshield.method import Defended
+from spearshield.storage.atomic import write_atomically, write_json
+from spearshield.storage.images import in_8_bits, stack
+from spearshield.storage.images import read as read_picture
+from spearshield.storage.serialization import dump
+from spearshield.threat import ThreatModel
+from spearshield.types import Images
+
+Format = Literal["safetensors", "npz"]
+LIST = "set.json"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An adversarial set, judged from its files.
+
+    Args:
+        form: "float32" or "8-bit PNG".
+        outside: Images outside the threat model, by more than the tolerance of float rounding.
+    """
+
+    form: str
+    score: Score
+    outside: int
+
+
+def write(
+    folder: Path,
+    victim: Defended,
+    trial: Trial,
+    images: Examples,
+    *,
+    form: Format = "safetensors",
+    seed: int = 0,
+    batch_size: int = 250,
+    device: str = "cpu",
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[Verdict]:
+    """Attack ``images``, write the set, and judge both forms from disk.
+
+    The folder gets ``adversarial.safetensors`` or ``.npz`` with x, x_adv (float32, n c h w, in
+    [0, 1]), y and ids; ``png/ID-CLASS.png``; and ``set.json``, which says how it was made and what
+    the files are worth.
+
+    Raises:
+        ValueError: The folder holds another set, or the attack left its threat model.
+    """
+    if (folder / LIST).exists():
+        raise ValueError(f"{folder} holds an adversarial set already; choose another --out")
+    parts: list[Images] = []
+    evaluate(
+        victim,
+        trial.attack,
+        images,
+        trial.view,
+        seed=seed,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+        keep=lambda part: parts.append(part.cpu()),
+    )
+    x_adv = torch.cat(parts)
+    tensors = {"x": images.images(), "x_adv": x_adv, "y": images.y, "ids": images.ids}
+    about = {"trial": dump(trial), "seed": seed, "names": list(images.names)}
+    name = f"adversarial.{form}"
+    write_atomically(folder / name, _to_bytes(tensors, about, form))
+    files = [f"png/{i:06d}-{label}.png" for i, label in zip(images.ids, images.y, strict=True)]
+    for file, image in zip(files, in_8_bits(x_adv, images.images()), strict=True):
+        write_png(folder / file, image)
+
+    stored = read(folder / name)
+    shown = torch.stack([read_png(folder / file, images.shape[0]) for file in files])
+    verdicts = [
+        _judge("float32", victim, trial.attack.threat, stored, images, device),
+        _judge("8-bit PNG", victim, trial.attack.threat, shown, images, device),
+    ]
+    worth = {
+        v.form: {
+            "robust_acc": v.score.robust_acc,
+            "asr": v.score.asr,
+            "linf": float(v.score.linf.max()),
+            "l2": float(v.score.l2.max()),
+            "outside": v.outside,
+        }
+        for v in verdicts
+    }
+    write_json(folder / LIST, {**about, "images": len(images), "worth": worth, "files": files})
+    return verdicts
+
+
+def read(path: Path) -> Images:
+    """The attacked images of a stored set.
+
+    Raises:
+        ValueError: The file is truncated or no adversarial set.
+    """
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return torch.from_numpy(arrays["x_adv"])
+        with safe_open(path, "pt") as file:
+            x_adv: Images = file.get_tensor("x_adv")
+            return x_adv
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        raise ValueError(f"{path} is no adversarial set: {error}") from error
+
+
+def write_png(path: Path, image: torch.Tensor) -> None:
+    """Write one image in [0, 1], shaped (1 or 3, h, w), rounded to the nearest of 256 levels."""
+    levels = (image.detach().cpu() * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    picture = Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.getvalue())
+
+
+def read_png(path: Path, channels: int) -> torch.Tensor:
+    """One stored image as floats in [0, 1], shaped (channels, h, w)."""
+    return stack([read_picture(path, channels)], 1)[0].float() / 255
+
+
+def _to_bytes(tensors: dict[str, torch.Tensor], about: dict[str, Any], form: Format) -> bytes:
+    if form == "npz":
+        content = io.BytesIO()
+        arrays: dict[str, Any] = {k: v.numpy() for k, v in tensors.items()}
+        np.savez_compressed(content, **arrays)
+        return content.getvalue()
+    return to_safetensors(
+        {k: v.contiguous() for k, v in tensors.items()}, {"about": json.dumps(about)}
+    )
+
+
+def _judge(
+    form: str,
+    victim: Defended,
+    threat: ThreatModel,
+    x_adv: Images,
+    images: Examples,
+    device: str,
+    batch_size: int = 250,
+) -> Verdict:
+    scores: list[Score] = []
+    outside = 0
+    for start in range(0, len(images), batch_size):
+        part = images[start : start + batch_size]
+        x, seen = part.images(device), x_adv[start : start + batch_size].to(device)
+        scores.append(outcome(victim, x, seen, part.y.to(device), part.ids))
+        outside += int((~threat.contains(seen, x)).sum())
+    return Verdict(form, _joined(scores), outside)
+
+
+def _joined(scores: Sequence[Score]) -> Score:
+    total = scores[0]
+    for score in scores[1:]:
+        total += score
+    return total

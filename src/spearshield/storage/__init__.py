@@ -1,0 +1,1 @@
+"""Bytes on disk: whole files, digests, checkpoints, weights, archives and images."""

@@ -1,0 +1,1 @@
+"""The training loop, and the attacks that training leaves behind."""

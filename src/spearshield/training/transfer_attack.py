@@ -1,0 +1,66 @@
+"""Transfer: images made on other classifiers, handed to a victim that only says its class.
+
+Papernot, McDaniel, Goodfellow, "Transferability in Machine Learning: from Phenomena to Black-Box
+Attacks using Adversarial Samples", 2016. https://arxiv.org/abs/1605.07277
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from spearshield.attack import Attack, fooled
+from spearshield.attacks.pgd import PGD
+from spearshield.discover import name_of
+from spearshield.rng import Rng
+from spearshield.training.loop import Training
+from spearshield.types import Classifier, Images, Labels
+
+
+@dataclass(frozen=True)
+class Transfer(Attack):
+    """Attacks each source in turn until its image fools the victim: one query of it a source.
+
+    Args:
+        sources: The classifiers that are differentiated, in evaluation mode.
+        attack: What is made on them; ``None``: PGD of 40 steps that takes every step. An attack
+            that stops at the first image that fools the source transfers less.
+        queries: Images that the victim was asked about while the sources were learnt; for the
+            record.
+        training: How they were learnt, for the record, where that was by a method.
+
+    Raises:
+        ValueError: There are no sources, or ``attack`` has another threat model.
+    """
+
+    gradient_free: ClassVar[bool] = True
+
+    sources: tuple[nn.Module, ...]
+    attack: Attack | None = None
+    queries: int = 0
+    training: Training | None = None
+
+    @property
+    def called(self) -> str:
+        """The name of the training that it was learnt in."""
+        return name_of(self.training) if self.training else "transfer"
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("a transfer attack needs at least one source classifier")
+        if self.attack and self.attack.threat != self.threat:
+            raise ValueError(f"the attack is on {self.attack.threat}, not {self.threat}")
+
+    def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
+        attack = self.attack or PGD(self.threat, steps=40, early_stop=False)
+        best = x.clone()
+        left = torch.arange(len(x), device=x.device)
+        for source in self.sources:
+            best[left] = attack.perturb(source, x[left], y[left], rng[left])
+            left = left[~fooled(model, best[left], y[left])]
+            if len(left) == 0:
+                break
+        return best

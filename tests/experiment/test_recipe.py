@@ -1,0 +1,161 @@
+"""Recipes are plain JSON, changed field by field, and say what is wrong with a change."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from spearshield import discover
+from spearshield.attacks.fgsm import FGSM
+from spearshield.attacks.pgd import PGD
+from spearshield.classifiers.lenet import LeNet
+from spearshield.datasets.digits import Digits
+from spearshield.experiment.recipe import Recipe, Trial, override
+from spearshield.methods.ape_gan import APEGAN
+from spearshield.methods.dae import DAE
+from spearshield.methods.standard_training import StandardTraining
+from spearshield.storage.serialization import dump, load
+from spearshield.threat import L2, Linf
+from spearshield.training.learned_attack import LearnedAttack, LeftBy
+from spearshield.training.loop import Training
+from spearshield.views import BPDA, EOT, Adaptive, Transferred
+
+RECIPE = Recipe(
+    data=Digits(),
+    classifier=LeNet(),
+    pretraining=Training(StandardTraining(), steps=5),
+    defences=(
+        Training(APEGAN(width=16), steps=3, learn_from=FGSM(Linf(0.1))),
+        Training(DAE(), steps=4),
+    ),
+    trials=(Trial(PGD(Linf(8 / 255), step_size=0.02)), Trial(PGD(L2(0.5), steps=100), BPDA())),
+)
+
+
+def test_json_round_trip():
+    assert load(json.loads(json.dumps(dump(RECIPE)))) == RECIPE
+
+
+@pytest.mark.parametrize("name", discover.names("recipes"))
+def test_every_recipe_is_plain_json_and_says_what_it_is(name):
+    recipe = discover.load("recipes", name).RECIPE
+    assert load(json.loads(json.dumps(dump(recipe)))) == recipe
+    assert len(discover.names("recipes")[name]) > 20
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "read"),
+    [
+        ("seed", "7", lambda r: r.seed == 7),
+        ("images", "100", lambda r: r.images == 100),
+        ("split", "validation", lambda r: r.split == "validation"),
+        ("defences.ape_gan.method.width", "32", lambda r: r.defences[0].method.width == 32),
+        ("defences.1.steps", "9", lambda r: r.defences[1].steps == 9),
+        ("defences", "dae", lambda r: [type(t.method) for t in r.defences] == [DAE]),
+        ("defences", "", lambda r: r.defences == ()),
+        ("classifier", "m_cnn", lambda r: type(r.classifier).__name__ == "MCNN"),
+        ("data.validation", "10", lambda r: r.data.validation == 10),
+        ("trials.0.attack", "fgsm", lambda r: r.trials[0].attack == FGSM(Linf(8 / 255))),
+        ("trials.0.attack.threat.eps", "0.5", lambda r: r.trials[0].attack.threat == Linf(0.5)),
+        ("trials.0.attack.step_size", "0.01", lambda r: r.trials[0].attack.step_size == 0.01),
+        ("trials.0.attack.step_size", "none", lambda r: r.trials[0].attack.step_size is None),
+        ("trials.0.attack.early_stop", "false", lambda r: not r.trials[0].attack.early_stop),
+        ("trials.pgd-bpda.view", "eot", lambda r: r.trials[1].view == EOT()),
+        ("pretraining.method.lr", "1e-2", lambda r: r.pretraining.method.lr == 0.01),
+        ("defences.0.learn_from", "none", lambda r: r.defences[0].learn_from is None),
+    ],
+)
+def test_override_makes_a_changed_copy(path, text, read):
+    assert not read(RECIPE)
+    assert read(override(RECIPE, path, text))
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        ("sed", "1", "no field 'sed' in Recipe; it has data, classifier"),
+        ("defences.ape_gan.method.widht", "3", "no field 'widht' in APEGAN; it has width"),
+        ("defences.magnet.steps", "3", r"no element 'magnet'; there are 0 \(ape_gan\), 1 \(dae\)"),
+        ("defences.7.steps", "3", "no element '7'"),
+        ("seed", "one", "seed takes int, got 'one'"),
+        ("split", "tset", "split is one of train, validation, test; got 'tset'"),
+        ("trials.0.attack", "pdg", "no 'pdg' in attacks; there are .*pgd"),
+        ("trials.0.attack.early_stop", "yes", "early_stop is one of true, false; got 'yes'"),
+        ("trials.0.attack.threat.eps", "-1", "eps must be positive and finite, got -1.0"),
+        ("trials.0.attack.threat", "linf", "threat cannot be set as a whole"),
+        ("trials.0", "fgsm", "is a whole element"),
+        ("trials", "fgsm", "cannot be set as a whole"),
+        ("classifier", "lnet", "lenet"),
+        ("data", "mnits", "mnist"),
+        ("trials.0.view", "whitebox", "view is one of .*adaptive"),
+        ("images", "-5", "images must be >= 0"),
+        ("draws", "0", "draws and batch_size >= 1"),
+        ("seed.deeper", "1", "has no fields"),
+    ],
+)
+def test_a_wrong_change_says_what_is_right(path, text, said):
+    with pytest.raises(ValueError, match=said):
+        override(RECIPE, path, text)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "os:system",
+        "spearshield.experiment.recipe:load",
+        "spearshield.experiment.recipe:import_module",
+        "nonsense",
+        None,
+    ],
+)
+def test_refuses_to_load_anything_but_values_of_the_package(kind):
+    with pytest.raises(ValueError, match="refusing"):
+        load({"type": kind})
+
+
+def test_a_training_answers_to_its_name():
+    first = Training(APEGAN(), steps=3, name="narrow")
+    recipe = replace(RECIPE, defences=(first, *RECIPE.defences))
+    assert override(recipe, "defences.narrow.steps", "9").defences[0].steps == 9
+    assert override(recipe, "defences.ape_gan.steps", "9").defences[1].steps == 9
+    assert override(recipe, "defences", "dae,narrow").defences == (RECIPE.defences[1], first)
+    with pytest.raises(ValueError, match="name takes letters, digits, .* got '../away'"):
+        replace(first, name="../away")
+
+
+def test_with_a_defence_go_the_trials_of_its_attack():
+    recipe = discover.load("recipes", "cycle_adv_gan_mnist").RECIPE
+    kept = override(recipe, "defences", "cycle_pgd,adv_gan")
+    assert [t.called for t in kept.defences] == ["cycle_pgd", "adv_gan"]
+    left = [t.attack.training for t in kept.trials if isinstance(t.attack, LeftBy)]
+    assert left == ["cycle_pgd", "adv_gan"]
+    others = [t for t in recipe.trials if not isinstance(t.attack, LeftBy)]
+    assert [t for t in kept.trials if not isinstance(t.attack, LeftBy)] == others
+    assert override(recipe, "defences.adv_gan.steps", "3").trials == recipe.trials
+
+
+def test_only_what_was_made_before_is_transferred():
+    assert Trial(LeftBy(Linf(0.1), "uap"), Transferred()).view == Transferred()
+    with pytest.raises(ValueError, match="pgd works on its victim"):
+        Trial(PGD(Linf(0.1)), Transferred())
+
+
+def test_adaptive_is_the_view_unless_said_otherwise():
+    assert Trial(PGD(Linf(0.1))).view == Adaptive()
+
+
+def test_a_network_is_named_by_its_digest_and_not_loaded():
+    def dumped(value):
+        network = torch.nn.BatchNorm2d(1)
+        network.running_mean += value
+        return dump(LearnedAttack(Linf(0.1), network.to(memory_format=torch.channels_last)))
+
+    written = json.loads(json.dumps(dumped(0.5)))
+    assert written["network"]["type"] == "torch.nn.modules.batchnorm:BatchNorm2d"
+    assert len(written["network"]["sha256"]) == 64
+    assert written == dumped(0.5) != dumped(0.25)
+    with pytest.raises(ValueError, match="refusing to load .*BatchNorm2d.*train its method again"):
+        load(written)

@@ -1,0 +1,141 @@
+"""What each victim meets in a battery: nothing that does not suit it, everything that does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from analytic import Affine, HalfSpace
+from spearshield.attacks.guided_search import GuidedSearch
+from spearshield.classifiers.lenet import LeNet
+from spearshield.dataset import Examples
+from spearshield.datasets.digits import Digits
+from spearshield.discover import name_of
+from spearshield.experiment.recipe import Recipe
+from spearshield.judging.battery import BATTERIES
+from spearshield.judging.evaluation import evaluate
+from spearshield.judging.judge import Judge
+from spearshield.method import Defended, Outcome, RandomPurifier
+from spearshield.storage.serialization import dump
+from spearshield.threat import L2, Linf
+from spearshield.views import Oblivious
+
+BUDGET = Linf(0.1)
+both = pytest.mark.parametrize("name", [*BATTERIES])
+
+
+class Blur(nn.Module):
+    def forward(self, x):
+        return nn.functional.avg_pool2d(x, 3, 1, 1)
+
+
+class Rounds(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stand_in = Blur()
+
+    def forward(self, x):
+        return x.round()
+
+
+class Noise(RandomPurifier):
+    def purify(self, x, rng):
+        return (x + 0.1 * rng.normal(x.shape[1:])).clamp(0, 1)
+
+
+def met(name, purifier, threat=BUDGET, classes=10, sources=()) -> list[tuple[str, str]]:
+    trials = BATTERIES[name](threat, classes, sources)
+    recipe = Recipe(Digits(), LeNet(), None, (), trials)
+    judge = Judge(recipe, "r", Path(), Digits().load("test")[:1])
+    chosen = judge.trials(Outcome(HalfSpace(), purifier))
+    return [(getattr(t.attack, "loss", None) or name_of(t.attack), str(t.view)) for t in chosen]
+
+
+@both
+def test_a_bare_classifier_is_attacked_adaptively_and_without_gradients(name):
+    views = {view for _, view in met(name, nn.Identity())}
+    assert views == {"adaptive"}
+    assert "square" in [attack for attack, _ in met(name, nn.Identity())]
+
+
+@both
+def test_what_a_purifier_declares_decides_the_views(name):
+    def views(purifier):
+        return {view.partition("(")[0] for _, view in met(name, purifier)}
+
+    assert views(Blur()) == {"oblivious", "adaptive", "bpda"}
+    assert ("ce", "bpda(stand_in)") in met(name, Rounds())
+    assert views(Noise()) == {"oblivious", "adaptive", "bpda", "eot"}
+
+
+def test_a_range_is_searched_where_there_is_one():
+    class Generated(Blur):
+        def __init__(self):
+            super().__init__()
+            self.G = nn.Identity()
+
+        def search(self, x, rng):
+            return x, x.flatten(1).mean(1)
+
+    assert ("latent_search", "in_range") in met("standard", Generated())
+    assert ("latent_search", "in_range") not in met("standard", Blur())
+
+
+@both
+def test_sources_are_transferred_from(name):
+    assert ("transfer", "adaptive") in met(name, Blur(), sources=[Outcome(HalfSpace())])
+    assert ("transfer", "adaptive") not in met(name, Blur())
+
+
+@both
+def test_what_sources_have_asked_the_victim_is_on_record(name):
+    sources = [Outcome(HalfSpace(), queries=150), Outcome(HalfSpace()), Outcome(Blur(), queries=7)]
+    (attack,) = (t.attack for t in BATTERIES[name](BUDGET, 10, sources) if "Transfer" in repr(t))
+    assert dump(attack)["queries"] == 157
+
+
+@both
+@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("threat", [BUDGET, L2(0.5)])
+def test_every_part_works_on_any_number_of_classes(name, classes, threat):
+    model = Affine(classes).eval()
+    pixels = (255 * torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))).byte()
+    y = model(pixels / 255).argmax(1)
+    examples = Examples(pixels, y, torch.arange(3), tuple(map(str, range(classes))))
+    for trial in BATTERIES[name](threat, classes):
+        attack = trial.attack
+        if hasattr(attack, "queries"):
+            attack = replace(attack, queries=20)
+        if hasattr(attack, "steps"):
+            attack = replace(attack, steps=5)
+        score = evaluate(Defended(Blur(), model).eval(), attack, examples)
+        assert score.images == 3
+
+
+@both
+def test_a_battery_is_plain_json_with_sources_and_all(name):
+    json.dumps(dump(BATTERIES[name](BUDGET, 10, [Outcome(HalfSpace())])))
+
+
+@both
+def test_the_first_and_the_last_trial_see_every_image_and_the_others_survivors(name):
+    first, *between, last = BATTERIES[name](BUDGET, 10)
+    assert not first.survivors and not last.survivors
+    assert all(trial.survivors for trial in between)
+    assert str(first.view) == "adaptive" and str(last.view) == "oblivious"
+
+
+@both
+def test_who_knows_less_comes_after_who_knows_more(name):
+    trials = BATTERIES[name](BUDGET, 10, [Outcome(HalfSpace())])
+    less = [
+        trial.attack.gradient_free or isinstance(trial.view, Oblivious)
+        for trial in trials
+        if not isinstance(trial.attack, GuidedSearch)
+    ]
+    assert less == sorted(less)

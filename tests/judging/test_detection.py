@@ -1,0 +1,178 @@
+"""A victim that may reject an image: how it is scored, who attacks it, and what is in doubt."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from analytic import Fence, HalfSpace
+from judging.test_battery import both, met
+from judging.test_score import score
+from spearshield.attack import Attack
+from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
+from spearshield.attacks.pgd import PGD
+from spearshield.cli.file_tools import purify
+from spearshield.dataset import Examples
+from spearshield.experiment.recipe import Trial, parse
+from spearshield.judging.checks import compare
+from spearshield.judging.checks.detection import blind_detector
+from spearshield.judging.checks.probe import Probe
+from spearshield.judging.evaluation import evaluate
+from spearshield.judging.results import Row, read, row, to_json
+from spearshield.judging.score import REJECTED
+from spearshield.method import Defended, Outcome, RandomPurifier
+from spearshield.threat import Linf
+from spearshield.views import Adaptive, DetectorAware, View
+
+BALL = Linf(0.1)
+
+
+class Chance(RandomPurifier):
+    """Noise before a fence."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.fence = Fence(limit)
+
+    def purify(self, x, rng):
+        return (x + 1e-4 * rng.normal(x.shape[1:])).clamp(0, 1)
+
+    def suspicion(self, x):
+        return self.fence.suspicion(x)
+
+
+class Raise(Attack):
+    """Lifts every pixel."""
+
+    def perturb(self, model, x, y, rng):
+        return self.threat.project(x + self.threat.eps, x)
+
+
+@pytest.fixture
+def examples() -> Examples:
+    return bright()
+
+
+def bright() -> Examples:
+    """Four images on the side of class 1, of which the last pixel of two is bright."""
+    pixels = torch.full((4, 1, 4, 4), 128, dtype=torch.uint8)
+    pixels[:, 0, 3, 3] = torch.tensor([140, 140, 200, 200])
+    return Examples.of(pixels, torch.ones(4, dtype=torch.long), ("below", "above"))
+
+
+def fenced(limit: float, purifier: type[nn.Module] = Fence) -> Defended:
+    return Defended(purifier(limit), HalfSpace()).eval()
+
+
+@pytest.mark.parametrize("purifier", [Fence, Chance])
+def test_rejecting_is_an_error_on_clean_images_and_right_on_attacked_ones(examples, purifier):
+    got = evaluate(fenced(0.6, purifier), Raise(BALL), examples)
+    assert got.victim_clean.tolist() == [1, 1, REJECTED, REJECTED]
+    assert got.victim_adv.tolist() == [REJECTED] * 4
+    assert got.acc == 0.5 and got.robust.tolist() == [True, True, False, False]
+    assert got.rejected == (0.5, 1.0) and got.auc == 0.75
+    assert got.bare_clean.tolist() == [1] * 4
+    if purifier is Chance:
+        assert got.repeated["worst_of"] == (0.5, 1.0)
+
+
+def test_rates_with_rejections_counted_by_hand():
+    #            rejected  fooled  clean rejected
+    got = score([0, 0, 0], [0, 0, REJECTED], [REJECTED, 1, 0], [0, 0, 0], [1, 1, 1])
+    assert got.acc == 2 / 3 and got.robust_acc == 1 / 3
+    assert got.dsr == 2 / 3
+    assert got.rejected == (1 / 3, 1 / 3)
+    assert score([0], [0], [1], [0], [1]).rejected is None
+
+
+def test_the_row_says_how_many_were_rejected(tmp_path, examples):
+    got = evaluate(fenced(0.6), Raise(BALL), examples)
+    about = dict.fromkeys(
+        ("recipe", "data", "classifier", "method", "attack", "view", "device"), "a"
+    )
+    one = row(got, **about, split="test", threat="Linf", eps=0.1, seed=0)
+    (plain,) = to_json([one])
+    assert plain["rejected"] == [0.5, 1.0] and plain["auc"] == 0.75
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([plain, {**plain, "rejected": None}]))
+    again = read(path)
+    assert isinstance(again[0], Row)
+    assert [r.rejected for r in again] == [(0.5, 1.0), None]
+
+
+@both
+def test_only_a_victim_that_detects_meets_an_attacker_who_hides(name):
+    hidden = ("orthogonal_pgd", "detector_aware")
+    assert hidden in met(name, Fence(0.6))
+    assert hidden not in met(name, nn.Identity())
+    assert isinstance(DetectorAware()(fenced(0.6)), Defended)
+
+
+def test_the_view_has_a_name_of_words():
+    assert str(DetectorAware()) == DetectorAware.word() == "detector_aware"
+    assert parse("detector_aware", View, None, "view") == DetectorAware()
+
+
+def test_the_worst_case_is_that_of_the_attacker_who_hides(examples):
+    victim, wide = fenced(0.56), Linf(0.3)
+    dark = replace(examples, y=0 * examples.y, pixels=torch.full_like(examples.pixels, 100))
+    naive = evaluate(victim, Raise(wide), dark)
+    assert naive.bare_adv.tolist() == [1] * 4 and naive.robust_acc == 1.0
+    aware = evaluate(victim, OrthogonalPGD(wide), dark, DetectorAware())
+    assert aware.robust_acc == 0.0 and aware.rejected is None
+
+
+def test_a_detector_that_no_attacker_minds_is_a_finding(examples):
+    got = evaluate(fenced(0.6), PGD(BALL), examples)
+    found = compare([(Trial(PGD(BALL), Adaptive()), got)])
+    assert {f.check: f.severity for f in found} == {
+        "detector_ignored": "high",
+        "false_alarms": "note",
+    }
+    minded = Trial(OrthogonalPGD(BALL), DetectorAware())
+    found = compare([(Trial(PGD(BALL), Adaptive()), got), (minded, got)])
+    assert [f.check for f in found] == ["false_alarms"]
+
+
+def test_a_detector_without_a_gradient_is_a_finding(examples):
+    class Deaf(Fence):
+        def suspicion(self, x):
+            return super().suspicion(x.round())
+
+    def severity(purifier):
+        victim = Defended(purifier, HalfSpace()).eval()
+        found = blind_detector(Probe.of(victim, examples, BALL))
+        return found and found.severity
+
+    assert severity(Deaf(0.6)) == "high"
+    assert severity(Fence(0.6)) is None
+    assert severity(nn.Identity()) is None
+
+
+def test_an_outcome_hands_its_detector_on():
+    outcome = Outcome(HalfSpace(), Fence(0.6))
+    x = torch.full((1, 1, 4, 4), 0.7)
+    torch.testing.assert_close(outcome.defended.suspicion(x), torch.tensor([0.1]))
+    assert Outcome(HalfSpace()).defended.suspicion(x).tolist() == [-float("inf")]
+
+
+def test_purified_files_say_what_was_rejected(tmp_path):
+    dark, bright = np.full((4, 4), 100, np.uint8), np.full((4, 4), 200, np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(dark).save(tmp_path / "in" / "dark.png")
+    Image.fromarray(bright).save(tmp_path / "in" / "bright.png")
+    np.savez(tmp_path / "in.npz", x=np.stack([dark, bright]))
+    shape, fence = (1, 4, 4), Fence(0.6)
+    assert purify(fence, tmp_path / "in", tmp_path / "out", shape, "cpu") == (2, 1)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["dark.png", "rejected.txt"]
+    assert (tmp_path / "out" / "rejected.txt").read_text() == "bright.png\n"
+    assert purify(fence, tmp_path / "in.npz", tmp_path / "out.npz", shape, "cpu") == (2, 1)
+    assert np.load(tmp_path / "out.npz")["rejected"].tolist() == [False, True]
+    assert purify(nn.Identity(), tmp_path / "in", tmp_path / "all", shape, "cpu") == (2, 0)
+    assert not (tmp_path / "all" / "rejected.txt").exists()

@@ -1,0 +1,188 @@
+"""What a score counts, what an evaluation refuses, and that results belong to the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import nn
+
+from analytic import HalfSpace
+from spearshield import views
+from spearshield.attack import Attack
+from spearshield.attacks.pgd import PGD
+from spearshield.dataset import Examples
+from spearshield.judging.evaluation import admit, evaluate, outcome
+from spearshield.method import Defended, RandomPurifier
+from spearshield.threat import Linf
+
+
+def bare(model: nn.Module | None = None) -> Defended:
+    return Defended(nn.Identity(), model or HalfSpace()).eval()
+
+
+@pytest.fixture
+def examples() -> Examples:
+    return grey()
+
+
+def grey() -> Examples:
+    """Grey images on both sides of the half-space; the model gets every second one right."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(110, 160, (24, 1, 4, 4), generator=generator).to(torch.uint8)
+    right = HalfSpace()(pixels.float() / 255).argmax(1)
+    y = torch.where(torch.arange(24) % 4 == 3, 1 - right, right)
+    return Examples.of(pixels, y, ("below", "above"))
+
+
+def test_scores_of_parts_add_up_to_the_score_of_the_whole(examples):
+    attack = PGD(Linf(0.05), steps=5)
+    whole = evaluate(bare(), attack, examples)
+    parts = evaluate(bare(), attack, examples[:10]) + evaluate(bare(), attack, examples[10:])
+    assert torch.equal(parts.victim_adv, whole.victim_adv) and parts.images == whole.images
+    assert torch.equal(parts.l2, whole.l2) and parts.forwards == whole.forwards
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 24])
+def test_results_do_not_depend_on_batch_size_or_order(examples, batch_size):
+    attack = PGD(Linf(0.05), steps=3)
+    whole = evaluate(bare(), attack, examples, batch_size=24, seed=4)
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(1))
+    shuffled = evaluate(bare(), attack, examples[order], batch_size=batch_size, seed=4)
+    assert torch.equal(shuffled.victim_adv, whole.victim_adv[order])
+    torch.testing.assert_close(shuffled.l2, whole.l2[order])
+
+
+def test_cost_counts_every_image_the_classifier_saw(examples):
+    attack = PGD(Linf(0.01), steps=3, early_stop=False)
+    assert evaluate(bare(), attack, examples).forwards == 3 * len(examples)
+    early = replace(attack, early_stop=True)
+    assert evaluate(bare(), early, examples).forwards < 3 * len(examples)
+
+
+@dataclass(frozen=True)
+class Fixed(Attack):
+    """Returns what it is told to."""
+
+    shift: float = 0.0
+    value: float | None = None
+
+    def perturb(self, model, x, y, rng):
+        x_adv = x + self.shift
+        if self.value is not None:
+            x_adv[0, 0, 0, 0] = self.value
+        return x_adv
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        (Fixed(Linf(0.1), shift=0.2), "distance 0.2"),
+        (Fixed(Linf(0.1), value=float("nan")), "1 of them NaN"),
+        (Fixed(Linf(2.0), value=1.5), "to 1.5"),
+        (Fixed(Linf(2.0), value=-0.1), "from -0.1"),
+    ],
+)
+def test_an_attack_that_leaves_its_threat_model_is_an_error(examples, attack, said):
+    with pytest.raises(ValueError, match=rf"left Linf\(eps=.*\) on image 5.*{said}"):
+        evaluate(bare(), attack, examples[5:9])
+
+
+class Outputs(nn.Module):
+    def __init__(self, answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x):
+        return self.answer(x)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda x: HalfSpace()(x).softmax(1), "returns probabilities"),
+        (lambda x: torch.zeros(len(x), 3), r"of shape \(images, 2\).*returned \(8, 3\)"),
+        (lambda x: torch.zeros(len(x)), "one output a class"),
+        (lambda x: torch.full((len(x), 2), float("nan")), "not finite"),
+        (lambda x: HalfSpace()(x[:, :, :3]), r"fails on images of shape \(1, 4, 4\)"),
+    ],
+)
+def test_a_classifier_that_cannot_be_judged_is_refused(examples, answer, said):
+    with pytest.raises(ValueError, match=said):
+        evaluate(bare(Outputs(answer)), PGD(Linf(0.1)), examples)
+
+
+def test_logits_that_are_not_finite_on_a_real_image_name_it(examples):
+    def answer(x):
+        dark = x.flatten(1).mean(1) < 0.53
+        return torch.where(dark[:, None], torch.nan, HalfSpace()(x))
+
+    with pytest.raises(ValueError, match=r"logits for image \d+ are not finite"):
+        x = examples.images()
+        outcome(bare(Outputs(answer)), x, x, examples.y, examples.ids)
+
+
+def test_training_mode_is_refused():
+    victim = Defended(nn.Identity(), nn.Sequential(nn.Dropout(), HalfSpace()))
+    with pytest.raises(ValueError, match=r"in training mode; call \.eval\(\)"):
+        admit(victim, (1, 4, 4), 2)
+
+
+def test_a_purifier_out_of_range_is_refused():
+    victim = Defended(Outputs(lambda x: 2 * x), HalfSpace()).eval()
+    with pytest.raises(ValueError, match="the purifier's output is not an image"):
+        admit(victim, (1, 4, 4), 2)
+
+
+class Staircase(nn.Module):
+    """A purifier without a useful gradient: eight grey levels."""
+
+    def forward(self, x):
+        return (x * 7).round() / 7
+
+
+def test_a_masked_gradient_is_not_robustness(examples):
+    victim, attack = Defended(Staircase(), HalfSpace()).eval(), PGD(Linf(0.25), random_start=False)
+    masked = evaluate(victim, attack, examples, views.Adaptive())
+    honest = evaluate(victim, attack, examples, views.BPDA())
+    assert masked.robust_acc == masked.acc > 0.5
+    assert honest.robust_acc == 0
+
+
+class Noise(RandomPurifier):
+    def purify(self, x, rng):
+        return (x + 0.02 * rng.normal(x.shape[1:])).clamp(0, 1)
+
+
+def test_a_random_victim_answers_alike_in_every_batch(examples):
+    victim, attack = Defended(Noise(), HalfSpace()).eval(), PGD(Linf(0.02), steps=3)
+    whole = evaluate(victim, attack, examples, views.EOT(4), batch_size=24)
+    single = evaluate(victim, attack, examples, views.EOT(4), batch_size=1)
+    assert torch.equal(whole.victim_adv, single.victim_adv)
+    assert whole.forwards % 4 == 0  # every look costs as many forwards as there are draws
+
+
+class Coarse(RandomPurifier):
+    """Noise that is right about most images most of the time."""
+
+    def purify(self, x, rng):
+        return (x + 0.15 * rng.normal(x.shape[1:])).clamp(0, 1)
+
+
+def test_a_random_victim_is_judged_by_the_majority(examples):
+    victim = Defended(Coarse(), HalfSpace()).eval()
+    score = evaluate(victim, PGD(Linf(1e-6), steps=1), examples)
+    right = score.adv_draws == score.y[:, None]
+    assert score.adv_draws.shape == (24, 10)
+    assert torch.equal(score.victim_adv == score.y, right.sum(1) > 5 - (score.y == 0) * 0.5)
+    assert ((right.sum(1) > 5) & ~right.all(1)).any()  # some draws err where the majority does not
+    whole = evaluate(bare(), PGD(Linf(1e-6), steps=1), examples)
+    assert whole.adv_draws.shape == (24, 0) and whole.repeated is None
+
+
+def test_of_fewer_draws_the_first_decide(examples):
+    victim, attack = Defended(Coarse(), HalfSpace()).eval(), PGD(Linf(1e-6), steps=1)
+    ten, one = (evaluate(victim, attack, examples, draws=k) for k in (10, 1))
+    assert torch.equal(one.adv_draws, ten.adv_draws[:, :1])
+    assert torch.equal(one.victim_adv, one.adv_draws[:, 0])

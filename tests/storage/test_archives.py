@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import made
+from spearshield.storage import archives
+from spearshield.storage.archives import damaged, gunzip, npz
+
+
+def test_damage_is_reported_under_the_name_of_the_file() -> None:
+    message = "a/b is truncated, corrupt or of another kind: EOFError: why"
+    with pytest.raises(ValueError, match=message), damaged("a/b"):
+        raise EOFError("why")
+
+
+def test_gunzip_refuses_a_bomb_and_a_wrong_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "f.gz"
+    content = gzip.compress(bytes(1000))
+    path.write_bytes(content)
+    assert gunzip(path, 1000) == bytes(1000)
+    with pytest.raises(ValueError, match=r"f\.gz.*more than 999 bytes"):
+        gunzip(path, 999)
+    path.write_bytes(content[:-8] + bytes([content[-8] ^ 1]) + content[-7:])
+    with pytest.raises(ValueError, match=r"f\.gz.*CRC"):
+        gunzip(path, 1000)
+
+
+def test_npz_gives_the_arrays_that_were_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "f.npz"
+    np.savez(path, a=made.noise(4, 3), b=np.asfortranarray(made.noise(3, 2)), c=np.ones(1))
+    arrays = npz(path, ["a", "b", "z"])
+    assert arrays.keys() == {"a", "b"}
+    assert (arrays["a"] == made.noise(4, 3)).all() and (arrays["b"] == made.noise(3, 2)).all()
+
+
+def test_npz_refuses_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f.npz"
+    np.savez_compressed(path, a=np.zeros(600), b=np.zeros(600))
+    monkeypatch.setattr(archives, "LARGEST", 8000)
+    npz(path, ["a"])
+    with pytest.raises(ValueError, match=r"f\.npz.*unpack to more than 8000"):
+        npz(path, ["a", "b"])
+
+
+def test_npz_notices_a_name_that_changed_in_its_directory(tmp_path: Path) -> None:
+    path = tmp_path / "f.npz"
+    np.savez(path, a=made.noise(4), y=made.noise(4))
+    before, _, after = path.read_bytes().rpartition(b"y.npy")
+    path.write_bytes(before + b"z.npy" + after)
+    with pytest.raises(ValueError, match=r"f\.npz.*differ"):
+        npz(path, ["a", "y"])
+
+
+@pytest.mark.parametrize("form", ["stored", "compressed"])
+def test_npz_notices_a_changed_byte(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "f.npz"
+    (np.savez if form == "stored" else np.savez_compressed)(path, a=made.noise(500))
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    with pytest.raises(ValueError, match=r"f\.npz"):
+        npz(path, ["a"])
+
+
+@pytest.mark.parametrize("shape", [(5,), (7,), (1 << 50,)], ids=["short", "long", "absurd"])
+def test_npz_compares_an_array_with_its_header(tmp_path: Path, shape: tuple[int]) -> None:
+    path = tmp_path / "f.npz"
+    header = io.BytesIO()
+    form = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, form)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", header.getvalue() + bytes(6))
+    with pytest.raises(ValueError, match=r"f\.npz"):
+        npz(path, ["a"])

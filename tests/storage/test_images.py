@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import made
+from spearshield.storage import images as pictures
+from spearshield.storage.images import fit, packed, picture, read
+from spearshield.threat import Linf
+
+
+def saved(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    content = io.BytesIO()
+    image.save(content, form, **options)
+    return content.getvalue()
+
+
+def test_8_bits_of_an_attacked_image_lie_between_it_and_the_clean_one() -> None:
+    levels = torch.arange(256).float().reshape(1, 1, 16, 16)
+    x = levels / 255
+    for eps in (0.03, 8 / 255, 0.3):
+        for sign in (-1, 1):
+            found = pictures.in_8_bits((x + sign * eps).clamp(0, 1), x)
+            moved = (255 * found - levels).abs()
+            torch.testing.assert_close(255 * found, (255 * found).round())
+            assert Linf(eps).contains(found, x).all()
+            assert moved.max() == int(255 * eps + 1e-3)
+
+
+def test_exif_rotation_is_applied() -> None:
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:, :16] = 255  # the left half is white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise, left becomes top
+    turned = np.asarray(picture(saved(Image.fromarray(pixels), "JPEG", exif=exif), 1))
+    assert turned.shape == (32, 16)
+    assert turned[:12].min() > 240 and turned[-12:].max() < 15
+
+
+def test_what_is_transparent_is_laid_on_white() -> None:
+    pixels = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 51]]], np.uint8)
+    shown = np.asarray(picture(made.encoded(pixels), 3))
+    assert shown.tolist() == [[[10, 20, 30], [255, 255, 255], [204, 204, 204]]]
+
+
+def test_a_palette_is_resolved() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    assert np.asarray(picture(saved(image), 3)).tolist() == [[[0, 0, 0], [200, 100, 50]]]
+    clear = np.asarray(picture(saved(image, transparency=0), 3))
+    assert clear.tolist() == [[[255, 255, 255], [200, 100, 50]]]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_every_8_bit_mode_gives_the_channels_asked_for(mode: str, channels: int) -> None:
+    image = Image.fromarray(made.noise(8, 8, 3)).convert(mode)
+    shown = picture(saved(image, "JPEG" if mode == "CMYK" else "PNG"), channels)
+    assert shown.mode == {1: "L", 3: "RGB"}[channels]
+
+
+def test_sixteen_bits_are_refused() -> None:
+    deep = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
+    with pytest.raises(ValueError, match="save it with 8 bits"):
+        picture(saved(deep), 1)
+
+
+def test_size_is_limited_before_decoding(tmp_path: Path) -> None:
+    path = tmp_path / "f.png"
+    path.write_bytes(saved(Image.new("L", (4001, 4000))))
+    with pytest.raises(ValueError, match=r"f\.png.*4001 x 4000 pixels, more than 16000000"):
+        read(path, 1)
+    path.write_bytes(saved(Image.new("1", (12_000, 12_000))))  # Pillow would warn
+    with pytest.raises(ValueError, match=r"f\.png.*12000 x 12000"):
+        read(path, 1)
+    with path.open("wb") as file:
+        file.truncate(pictures._LARGEST_FILE * 10)
+    with pytest.raises(ValueError, match=r"f\.png.*bytes, more than"):
+        read(path, 1)
+
+
+@pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF"])
+def test_other_formats_are_refused_whatever_the_name(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "f.png"
+    path.write_bytes(made.encoded(made.noise(4, 4), form))
+    with pytest.raises(ValueError, match=r"f\.png.*cannot identify"):
+        read(path, 1)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_every_cut_is_noticed(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "f"
+    content = made.encoded(made.noise(20, 20, 3), form)
+    end = len(content) - (4 if form == "PNG" else 0)  # a PNG ends with the checksum of nothing
+    for cut in [*range(0, end, 7), end - 2, end - 1]:
+        path.write_bytes(content[:cut])
+        with pytest.raises(ValueError, match=f"{path} is truncated"):
+            read(path, 3)
+
+
+def test_a_changed_byte_of_a_png_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "f.png"
+    content = made.encoded(made.noise(20, 20, 3))
+    for place in range(8, len(content) - 12, 31):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(ValueError, match=r"f\.png"):
+            read(path, 3)
+
+
+def test_fit_covers_the_size_and_keeps_the_middle() -> None:
+    ramp = np.tile(np.arange(100, dtype=np.uint8), (50, 1))
+    middle = np.asarray(fit(Image.fromarray(ramp), (50, 50)))
+    assert (middle == ramp[:, 25:75]).all()  # 50 pixels are high enough, so nothing is resized
+    half = np.asarray(fit(Image.fromarray(ramp), (25, 25))).astype(float)
+    assert np.abs(half - (25.5 + 2 * np.arange(25))).max() <= 1
+    inner = np.asarray(fit(Image.fromarray(ramp), (25, 50), margin=2.0))
+    assert (inner == ramp[12:37, 25:75]).all()
+
+
+@pytest.mark.parametrize("margin", [1.0, 8 / 7])
+def test_fit_is_resizing_and_cutting(margin: float) -> None:
+    image = Image.fromarray(made.noise(91, 57, 3))
+    large = round(57 * margin * 31 / 57), round(91 * margin * 31 / 57)
+    left, top = (large[0] - 31) // 2, (large[1] - 17) // 2
+    cut = image.resize(large, Image.Resampling.BILINEAR).crop((left, top, left + 31, top + 17))
+    difference = np.asarray(fit(image, (17, 31), margin)).astype(int) - np.asarray(cut)
+    assert np.abs(difference).max() <= 1
+
+
+def test_fit_takes_a_thin_picture() -> None:
+    assert fit(Image.new("L", (2_000_000, 1), 7), (224, 224)).getextrema() == (7, 7)
+
+
+@pytest.mark.parametrize(("h", "w"), [(3, 200), (200, 3), (57, 91), (224, 224), (1, 1)])
+@pytest.mark.parametrize("margin", [1.0, 8 / 7])
+def test_fit_gives_the_size_it_was_asked_for(h: int, w: int, margin: float) -> None:
+    shown = np.asarray(fit(Image.fromarray(made.noise(h, w) | 1), (31, 17), margin))
+    assert shown.shape == (31, 17)
+    assert shown.min() > 0  # nothing but the picture, no black border
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"offsets": lambda o: o[:-1]},
+        {"offsets": lambda o: o[[0, 2, 1, 3]]},
+        {"offsets": lambda o: o + 1},
+        {"offsets": lambda o: o * 1.5},
+        {"bytes": lambda b: b[:-1]},
+        {"bytes": lambda b: b.astype(int)},
+        {"labels": lambda y: y[:-1]},
+        {"labels": lambda y: y[:, None]},
+        {"labels": lambda y: y + 1},
+        {"labels": lambda y: y[:0]},
+    ],
+)
+def test_packed_pictures_are_checked(tmp_path: Path, change: dict[str, object]) -> None:
+    content, offsets = made.packed(*(made.encoded(made.noise(8, 8, 3, seed=i)) for i in range(3)))
+    arrays = {"bytes": content, "offsets": offsets, "labels": np.arange(3)}
+    path = tmp_path / "f.npz"
+    names = ("a", "b", "c")
+    np.savez(path, **{f"t_{k}": v for k, v in arrays.items()})
+    assert (
+        packed(path, "t", names).pixels[1, 0].numpy() == made.noise(8, 8, 3, seed=1)[:, :, 0]
+    ).all()
+    arrays |= {key: alter(arrays[key]) for key, alter in change.items()}  # type: ignore
+    np.savez(path, **{f"t_{k}": v for k, v in arrays.items()})
+    with pytest.raises(ValueError, match=r"f\.npz"):
+        packed(path, "t", names)
+
+
+def test_packed_pictures_have_one_size(tmp_path: Path) -> None:
+    content, offsets = made.packed(made.encoded(made.noise(8, 8)), made.encoded(made.noise(9, 8)))
+    np.savez(tmp_path / "f.npz", t_bytes=content, t_offsets=offsets, t_labels=[0, 0])
+    with pytest.raises(ValueError, match=r"f\.npz.*picture 1 has shape \(3, 9, 8\)"):
+        packed(tmp_path / "f.npz", "t", ("a",))

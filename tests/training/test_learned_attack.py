@@ -1,0 +1,121 @@
+"""A learned attack is an attack like any other, wherever one is used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from analytic import HalfSpace
+from contracts import test_attacks as contract
+from spearshield.dataset import Examples
+from spearshield.experiment.recipe import Trial
+from spearshield.judging.evaluation import evaluate
+from spearshield.method import Defended, Task
+from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
+from spearshield.rng import Rng
+from spearshield.storage.serialization import dump
+from spearshield.threat import L2, Linf
+from spearshield.training.learned_attack import LearnedAttack, LeftBy, Perturbing
+
+
+class Shift(torch.nn.Module):
+    """Adds one number to every pixel; the image may leave [0, 1]."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = torch.nn.Parameter(torch.tensor(by))
+
+    def forward(self, x):
+        return x + self.by
+
+
+def attack(by=0.3, threat=None):
+    return LearnedAttack(threat or Linf(0.1), Shift(by).eval())
+
+
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)], ids=str)
+@pytest.mark.parametrize(
+    "promise",
+    [
+        contract.test_stays_inside_its_threat_model,
+        contract.test_cannot_beat_the_closed_form_optimum,
+        contract.test_each_image_is_on_its_own,
+        contract.test_order_does_not_matter,
+        contract.test_chance_comes_from_the_rng_alone,
+        contract.test_leaves_model_and_inputs_alone,
+        contract.test_neither_frozen_weights_nor_no_grad_change_the_answer,
+        contract.test_keeps_shape_and_type,
+        contract.test_an_empty_batch_is_no_work,
+        contract.test_is_a_frozen_value,
+    ],
+)
+def test_keeps_what_every_attack_promises(promise, threat):
+    promise(attack(threat=threat))
+
+
+def test_the_networks_answer_is_projected_into_the_threat_model():
+    x = torch.full((1, 1, 2, 2), 0.95)
+    x[0, 0, 0, 0] = 0.2
+    x_adv = attack()(HalfSpace(), x, torch.tensor([0]))
+    torch.testing.assert_close(x_adv, torch.tensor([[[[0.3, 1.0], [1.0, 1.0]]]]))
+
+
+def test_the_victim_is_not_asked():
+    def silent(x):
+        raise AssertionError("asked")
+
+    x = torch.full((2, 1, 4, 4), 0.5)
+    assert not torch.equal(attack()(silent, x, torch.tensor([0, 1])), x)
+
+
+def test_a_network_of_another_shape_is_refused():
+    x = torch.full((2, 1, 4, 4), 0.5)
+    with pytest.raises(ValueError, match=r"turns \(2, 1, 4, 4\) into \(2, 16\)"):
+        LearnedAttack(Linf(0.1), torch.nn.Flatten().eval())(HalfSpace(), x, torch.tensor([0, 1]))
+
+
+def test_a_network_in_training_mode_is_refused():
+    network = torch.nn.Sequential(Shift(0.1), torch.nn.BatchNorm2d(1)).eval()
+    network[1].train()
+    x = torch.full((2, 1, 4, 4), 0.5)
+    with pytest.raises(ValueError, match=r"training mode; call .eval\(\)"):
+        LearnedAttack(Linf(0.1), network)(HalfSpace(), x, torch.tensor([0, 1]))
+
+
+def test_it_is_evaluated_and_learnt_from_like_any_attack():
+    model = HalfSpace().eval()
+    pixels = torch.full((4, 1, 4, 4), 100, dtype=torch.uint8)
+    examples = Examples.of(pixels, torch.zeros(4, dtype=torch.long), ("dark", "light"))
+    brighter = attack(0.5, Linf(0.5))
+    victim = Defended(torch.nn.Identity(), model).eval()
+    assert evaluate(victim, brighter, examples).robust_acc == 0
+    task = Task(model, model, (1, 4, 4), 2, brighter)
+    learner = PGDAdversarialTraining(warmup_steps=1).learner(task)
+    losses = learner.step(examples.images(), examples.y, rng=Rng(0, examples.ids))
+    assert losses["accuracy"] == 0  # shown brighter images, with the labels of dark ones
+
+
+def test_as_a_network_it_gives_the_same_images():
+    x = torch.full((2, 1, 4, 4), 0.95)
+    y = torch.tensor([0, 1])
+    assert torch.equal(Perturbing(attack())(x), attack()(HalfSpace(), x, y))
+
+
+def test_what_a_training_leaves_behind_is_known_to_its_run_alone():
+    left = LeftBy(Linf(0.1), "cycle_adv_gan")
+    assert left.called == "cycle_adv_gan"
+    with pytest.raises(ValueError, match="'cycle_adv_gan' leaves behind is known to a run"):
+        left(HalfSpace(), torch.full((1, 1, 4, 4), 0.5), torch.tensor([0]))
+
+
+def test_what_it_is_depends_on_the_networks_weights_and_layers():
+    def key(value):
+        return json.dumps(dump(Trial(value)))
+
+    assert key(attack()) == key(attack())
+    assert len({key(attack()), key(attack(by=0.31)), key(attack(threat=Linf(0.2)))}) == 3
+    layers = [torch.nn.ReLU(), torch.nn.Tanh()]
+    assert len({key(replace(attack(), network=torch.nn.Sequential(n))) for n in layers}) == 2

@@ -1,0 +1,191 @@
+"""A run can be stopped anywhere, by anything, and ends with the weights it would have had."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from spearshield.dataset import Examples
+from spearshield.method import Learner, Outcome, Task
+from spearshield.methods.standard_training import StandardTraining
+from spearshield.rng import Rng
+from spearshield.storage import checkpoint
+from spearshield.training.loop import CHECKPOINT, LOSSES, Interrupted, Training, fit, train
+
+
+def examples(n=40) -> Examples:
+    pixels = torch.randint(0, 256, (n, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+    return Examples.of(pixels.to(torch.uint8), torch.arange(n) % 2, ("even", "odd"))
+
+
+def task() -> Task:
+    torch.manual_seed(5)
+    network = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(16, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 2)
+    )
+    return Task(network, network, (1, 4, 4), 2)
+
+
+def weights(learner: Learner) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in learner.parameters()]
+
+
+TRAINING = Training(StandardTraining(decay_steps=20), steps=20, batch_size=8)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not():
+    a, b, c = (train(TRAINING, task(), examples, seed=s) for s in (0, 0, 1))
+    assert all(map(torch.equal, weights(a), weights(b)))
+    assert not all(map(torch.equal, weights(a), weights(c)))
+
+
+def test_a_signal_saves_and_the_next_run_goes_on_exactly(tmp_path):
+    straight = train(TRAINING, task(), examples, seed=0)
+
+    def poke(step, losses):
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="stopped after step 7 of 20"):
+        train(TRAINING, task(), examples, seed=0, folder=tmp_path, progress=poke)
+    assert checkpoint.load(tmp_path / CHECKPOINT)["steps"] == 7
+    taken = []
+    resumed = train(
+        TRAINING, task(), examples, seed=0, folder=tmp_path, progress=lambda s, _: taken.append(s)
+    )
+    assert taken == [*range(7, 20)]
+    assert all(map(torch.equal, weights(straight), weights(resumed)))
+    lines = [json.loads(line) for line in (tmp_path / LOSSES).read_text().splitlines()]
+    assert [line["step"] for line in lines] == [*range(20)]
+
+
+def test_the_handler_of_before_is_back_after_training():
+    before = signal.getsignal(signal.SIGINT)
+    train(TRAINING, task(), examples, seed=0)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+CHILD = """
+import sys, time, torch
+from pathlib import Path
+from training.test_loop import TRAINING, examples, task
+from spearshield.training.loop import fit
+from spearshield.rng import ambient
+with ambient(0):
+    learner = TRAINING.method.learner(task())
+fit(learner, examples(), steps=60, batch_size=8, seed=0, folder=Path(sys.argv[1]), save_every=0.0,
+    progress=lambda step, losses: (print(step, flush=True), time.sleep(0.01)))
+"""
+
+
+def test_killed_at_any_step_it_ends_with_identical_weights(tmp_path):
+    """SIGKILL, several times, at moments nobody chose; as often as not while it is saving."""
+    here = str(Path(__file__).parents[1])
+    paths = [here, str(Path(here).parent / "src"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "killed")]
+    for after in (5, 23, 41):
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        assert child.stdout
+        for line in child.stdout:
+            if int(line) >= after:
+                break
+        time.sleep(0.003 * after % 0.02)
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    command[-1] = str(tmp_path / "straight")
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    saved = [checkpoint.load(tmp_path / run / CHECKPOINT) for run in ("killed", "straight")]
+    assert saved[0]["steps"] == saved[1]["steps"] == 60
+    for name, value in saved[1]["state"].items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(saved[0]["state"][name], value), name
+    lines = (tmp_path / "killed" / LOSSES).read_text().splitlines()
+    assert lines == (tmp_path / "straight" / LOSSES).read_text().splitlines()
+
+
+def test_a_checkpoint_of_another_architecture_says_so(tmp_path):
+    train(TRAINING, task(), examples, seed=0, folder=tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    wide = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors does not fit"):
+        train(TRAINING, Task(wide, wide, (1, 4, 4), 2), examples, seed=0, folder=tmp_path)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+class Diverging(Learner):
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = 0
+
+    def step(self, x, y, *, rng):
+        self.taken += 1
+        return {"loss": float("nan") if self.taken == 3 else 1.0}
+
+    def outcome(self) -> Outcome:
+        return Outcome(torch.nn.Identity())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(ValueError, match=r"losses at step 2 are not finite: \{'loss': nan\}"):
+        fit(Diverging(), examples(), steps=5, batch_size=8, seed=0, folder=tmp_path, save_every=0.0)
+    assert checkpoint.load(tmp_path / CHECKPOINT)["steps"] == 2
+
+
+class Recorder(Diverging):
+    """Keeps what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[tuple[torch.Tensor, Rng]] = []
+
+    def step(self, x, y, *, rng):
+        self.shown.append((y, rng))
+        return {"loss": 1.0}
+
+
+def test_each_epoch_shows_each_image_once_in_its_own_order():
+    learner = Recorder()
+    fit(learner, examples(), steps=10, batch_size=8, seed=3)
+    epochs = [torch.cat([rng.ids for _, rng in learner.shown[i : i + 5]]) for i in (0, 5)]
+    assert all(torch.equal(ids.sort().values, torch.arange(40)) for ids in epochs)
+    assert not torch.equal(*epochs)
+
+
+def test_randomness_belongs_to_the_image_and_the_step():
+    learner = Recorder()
+    fit(learner, examples(8), steps=2, batch_size=8, seed=3)
+    (_, first), (_, second) = learner.shown
+    draws = [rng.uniform((2,))[rng.ids.argsort()] for rng in (first, second)]
+    assert not torch.equal(*draws)
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(ValueError, match="batch_size is 64 but there are 40 images"):
+        fit(Recorder(), examples(), steps=1, batch_size=64, seed=0)
+
+
+def test_what_must_be_finished_is_neither_trained_nor_shown_images(tmp_path):
+    def unshown() -> Examples:
+        raise AssertionError("asked for training images")
+
+    for steps in (0, 2):
+        training = Training(StandardTraining(), steps, batch_size=8)
+        folder = tmp_path / str(steps)
+        learner = train(training, task(), examples, seed=0, folder=folder)
+        again = train(training, task(), unshown, seed=0, folder=folder, finished=True)
+        for a, b in zip(weights(learner), weights(again), strict=True):
+            assert torch.equal(a, b)
+    longer = Training(StandardTraining(), 5, batch_size=8)
+    with pytest.raises(ValueError, match="2 has taken 2 of 5 steps; finish it first"):
+        train(longer, task(), unshown, seed=0, folder=tmp_path / "2", finished=True)

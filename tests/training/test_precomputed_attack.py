@@ -1,0 +1,184 @@
+"""Images that are attacked once: keeping them changes nothing, and what they are of is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+import torch
+
+from analytic import HalfSpace
+from contracts.test_methods import assert_same_tree
+from spearshield.attack import Attack
+from spearshield.attacks.fgsm import FGSM
+from spearshield.dataset import Examples
+from spearshield.method import Learner, Method, Outcome, Paper, Task
+from spearshield.rng import Rng
+from spearshield.threat import Linf
+from spearshield.training import precomputed_attack
+from spearshield.training.learned_attack import LearnedAttack
+from spearshield.training.loop import Training, train
+from spearshield.training.precomputed_attack import made_once
+
+
+@dataclass(frozen=True)
+class Noisy(Attack):
+    """The image's own noise; notes how many images it is asked for."""
+
+    asked: ClassVar[list[int]] = []
+
+    def perturb(self, model, x, y, rng):
+        self.asked.append(len(x))
+        return (x + rng.uniform(x.shape[1:], -0.1, 0.1)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Sum(Method):
+    """Learns the sum of the images that it is shown, and in which order."""
+
+    paper = Paper("Sum", "Nobody", 2026, "https://example.org/sum")
+
+    def learner(self, task):
+        return Summing(task)
+
+
+class Summing(Learner):
+    def __init__(self, task) -> None:
+        super().__init__()
+        self.task = task
+        self.register_buffer("sum", torch.zeros(1, 4, 4))
+
+    def step(self, x, y, *, rng):
+        self.sum.mul_(1.01).add_(self.task.attack(self.task.classifier, x, y, rng=rng).sum(0))
+        return {"sum": self.sum.sum().item()}
+
+    def outcome(self):
+        return Outcome(self.task.classifier)
+
+
+THREAT = Linf(0.1)
+ONCE = Training(Sum(), 9, Noisy(THREAT), batch_size=5, once=True)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(precomputed_attack, "PART", 4)
+    Noisy.asked.clear()
+
+
+def examples(n=14):
+    pixels = torch.randint(0, 256, (n, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+    shown = Examples.of(pixels.to(torch.uint8), torch.arange(n) % 2, ("a", "b"))
+    return replace(shown, ids=torch.arange(n).flip(0) * 3)  # neither dense nor in order
+
+
+def learnt(training, folder=None, seed=1):
+    model = HalfSpace().eval()
+    task = Task(model, model, (1, 4, 4), 2, training.learn_from)
+    return train(training, task, examples, seed=seed, folder=folder).state_dict()
+
+
+def made(folder=None, model=None, attack=None, seed=1, shown=None):
+    model = (model or HalfSpace()).eval()
+    return made_once(attack or Noisy(THREAT), model, shown or examples(), seed=seed, folder=folder)
+
+
+def test_kept_in_memory_on_disk_or_found_there_makes_no_difference(tmp_path):
+    in_memory = learnt(ONCE)
+    assert_same_tree(learnt(ONCE, tmp_path), in_memory)
+    assert sum(Noisy.asked) == 2 * 14
+    (tmp_path / "checkpoint.safetensors").unlink()
+    assert_same_tree(learnt(ONCE, tmp_path), in_memory)
+    assert sum(Noisy.asked) == 2 * 14
+
+
+def test_stopped_half_way_and_started_again_makes_no_difference(tmp_path):
+    parts = []
+
+    def killed(done, values):
+        parts.append(done)
+        if done == 8:
+            raise KeyboardInterrupt
+
+    model = HalfSpace().eval()
+    with pytest.raises(KeyboardInterrupt):
+        folder = tmp_path / "attacked"
+        made_once(Noisy(THREAT), model, examples(), seed=1, folder=folder, bar=killed)
+    assert parts == [4, 8] and Noisy.asked == [4, 4]
+    learnt(replace(ONCE, steps=4), tmp_path)
+    assert Noisy.asked == [4, 4, 4, 2]
+    resumed = learnt(ONCE, tmp_path)
+    assert Noisy.asked == [4, 4, 4, 2]
+    assert_same_tree(resumed, learnt(ONCE))
+
+
+def test_an_attack_without_chance_gives_the_same_once_as_at_every_step():
+    plain = replace(ONCE, learn_from=FGSM(THREAT))
+    assert_same_tree(learnt(plain), learnt(replace(plain, once=False)))
+
+
+def test_one_with_chance_is_drawn_once_for_each_image_and_seed():
+    assert not torch.equal(learnt(ONCE)["sum"], learnt(replace(ONCE, once=False))["sum"])
+    assert not torch.equal(made().x_adv, made(seed=2).x_adv)
+
+
+def test_every_image_gets_its_own_in_any_order():
+    shown, kept = examples(), made()
+    order = torch.tensor([7, 0, 13, 7])
+    part = shown[order]
+    x_adv = kept(HalfSpace(), part.images(), part.y, rng=Rng(5, part.ids).fold(9))
+    alone = Noisy(THREAT)(HalfSpace(), part.images(), part.y, rng=Rng(1, part.ids))
+    assert torch.equal(x_adv, alone)
+
+
+class Shift(torch.nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = torch.nn.Parameter(torch.tensor(by))
+
+    def forward(self, x):
+        return (x + self.by).clamp(0, 1)
+
+
+def test_images_of_another_network_are_made_anew(tmp_path):
+    for by in (0.01, 0.03):
+        attack = LearnedAttack(THREAT, Shift(by).eval())
+        kept, shown = made(tmp_path, attack=attack), examples()
+        x = shown.images()[shown.ids.argsort()]
+        torch.testing.assert_close(kept.x_adv - x, ((x + by).clamp(0, 1) - x))
+
+
+@pytest.mark.parametrize("changed", ["weights", "attack", "seed", "images"])
+def test_what_was_made_of_something_else_is_made_anew(tmp_path, changed):
+    made(tmp_path)
+    model, shown = HalfSpace(), examples()
+    model.b.data += 0.1
+    other = {
+        "weights": {"model": model},
+        "attack": {"attack": Noisy(Linf(0.2))},
+        "seed": {"seed": 2},
+        "images": {"shown": replace(shown, pixels=255 - shown.pixels)},
+    }[changed]
+    Noisy.asked.clear()
+    made(tmp_path, **other)
+    assert sum(Noisy.asked) == 14
+    made(tmp_path, **other)
+    assert sum(Noisy.asked) == 14
+
+
+def test_other_images_are_refused():
+    shown, kept = examples(), made()
+    x, y, rng = shown.images(), shown.y, Rng(1, shown.ids)
+    with pytest.raises(ValueError, match="not the training images"):
+        kept(HalfSpace(), x.flip(0), y, rng=rng)
+    with pytest.raises(ValueError, match="not the training images"):
+        kept(HalfSpace(), x, y, rng=Rng(1, shown.ids + 1))
+
+
+def test_a_damaged_part_is_named(tmp_path):
+    made(tmp_path)
+    part = tmp_path / "000004.safetensors"
+    part.write_bytes(part.read_bytes()[:-5])
+    with pytest.raises(ValueError, match="000004.*delete it"):
+        made(tmp_path)
