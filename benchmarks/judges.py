@@ -24,9 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spearshield.architecture import architecture
 from spearshield.attacks.auto_attack import AutoAttack
-from spearshield.dataset import Examples, dataset
+from spearshield.classifiers import architecture
+from spearshield.dataset import Examples
+from spearshield.datasets import dataset
 from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run, reopen
 from spearshield.judging.battery import BATTERIES

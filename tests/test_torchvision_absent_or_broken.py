@@ -22,7 +22,8 @@ if "absent" in sys.argv:
 
 import spearshield
 from spearshield import discover
-from spearshield.architecture import Architecture, architecture
+from spearshield.architecture import Architecture
+from spearshield.classifiers import architecture
 
 for module in pkgutil.walk_packages(spearshield.__path__, "spearshield."):
     if not module.name.endswith("__main__"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -78,34 +78,3 @@ def check_size(shape: Shape, smallest: int) -> None:
             f"this classifier needs images of at least {smallest}x{smallest} pixels, got {h}x{w}; "
             "choose another one, such as m_cnn, or enlarge the images"
         )
-
-
-def architecture(spec: str) -> Architecture:
-    """The architecture that a name stands for, with its defaults.
-
-    Args:
-        spec: A file of :mod:`spearshield.classifiers` (``lenet``), a model of another library
-            (``torchvision:NAME``, ``timm:NAME``), or one's own (``package.module:function``).
-
-    Raises:
-        ValueError: No such name; the message lists those there are.
-    """
-    from spearshield import discover  # noqa: PLC0415
-    from spearshield.classifiers.timm_model import TimmModel  # noqa: PLC0415
-    from spearshield.classifiers.torchvision_model import TorchvisionModel  # noqa: PLC0415
-    from spearshield.classifiers.user import User  # noqa: PLC0415
-
-    prefix, colon, name = spec.partition(":")
-    if prefix == "torchvision" and colon:
-        return TorchvisionModel(name)
-    if prefix == "timm" and colon:
-        return TimmModel(name)
-    if colon:
-        return User(spec)
-    kind = discover.find("classifiers", Architecture, spec)  # type: ignore[type-abstract]
-    if any(f.default is MISSING and f.default_factory is MISSING for f in fields(kind)):
-        raise ValueError(
-            f"{spec!r} alone names no network; "
-            "write torchvision:NAME, timm:NAME or package.module:function"
-        )
-    return kind()

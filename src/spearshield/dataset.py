@@ -11,7 +11,6 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from spearshield import discover
 from spearshield.rng import permutation
 from spearshield.types import Ids, Images, Labels, Shape
 
@@ -106,17 +105,3 @@ class Dataset(abc.ABC):
         order = permutation(len(train), seed, epoch=0)
         chosen = order[: self.validation] if split == "validation" else order[self.validation :]
         return train[chosen.sort().values]
-
-
-def dataset(spec: str) -> Dataset:
-    """The data set that a user's word means: a name, else the path of a folder or an npz file.
-
-    Raises:
-        ValueError: Neither; the message lists the names.
-    """
-    path = Path(spec)
-    name = spec
-    if spec not in discover.names("datasets"):
-        name = "npz" if path.suffix == ".npz" else "image_folder" if path.is_dir() else spec
-    kind = discover.find("datasets", Dataset, name)  # type: ignore[type-abstract]
-    return kind() if name == spec else kind(path=spec)  # type: ignore[call-arg]

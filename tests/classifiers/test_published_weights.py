@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from spearshield.architecture import architecture
+from spearshield.classifiers import architecture
 from spearshield.storage.weights import load_weights
 from spearshield.types import Images, Labels, Shape
 

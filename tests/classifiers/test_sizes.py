@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from spearshield.architecture import Normalize, architecture
+from spearshield.architecture import Normalize
+from spearshield.classifiers import architecture
 from spearshield.classifiers.wang_yu_resnet import WangYuResNet
 from spearshield.types import Shape
 

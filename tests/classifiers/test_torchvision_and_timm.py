@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from spearshield.architecture import Architecture, Normalize, architecture
+from spearshield.architecture import Architecture, Normalize
+from spearshield.classifiers import architecture
 from spearshield.classifiers.torchvision_model import TorchvisionModel
 from spearshield.method import frozen
 from spearshield.rng import ambient

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spearshield.architecture import architecture
+from spearshield.classifiers import architecture
 
 SOURCE = """
 from torch import nn

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from spearshield import discover
-from spearshield.architecture import Architecture, architecture
+from spearshield.architecture import Architecture
+from spearshield.classifiers import architecture
 from spearshield.method import frozen
 from spearshield.rng import ambient
 from spearshield.types import Shape

@@ -14,7 +14,7 @@ from spearshield.attack import check_images
 from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
 from spearshield.discover import discover, find, name_of, names
-from spearshield.experiment.recipe import override
+from spearshield.experiment.overrides import override
 from spearshield.judging.evaluation import admit
 from spearshield.method import Method, Task
 from spearshield.rng import Rng, ambient

@@ -13,7 +13,9 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.datasets.digits import Digits
-from spearshield.experiment.recipe import Recipe, Trial, override
+from spearshield.experiment.overrides import override
+from spearshield.experiment.recipe import Recipe
+from spearshield.judging.trial import Trial
 from spearshield.methods.ape_gan import APEGAN
 from spearshield.methods.dae import DAE
 from spearshield.methods.standard_training import StandardTraining

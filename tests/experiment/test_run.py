@@ -15,10 +15,11 @@ from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.m_cnn import MCNN
 from spearshield.datasets.digits import Digits
 from spearshield.discover import name_of
-from spearshield.experiment.recipe import Recipe, Trial
+from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run, reopen
 from spearshield.judging import results
 from spearshield.judging.evaluation import evaluate
+from spearshield.judging.trial import Trial
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
 from spearshield.methods.dae import DAE
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining

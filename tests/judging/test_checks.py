@@ -14,11 +14,11 @@ from spearshield.attack import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
-from spearshield.experiment.recipe import Trial
 from spearshield.judging.checks import CHECKS, Finding, compare, examine, strength, verdict
 from spearshield.judging.checks.probe import Probe
 from spearshield.judging.flawed_defences import Sloped
 from spearshield.judging.score import Score
+from spearshield.judging.trial import Trial
 from spearshield.method import Defended, RandomPurifier
 from spearshield.threat import L2, Linf
 from spearshield.training.transfer_attack import Transfer

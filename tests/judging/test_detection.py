@@ -19,13 +19,14 @@ from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.cli.file_tools import purify
 from spearshield.dataset import Examples
-from spearshield.experiment.recipe import Trial, parse
+from spearshield.experiment.overrides import parse
 from spearshield.judging.checks import compare
 from spearshield.judging.checks.detection import blind_detector
 from spearshield.judging.checks.probe import Probe
 from spearshield.judging.evaluation import evaluate
 from spearshield.judging.results import Row, read, row, to_json
 from spearshield.judging.score import REJECTED
+from spearshield.judging.trial import Trial
 from spearshield.method import Defended, Outcome, RandomPurifier
 from spearshield.threat import Linf
 from spearshield.views import Adaptive, DetectorAware, View

@@ -13,7 +13,7 @@ from analytic import HalfSpace
 from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
-from spearshield.experiment.recipe import override
+from spearshield.experiment.overrides import override
 from spearshield.judging.evaluation import evaluate
 from spearshield.method import Defended, Task
 from spearshield.methods.magnet import Autoencoder, MagNet, Reformer, jensen_shannon, threshold

@@ -8,7 +8,7 @@ import torch
 from experiment import test_recipe
 from methods import test_adv_gan, test_cycle_adv_gan
 from spearshield.experiment import recipe
-from spearshield.experiment.recipe import Trial
+from spearshield.judging.trial import Trial
 from spearshield.method import frozen
 from spearshield.methods import adv_gan, cycle_adv_gan
 from spearshield.methods.adv_gan import AdvGAN, Differentiable

@@ -11,8 +11,8 @@ import torch
 from analytic import HalfSpace
 from contracts import test_attacks as contract
 from spearshield.dataset import Examples
-from spearshield.experiment.recipe import Trial
 from spearshield.judging.evaluation import evaluate
+from spearshield.judging.trial import Trial
 from spearshield.method import Defended, Task
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.rng import Rng

@@ -6,6 +6,7 @@ Orthogonal Projected Gradient Descent", 2021. https://arxiv.org/abs/2106.15023
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,6 @@ from spearshield.attack import Attack, check_gradient
 from spearshield.losses.margin import margin_loss
 from spearshield.method import Detects
 from spearshield.rng import Rng
-from spearshield.training.optim import cosine
 from spearshield.types import Classifier, Images, Labels, Mask, PerImage
 
 
@@ -78,7 +78,7 @@ class OrthogonalPGD(Attack):
                 up, away = _beside(up, away), _beside(away, up)
             ascent = torch.where(wrong[:, None, None, None], -away, up)[standing]
             left = left[standing]
-            size = cosine(first, step, self.steps)
+            size = first * 0.5 * (1 + math.cos(math.pi * step / self.steps))
             x_adv[left] = threat.project(x_adv[left] + size * threat.ascent(ascent), x[left])
         return x_adv
 

@@ -1,1 +1,38 @@
 """Classifier architectures, one per file. The file's name is the architecture's name."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+
+from spearshield import discover
+from spearshield.architecture import Architecture
+
+
+def architecture(spec: str) -> Architecture:
+    """The architecture that a name stands for, with its defaults.
+
+    Args:
+        spec: A file of :mod:`spearshield.classifiers` (``lenet``), a model of another library
+            (``torchvision:NAME``, ``timm:NAME``), or one's own (``package.module:function``).
+
+    Raises:
+        ValueError: No such name; the message lists those there are.
+    """
+    from spearshield.classifiers.timm_model import TimmModel  # noqa: PLC0415
+    from spearshield.classifiers.torchvision_model import TorchvisionModel  # noqa: PLC0415
+    from spearshield.classifiers.user import User  # noqa: PLC0415
+
+    prefix, colon, name = spec.partition(":")
+    if prefix == "torchvision" and colon:
+        return TorchvisionModel(name)
+    if prefix == "timm" and colon:
+        return TimmModel(name)
+    if colon:
+        return User(spec)
+    kind = discover.find("classifiers", Architecture, spec)  # type: ignore[type-abstract]
+    if any(f.default is MISSING and f.default_factory is MISSING for f in fields(kind)):
+        raise ValueError(
+            f"{spec!r} alone names no network; "
+            "write torchvision:NAME, timm:NAME or package.module:function"
+        )
+    return kind()

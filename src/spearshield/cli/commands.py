@@ -13,17 +13,21 @@ from typing import Any
 import torch
 
 from spearshield import discover
-from spearshield.architecture import Architecture, architecture
+from spearshield.architecture import Architecture
 from spearshield.attack import Attack
+from spearshield.classifiers import architecture
 from spearshield.cli import console, file_tools
 from spearshield.cli.console import out
 from spearshield.cli.progress_bars import bars
-from spearshield.dataset import Dataset, dataset
+from spearshield.dataset import Dataset
+from spearshield.datasets import dataset
 from spearshield.experiment.manifest import FILE
-from spearshield.experiment.recipe import Recipe, Trial, override, view
+from spearshield.experiment.overrides import override, view
+from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run, reopen
 from spearshield.judging import adversarial_set, results
 from spearshield.judging.battery import BATTERIES, IMAGES
+from spearshield.judging.trial import Trial
 from spearshield.method import Method
 from spearshield.storage.serialization import dump
 from spearshield.threat import L2, Linf, ThreatModel

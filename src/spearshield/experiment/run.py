@@ -23,9 +23,10 @@ from spearshield.attack import Attack
 from spearshield.dataset import Examples, Split
 from spearshield.discover import name_of
 from spearshield.experiment.manifest import FILE, Claim
-from spearshield.experiment.recipe import Recipe, Trial
+from spearshield.experiment.recipe import Recipe
 from spearshield.judging import results
 from spearshield.judging.judge import Judge
+from spearshield.judging.trial import Trial
 from spearshield.method import Defended, Outcome, Task
 from spearshield.progress import Track, untracked
 from spearshield.rng import ambient

@@ -20,9 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
 from spearshield.dataset import Examples
-from spearshield.experiment.recipe import Trial
 from spearshield.judging.evaluation import evaluate, outcome
 from spearshield.judging.score import Score
+from spearshield.judging.trial import Trial
 from spearshield.method import Defended
 from spearshield.storage.atomic import write_atomically, write_json
 from spearshield.storage.images import in_8_bits, stack

@@ -21,7 +21,7 @@ from spearshield.attacks.latent_search import LatentSearch
 from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.attacks.square import Square
-from spearshield.experiment.recipe import Trial
+from spearshield.judging.trial import Trial
 from spearshield.method import Outcome
 from spearshield.threat import ThreatModel
 from spearshield.training.transfer_attack import Transfer

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
-from spearshield.experiment.recipe import Trial
 from spearshield.judging.evaluation import evaluate
 from spearshield.judging.score import REJECTED, TENSORS, Score
+from spearshield.judging.trial import Trial
 from spearshield.method import Defended
 from spearshield.progress import Bar
 from spearshield.storage import checkpoint

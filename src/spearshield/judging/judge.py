@@ -11,9 +11,10 @@ from torch import nn
 
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
-from spearshield.experiment.recipe import Recipe, Trial
+from spearshield.experiment.recipe import Recipe
 from spearshield.judging import cached_evaluation, checks, results
 from spearshield.judging.score import Score, worst_case
+from spearshield.judging.trial import Trial
 from spearshield.method import Defended, Outcome
 from spearshield.progress import Track, untracked
 from spearshield.storage.serialization import dump

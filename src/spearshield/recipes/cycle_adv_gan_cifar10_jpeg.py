@@ -18,7 +18,8 @@ from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.m_cnn import MCNN
 from spearshield.classifiers.resnet20 import ResNet20
 from spearshield.datasets.cifar10_jpeg import CIFAR10JPEG
-from spearshield.experiment.recipe import Recipe, Trial
+from spearshield.experiment.recipe import Recipe
+from spearshield.judging.trial import Trial
 from spearshield.methods.adv_gan import AdvGAN
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
 from spearshield.methods.standard_training import StandardTraining

@@ -19,7 +19,8 @@ from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.classifiers.m_cnn import MCNN
 from spearshield.datasets.mnist import MNIST
-from spearshield.experiment.recipe import Recipe, Trial
+from spearshield.experiment.recipe import Recipe
+from spearshield.judging.trial import Trial
 from spearshield.methods.adv_gan import AdvGAN
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
 from spearshield.methods.standard_training import StandardTraining

@@ -12,7 +12,8 @@ from spearshield.attacks.pgd import PGD
 from spearshield.attacks.rand_fgsm import RandFGSM
 from spearshield.classifiers.defense_gan_a import DefenseGANA
 from spearshield.datasets.celeba import CelebA
-from spearshield.experiment.recipe import Recipe, Trial
+from spearshield.experiment.recipe import Recipe
+from spearshield.judging.trial import Trial
 from spearshield.methods.defense_gan import DefenseGAN
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.nets.latent_projection import Descent

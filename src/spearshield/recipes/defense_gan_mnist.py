@@ -25,7 +25,8 @@ from spearshield.classifiers.defense_gan_a import DefenseGANA
 from spearshield.classifiers.defense_gan_b import DefenseGANB
 from spearshield.classifiers.defense_gan_e import DefenseGANE
 from spearshield.datasets.mnist import MNIST
-from spearshield.experiment.recipe import Recipe, Trial
+from spearshield.experiment.recipe import Recipe
+from spearshield.judging.trial import Trial
 from spearshield.methods.defense_gan import FAST, DefenseGAN
 from spearshield.methods.magnet import MagNet
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining

@@ -11,7 +11,8 @@ from __future__ import annotations
 from spearshield.attacks.fgsm import FGSM
 from spearshield.classifiers.defense_gan_a import DefenseGANA
 from spearshield.datasets.mnist import MNIST
-from spearshield.experiment.recipe import Recipe, Trial
+from spearshield.experiment.recipe import Recipe
+from spearshield.judging.trial import Trial
 from spearshield.methods.defense_gan import DefenseGAN
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.threat import Linf

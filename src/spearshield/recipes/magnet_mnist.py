@@ -12,7 +12,8 @@ from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.datasets.mnist import MNIST
-from spearshield.experiment.recipe import Recipe, Trial
+from spearshield.experiment.recipe import Recipe
+from spearshield.judging.trial import Trial
 from spearshield.methods.magnet import MagNet
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.threat import Linf

@@ -13,7 +13,8 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.datasets.mnist import MNIST
-from spearshield.experiment.recipe import Recipe, Trial
+from spearshield.experiment.recipe import Recipe
+from spearshield.judging.trial import Trial
 from spearshield.methods.ape_gan import APEGAN
 from spearshield.methods.dae import DAE
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining

@@ -6,7 +6,8 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.m_cnn import MCNN
 from spearshield.datasets.digits import Digits
-from spearshield.experiment.recipe import Recipe, Trial
+from spearshield.experiment.recipe import Recipe
+from spearshield.judging.trial import Trial
 from spearshield.methods.ape_gan import APEGAN
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.threat import Linf

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 
 from spearshield.attacks.fgsm import FGSM
-from spearshield.experiment.recipe import Trial
 from spearshield.judging.checks.detection import detector_ignored, false_alarms
 from spearshield.judging.checks.finding import Finding
 from spearshield.judging.checks.probe import share
 from spearshield.judging.checks.rivals import beaten
 from spearshield.judging.checks.strength import parted, stepped
 from spearshield.judging.score import Score
+from spearshield.judging.trial import Trial
 from spearshield.threat import ThreatModel
 from spearshield.training.transfer_attack import Transfer
 from spearshield.types import Mask

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from spearshield.experiment.recipe import Trial
 from spearshield.judging.checks.finding import Finding, graded
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.judging.score import Score
+from spearshield.judging.trial import Trial
 from spearshield.method import Detects
 from spearshield.views import DetectorAware
 
