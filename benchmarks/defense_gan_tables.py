@@ -25,7 +25,7 @@ ATTACKS = {
 KNOWING = {
     ("pgd", "adaptive"): "PGD-40, exact gradient; of a search, of its last steps",
     ("pgd", "bpda"): "PGD-40, BPDA identity",
-    ("pgd", "bpda(stand_in)"): "PGD-40, BPDA through the encoder",
+    ("pgd", "bpda(approximation)"): "PGD-40, BPDA through the encoder",
     ("latent_search", "in_range"): "search in the range of G",
     ("orthogonal_pgd", "detector_aware"): "orthogonal PGD, minding the detector",
     (WORST_CASE, WORST_CASE): "**worst case**",
@@ -38,7 +38,7 @@ def defence(row: Row) -> str:
     method = training["method"]
     kind = method["type"].rpartition(":")[2]
     if kind == "DefenseGAN":
-        fast = ", fast" if method["descent"]["start"] == "encoder" else ""
+        fast = ", fast" if method["search"]["start"] == "encoder" else ""
         return ("Orig" if method["classifier"] == "given" else "Rec") + fast
     if kind == "PGDAdversarialTraining":
         return f"adversarial training, {training['learn_from']['threat']['eps']}"

@@ -43,7 +43,7 @@ VARIANTS: dict[str, Method] = {
     "adv_gan, size is free": replace(ADV, size_weight=0.0),
     "adv_gan, kappa 5": replace(ADV, kappa=5.0),
     "adv_gan, size is free, kappa 5": replace(ADV, size_weight=0.0, kappa=5.0),
-    "adv_gan, informed, kappa 5": replace(ADV, informed=True, kappa=5.0),
+    "adv_gan, informed, kappa 5": replace(ADV, conditioned=True, kappa=5.0),
     "adv_gan, no discriminator": replace(ADV, gan_weight=0.0),
     "adv_gan, price in place of clipping": replace(ADV, clip=False, size_weight=1.0),
     "adv_gan, target 0": replace(ADV, target=0),
@@ -61,10 +61,10 @@ VARIANTS: dict[str, Method] = {
     "cycle_adv_gan, price in place of clipping": replace(CYCLE, clip=False, size_weight=1.0),
     "cycle_adv_gan, size costs": replace(CYCLE, size_weight=1.0),
     "cycle_adv_gan, kappa 5": replace(CYCLE, kappa=5.0),
-    "cycle_adv_gan, informed, kappa 5": replace(CYCLE, informed=True, kappa=5.0),
+    "cycle_adv_gan, informed, kappa 5": replace(CYCLE, conditioned=True, kappa=5.0),
     "cycle_adv_gan, pairs, kappa 5": replace(CYCLE, paired_weight=10.0, kappa=5.0),
     "cycle_adv_gan, residual purifier, kappa 5": RESIDUAL,
-    "cycle_adv_gan, residual purifier of at most 0.3, kappa 5": replace(RESIDUAL, most=0.3),
+    "cycle_adv_gan, residual purifier of at most 0.3, kappa 5": replace(RESIDUAL, max_residual=0.3),
     "cycle_adv_gan, residual purifier, not cooperative, kappa 5": replace(
         RESIDUAL, cooperative=False
     ),

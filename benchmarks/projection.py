@@ -30,7 +30,7 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.experiment.run import reopen
 from spearshield.method import Task, frozen
 from spearshield.methods.defense_gan import FAST, DefenseGAN
-from spearshield.nets.latent_projection import Descent, Projection
+from spearshield.nets.latent_projection import LatentSearchSettings, Projection
 from spearshield.rng import Rng
 from spearshield.storage.atomic import write_json
 from spearshield.threat import Linf
@@ -44,12 +44,12 @@ def main() -> None:
     torch.set_num_threads(1)
     run = reopen(options.run, options.data_dir, device)
     classifier = run.bare.classifier.eval()
-    shape, classes = run.frame
+    shape, classes = run.data_shape
     learner = DefenseGAN(options.width, options.latent, weights=options.gan).learner(
         Task(classifier, classifier, shape, classes)
     )
     learner.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    release = Descent(STEPS, RESTARTS, chunk=options.chunk)
+    release = LatentSearchSettings(STEPS, RESTARTS, chunk=options.chunk)
     fast = replace(FAST, chunk=options.chunk)
     settings = {
         "port": release,

@@ -25,7 +25,7 @@ from spearshield.judging.evaluation import outcome
 from spearshield.judging.score import wilson
 from spearshield.method import Defended, Task
 from spearshield.methods.defense_gan import DefenseGAN
-from spearshield.nets.latent_projection import Descent, squared_error
+from spearshield.nets.latent_projection import LatentSearchSettings, squared_error
 from spearshield.rng import Rng
 from spearshield.storage.atomic import write_json
 from spearshield.threat import Linf
@@ -36,7 +36,7 @@ def main() -> None:
     torch.set_num_threads(1)
     run = reopen(options.run, options.data_dir)
     classifier = run.bare.classifier.eval()
-    task = Task(classifier, classifier, *run.frame)
+    task = Task(classifier, classifier, *run.data_shape)
     examples = run.recipe.data.load(options.split, root=options.data_dir, seed=run.recipe.seed)
     examples = examples[: options.images]
     x, y, ids = examples.images(), examples.y, examples.ids
@@ -47,7 +47,7 @@ def main() -> None:
             victim = Defended(Nearest(run.training_set.images()), classifier).eval()
         else:
             descent = named(name, options.z_std)
-            method = DefenseGAN(options.width, options.latent, descent=descent, weights=options.gan)
+            method = DefenseGAN(options.width, options.latent, search=descent, weights=options.gan)
             victim = method.learner(task).outcome().defended
         victim.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         rows.append({"search": name, **measured(victim, x, x_adv, y, ids)})
@@ -74,14 +74,14 @@ class Nearest(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.images[torch.cdist(x.flatten(1), self.images.flatten(1)).argmin(1)]
 
-    def suspicion(self, x: Tensor) -> Tensor:
+    def detection_score(self, x: Tensor) -> Tensor:
         return squared_error(self(x), x) - 1
 
 
-def named(name: str, z_std: float) -> Descent:
+def named(name: str, z_std: float) -> LatentSearchSettings:
     steps, restarts = name.removesuffix("e").split("x")
     start = "encoder" if name.endswith("e") else "random"
-    return Descent(int(steps), int(restarts), z_std=z_std, start=start)  # type: ignore[arg-type]
+    return LatentSearchSettings(int(steps), int(restarts), z_std=z_std, start=start)  # type: ignore[arg-type]
 
 
 def measured(victim: Defended, x: Tensor, x_adv: Tensor, y: Tensor, ids: Tensor) -> dict[str, Any]:
@@ -96,8 +96,8 @@ def measured(victim: Defended, x: Tensor, x_adv: Tensor, y: Tensor, ids: Tensor)
         "attacked_interval": interval(attacked),
         "auc": score.auc,
         "squared_error": [
-            float((1 + suspicion).mean())
-            for suspicion in (score.clean_suspicion, score.adv_suspicion)
+            float((1 + detection_score).mean())
+            for detection_score in (score.clean_detection, score.adv_detection)
         ],
         "images_per_second": 2 * len(x) / seconds,
     }

@@ -53,7 +53,7 @@ class Fence(nn.Module):
     def forward(self, x: Images) -> Images:
         return x
 
-    def suspicion(self, x: Images) -> PerImage:
+    def detection_score(self, x: Images) -> PerImage:
         return x[:, -1, -1, -1] - self.limit
 
 

@@ -61,7 +61,7 @@ class Rounds(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stand_in = Halve()
+        self.differentiable_approximation = Halve()
 
     def forward(self, x):
         return (4 * x).round() / 4
@@ -70,22 +70,22 @@ class Rounds(torch.nn.Module):
 def test_bpda_through_a_stand_in_answers_as_the_victim_and_slopes_as_the_stand_in():
     bare = HalfSpace().eval()
     victim = Defended(Rounds(), bare).eval()
-    logits, gradient = seen(BPDA("stand_in"), victim)
+    logits, gradient = seen(BPDA("approximation"), victim)
     torch.testing.assert_close(logits, bare(torch.full_like(X, 0.5)).detach())
     torch.testing.assert_close(gradient, bare.w.detach().expand(3, 1, 4, 4))
 
 
 def test_a_view_suits_what_the_purifier_declares():
-    views = (Oblivious(), Adaptive(), BPDA(), BPDA("stand_in"), EOT(3))
-    assert all(Transferred().suits(p) for p in (torch.nn.Identity(), Halve(), Noise()))
+    views = (Oblivious(), Adaptive(), BPDA(), BPDA("approximation"), EOT(3))
+    assert all(Transferred().applies_to(p) for p in (torch.nn.Identity(), Halve(), Noise()))
     suited = {
         torch.nn.Identity(): ["adaptive"],
         Halve(): ["oblivious", "adaptive", "bpda"],
-        Rounds(): ["oblivious", "adaptive", "bpda", "bpda(stand_in)"],
+        Rounds(): ["oblivious", "adaptive", "bpda", "bpda(approximation)"],
         Noise(): ["oblivious", "adaptive", "bpda", "eot(3)"],
     }
     for purifier, expected in suited.items():
-        assert [str(view) for view in views if view.suits(purifier)] == expected
+        assert [str(view) for view in views if view.applies_to(purifier)] == expected
 
 
 def test_eot_averages_over_draws_that_are_not_the_deployed_one():

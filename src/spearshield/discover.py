@@ -79,6 +79,8 @@ def discover(kind: str, base: type[Thing]) -> dict[str, type[Thing]]:
 
 
 def name_of(thing: object) -> str:
-    """What an instance of a discovered class is called: ``called``, or else its file's name."""
-    called: str = getattr(thing, "called", "") or type(thing).__module__.rpartition(".")[2]
-    return called
+    """An instance's ``display_name``, or else the name of the file that its class lives in."""
+    display_name: str = (
+        getattr(thing, "display_name", "") or type(thing).__module__.rpartition(".")[2]
+    )
+    return display_name

@@ -67,7 +67,7 @@ class Task:
 class Detects(Protocol):
     """What a purifier offers that may reject an image instead of purifying it."""
 
-    def suspicion(self, x: Images) -> PerImage:
+    def detection_score(self, x: Images) -> PerImage:
         """How far each image is beyond what is accepted: it is rejected above 0."""
         ...
 
@@ -106,10 +106,10 @@ class Defended(nn.Module):
             return nn.Sequential(self.purifier, self.classifier.purifiers)
         return self.purifier
 
-    def suspicion(self, x: Images) -> PerImage:
+    def detection_score(self, x: Images) -> PerImage:
         """The purifier's; minus infinity where it rejects nothing."""
         if isinstance(self.purifier, Detects):
-            return self.purifier.suspicion(x)
+            return self.purifier.detection_score(x)
         return x.new_full((len(x),), -math.inf)
 
 
@@ -128,7 +128,7 @@ class Outcome:
     queries: int = 0
 
     @property
-    def protects(self) -> bool:
+    def is_defence(self) -> bool:
         """Whether it is a victim of its own, and not an attack alone."""
         return self.attack is None or not isinstance(self.purifier, nn.Identity)
 

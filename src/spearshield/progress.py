@@ -1,17 +1,21 @@
-"""How long jobs tell how far they are; :mod:`spearshield.cli.progress_bars` shows it as bars."""
+"""How long jobs report their progress; :mod:`spearshield.cli.progress_bars` draws it as bars."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-Bar: TypeAlias = Callable[[int, Mapping[str, float]], None]
-"""Called with the amount done so far and the latest values."""
+ProgressBar: TypeAlias = Callable[[int, Mapping[str, float]], None]
+"""Called with the amount of work done so far, and the latest values, such as losses."""
 
-Track: TypeAlias = Callable[[str, int], Bar]
-"""Called with the title and the length of a job."""
+Progress: TypeAlias = Callable[[str, int], ProgressBar]
+"""Called with the title and the total amount of a job; returns the job's bar."""
 
 
-def untracked(title: str, total: int) -> Bar:  # noqa: ARG001
-    """Shows no progress."""
-    return lambda done, values: None
+def no_bar(done: int, values: Mapping[str, float]) -> None:
+    """A bar that shows nothing."""
+
+
+def no_progress(title: str, total: int) -> ProgressBar:  # noqa: ARG001
+    """A progress that shows nothing."""
+    return no_bar

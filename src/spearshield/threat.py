@@ -37,7 +37,7 @@ class ThreatModel(abc.ABC):
         """Size of the perturbation of each image."""
 
     @abc.abstractmethod
-    def ascent(self, gradient: Images) -> Images:
+    def steepest_step(self, gradient: Images) -> Images:
         """Unit step of the norm that raises a linear function most."""
 
     @abc.abstractmethod
@@ -45,7 +45,7 @@ class ThreatModel(abc.ABC):
         """Nearest perturbation of size at most ``eps``."""
 
     @abc.abstractmethod
-    def sample(self, x: Images, rng: Rng) -> Images:
+    def sample_perturbation(self, x: Images, rng: Rng) -> Images:
         """A perturbation for each image, uniform in the ball of radius ``eps``."""
 
     def project(self, x_adv: Images, x: Images) -> Images:
@@ -73,13 +73,13 @@ class Linf(ThreatModel):
     def distance(self, x_adv: Images, x: Images) -> PerImage:
         return (x_adv - x).abs().flatten(1).amax(1)
 
-    def ascent(self, gradient: Images) -> Images:
+    def steepest_step(self, gradient: Images) -> Images:
         return gradient.sign()
 
     def clip(self, delta: Images) -> Images:
         return delta.clamp(-self.eps, self.eps)
 
-    def sample(self, x: Images, rng: Rng) -> Images:
+    def sample_perturbation(self, x: Images, rng: Rng) -> Images:
         return rng.uniform(x.shape[1:], -self.eps, self.eps)
 
 
@@ -90,7 +90,7 @@ class L2(ThreatModel):
     def distance(self, x_adv: Images, x: Images) -> PerImage:
         return norm2(x_adv - x).flatten()
 
-    def ascent(self, gradient: Images) -> Images:
+    def steepest_step(self, gradient: Images) -> Images:
         # A confident model's gradient is so faint that its squares vanish in float32.
         largest = gradient.abs().amax((1, 2, 3), keepdim=True)
         gradient = gradient / largest.clamp(min=torch.finfo(gradient.dtype).tiny)
@@ -100,8 +100,8 @@ class L2(ThreatModel):
         shrink = (self.eps / norm2(delta).clamp(min=1e-12)).clamp(max=1)
         return shrink * delta
 
-    def sample(self, x: Images, rng: Rng) -> Images:
-        direction = self.ascent(rng.fold(0).normal(x.shape[1:]))
+    def sample_perturbation(self, x: Images, rng: Rng) -> Images:
+        direction = self.steepest_step(rng.fold(0).normal(x.shape[1:]))
         radius = rng.fold(1).uniform((1, 1, 1)) ** (1 / x[0].numel())
         return self.eps * radius * direction
 

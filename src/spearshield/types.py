@@ -23,7 +23,7 @@ Logits: TypeAlias = Float[Tensor, "n k"]
 PerImage: TypeAlias = Float[Tensor, "n"]
 Mask: TypeAlias = Bool[Tensor, "n"]
 Draws: TypeAlias = Int[Tensor, "n draws"]
-Suspicion: TypeAlias = Float[Tensor, "n detectors"]
+DetectionScore: TypeAlias = Float[Tensor, "n detectors"]
 Column: TypeAlias = Float[Tensor, "n 1 1 1"]
 Scalar: TypeAlias = Float[Tensor, ""]
 

@@ -3,7 +3,7 @@
 The threat model says what the attacker may submit; the view says what the attacker knows. Which
 views suit a victim follows from what its purifier declares: that it is there at all, that it draws
 at random (:class:`~spearshield.method.RandomPurifier`), that it rejects images
-(:class:`~spearshield.method.Detects`), that it offers a ``stand_in``.
+(:class:`~spearshield.method.Detects`), that it offers a ``differentiable_approximation``.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class View(abc.ABC):
         """The classifier the attacker works on."""
 
     @abc.abstractmethod
-    def suits(self, purifier: nn.Module) -> bool:
+    def applies_to(self, purifier: nn.Module) -> bool:
         """Whether this view tells the attacker something about ``purifier`` that others do not."""
 
     @classmethod
-    def word(cls) -> str:
+    def cli_name(cls) -> str:
         """What this kind of view is called on the command line."""
         return re.sub("(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
     def __str__(self) -> str:
-        return self.word()
+        return self.cli_name()
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Oblivious(View):
     def __call__(self, victim: Defended) -> Classifier:
         return victim.classifier
 
-    def suits(self, purifier: nn.Module) -> bool:
+    def applies_to(self, purifier: nn.Module) -> bool:
         return _purifies(purifier)
 
 
@@ -62,7 +62,7 @@ class Adaptive(View):
     def __call__(self, victim: Defended) -> Classifier:
         return victim
 
-    def suits(self, purifier: nn.Module) -> bool:  # noqa: ARG002
+    def applies_to(self, purifier: nn.Module) -> bool:  # noqa: ARG002
         return True
 
 
@@ -76,7 +76,7 @@ class Transferred(View):
     def __call__(self, victim: Defended) -> Classifier:
         return victim
 
-    def suits(self, purifier: nn.Module) -> bool:  # noqa: ARG002
+    def applies_to(self, purifier: nn.Module) -> bool:  # noqa: ARG002
         return True
 
 
@@ -89,29 +89,30 @@ class BPDA(View):
     (4.1) is right where a purifier changes an image little: ``purifier(x)`` is near ``x``.
 
     Args:
-        through: What the gradient goes through: the ``identity``, or the purifier's ``stand_in``:
-            its attribute of that name, a differentiable module that answers much as it does.
+        through: What the gradient goes through: the ``identity``, or the ``approximation``: the
+            purifier's attribute ``differentiable_approximation``, a differentiable function whose
+            output is close to the purifier's.
     """
 
-    through: Literal["identity", "stand_in"] = "identity"
+    through: Literal["identity", "approximation"] = "identity"
 
     def __call__(self, victim: Defended) -> Classifier:
         def view(x: Images) -> Logits:
             with torch.no_grad():
                 x_hat = victim.purifier(x)
-            near = x if self.through == "identity" else victim.purifier.stand_in(x)  # type: ignore[operator]
+            near = x if self.through == "identity" else _approximation(victim.purifier)(x)
             answer = _StraightThrough.apply(near, x_hat)  # type: ignore[no-untyped-call]
             logits: Logits = victim.classifier(answer)
             return logits
 
         return view
 
-    def suits(self, purifier: nn.Module) -> bool:
-        offered = self.through == "identity" or hasattr(purifier, "stand_in")
+    def applies_to(self, purifier: nn.Module) -> bool:
+        offered = self.through == "identity" or hasattr(purifier, "differentiable_approximation")
         return _purifies(purifier) and offered
 
     def __str__(self) -> str:
-        return "bpda" if self.through == "identity" else "bpda(stand_in)"
+        return "bpda" if self.through == "identity" else "bpda(approximation)"
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class EOT(View):
 
         return view
 
-    def suits(self, purifier: nn.Module) -> bool:
+    def applies_to(self, purifier: nn.Module) -> bool:
         return isinstance(purifier, RandomPurifier)
 
     def __str__(self) -> str:
@@ -162,7 +163,7 @@ class DetectorAware(View):
     def __call__(self, victim: Defended) -> Classifier:
         return victim
 
-    def suits(self, purifier: nn.Module) -> bool:
+    def applies_to(self, purifier: nn.Module) -> bool:
         return isinstance(purifier, Detects)
 
 
@@ -177,8 +178,13 @@ class InRange(View):
     def __call__(self, victim: Defended) -> Classifier:
         return victim
 
-    def suits(self, purifier: nn.Module) -> bool:
+    def applies_to(self, purifier: nn.Module) -> bool:
         return isinstance(purifier, Generates)
+
+
+def _approximation(purifier: nn.Module) -> Classifier:
+    approximation: Classifier = purifier.differentiable_approximation  # type: ignore[assignment]
+    return approximation
 
 
 def _purifies(purifier: nn.Module) -> bool:

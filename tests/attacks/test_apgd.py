@@ -13,7 +13,7 @@ import torch
 from analytic import Affine, HalfSpace, Island, Watched
 from spearshield.attack import fooled
 from spearshield.attacks import apgd
-from spearshield.attacks.apgd import APGD, Climb, checkpoints
+from spearshield.attacks.apgd import APGD, APGDState, checkpoints
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
 
@@ -142,13 +142,13 @@ def climbing(**state):
         "highest_then": zero,
         "halved": zero.bool(),
     }
-    return Climb(**{**fresh, **state})
+    return APGDState(**{**fresh, **state})
 
 
 def test_a_rise_counts_though_higher_points_are_known():
     climb = climbing()  # at -1, and 0 is the highest so far
     x_new, gradient = climb.x + 60, climb.x + 70
-    climb.arrive(x_new, torch.tensor([-2.0, -1.0, -0.5, 0.0, 0.5]), gradient, climb.wrong)
+    climb.update(x_new, torch.tensor([-2.0, -1.0, -0.5, 0.0, 0.5]), gradient, climb.wrong)
     assert climb.rises.tolist() == [0, 0, 1, 1, 1]
     assert climb.highest.tolist() == [0.0, 0.0, 0.0, 0.0, 0.5]
     assert climb.x_best.flatten().tolist() == [40, 41, 42, 43, 64]
@@ -183,7 +183,7 @@ def test_the_first_step_is_twice_eps_along_the_gradient(threat):
     watched = Watched(model)
     APGD(threat, steps=1)(watched, x, y)
     _, start, first, _ = watched.seen
-    way = (1 - 2 * y)[:, None, None, None] * threat.ascent(model.w.detach()[None])
+    way = (1 - 2 * y)[:, None, None, None] * threat.steepest_step(model.w.detach()[None])
     torch.testing.assert_close(first, threat.project(start + 2 * threat.eps * way, x))
 
 

@@ -72,7 +72,7 @@ def test_far_from_the_edges_the_projection_is_the_closed_form(norm):
     rise = torch.linspace(-0.1, 0.1, N).double()
     delta = to_hyperplane(norm(1.0), x, slope, rise)
     length = rise / slope.flatten(1).norm(DUAL[norm], dim=1)
-    torch.testing.assert_close(delta, length[:, None, None, None] * norm(1.0).ascent(slope))
+    torch.testing.assert_close(delta, length[:, None, None, None] * norm(1.0).steepest_step(slope))
 
 
 @NORMS
@@ -166,7 +166,7 @@ def test_the_nearest_success_of_a_run_is_kept():
     attack = FAB(Linf(1.0), steps=4, early_stop=False)
     with (
         mock.patch.object(FAB, "_step", side_effect=places),
-        mock.patch.object(FAB, "_draw_in", lambda self, model, x, y, x_adv: x_adv),
+        mock.patch.object(FAB, "_final_search", lambda self, model, x, y, x_adv: x_adv),
     ):
         x_adv = attack(model, torch.full((1, 1, 1, 1), 0.5), torch.tensor([0]))
     assert torch.equal(x_adv, places[1])

@@ -101,7 +101,7 @@ def test_an_image_that_is_wrong_already_comes_back_unchanged():
 
 
 def test_the_view_suits_what_generates():
-    assert InRange().suits(Nearest()) and not InRange().suits(nn.Identity())
+    assert InRange().applies_to(Nearest()) and not InRange().applies_to(nn.Identity())
     assert str(InRange()) == "in_range"
 
 

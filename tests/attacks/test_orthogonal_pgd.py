@@ -30,7 +30,7 @@ def passed(victim, attack, x=X, y=Y):
     x_adv = attack(victim, x, y)
     assert attack.threat.contains(x_adv, x).all()
     with torch.no_grad():
-        return fooled(victim, x_adv, y) & (victim.suspicion(x_adv) <= 0)
+        return fooled(victim, x_adv, y) & (victim.detection_score(x_adv) <= 0)
 
 
 def test_finds_the_gap_that_plain_pgd_does_not():
@@ -49,7 +49,7 @@ def test_both_kinds_of_steps_find_a_gap(first):
     x_adv = attack._climb(fenced(OPEN), X, Y, rng, orthogonal=first == 1)
     victim = fenced(OPEN)
     with torch.no_grad():
-        found = fooled(victim, x_adv, Y) & (victim.suspicion(x_adv) <= 0)
+        found = fooled(victim, x_adv, Y) & (victim.detection_score(x_adv) <= 0)
     # Only starts in the gap of the last pixel, 0.05 of 0.6 wide, lie right for orthogonal steps.
     assert found.float().mean() > (0.2 if first else 0.4)
 
@@ -59,7 +59,7 @@ def test_an_orthogonal_step_leaves_the_suspicion_as_it_is():
     attack = OrthogonalPGD(L2(0.1), steps=1, step_size=0.05)
     start = Rng.of_batch(0, N)
     x_adv = attack._climb(fenced(OPEN), X, Y, start, orthogonal=True)
-    before = L2(0.1).project(X + L2(0.1).sample(X, start), X)
+    before = L2(0.1).project(X + L2(0.1).sample_perturbation(X, start), X)
     moved = (x_adv - before).flatten(1)
     inside = L2(0.1).distance(x_adv, X) < 0.0999
     assert inside.any()
@@ -75,8 +75,8 @@ def test_a_model_without_a_detector_is_attacked_by_the_margin():
 
 def test_a_detector_without_a_gradient_stops_nothing():
     class Deaf(Fence):
-        def suspicion(self, x):
-            return super().suspicion(x.detach())
+        def detection_score(self, x):
+            return super().detection_score(x.detach())
 
     victim = Defended(Deaf(2.0), HalfSpace((1, 1, 2))).eval()
     assert passed(victim, OrthogonalPGD(Linf(0.3))).all()

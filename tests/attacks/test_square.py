@@ -9,7 +9,7 @@ import torch
 
 from analytic import HalfSpace, Island, Watched
 from spearshield.attack import fooled
-from spearshield.attacks.square import Eddies, Square, Squares
+from spearshield.attacks.square import L2Windows, Square, Squares
 from spearshield.losses.margin import margin_loss
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
@@ -66,7 +66,7 @@ def test_a_window_covers_the_share():
     assert [Squares(Linf(0.1)).side(0.8 / 2**k, 28, 28) for k in range(10)] == [
         *(25, 18, 13, 9, 6, 4, 3, 2, 2, 1)
     ]
-    odd = [Eddies(L2(0.1)).side(0.8 / 2**k, 28, 28) for k in range(10)]
+    odd = [L2Windows(L2(0.1)).side(0.8 / 2**k, 28, 28) for k in range(10)]
     assert odd == [25, 19, 13, 9, 7, 5, 3, 3, 3, 3]
     assert Squares(Linf(0.1)).side(0.8, 100, 10) == 10
 
@@ -84,7 +84,7 @@ def test_linf_starts_with_vertical_stripes():
     assert (stripes.mean(1).abs() < 1).all()
 
 
-@pytest.mark.parametrize("moves", [Squares(Linf(0.1)), Eddies(L2(0.5))], ids=["Linf", "L2"])
+@pytest.mark.parametrize("moves", [Squares(Linf(0.1)), L2Windows(L2(0.5))], ids=["Linf", "L2"])
 def test_a_candidate_differs_in_windows_of_the_images_own(moves):
     x, count = grey()[1], 100
     x_now = x if isinstance(moves, Squares) else moves.start(x, Rng.of_batch(1, len(x)))
@@ -123,14 +123,14 @@ def test_a_pair_of_bumps_by_hand():
     expected = torch.tensor([[0.25, 1.25, 0.25], [-0.25, -0.25, -0.25], [-0.25, -1.25, -0.25]])
     expected /= expected.norm()
     x = torch.zeros(1, 1, 3, 3)
-    _, bumps = Eddies(L2(1.0)).window(x, 3)
+    _, bumps = L2Windows(L2(1.0)).window(x, 3)
     torch.testing.assert_close(bumps.reshape(2, 3, 3), torch.stack([expected, expected.T]))
 
 
 def test_an_l2_candidate_is_the_papers():
     """Algorithm 3, image by image and channel by channel."""
     x, eps, side = grey(8)[1], 0.5, 3
-    moves = Eddies(L2(eps))
+    moves = L2Windows(L2(eps))
     # Half of the budget is unused, as after clamping to [0, 1].
     x_now = x + 0.5**0.5 * (moves.start(x, Rng.of_batch(1, 8)) - x)
     (corners, turned, signs), window = (

@@ -418,7 +418,7 @@ def test_a_training_that_must_fail_fails_before_anything_is_trained_or_written(t
     for wrong, said in {
         "--set=defences.0.method.target=12": "target must be a class from 0 to 9",
         "--set=defences.0.against=nobody": "needs 'nobody', which is no defence before it",
-        "--set=defences.0.method.student=m_cnn": "set once=false",
+        "--set=defences.0.method.student=m_cnn": "set precompute=false",
     }.items():
         learn = ["train", "quickstart", f"--out={tmp_path}/run", "--device=cpu", *black_box, wrong]
         assert said in fails(capsys, 2, *learn)

@@ -63,7 +63,7 @@ def method(request) -> Method:
 
 
 QUICK = {
-    "defense_gan": {"width": "4", "descent.steps": "20", "descent.restarts": "2"},
+    "defense_gan": {"width": "4", "search.steps": "20", "search.restarts": "2"},
 }
 """Settings for methods whose answers take seconds."""
 

@@ -21,7 +21,7 @@ from spearshield.methods.dae import DAE
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.storage.serialization import dump, load
 from spearshield.threat import L2, Linf
-from spearshield.training.learned_attack import LearnedAttack, LeftBy
+from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.loop import Training
 from spearshield.views import BPDA, EOT, Adaptive, Transferred
 
@@ -131,16 +131,16 @@ def test_a_training_answers_to_its_name():
 def test_with_a_defence_go_the_trials_of_its_attack():
     recipe = discover.load("recipes", "cycle_adv_gan_mnist").RECIPE
     kept = override(recipe, "defences", "cycle_pgd,adv_gan")
-    assert [t.called for t in kept.defences] == ["cycle_pgd", "adv_gan"]
-    left = [t.attack.training for t in kept.trials if isinstance(t.attack, LeftBy)]
+    assert [t.display_name for t in kept.defences] == ["cycle_pgd", "adv_gan"]
+    left = [t.attack.training for t in kept.trials if isinstance(t.attack, AttackFrom)]
     assert left == ["cycle_pgd", "adv_gan"]
-    others = [t for t in recipe.trials if not isinstance(t.attack, LeftBy)]
-    assert [t for t in kept.trials if not isinstance(t.attack, LeftBy)] == others
+    others = [t for t in recipe.trials if not isinstance(t.attack, AttackFrom)]
+    assert [t for t in kept.trials if not isinstance(t.attack, AttackFrom)] == others
     assert override(recipe, "defences.adv_gan.steps", "3").trials == recipe.trials
 
 
 def test_only_what_was_made_before_is_transferred():
-    assert Trial(LeftBy(Linf(0.1), "uap"), Transferred()).view == Transferred()
+    assert Trial(AttackFrom(Linf(0.1), "uap"), Transferred()).view == Transferred()
     with pytest.raises(ValueError, match="pgd works on its victim"):
         Trial(PGD(Linf(0.1)), Transferred())
 

@@ -28,7 +28,7 @@ from spearshield.methods.substitute import Substitute
 from spearshield.storage.checkpoint import load as load_outcome
 from spearshield.storage.weights import load_weights
 from spearshield.threat import Linf
-from spearshield.training.learned_attack import LearnedAttack, LeftBy
+from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.loop import Training
 from spearshield.views import BPDA, Adaptive, Oblivious
 
@@ -103,7 +103,7 @@ def test_survivors_alone_meet_the_later_trials(tmp_path):
 
 
 def test_a_training_may_be_against_an_earlier_defence(tmp_path):
-    substitute = Training(Substitute(seeds=8, rounds=1), 1, FGSM(BUDGET), 8, against="dae")
+    substitute = Training(Substitute(seeds=8, rounds=1), 1, FGSM(BUDGET), 8, trained_on="dae")
     recipe = replace(RECIPE, defences=(RECIPE.defences[0], substitute))
     run = Run(recipe, "small", tmp_path / "run")
     made = run.outcomes["substitute"]
@@ -133,9 +133,9 @@ def test_an_attacker_may_learn_from_images_that_the_victim_has_not(tmp_path):
 def test_an_attack_that_was_learnt_meets_what_it_was_learnt_against(tmp_path):
     """And it is no defence, so it is not attacked itself."""
 
-    def substitute(rounds, against=""):
+    def substitute(rounds, trained_on=""):
         method = Substitute(seeds=8, rounds=rounds, epochs=1)
-        return Training(method, rounds, FGSM(BUDGET), 8, against)
+        return Training(method, rounds, FGSM(BUDGET), 8, trained_on)
 
     defences = (RECIPE.defences[0], substitute(1), substitute(2, "dae"), substitute(1, "dae"))
     recipe = replace(RECIPE, defences=defences, trials=RECIPE.trials[:1])
@@ -183,9 +183,9 @@ def test_a_method_that_attacks_and_purifies_meets_its_own_attack(tmp_path, monke
 @pytest.fixture(scope="module")
 def rounds(tmp_path_factory) -> Run:
     """Two rounds: the second attack is learnt against the pair that the first has left."""
-    first = Training(CycleAdvGAN(BUDGET, width=2), 2, FGSM(BUDGET), 16, name="one", once=True)
-    second = replace(first, name="two", against="one")
-    trials = tuple(Trial(LeftBy(BUDGET, name), Oblivious()) for name in ("one", "two"))
+    first = Training(CycleAdvGAN(BUDGET, width=2), 2, FGSM(BUDGET), 16, name="one", precompute=True)
+    second = replace(first, name="two", trained_on="one")
+    trials = tuple(Trial(AttackFrom(BUDGET, name), Oblivious()) for name in ("one", "two"))
     recipe = replace(RECIPE, defences=(first, second), trials=trials, images=20)
     run = Run(recipe, "rounds", tmp_path_factory.mktemp("runs") / "rounds")
     run()
@@ -199,7 +199,7 @@ def test_trainings_have_names_and_their_attacks_are_tried_on_every_victim(rounds
         (victim, attack) for victim in ("standard_training", "one", "two") for attack in met
     ]
     made = [r.parameters["attack"]["training"] for r in rows if r.attack == "two"]
-    assert {(t["name"], t["against"]) for t in made} == {("two", "one")}
+    assert {(t["name"], t["trained_on"]) for t in made} == {("two", "one")}
     assert (rounds.folder / "one" / "attacked" / "000000.safetensors").exists()
 
 
@@ -218,7 +218,7 @@ def test_the_purifiers_of_a_round_are_those_of_all_rounds(rounds):
 
 def test_a_purifier_may_learn_from_the_attack_of_an_earlier_training(tmp_path):
     first = Training(CycleAdvGAN(BUDGET, width=2), 2, FGSM(BUDGET), 16, name="one")
-    second = Training(DAE(width=4), 2, LeftBy(BUDGET, "one"), 16, name="two", once=True)
+    second = Training(DAE(width=4), 2, AttackFrom(BUDGET, "one"), 16, name="two", precompute=True)
     run = Run(replace(RECIPE, defences=(first, second)), "left", tmp_path / "run")
     run.train()
     kept = load_outcome(tmp_path / "run" / "two" / "attacked" / "000000.safetensors")["x_adv"]
@@ -230,7 +230,7 @@ def test_a_purifier_may_learn_from_the_attack_of_an_earlier_training(tmp_path):
 
 
 def test_an_attack_that_no_training_leaves_behind_is_refused_before_anything_is_done(tmp_path):
-    trials = (Trial(LeftBy(BUDGET, "uap")),)
+    trials = (Trial(AttackFrom(BUDGET, "uap")),)
     with pytest.raises(ValueError, match="no 'uap' in this run; it has standard_training, dae"):
         Run(replace(RECIPE, trials=trials), "small", tmp_path / "run").train()
     assert not (tmp_path / "run").exists()
@@ -239,7 +239,7 @@ def test_an_attack_that_no_training_leaves_behind_is_refused_before_anything_is_
 def test_an_attack_of_none_or_of_another_budget_is_refused(done, rounds):
     with pytest.raises(ValueError, match="dae is no attack: its method leaves none behind"):
         done.attack("dae")
-    other = (Trial(LeftBy(Linf(0.2), "one")),)
+    other = (Trial(AttackFrom(Linf(0.2), "one")),)
     with pytest.raises(ValueError, match=r"leaves behind an attack on Linf\(eps=0.1\), not"):
         _ = replace(rounds, recipe=replace(rounds.recipe, trials=other)).trials
 
@@ -247,7 +247,7 @@ def test_an_attack_of_none_or_of_another_budget_is_refused(done, rounds):
 def test_a_claim_from_before_a_field_was_there_is_still_the_same_recipe(done, tmp_path):
     claim = json.loads((done.folder / "recipe.json").read_text())
     for training in (claim["recipe"]["pretraining"], *claim["recipe"]["defences"]):
-        del training["name"], training["once"]
+        del training["name"], training["precompute"]
     (tmp_path / "recipe.json").write_text(json.dumps(claim))
     Run(RECIPE, "small", tmp_path).claim()
     with pytest.raises(ValueError, match=r"another recipe \(other seed\)"):
@@ -274,7 +274,7 @@ def test_a_worst_case_carries_a_verdict_and_the_cells_do_not(done):
     for row in rows:
         assert (row.verdict is not None) == (row.attack == "worst_case")
     oblivious = replace(RECIPE, trials=RECIPE.trials[:1], defences=RECIPE.defences[:1])
-    *_, worst = Run(oblivious, "small", done.folder, only="dae").rows()
+    *_, worst = Run(oblivious, "small", done.folder, selected="dae").rows()
     assert [found["check"] for found in worst.findings] == ["no_white_box"]
     assert worst.verdict == "not trustworthy"
 
@@ -364,7 +364,7 @@ def test_a_run_judges_what_another_trained(done, tmp_path):
         recipe=replace(RECIPE, trials=(trial,)),
         folder=tmp_path,
         trained=done.folder,
-        only="dae",
+        selected="dae",
     )
     rows = judged.evaluate()
     assert [(r.method, r.attack, r.eps) for r in rows] == [
@@ -376,7 +376,7 @@ def test_a_run_judges_what_another_trained(done, tmp_path):
 
 def test_an_unknown_training_lists_those_there_are(done):
     with pytest.raises(ValueError, match="no 'magnet' in this run; it has standard_training, dae"):
-        _ = replace(done, only="magnet").victim
+        _ = replace(done, selected="magnet").victim
 
 
 def test_a_broken_recipe_file_says_so(tmp_path):

@@ -346,7 +346,7 @@ def score(robust: int, n: int = 1000, first: int = 0) -> Score:
     columns = dict.fromkeys(("y", "victim_clean", "bare_clean", "bare_adv"), y)
     columns |= dict.fromkeys(("l2", "linf", "ssim"), torch.zeros(n))
     columns |= dict.fromkeys(("clean_draws", "adv_draws"), y[:, None][:, :0])
-    columns |= dict.fromkeys(("clean_suspicion", "adv_suspicion"), torch.empty(n, 0))
+    columns |= dict.fromkeys(("clean_detection", "adv_detection"), torch.empty(n, 0))
     return Score(ids=place, victim_adv=victim_adv, **columns, seconds=1.0, forwards=n)
 
 

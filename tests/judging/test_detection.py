@@ -44,8 +44,8 @@ class Chance(RandomPurifier):
     def purify(self, x, rng):
         return (x + 1e-4 * rng.normal(x.shape[1:])).clamp(0, 1)
 
-    def suspicion(self, x):
-        return self.fence.suspicion(x)
+    def detection_score(self, x):
+        return self.fence.detection_score(x)
 
 
 class Raise(Attack):
@@ -116,7 +116,7 @@ def test_only_a_victim_that_detects_meets_an_attacker_who_hides(name):
 
 
 def test_the_view_has_a_name_of_words():
-    assert str(DetectorAware()) == DetectorAware.word() == "detector_aware"
+    assert str(DetectorAware()) == DetectorAware.cli_name() == "detector_aware"
     assert parse("detector_aware", View, None, "view") == DetectorAware()
 
 
@@ -143,8 +143,8 @@ def test_a_detector_that_no_attacker_minds_is_a_finding(examples):
 
 def test_a_detector_without_a_gradient_is_a_finding(examples):
     class Deaf(Fence):
-        def suspicion(self, x):
-            return super().suspicion(x.round())
+        def detection_score(self, x):
+            return super().detection_score(x.round())
 
     def severity(purifier):
         victim = Defended(purifier, HalfSpace()).eval()
@@ -159,8 +159,8 @@ def test_a_detector_without_a_gradient_is_a_finding(examples):
 def test_an_outcome_hands_its_detector_on():
     outcome = Outcome(HalfSpace(), Fence(0.6))
     x = torch.full((1, 1, 4, 4), 0.7)
-    torch.testing.assert_close(outcome.defended.suspicion(x), torch.tensor([0.1]))
-    assert Outcome(HalfSpace()).defended.suspicion(x).tolist() == [-float("inf")]
+    torch.testing.assert_close(outcome.defended.detection_score(x), torch.tensor([0.1]))
+    assert Outcome(HalfSpace()).defended.detection_score(x).tolist() == [-float("inf")]
 
 
 def test_purified_files_say_what_was_rejected(tmp_path):

@@ -13,7 +13,7 @@ from spearshield import views
 from spearshield.attack import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
-from spearshield.judging.evaluation import admit, evaluate, outcome
+from spearshield.judging.evaluation import EvaluationSettings, admit, evaluate, outcome
 from spearshield.method import Defended, RandomPurifier
 from spearshield.threat import Linf
 
@@ -47,9 +47,11 @@ def test_scores_of_parts_add_up_to_the_score_of_the_whole(examples):
 @pytest.mark.parametrize("batch_size", [1, 7, 24])
 def test_results_do_not_depend_on_batch_size_or_order(examples, batch_size):
     attack = PGD(Linf(0.05), steps=3)
-    whole = evaluate(bare(), attack, examples, batch_size=24, seed=4)
+    whole = evaluate(bare(), attack, examples, settings=EvaluationSettings(4, batch_size=24))
     order = torch.randperm(24, generator=torch.Generator().manual_seed(1))
-    shuffled = evaluate(bare(), attack, examples[order], batch_size=batch_size, seed=4)
+    shuffled = evaluate(
+        bare(), attack, examples[order], settings=EvaluationSettings(4, batch_size=batch_size)
+    )
     assert torch.equal(shuffled.victim_adv, whole.victim_adv[order])
     torch.testing.assert_close(shuffled.l2, whole.l2[order])
 
@@ -157,8 +159,8 @@ class Noise(RandomPurifier):
 
 def test_a_random_victim_answers_alike_in_every_batch(examples):
     victim, attack = Defended(Noise(), HalfSpace()).eval(), PGD(Linf(0.02), steps=3)
-    whole = evaluate(victim, attack, examples, views.EOT(4), batch_size=24)
-    single = evaluate(victim, attack, examples, views.EOT(4), batch_size=1)
+    whole = evaluate(victim, attack, examples, views.EOT(4), EvaluationSettings(batch_size=24))
+    single = evaluate(victim, attack, examples, views.EOT(4), EvaluationSettings(batch_size=1))
     assert torch.equal(whole.victim_adv, single.victim_adv)
     assert whole.forwards % 4 == 0  # every look costs as many forwards as there are draws
 
@@ -183,6 +185,8 @@ def test_a_random_victim_is_judged_by_the_majority(examples):
 
 def test_of_fewer_draws_the_first_decide(examples):
     victim, attack = Defended(Coarse(), HalfSpace()).eval(), PGD(Linf(1e-6), steps=1)
-    ten, one = (evaluate(victim, attack, examples, draws=k) for k in (10, 1))
+    ten, one = (
+        evaluate(victim, attack, examples, settings=EvaluationSettings(draws=k)) for k in (10, 1)
+    )
     assert torch.equal(one.adv_draws, ten.adv_draws[:, :1])
     assert torch.equal(one.victim_adv, one.adv_draws[:, 0])

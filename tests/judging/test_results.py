@@ -26,8 +26,8 @@ def row() -> results.Row:
         ssim=torch.full((4,), 0.9),
         clean_draws=labels[:, None],
         adv_draws=labels[:, None],
-        clean_suspicion=torch.empty(4, 0),
-        adv_suspicion=torch.empty(4, 0),
+        clean_detection=torch.empty(4, 0),
+        adv_detection=torch.empty(4, 0),
         seconds=2.0,
         forwards=40,
     )

@@ -73,10 +73,10 @@ def test_a_part_replaces_the_images_it_was_made_on():
 
 
 def test_the_answers_of_a_random_victim_counted_by_hand():
-    once = score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0])
-    assert once.repeated is None
+    precompute = score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0])
+    assert precompute.repeated is None
     repeated = replace(
-        once,
+        precompute,
         clean_draws=torch.tensor([[0, 0, 0], [0, 0, 1]]),
         adv_draws=torch.tensor([[1, 0, 0], [0, 1, 1]]),
     ).repeated
@@ -89,12 +89,12 @@ def test_the_answers_of_a_random_victim_counted_by_hand():
 
 
 def test_the_curve_and_the_area_under_it_counted_by_hand():
-    once = score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0])
-    assert once.auc is None and once.roc is None
+    precompute = score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0])
+    assert precompute.auc is None and precompute.roc is None
     detected = replace(
-        once,
-        clean_suspicion=torch.tensor([[0.1], [0.4]]),
-        adv_suspicion=torch.tensor([[0.4], [0.3]]),
+        precompute,
+        clean_detection=torch.tensor([[0.1], [0.4]]),
+        adv_detection=torch.tensor([[0.4], [0.3]]),
     )
     # Of the four pairs the attacked image is ahead in two, behind in one, and level in one.
     assert detected.auc == (2 + 0.5) / 4

@@ -16,7 +16,12 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.method import Task
 from spearshield.methods.adv_gan import AdvGAN, error_loss, size_loss, succeeds
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
-from spearshield.nets.adv_gan import Discriminator, Generator, InformedGenerator, Perturber
+from spearshield.nets.adv_gan import (
+    Discriminator,
+    Generator,
+    InformedGenerator,
+    PerturbationGenerator,
+)
 from spearshield.rng import Rng, ambient
 from spearshield.threat import L2, Linf
 from spearshield.training.learned_attack import LearnedAttack
@@ -174,18 +179,18 @@ def test_the_discriminator_tells_clean_from_perturbed_and_the_generator_minds():
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.4)], ids=str)
 @pytest.mark.parametrize("residual", [True, False])
 def test_the_perturber_is_inside_the_threat_model_by_construction(threat, residual):
-    net = Perturber((1, 9, 7), 2, threat, residual=residual)
+    net = PerturbationGenerator((1, 9, 7), 2, threat, residual=residual)
     net.generator = Constant(0.9, (1, 9, 7))
     x = Rng.of_batch(0, 5).uniform((1, 9, 7))
     assert threat.contains(net(x), x).all()
-    free = Perturber((1, 9, 7), 2, threat, residual=residual, clip=False)
+    free = PerturbationGenerator((1, 9, 7), 2, threat, residual=residual, clip=False)
     free.generator = net.generator
     assert not threat.contains(free(x), x).any()
     assert ((free(x) >= 0) & (free(x) <= 1)).all()
 
 
 def test_a_residual_is_added_and_an_image_is_the_answer():
-    net = Perturber((1, 4, 4), 2, Linf(0.2))
+    net = PerturbationGenerator((1, 4, 4), 2, Linf(0.2))
     net.generator = Constant(-0.5, (1, 4, 4))
     torch.testing.assert_close(net(X), X - 0.1)
     net.residual = False  # the image is 0.25 everywhere: a quarter darker, 0.2 allowed
@@ -282,8 +287,8 @@ def test_the_distance_of_a_student_is_the_cross_entropy_with_the_answers():
 class Listener(torch.nn.Module):
     """Adds nothing, and keeps what it is told."""
 
-    def forward(self, x, *told):
-        self.told = told
+    def forward(self, x, *classifier_features):
+        self.classifier_features = classifier_features
         return torch.zeros_like(x)
 
 
@@ -305,19 +310,22 @@ class Seeing(torch.nn.Module):
 def test_who_is_informed_sees_what_the_classifier_makes_of_the_image(method):
     with ambient(0):
         model = Seeing().eval()
-    net = perturber(learner_of(method, model, informed=True))
+    net = perturber(learner_of(method, model, conditioned=True))
     net.generator = Listener()
     x = images(6)
     torch.testing.assert_close(net(x), x)
-    probabilities, whole, half, quarter = net.generator.told
+    probabilities, whole, half, quarter = net.generator.classifier_features
     torch.testing.assert_close(probabilities, model(x).softmax(1).detach())
     maps = model.second(model.first(x)).detach()  # the last maps of their size
     torch.testing.assert_close(whole, maps)
     torch.testing.assert_close(half, model.pool(maps.relu()))
     assert quarter is half  # of the sizes that there are, the nearest
-    assert not any(told.requires_grad for told in net.generator.told)
-    assert not any(module._forward_hooks for module in net.known.modules())
-    assert perturber(learner_of(method, model)).told(x) == ()
+    assert not any(
+        classifier_features.requires_grad
+        for classifier_features in net.generator.classifier_features
+    )
+    assert not any(module._forward_hooks for module in net.condition_network.modules())
+    assert perturber(learner_of(method, model)).classifier_features(x) == ()
 
 
 class Twice(torch.nn.Module):
@@ -335,9 +343,9 @@ class Twice(torch.nn.Module):
 @pytest.mark.parametrize("model", [HalfSpace(), Twice()], ids=["flat", "twice"])
 @pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
 def test_where_no_maps_are_of_the_images_the_images_themselves_are_seen(method, model):
-    net = perturber(learner_of(method, model.eval(), informed=True))
+    net = perturber(learner_of(method, model.eval(), conditioned=True))
     x = images(6)
-    probabilities, *maps = net.told(x)
+    probabilities, *maps = net.classifier_features(x)
     torch.testing.assert_close(probabilities, model(x).softmax(1).detach())
     assert [seen is x for seen in maps] == [True] * 3
     assert net(x).shape == x.shape
@@ -346,18 +354,18 @@ def test_where_no_maps_are_of_the_images_the_images_themselves_are_seen(method, 
 @pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
 def test_an_informed_attack_carries_a_copy_that_nobody_trains(method):
     model = HalfSpace().eval()
-    first = learner_of(method, model, informed=True, lr=0.1)
-    carried = perturber(first).known
+    first = learner_of(method, model, conditioned=True, lr=0.1)
+    carried = perturber(first).condition_network
     assert carried is not model
     step(first)
     torch.testing.assert_close(carried.w, model.w)
     other = HalfSpace().eval()
     other.b.data.zero_()
-    reopened = learner_of(method, other, informed=True)
+    reopened = learner_of(method, other, conditioned=True)
     reopened.load_state_dict(first.state_dict())
     x, y = images(6), torch.zeros(6, dtype=torch.long)
-    told = perturber(reopened).told(x)[0]
-    torch.testing.assert_close(told, model(x).softmax(1).detach())
+    classifier_features = perturber(reopened).classifier_features(x)[0]
+    torch.testing.assert_close(classifier_features, model(x).softmax(1).detach())
     attacks = [of.outcome().attack for of in (first, reopened)]
     torch.testing.assert_close(*(attack(Deaf(), x, y) for attack in attacks))
 
@@ -365,8 +373,8 @@ def test_an_informed_attack_carries_a_copy_that_nobody_trains(method):
 @pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
 def test_of_a_black_box_the_student_informs(method):
     oracle = Oracle()
-    made = learner_of(method, oracle, informed=True, student=Plane(), student_steps=1)
-    assert perturber(made).known is made.f.student
+    made = learner_of(method, oracle, conditioned=True, student=Plane(), student_steps=1)
+    assert perturber(made).condition_network is made.f.student
     for number in range(3):
         losses = step(made, images(6), number=number)
     assert losses["queries"] == 6 + 12 + 12 == sum(map(len, oracle.asked))
@@ -379,8 +387,13 @@ def test_of_a_black_box_the_student_informs(method):
 def test_images_of_any_size(size):
     x = torch.rand(2, 3, *size)
     assert Generator(3, 2).eval()(x).shape == x.shape
-    told = torch.rand(2, 4), torch.rand(2, 2, 9, 9), torch.rand(2, 3, 5, 2), torch.rand(2, 1, 1, 1)
-    assert InformedGenerator(3, 2, 4, (2, 3, 1)).eval()(x, *told).shape == x.shape
+    classifier_features = (
+        torch.rand(2, 4),
+        torch.rand(2, 2, 9, 9),
+        torch.rand(2, 3, 5, 2),
+        torch.rand(2, 1, 1, 1),
+    )
+    assert InformedGenerator(3, 2, 4, (2, 3, 1)).eval()(x, *classifier_features).shape == x.shape
     assert Discriminator((3, *size), 2).eval()(x).shape == (2, 1)
 
 

@@ -18,7 +18,7 @@ from spearshield.methods.cycle_adv_gan import CycleAdvGAN, Purifier
 from spearshield.rng import Rng, ambient
 from spearshield.threat import Linf
 from spearshield.training.learned_attack import LearnedAttack
-from spearshield.training.precomputed_attack import Replay
+from spearshield.training.precomputed_attack import PrecomputedAttack
 
 X = torch.full((2, 1, 4, 4), 0.5)
 Y = torch.tensor([0, 1])
@@ -117,10 +117,11 @@ def test_each_discriminator_has_its_own_kind_of_real_image():
 
 
 @pytest.mark.parametrize(
-    ("residual", "most", "wanted"), [(True, 1.0, 0.0), (True, 0.1, 0.41), (False, 0.1, 0.05)]
+    ("residual", "max_residual", "wanted"),
+    [(True, 1.0, 0.0), (True, 0.1, 0.41), (False, 0.1, 0.05)],
 )
-def test_purified_images_are_images_whatever_the_generator_says(residual, most, wanted):
-    net = Purifier(1, 2, residual, most)
+def test_purified_images_are_images_whatever_the_generator_says(residual, max_residual, wanted):
+    net = Purifier(1, 2, residual, max_residual)
     net.generator = Constant(-0.9, (1, 4, 4))
     torch.testing.assert_close(net(X), torch.full_like(X, wanted))
 
@@ -168,9 +169,9 @@ def test_a_black_box_is_never_differentiated_not_even_by_the_attack_that_is_lear
 
 
 def test_images_attacked_once_and_a_black_box_exclude_each_other():
-    kept = Replay(Linf(0.2), Darker(Linf(0.2)), X, torch.arange(2))
+    kept = PrecomputedAttack(Linf(0.2), Darker(Linf(0.2)), X, torch.arange(2))
     assert learner(attack=kept)
-    with pytest.raises(ValueError, match="set once=false"):
+    with pytest.raises(ValueError, match="set precompute=false"):
         learner(attack=kept, student=Plane())
 
 

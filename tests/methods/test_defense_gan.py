@@ -10,7 +10,7 @@ import torch
 from spearshield.dataset import Examples
 from spearshield.method import Defended, Task
 from spearshield.methods.defense_gan import DefenseGAN, noisy
-from spearshield.nets.latent_projection import Descent, Projection, squared_error
+from spearshield.nets.latent_projection import LatentSearchSettings, Projection, squared_error
 from spearshield.nets.wgan import Critic, Generator
 from spearshield.rng import Rng, ambient
 from spearshield.storage import checkpoint
@@ -159,13 +159,13 @@ def test_images_outside_the_range_have_larger_errors():
     assert near.max() < 0.1 * far.min()
 
 
-SHORT = Descent(steps=3, restarts=2)
+SHORT = LatentSearchSettings(steps=3, restarts=2)
 NEAR = replace(SHORT, start="encoder")
 
 
 def test_one_network_after_the_other_learns():
     made = learner(
-        classifier="reconstructions", gan_steps=2, encoder_steps=1, descent=SHORT, critic_steps=1
+        classifier="reconstructions", gan_steps=2, encoder_steps=1, search=SHORT, critic_steps=1
     )
     for i in range(5):
         before = {name: [p.clone() for p in getattr(made, name).parameters()] for name in "GDEC"}
@@ -194,7 +194,7 @@ class Seen(torch.nn.Module):
 
 @pytest.mark.parametrize("classifier", ["reconstructions", "both"])
 def test_what_the_classifier_is_shown(classifier):
-    made = learner(classifier=classifier, gan_steps=1, descent=SHORT)
+    made = learner(classifier=classifier, gan_steps=1, search=SHORT)
     made.C = Seen()
     made.taken += 1
     made.step(X, Y, rng=RNG)
@@ -260,11 +260,14 @@ def test_the_encoder_learns_to_undo_the_generator():
     for deconv in made.G.deconvs:
         torch.nn.init.normal_(deconv.weight, std=0.5, generator=torch.Generator().manual_seed(0))
     x = made.G(Rng.of_batch(0, 64).normal((4,))).detach()
-    before = float(squared_error(made.projection().stand_in(x), x).mean())
+    before = float(squared_error(made.projection().differentiable_approximation(x), x).mean())
     for i in range(1, 151):
         made.taken.fill_(i)
         made.step(x, torch.zeros(64, dtype=torch.long), rng=Rng.of_batch(i, 64))
-    assert float(squared_error(made.projection().stand_in(x), x).mean()) < 0.5 * before
+    assert (
+        float(squared_error(made.projection().differentiable_approximation(x), x).mean())
+        < 0.5 * before
+    )
 
 
 def test_noise_comes_in_patches_and_has_a_strength_of_its_own_for_each_image():
@@ -314,7 +317,7 @@ def test_the_generator_comes_from_a_file(tmp_path, file):
 def test_with_a_given_generator_only_what_comes_after_is_trained(tmp_path):
     left_behind(tmp_path)
     weights = str(tmp_path / "weights.safetensors")
-    made = learner(weights=weights, encoder_steps=2, classifier="both", descent=NEAR)
+    made = learner(weights=weights, encoder_steps=2, classifier="both", search=NEAR)
     for i in range(4):
         before = {name: [p.clone() for p in getattr(made, name).parameters()] for name in "GEC"}
         made.step(X, Y, rng=Rng.of_batch(i, 3))
@@ -329,7 +332,7 @@ def test_says_what_is_wrong_with_a_file(tmp_path):
     with pytest.raises(ValueError, match=r"weights\.safetensors: G does not fit .*latent"):
         DefenseGAN(width=2, latent=5, weights=path).learner(task())
     with pytest.raises(ValueError, match=r"holds no E .* encoder_steps"):
-        learner(weights=path, descent=NEAR)
+        learner(weights=path, search=NEAR)
     save_weights(old.task.classifier, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"other\.safetensors holds no G"):
         learner(weights=str(tmp_path / "other.safetensors"))
@@ -350,7 +353,7 @@ def test_resumes_in_any_stage(tmp_path, stages):
         gan_steps=stages[0],
         encoder_steps=stages[1],
         critic_steps=2,
-        descent=NEAR if stages[1] else SHORT,
+        search=NEAR if stages[1] else SHORT,
     )
 
     def run(steps, folder):
@@ -366,7 +369,7 @@ def test_resumes_in_any_stage(tmp_path, stages):
 
 
 def test_the_defended_classifier_answers_alike_in_any_batch():
-    made = learner(descent=SHORT)
+    made = learner(search=SHORT)
     victim = made.outcome().defended
     assert isinstance(victim, Defended)
     alone = torch.cat([victim(X[i : i + 1]) for i in range(3)])
@@ -391,7 +394,7 @@ def test_the_defended_classifier_answers_alike_in_any_batch():
         {"encoder_eps": -1.0},
         {"latent_weight": -1.0},
         {"weights": "G.safetensors", "gan_steps": 5, "classifier": "both"},
-        {"descent": NEAR},
+        {"search": NEAR},
     ],
 )
 def test_refuses_settings_that_cannot_be(setting):

@@ -142,12 +142,12 @@ def test_the_first_images_count_among_those_before_them():
 
 
 @pytest.mark.parametrize(
-    "limits, suspicion",
+    "limits, detection_score",
     [((0.04, 0.3), 0.0), ((0.02, 0.3), 1.0), ((0.04, 0.2), 0.5), ((0.08, 0.6), -0.5)],
 )
-def test_an_image_is_rejected_where_one_error_is_above_its_threshold(limits, suspicion):
-    found = reformer(*limits).suspicion(X)
-    torch.testing.assert_close(found, torch.full((2,), suspicion), atol=1e-5, rtol=0)
+def test_an_image_is_rejected_where_one_error_is_above_its_threshold(limits, detection_score):
+    found = reformer(*limits).detection_score(X)
+    torch.testing.assert_close(found, torch.full((2,), detection_score), atol=1e-5, rtol=0)
 
 
 def test_the_purifier_is_the_network_that_pools():
@@ -223,7 +223,7 @@ def test_the_classifier_is_saved_once(tmp_path):
     assert sum(name.endswith("w") for name in first.state_dict()) == 1
     save_weights(first, tmp_path / "weights.safetensors")
     load_weights(second, tmp_path / "weights.safetensors")
-    torch.testing.assert_close(second.suspicion(X), first.suspicion(X), rtol=0, atol=0)
+    torch.testing.assert_close(second.detection_score(X), first.detection_score(X), rtol=0, atol=0)
 
 
 def test_thresholds_survive_a_restart(tmp_path):
@@ -275,7 +275,7 @@ def test_the_settings_for_cifar10_can_be_written_down():
     x = torch.rand(4, 3, 4, 4)
     made.step(x, torch.zeros(4, dtype=torch.long), rng=Rng.of_batch(0, 4))
     victim = made.outcome().defended
-    assert isinstance(victim, Defended) and victim.suspicion(x).shape == (4,)
+    assert isinstance(victim, Defended) and victim.detection_score(x).shape == (4,)
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ def test_on_a_half_space_it_is_the_steepest_way_down(threat):
     made, w = learner(threat=threat), HalfSpace().w.detach()[None]
     learn(made, GREY, ONES, 9)
     delta = made.perturbation.delta.detach()
-    torch.testing.assert_close(delta, -0.9 * threat.eps * threat.ascent(w))
+    torch.testing.assert_close(delta, -0.9 * threat.eps * threat.steepest_step(w))
     learn(made, GREY, ONES, 9)  # twice the budget's way: it stays within
-    torch.testing.assert_close(delta, -threat.eps * threat.ascent(w))
+    torch.testing.assert_close(delta, -threat.eps * threat.steepest_step(w))
 
 
 def test_the_length_of_a_step():

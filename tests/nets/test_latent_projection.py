@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spearshield.method import Defended
-from spearshield.nets.latent_projection import Descent, Projection, squared_error
+from spearshield.nets.latent_projection import LatentSearchSettings, Projection, squared_error
 from spearshield.nets.wgan import Critic, Generator
 from spearshield.rng import Rng, ambient
 from spearshield.views import BPDA
@@ -31,7 +31,7 @@ class Linear(torch.nn.Module):
 
 
 RNG = Rng.of_batch(3, 3)
-PLAIN = Descent(steps=60, restarts=2, lr=4.0, momentum=0.5, z_std=0.5)
+PLAIN = LatentSearchSettings(steps=60, restarts=2, lr=4.0, momentum=0.5, z_std=0.5)
 
 
 def columns():
@@ -81,7 +81,7 @@ def small(**settings):
             torch.nn.init.normal_(deconv.weight, std=0.5)
         encoder = Critic(SHAPE, 2, 5)
         encoder.body[-1].weight.data *= 10
-    descent = Descent(**{"steps": 30, "restarts": 4, "z_std": 1.0, **settings})
+    descent = LatentSearchSettings(**{"steps": 30, "restarts": 4, "z_std": 1.0, **settings})
     return Projection(generator, 5, descent, encoder)
 
 
@@ -100,7 +100,7 @@ def test_the_batch_and_the_chunk_do_not_matter():
 
 def by_hand(projection, x, rng):
     """One image's search, one restart at a time: the latent and how many steps were taken."""
-    descent, generator = projection.descent, projection.G
+    descent, generator = projection.settings, projection.G
     z = descent.z_std * rng.normal((descent.restarts, projection.latent))[0].to(x)
     if descent.start == "encoder":
         z = projection.E(x).detach() + torch.cat([torch.zeros_like(z[:1]), z[1:]])
@@ -182,16 +182,18 @@ def test_an_encoder_alone_changes_no_answer():
 def test_offers_a_stand_in_where_there_is_an_encoder():
     projection = small(steps=2)
     x = X.clone().requires_grad_()
-    torch.testing.assert_close(projection.stand_in(x), projection.G(projection.E(x)))
+    torch.testing.assert_close(
+        projection.differentiable_approximation(x), projection.G(projection.E(x))
+    )
     victim = Defended(projection, torch.nn.Flatten()).eval()
-    view = BPDA("stand_in")
-    assert view.suits(projection)
+    view = BPDA("approximation")
+    assert view.applies_to(projection)
     torch.testing.assert_close(view(victim)(x), victim(X))
     view(victim)(x).sum().backward()
     wanted = torch.autograd.grad(projection.G(projection.E(x)).sum(), x)[0]
     torch.testing.assert_close(x.grad, wanted)
     assert all(p.grad is None for p in projection.parameters())
-    assert not view.suits(linear(PLAIN))
+    assert not view.applies_to(linear(PLAIN))
     with pytest.raises(ValueError, match="encoder"):
         linear(replace(PLAIN, start="encoder"))
 
@@ -292,7 +294,7 @@ def test_nothing_but_the_image_gets_a_gradient():
 )
 def test_refuses_a_search_that_cannot_be(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
-        Descent(**setting)
+        LatentSearchSettings(**setting)
 
 
 def test_an_image_that_is_known_is_not_searched_for_again(monkeypatch):
@@ -329,20 +331,20 @@ def test_an_image_that_is_known_is_not_searched_for_again(monkeypatch):
 
 def test_what_is_known_is_bounded():
     projection = linear(replace(PLAIN, steps=1))
-    projection._known.most = 5
+    projection._cache.most = 5
     for draw in range(9):
         projection.purify(X, RNG.fold(draw))
-        assert len(projection._known.latents) <= 8
+        assert len(projection._cache.latents) <= 8
 
 
 def test_suspicion_is_the_error_of_the_answer_beside_the_threshold():
     projection = Projection(Linear(columns()), 4, PLAIN, threshold=0.01)
     x = torch.stack([X[0], (columns()[0] * 2).reshape(SHAPE), X[2]])
     error = squared_error(projection(x), x)
-    torch.testing.assert_close(projection.suspicion(x), error / 0.01 - 1)
-    assert (projection.suspicion(x) > 0).tolist() == [True, False, True]
+    torch.testing.assert_close(projection.detection_score(x), error / 0.01 - 1)
+    assert (projection.detection_score(x) > 0).tolist() == [True, False, True]
     never = Projection(Linear(columns()), 4, PLAIN)
-    assert (never.suspicion(torch.ones(2, *SHAPE)) <= 0).all()
+    assert (never.detection_score(torch.ones(2, *SHAPE)) <= 0).all()
     x = X.clone().requires_grad_()
-    projection.suspicion(x).sum().backward()
+    projection.detection_score(x).sum().backward()
     assert x.grad.abs().max() > 0

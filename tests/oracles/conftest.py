@@ -36,7 +36,7 @@ class Victim:
 
     def start(self, threat: ThreatModel) -> Images:
         """Where our PGD's first restart begins, for the oracle to begin there too."""
-        return threat.sample(self.x, Rng.of_batch(0, len(self.x)).fold(0))
+        return threat.sample_perturbation(self.x, Rng.of_batch(0, len(self.x)).fold(0))
 
 
 @cache

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from spearshield.datasets.digits import Digits
-from spearshield.judging.checks import CHECKS, look
+from spearshield.judging.checks import CHECKS, run_checks
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.judging.flawed_defences import DEFENCES, Material
 from spearshield.judging.selftest import HONEST, LR, THREAT, honest, selftest, trained
@@ -43,7 +43,7 @@ def test_a_planted_defence_is_caught_by_what_is_meant_for_it(planted, world):
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_defence_raises_nothing_grave(name, world):
     with ambient(0):
-        found = look(Probe.of(world.honest[name], world.examples, THREAT))
+        found = run_checks(Probe.of(world.honest[name], world.examples, THREAT))
     assert [str(finding) for finding in found if finding.severity == "high"] == []
 
 

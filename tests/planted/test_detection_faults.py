@@ -27,17 +27,17 @@ def everything_accepted(model, x):
 
 FAULTS = {
     "a rejected image counts as broken": (
-        (score, "_parried", lambda answers, y: answers == y),
+        (score, "_right_or_rejected", lambda answers, y: answers == y),
         detecting.test_rates_with_rejections_counted_by_hand,
     ),
     "the victim's suspicion is not asked for": (
-        (evaluation, "suspicion", lambda victim, x: torch.empty(len(x), 0)),
+        (evaluation, "detection_score", lambda victim, x: torch.empty(len(x), 0)),
         lambda: detecting.test_rejecting_is_an_error_on_clean_images_and_right_on_attacked_ones(
             detecting.bright(), detecting.Fence
         ),
     ),
     "the attacker who hides does not look": (
-        (orthogonal_pgd, "_suspicion", everything_accepted),
+        (orthogonal_pgd, "_detection_score", everything_accepted),
         hiding_test.test_finds_the_gap_that_plain_pgd_does_not,
     ),
     "both gradients taken whole": (
@@ -45,7 +45,7 @@ FAULTS = {
         hiding_test.test_an_orthogonal_step_leaves_the_suspicion_as_it_is,
     ),
     "every victim met by the attacker who hides": (
-        (DetectorAware, "suits", lambda self, purifier: True),
+        (DetectorAware, "applies_to", lambda self, purifier: True),
         lambda: detecting.test_only_a_victim_that_detects_meets_an_attacker_who_hides("quick"),
     ),
     "detectors nobody minds are no finding": (

@@ -25,7 +25,9 @@ BALL = Linf(0.1)
 def unprojected_climb(self, model, x, y, rng):
     x_adv = x
     for _ in range(self.steps):
-        x_adv = x_adv + self.step_size * self.threat.ascent(loss_gradient(model, x_adv, y)[0])
+        x_adv = x_adv + self.step_size * self.threat.steepest_step(
+            loss_gradient(model, x_adv, y)[0]
+        )
     return self.threat.project(x_adv, x)
 
 
@@ -63,7 +65,7 @@ FAULTS = {
         lambda: laws.test_clip_reaches_the_boundary_and_no_further(L2(0.5)),
     ),
     "L2 perturbation always scaled to the boundary": (
-        (L2, "clip", lambda self, delta: self.eps * self.ascent(delta)),
+        (L2, "clip", lambda self, delta: self.eps * self.steepest_step(delta)),
         lambda: laws.test_clip_leaves_small_perturbations_alone(L2(0.5)),
     ),
     "unprojected loop": (
@@ -71,7 +73,7 @@ FAULTS = {
         lambda: pgd.test_every_iterate_stays_in_the_ball(BALL),
     ),
     "descent for ascent": (
-        (Linf, "ascent", lambda self, gradient: -gradient.sign()),
+        (Linf, "steepest_step", lambda self, gradient: -gradient.sign()),
         lambda: contract.test_succeeds_where_it_can(FGSM(BALL)),
     ),
     "ignored seed": (
@@ -87,11 +89,11 @@ FAULTS = {
         lambda: contract.test_order_does_not_matter(PGD(BALL)),
     ),
     "gradient normalised over the batch": (
-        (L2, "ascent", lambda self, gradient: gradient / gradient.norm()),
+        (L2, "steepest_step", lambda self, gradient: gradient / gradient.norm()),
         lambda: contract.test_each_image_is_on_its_own(FGSM(L2(0.5))),
     ),
     "faint gradient lost": (
-        (L2, "ascent", lambda self, gradient: gradient / norm2(gradient).clamp(min=1e-12)),
+        (L2, "steepest_step", lambda self, gradient: gradient / norm2(gradient).clamp(min=1e-12)),
         lambda: laws.test_ascent_does_not_care_how_steep_it_is(L2(0.5), 1e-25),
     ),
     "gradients left in the weights": (

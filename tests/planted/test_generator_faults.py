@@ -12,17 +12,17 @@ from spearshield.judging.trial import Trial
 from spearshield.method import frozen
 from spearshield.methods import adv_gan, cycle_adv_gan
 from spearshield.methods.adv_gan import AdvGAN, Differentiable
-from spearshield.nets.adv_gan import Perturber
+from spearshield.nets.adv_gan import PerturbationGenerator
 from spearshield.storage import images as pictures
 from spearshield.threat import Linf
 from spearshield.training import precomputed_attack
-from spearshield.training.precomputed_attack import Replay
+from spearshield.training.precomputed_attack import PrecomputedAttack
 from storage import test_images
 from training import test_precomputed_attack
 
 
 def replayed_by_place_in_the_batch(patch):
-    patch.setattr(Replay, "perturb", lambda self, model, x, y, rng: self.x_adv[: len(x)])
+    patch.setattr(PrecomputedAttack, "perturb", lambda self, model, x, y, rng: self.x_adv[: len(x)])
 
 
 def kept_whatever_it_was_made_of(patch):
@@ -51,12 +51,18 @@ def queries_that_nobody_counts(patch):
 
 
 def perturbation_left_unclipped(patch):
-    patch.setattr(Perturber, "forward", lambda self, x: (x + self.generator(x)).clamp(0, 1))
+    patch.setattr(
+        PerturbationGenerator, "forward", lambda self, x: (x + self.generator(x)).clamp(0, 1)
+    )
 
 
 def generator_told_the_same_of_every_image(patch):
-    right = Perturber.told
-    patch.setattr(Perturber, "told", lambda self, x: tuple(t * 0 + 0.5 for t in right(self, x)))
+    right = PerturbationGenerator.classifier_features
+    patch.setattr(
+        PerturbationGenerator,
+        "classifier_features",
+        lambda self, x: tuple(t * 0 + 0.5 for t in right(self, x)),
+    )
 
 
 def purifier_that_adds_whatever_it_likes(patch):
@@ -77,7 +83,7 @@ def networks_told_apart_by_their_layers_alone(patch):
 
 
 def pixels_rounded_to_the_nearest_level(patch):
-    patch.setattr(pictures, "in_8_bits", lambda x_adv, x: (255 * x_adv).round() / 255)
+    patch.setattr(pictures, "quantize_towards", lambda x_adv, x: (255 * x_adv).round() / 255)
 
 
 def trials_of_defences_that_are_gone(patch):
@@ -89,7 +95,9 @@ def any_attack_said_to_come_from_elsewhere(patch):
 
 
 CAUGHT_BY = {
-    replayed_by_place_in_the_batch: test_precomputed_attack.test_every_image_gets_its_own_in_any_order,
+    replayed_by_place_in_the_batch: (
+        test_precomputed_attack.test_every_image_gets_its_own_in_any_order
+    ),
     kept_whatever_it_was_made_of: lambda folder: (
         test_precomputed_attack.test_what_was_made_of_something_else_is_made_anew(folder, "weights")
     ),

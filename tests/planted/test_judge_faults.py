@@ -33,8 +33,8 @@ def halved_where_it_stands(self, enough):
 
 
 def off_the_picture(threat, x, slope, rise):
-    rate = (slope * threat.ascent(slope)).flatten(1).sum(1)
-    return threat.ascent(slope) * (rise / rate)[:, None, None, None]
+    rate = (slope * threat.steepest_step(slope)).flatten(1).sum(1)
+    return threat.steepest_step(slope) * (rise / rate)[:, None, None, None]
 
 
 def windows_of_the_first_image(draw):
@@ -44,14 +44,14 @@ def windows_of_the_first_image(draw):
     return shared
 
 
-def one_draw(victim, x, ids, draws, suspicion):
-    return everyone(victim, x, ids, draws, suspicion)[:, :1]
+def one_draw(victim, x, ids, draws, detection_score):
+    return everyone(victim, x, ids, draws, detection_score)[:, :1]
 
 
 everyone = evaluation.drawn
 FAULTS = {
     "step halved without going back to the best point": (
-        (apgd.Climb, "check", halved_where_it_stands),
+        (apgd.APGDState, "check", halved_where_it_stands),
         apgd_test.test_is_algorithm_1,
     ),
     "DLR of the wrong sign": (
@@ -77,11 +77,11 @@ FAULTS = {
         transferring.test_an_image_that_one_source_broke_is_not_handed_to_the_next,
     ),
     "white-box attacks counted as none": (
-        (comparison.Deed, "white_box", False),
+        (comparison.TrialOutcome, "white_box", False),
         checking.test_all_white_box_attacks_count_together,
     ),
     "stand-ins left out": (
-        (BPDA, "suits", lambda self, purifier: self.through == "identity"),
+        (BPDA, "applies_to", lambda self, purifier: self.through == "identity"),
         lambda: battery.test_what_a_purifier_declares_decides_the_views("quick"),
     ),
     "every trial on survivors": (

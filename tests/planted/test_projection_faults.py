@@ -12,17 +12,17 @@ from spearshield.method import frozen
 from spearshield.methods import defense_gan
 from spearshield.methods.defense_gan import DefenseGANLearner
 from spearshield.nets import latent_projection
-from spearshield.nets.latent_projection import Group, Known, Projection
+from spearshield.nets.latent_projection import LatentCache, Projection, SearchState
 
 
 def loss_averaged_over_the_batch(patch):
-    right = latent_projection.slope_at
+    right = latent_projection.loss_and_gradient
 
     def shrunk(generator, x, z, graph=False):
         errors, slope = right(generator, x, z, graph)
         return errors, slope / len(x)
 
-    patch.setattr(latent_projection, "slope_at", shrunk)
+    patch.setattr(latent_projection, "loss_and_gradient", shrunk)
 
 
 def zero_gradient_of_the_release(patch):
@@ -30,7 +30,9 @@ def zero_gradient_of_the_release(patch):
 
 
 def first_restart_whatever_its_error(patch):
-    patch.setattr(Group, "best", lambda self, generator, x: self.restarts(self.places[:, None] * 0))
+    patch.setattr(
+        SearchState, "best", lambda self, generator, x: self.restarts(self.places[:, None] * 0)
+    )
 
 
 def latents_known_by_place_alone(patch):
@@ -39,11 +41,11 @@ def latents_known_by_place_alone(patch):
             self.latents = dict(enumerate(find(torch.arange(len(x)))))
         return torch.stack([self.latents[place] for place in range(len(x))])
 
-    patch.setattr(Known, "__call__", known)
+    patch.setattr(LatentCache, "__call__", known)
 
 
 def suspicion_of_nothing(patch):
-    patch.setattr(Projection, "suspicion", lambda self, x: torch.zeros(len(x)))
+    patch.setattr(Projection, "detection_score", lambda self, x: torch.zeros(len(x)))
 
 
 def slope_taken_for_each_column(patch):
@@ -88,7 +90,9 @@ CAUGHT_BY = {
     zero_gradient_of_the_release: (
         test_latent_projection.test_the_gradient_through_the_last_steps_is_theirs_alone
     ),
-    first_restart_whatever_its_error: test_latent_projection.test_the_restart_that_ends_nearest_counts,
+    first_restart_whatever_its_error: (
+        test_latent_projection.test_the_restart_that_ends_nearest_counts
+    ),
     suspicion_of_nothing: (
         test_latent_projection.test_suspicion_is_the_error_of_the_answer_beside_the_threshold
     ),

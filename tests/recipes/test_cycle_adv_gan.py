@@ -46,7 +46,7 @@ def test_attacks_and_purifiers_meet_and_are_tabled(tmp_path, name, rounds):
     run = replace(short, recipe=changed)
     rows = run()
     assert by_whom(rows, "standard_training")[0].acc > 0.5
-    learnt = [training.called for training in run.recipe.defences]
+    learnt = [training.display_name for training in run.recipe.defences]
     first = [training for training in learnt if not training.startswith("round")]
     by = {(row.method, row.attack, row.view): row for row in rows}
     for victim in first:

@@ -34,7 +34,7 @@ def test_a_generator_and_all_that_is_measured_with_it(tmp_path):
             ("carlini_wagner", "oblivious"),
         }
         assert (guarded <= met) == (victim in (*searching, "magnet"))
-        generated = {("latent_search", "in_range"), ("pgd", "bpda(stand_in)")}
+        generated = {("latent_search", "in_range"), ("pgd", "bpda(approximation)")}
         assert (generated <= met) == (victim in searching)
     detects = {row.method for row in rows if row.auc is not None}
     assert detects == {*searching, "magnet"}

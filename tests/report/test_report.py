@@ -415,8 +415,8 @@ def outcomes(robust_adv: Sequence[int], l2: Sequence[float], linf: Sequence[floa
         ssim=ones,
         clean_draws=zero[:, None][:, :0],
         adv_draws=zero[:, None][:, :0],
-        clean_suspicion=ones[:, None][:, :0],
-        adv_suspicion=ones[:, None][:, :0],
+        clean_detection=ones[:, None][:, :0],
+        adv_detection=ones[:, None][:, :0],
         seconds=1.0,
         forwards=n,
     )
@@ -588,7 +588,7 @@ def test_attacks_that_trainings_left_behind_are_told_apart_by_those(tmp_path: Pa
                 "attack": {
                     "sources": [{"type": "Sequential", "sha256": 8 * digit}],
                     "queries": queries,
-                    "training": {"steps": 60, "against": name},
+                    "training": {"steps": 60, "trained_on": name},
                 },
                 "training": {"method": {"width": 64}, "steps": 10},
             },
@@ -597,7 +597,7 @@ def test_attacks_that_trainings_left_behind_are_told_apart_by_those(tmp_path: Pa
     ]
     page, _ = report(tmp_path, run_folder(tmp_path / "run", copies))
     attacks = [line["attack"] for table in page.of("rows") for line in table.lines]
-    assert attacks == ['substitute_b (against="")', "substitute_b (against=dae)"]
+    assert attacks == ['substitute_b (trained_on="")', "substitute_b (trained_on=dae)"]
 
 
 def test_several_runs_side_by_side(tmp_path: Path) -> None:
@@ -833,9 +833,9 @@ def test_torch_is_never_imported(tmp_path: Path) -> None:
     assert (out / "report.html").exists()
 
 
-def link(name: str, against: str, attack: str, **changes: Any) -> Row:
+def link(name: str, trained_on: str, attack: str, **changes: Any) -> Row:
     """A row of one round under the attack that was learnt in another, or in its own."""
-    parameters = {"attack": {}, "training": {"name": name, "against": against, "steps": 10}}
+    parameters = {"attack": {}, "training": {"name": name, "trained_on": trained_on, "steps": 10}}
     view = WORST_CASE if attack == WORST_CASE else "oblivious"
     return row(method=name, attack=attack, view=view, parameters=parameters, **changes)
 

@@ -10,12 +10,12 @@ import pytest
 
 import made
 from spearshield.storage import archives
-from spearshield.storage.archives import damaged, gunzip, npz
+from spearshield.storage.archives import corrupt_as_value_error, gunzip, npz
 
 
 def test_damage_is_reported_under_the_name_of_the_file() -> None:
     message = "a/b is truncated, corrupt or of another kind: EOFError: why"
-    with pytest.raises(ValueError, match=message), damaged("a/b"):
+    with pytest.raises(ValueError, match=message), corrupt_as_value_error("a/b"):
         raise EOFError("why")
 
 

@@ -25,7 +25,7 @@ def test_8_bits_of_an_attacked_image_lie_between_it_and_the_clean_one() -> None:
     x = levels / 255
     for eps in (0.03, 8 / 255, 0.3):
         for sign in (-1, 1):
-            found = pictures.in_8_bits((x + sign * eps).clamp(0, 1), x)
+            found = pictures.quantize_towards((x + sign * eps).clamp(0, 1), x)
             moved = (255 * found - levels).abs()
             torch.testing.assert_close(255 * found, (255 * found).round())
             assert Linf(eps).contains(found, x).all()

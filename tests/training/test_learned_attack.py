@@ -18,7 +18,7 @@ from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.rng import Rng
 from spearshield.storage.serialization import dump
 from spearshield.threat import L2, Linf
-from spearshield.training.learned_attack import LearnedAttack, LeftBy, Perturbing
+from spearshield.training.learned_attack import AttackAsModule, AttackFrom, LearnedAttack
 
 
 class Shift(torch.nn.Module):
@@ -101,12 +101,12 @@ def test_it_is_evaluated_and_learnt_from_like_any_attack():
 def test_as_a_network_it_gives_the_same_images():
     x = torch.full((2, 1, 4, 4), 0.95)
     y = torch.tensor([0, 1])
-    assert torch.equal(Perturbing(attack())(x), attack()(HalfSpace(), x, y))
+    assert torch.equal(AttackAsModule(attack())(x), attack()(HalfSpace(), x, y))
 
 
 def test_what_a_training_leaves_behind_is_known_to_its_run_alone():
-    left = LeftBy(Linf(0.1), "cycle_adv_gan")
-    assert left.called == "cycle_adv_gan"
+    left = AttackFrom(Linf(0.1), "cycle_adv_gan")
+    assert left.display_name == "cycle_adv_gan"
     with pytest.raises(ValueError, match="'cycle_adv_gan' leaves behind is known to a run"):
         left(HalfSpace(), torch.full((1, 1, 4, 4), 0.5), torch.tensor([0]))
 

@@ -50,18 +50,23 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not():
 def test_a_signal_saves_and_the_next_run_goes_on_exactly(tmp_path):
     straight = train(TRAINING, task(), examples, seed=0)
 
-    def poke(step, losses):
-        if step == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
+    def poke(title, total):
+        def bar(done, losses):
+            if done == 7:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return bar
 
     with pytest.raises(Interrupted, match="stopped after step 7 of 20"):
         train(TRAINING, task(), examples, seed=0, folder=tmp_path, progress=poke)
     assert checkpoint.load(tmp_path / CHECKPOINT)["steps"] == 7
     taken = []
-    resumed = train(
-        TRAINING, task(), examples, seed=0, folder=tmp_path, progress=lambda s, _: taken.append(s)
-    )
-    assert taken == [*range(7, 20)]
+
+    def count(title, total):
+        return lambda done, losses: taken.append(done)
+
+    resumed = train(TRAINING, task(), examples, seed=0, folder=tmp_path, progress=count)
+    assert taken == [*range(8, 21)]
     assert all(map(torch.equal, weights(straight), weights(resumed)))
     lines = [json.loads(line) for line in (tmp_path / LOSSES).read_text().splitlines()]
     assert [line["step"] for line in lines] == [*range(20)]
@@ -82,7 +87,7 @@ from spearshield.rng import ambient
 with ambient(0):
     learner = TRAINING.method.learner(task())
 fit(learner, examples(), steps=60, batch_size=8, seed=0, folder=Path(sys.argv[1]), save_every=0.0,
-    progress=lambda step, losses: (print(step, flush=True), time.sleep(0.01)))
+    bar=lambda done, losses: (print(done, flush=True), time.sleep(0.01)))
 """
 
 

@@ -19,7 +19,7 @@ from spearshield.threat import Linf
 from spearshield.training import precomputed_attack
 from spearshield.training.learned_attack import LearnedAttack
 from spearshield.training.loop import Training, train
-from spearshield.training.precomputed_attack import made_once
+from spearshield.training.precomputed_attack import precompute_attack
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Summing(Learner):
 
 
 THREAT = Linf(0.1)
-ONCE = Training(Sum(), 9, Noisy(THREAT), batch_size=5, once=True)
+ONCE = Training(Sum(), 9, Noisy(THREAT), batch_size=5, precompute=True)
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,9 @@ def learnt(training, folder=None, seed=1):
 
 def made(folder=None, model=None, attack=None, seed=1, shown=None):
     model = (model or HalfSpace()).eval()
-    return made_once(attack or Noisy(THREAT), model, shown or examples(), seed=seed, folder=folder)
+    return precompute_attack(
+        attack or Noisy(THREAT), model, shown or examples(), seed=seed, folder=folder
+    )
 
 
 def test_kept_in_memory_on_disk_or_found_there_makes_no_difference(tmp_path):
@@ -104,7 +106,7 @@ def test_stopped_half_way_and_started_again_makes_no_difference(tmp_path):
     model = HalfSpace().eval()
     with pytest.raises(KeyboardInterrupt):
         folder = tmp_path / "attacked"
-        made_once(Noisy(THREAT), model, examples(), seed=1, folder=folder, bar=killed)
+        precompute_attack(Noisy(THREAT), model, examples(), seed=1, folder=folder, bar=killed)
     assert parts == [4, 8] and Noisy.asked == [4, 4]
     learnt(replace(ONCE, steps=4), tmp_path)
     assert Noisy.asked == [4, 4, 4, 2]
@@ -115,11 +117,11 @@ def test_stopped_half_way_and_started_again_makes_no_difference(tmp_path):
 
 def test_an_attack_without_chance_gives_the_same_once_as_at_every_step():
     plain = replace(ONCE, learn_from=FGSM(THREAT))
-    assert_same_tree(learnt(plain), learnt(replace(plain, once=False)))
+    assert_same_tree(learnt(plain), learnt(replace(plain, precompute=False)))
 
 
 def test_one_with_chance_is_drawn_once_for_each_image_and_seed():
-    assert not torch.equal(learnt(ONCE)["sum"], learnt(replace(ONCE, once=False))["sum"])
+    assert not torch.equal(learnt(ONCE)["sum"], learnt(replace(ONCE, precompute=False))["sum"])
     assert not torch.equal(made().x_adv, made(seed=2).x_adv)
 
 

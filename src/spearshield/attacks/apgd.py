@@ -81,14 +81,14 @@ class APGD(Attack):
         with torch.no_grad():
             logits = model(x)
         best, nearest = x.clone(), torch.full_like(logits[:, 0], -math.inf)
-        rivals = self._rivals(logits, y)
-        towards, left = rivals[0].clone(), torch.arange(len(x), device=x.device)
-        for run, rival in enumerate((*rivals, *(towards,) * self.last_runs)):
+        target_classes = self._target_classes(logits, y)
+        towards, left = target_classes[0].clone(), torch.arange(len(x), device=x.device)
+        for run, rival in enumerate((*target_classes, *(towards,) * self.last_runs)):
             if self.early_stop:
                 left = left[logits.argmax(1) == y[left]]
             if len(left) == 0:
                 break
-            steps = self.steps if run < len(rivals) else 2 * self.steps
+            steps = self.steps if run < len(target_classes) else 2 * self.steps
             x_adv = self._climb(model, x[left], y[left], rival[left], rng[left].fold(run), steps)
             with torch.no_grad():
                 logits = model(x_adv)
@@ -98,7 +98,7 @@ class APGD(Attack):
             towards[left[better]] = _others(logits, y[left]).argmax(1)[better]
         return best
 
-    def _rivals(self, logits: Logits, y: Labels) -> tuple[Labels, ...]:
+    def _target_classes(self, logits: Logits, y: Labels) -> tuple[Labels, ...]:
         """The class that each run heads for; an untargeted run does not look at it."""
         count = min(max(self.targets, 1), logits.shape[1] - 1)
         return _others(logits, y).topk(count).indices.repeat_interleave(self.restarts, 1).unbind(1)
@@ -124,10 +124,12 @@ class APGD(Attack):
         found[left] = climb.x_best
         return found
 
-    def _set_out(self, model: Classifier, x: Images, y: Labels, rival: Labels, rng: Rng) -> Climb:
-        start = self.threat.project(x + self.threat.sample(x, rng), x)
+    def _set_out(
+        self, model: Classifier, x: Images, y: Labels, rival: Labels, rng: Rng
+    ) -> APGDState:
+        start = self.threat.project(x + self.threat.sample_perturbation(x, rng), x)
         loss, gradient, wrong = self._look(model, start, y, rival)
-        return Climb(
+        return APGDState(
             x=x,
             y=y,
             rival=rival,
@@ -145,13 +147,15 @@ class APGD(Attack):
             halved=torch.zeros_like(wrong),
         )
 
-    def _step(self, model: Classifier, climb: Climb, share: float) -> None:
+    def _step(self, model: Classifier, climb: APGDState, share: float) -> None:
         """A step of projected ascent, of which ``share`` is taken, and the last one's rest."""
         x, x_now = climb.x, climb.x_now
-        target = self.threat.project(x_now + climb.size * self.threat.ascent(climb.gradient), x)
+        target = self.threat.project(
+            x_now + climb.size * self.threat.steepest_step(climb.gradient), x
+        )
         move = share * (target - x_now) + (1 - share) * (x_now - climb.x_last)
         x_new = self.threat.project(x_now + move, x)
-        climb.arrive(x_new, *self._look(model, x_new, climb.y, climb.rival))
+        climb.update(x_new, *self._look(model, x_new, climb.y, climb.rival))
 
     def _look(
         self, model: Classifier, x: Images, y: Labels, rival: Labels
@@ -170,7 +174,7 @@ class APGD(Attack):
 
 
 @dataclass
-class Climb:
+class APGDState:
     """Where each image of a run is, and what it remembers."""
 
     x: Images
@@ -189,11 +193,11 @@ class Climb:
     highest_then: PerImage
     halved: Mask
 
-    def keep(self, index: Ids) -> Climb:
+    def keep(self, index: Ids) -> APGDState:
         """The same run of some of the images."""
-        return Climb(*(getattr(self, field.name)[index] for field in fields(self)))
+        return APGDState(*(getattr(self, field.name)[index] for field in fields(self)))
 
-    def arrive(self, x_new: Images, loss: PerImage, gradient: Images, wrong: Mask) -> None:
+    def update(self, x_new: Images, loss: PerImage, gradient: Images, wrong: Mask) -> None:
         """Take note of the next iterate."""
         self.rises += loss > self.loss
         self.x_last, self.x_now = self.x_now, x_new

@@ -66,7 +66,7 @@ class DeepFool(Attack):
     def _step(self, model: Classifier, x: Images, y: Labels) -> Images:
         """The step to the nearest boundary of the linearised classifier."""
         gaps, slopes = self._linearise(model, x, y)
-        steepest = self.threat.ascent(slopes.flatten(0, 1)).reshape(slopes.shape)
+        steepest = self.threat.steepest_step(slopes.flatten(0, 1)).reshape(slopes.shape)
         # The unit step of steepest ascent raises a linear function by its slope's dual norm.
         rate = (steepest * slopes).flatten(2).sum(2)
         distance = torch.where(rate > 0, gaps / rate, math.inf)
@@ -84,8 +84,8 @@ class DeepFool(Attack):
             x = x.detach().requires_grad_()
             logits = model(x)
             others = logits.detach().scatter(1, y[:, None], -math.inf)
-            rivals = others.topk(min(self.candidates, logits.shape[1] - 1)).indices
-            rises = logits.gather(1, rivals) - logits.gather(1, y[:, None])
+            target_classes = others.topk(min(self.candidates, logits.shape[1] - 1)).indices
+            rises = logits.gather(1, target_classes) - logits.gather(1, y[:, None])
             slopes = [
                 torch.autograd.grad(rise.sum(), x, retain_graph=True)[0] for rise in rises.unbind(1)
             ]

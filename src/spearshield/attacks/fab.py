@@ -74,7 +74,7 @@ class FAB(Attack):
         with torch.no_grad():
             logits = model(x)
         nearest = torch.where(logits.argmax(1) == y, math.inf, 0.0).to(x.dtype)
-        for run, rivals in enumerate(self._rivals(logits, y)):
+        for run, target_classes in enumerate(self._target_classes(logits, y)):
             for restart in range(self.restarts):
                 left = self._wanted(nearest)
                 if len(left) == 0:
@@ -82,17 +82,21 @@ class FAB(Attack):
                 start = x[left]
                 if restart > 0:
                     reach = 0.5 * (nearest[left] / self.threat.eps).clamp(max=1)
-                    delta = self.threat.sample(start, rng[left].fold(run).fold(restart))
+                    delta = self.threat.sample_perturbation(
+                        start, rng[left].fold(run).fold(restart)
+                    )
                     start = (start + reach[:, None, None, None] * delta).clamp(0, 1)
-                found, distance = self._approach(model, x[left], y[left], rivals[left], start)
+                found, distance = self._approach(
+                    model, x[left], y[left], target_classes[left], start
+                )
                 closer = distance < nearest[left]
                 best[left[closer]], nearest[left[closer]] = found[closer], distance[closer]
         found = self._wanted(nearest.where(nearest < math.inf, 0.0))
         if len(found) > 0:
-            best[found] = self._draw_in(model, x[found], y[found], best[found])
+            best[found] = self._final_search(model, x[found], y[found], best[found])
         return within(self.threat, best, x)
 
-    def _rivals(self, logits: Logits, y: Labels) -> tuple[Int[Tensor, "n r"], ...]:
+    def _target_classes(self, logits: Logits, y: Labels) -> tuple[Int[Tensor, "n r"], ...]:
         """The classes that each run heads for."""
         others = logits.scatter(1, y[:, None], -math.inf)
         count = logits.shape[1] - 1
@@ -106,7 +110,12 @@ class FAB(Attack):
         return (nearest > (self.threat.eps if self.early_stop else 0.0)).nonzero().squeeze(1)
 
     def _approach(
-        self, model: Classifier, x: Images, y: Labels, rivals: Int[Tensor, "n r"], x_now: Images
+        self,
+        model: Classifier,
+        x: Images,
+        y: Labels,
+        target_classes: Int[Tensor, "n r"],
+        x_now: Images,
     ) -> tuple[Images, PerImage]:
         """The nearest success of a run and its distance; infinity, without."""
         best, nearest = x.clone(), torch.full_like(x[:, 0, 0, 0], math.inf)
@@ -115,7 +124,9 @@ class FAB(Attack):
             if len(left) == 0:
                 break
             here, clean, label = x_now[left], x[left], y[left]
-            here = self._step(here, clean, *self._linearise(model, here, label, rivals[left]))
+            here = self._step(
+                here, clean, *self._linearise(model, here, label, target_classes[left])
+            )
             wrong = fooled(model, here, label)
             distance = self.threat.distance(here, clean)
             closer = wrong & (distance < nearest[left])
@@ -125,7 +136,7 @@ class FAB(Attack):
         return best, nearest
 
     def _linearise(
-        self, model: Classifier, x: Images, y: Labels, rivals: Int[Tensor, "n r"]
+        self, model: Classifier, x: Images, y: Labels, target_classes: Int[Tensor, "n r"]
     ) -> tuple[Images, PerImage]:
         """Slope of a rival's logit minus the true one's, and that difference.
 
@@ -134,15 +145,15 @@ class FAB(Attack):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             logits = model(x)
-            rises = logits.gather(1, rivals) - logits.gather(1, y[:, None])
+            rises = logits.gather(1, target_classes) - logits.gather(1, y[:, None])
             slopes = torch.stack(
                 [torch.autograd.grad(r.sum(), x, retain_graph=True)[0] for r in rises.unbind(1)], 1
             )
             rises = rises.detach()
         check_gradient(slopes.flatten(1, 2))
-        if rivals.shape[1] == 1:
+        if target_classes.shape[1] == 1:
             return slopes[:, 0], rises[:, 0]
-        steepest = self.threat.ascent(slopes.flatten(0, 1)).reshape(slopes.shape)
+        steepest = self.threat.steepest_step(slopes.flatten(0, 1)).reshape(slopes.shape)
         rate = (steepest * slopes).flatten(2).sum(2)
         distance = torch.where(rate > 0, rises.abs() / rate, math.inf)
         nearest = distance.argmin(1)
@@ -161,7 +172,7 @@ class FAB(Attack):
         return ((1 - alpha) * one + alpha * two).clamp(0, 1)
 
     @torch.no_grad()
-    def _draw_in(self, model: Classifier, x: Images, y: Labels, x_adv: Images) -> Images:
+    def _final_search(self, model: Classifier, x: Images, y: Labels, x_adv: Images) -> Images:
         """The final search: successes nearer on the line to the clean image, by the secant.
 
         Each step ends a tenth before the boundary that it expects: on it, rounding would decide.

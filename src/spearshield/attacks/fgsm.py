@@ -23,4 +23,4 @@ class FGSM(Attack):
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         gradient, _ = loss_gradient(model, x, y)
-        return self.threat.project(x + self.threat.eps * self.threat.ascent(gradient), x)
+        return self.threat.project(x + self.threat.eps * self.threat.steepest_step(gradient), x)

@@ -85,13 +85,13 @@ class FMN(Attack):
             best, nearest = _nearer(best, nearest, x_adv, size, wrong)
             fall = (1 + math.cos(math.pi * step / self.steps)) / 2
             gamma = LAST_GAMMA + (self.gamma - LAST_GAMMA) * fall
-            rate = (slope * self.threat.ascent(slope)).flatten(1).sum(1)
+            rate = (slope * self.threat.steepest_step(slope)).flatten(1).sum(1)
             boundary = size + gap / rate.clamp(min=torch.finfo(rate.dtype).tiny)
             reach = torch.where(nearest < math.inf, radius, torch.maximum(radius, boundary))
             shrunk = torch.minimum(radius * (1 - gamma), nearest)
             radius = torch.where(wrong, shrunk, reach * (1 + gamma))
             length = first * (LAST_STEP + (1 - LAST_STEP) * fall)
-            x_adv = self._confine(x_adv + length * L2(1.0).ascent(slope), x, radius)
+            x_adv = self._confine(x_adv + length * L2(1.0).steepest_step(slope), x, radius)
         wrong = fooled(model, x_adv, y)
         return _nearer(best, nearest, x_adv, self.threat.distance(x_adv, x), wrong)
 

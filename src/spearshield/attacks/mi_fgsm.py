@@ -52,5 +52,5 @@ class MIFGSM(Attack):
             gradient, _ = loss_gradient(model, x_adv, y)
             length = gradient.abs().sum((1, 2, 3), keepdim=True)
             g = self.mu * g + gradient / length.clamp(min=torch.finfo(length.dtype).tiny)
-            x_adv = threat.project(x_adv + size * threat.ascent(g), x)
+            x_adv = threat.project(x_adv + size * threat.steepest_step(g), x)
         return x_adv

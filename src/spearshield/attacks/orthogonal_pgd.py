@@ -1,7 +1,7 @@
 """Orthogonal PGD: fool the classifier and its detector too, a step for the one or for the other.
 
 Bryniarski, Hingun, Pachuca, Wang, Carlini, "Evading Adversarial Example Detection Defenses with
-Orthogonal Projected Gradient Descent", 2021. https://arxiv.org/abs/2106.15023
+Orthogonal Projected Gradient LatentSearchSettings", 2021. https://arxiv.org/abs/2106.15023
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class OrthogonalPGD(Attack):
     def _climb(self, model: Classifier, x: Images, y: Labels, rng: Rng, orthogonal: bool) -> Images:
         threat = self.threat
         first = threat.eps / 4 if self.step_size is None else self.step_size
-        x_adv = threat.project(x + threat.sample(x, rng), x)
+        x_adv = threat.project(x + threat.sample_perturbation(x, rng), x)
         left = torch.arange(len(x), device=x.device)
         for step in range(self.steps):
             margin, up = _slope(lambda x: margin_loss(model(x), y[left]), x_adv[left])  # noqa: B023
-            suspicion, away = _slope(lambda x: _suspicion(model, x), x_adv[left])
-            wrong, noticed = margin > 0, suspicion > 0
+            detection_score, away = _slope(lambda x: _detection_score(model, x), x_adv[left])
+            wrong, noticed = margin > 0, detection_score > 0
             standing = ~wrong | noticed
             if not standing.any():
                 break
@@ -79,7 +79,7 @@ class OrthogonalPGD(Attack):
             ascent = torch.where(wrong[:, None, None, None], -away, up)[standing]
             left = left[standing]
             size = first * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-            x_adv[left] = threat.project(x_adv[left] + size * threat.ascent(ascent), x[left])
+            x_adv[left] = threat.project(x_adv[left] + size * threat.steepest_step(ascent), x[left])
         return x_adv
 
 
@@ -104,11 +104,11 @@ def _beside(gradient: Images, other: Images) -> Images:
     return gradient - along / square.clamp(min=torch.finfo(square.dtype).tiny) * other
 
 
-def _suspicion(model: Classifier, x: Images) -> PerImage:
-    return model.suspicion(x) if isinstance(model, Detects) else x.new_full((len(x),), -1.0)
+def _detection_score(model: Classifier, x: Images) -> PerImage:
+    return model.detection_score(x) if isinstance(model, Detects) else x.new_full((len(x),), -1.0)
 
 
 @torch.no_grad()
 def _broken(model: Classifier, x: Images, y: Labels) -> Mask:
     """Which images the model gets wrong without noticing anything."""
-    return (margin_loss(model(x), y) > 0) & (_suspicion(model, x) <= 0)
+    return (margin_loss(model(x), y) > 0) & (_detection_score(model, x) <= 0)

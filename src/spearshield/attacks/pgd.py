@@ -62,7 +62,11 @@ class PGD(Attack):
     def _climb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         threat = self.threat
         size = threat.eps / 10 if self.step_size is None else self.step_size
-        x_adv = threat.project(x + threat.sample(x, rng), x) if self.random_start else x.clone()
+        x_adv = (
+            threat.project(x + threat.sample_perturbation(x, rng), x)
+            if self.random_start
+            else x.clone()
+        )
         left = torch.arange(len(x), device=x.device)
         for _ in range(self.steps):
             gradient, wrong = loss_gradient(model, x_adv[left], y[left])
@@ -70,5 +74,7 @@ class PGD(Attack):
                 left, gradient = left[~wrong], gradient[~wrong]
                 if len(left) == 0:
                     break
-            x_adv[left] = threat.project(x_adv[left] + size * threat.ascent(gradient), x[left])
+            x_adv[left] = threat.project(
+                x_adv[left] + size * threat.steepest_step(gradient), x[left]
+            )
         return x_adv

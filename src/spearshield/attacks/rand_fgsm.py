@@ -41,6 +41,6 @@ class RandFGSM(Attack):
         threat = self.threat
         alpha = threat.eps / 6 if self.alpha is None else self.alpha
         # The unit step along normal noise is its sign, or in L2 a uniformly random direction.
-        start = threat.project(x + alpha * threat.ascent(rng.normal(x.shape[1:])), x)
+        start = threat.project(x + alpha * threat.steepest_step(rng.normal(x.shape[1:])), x)
         gradient, _ = loss_gradient(model, start, y)
-        return threat.project(start + (threat.eps - alpha) * threat.ascent(gradient), x)
+        return threat.project(start + (threat.eps - alpha) * threat.steepest_step(gradient), x)

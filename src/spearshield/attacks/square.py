@@ -79,7 +79,7 @@ class Square(Attack):
 
     @property
     def _moves(self) -> Moves:
-        return Squares(self.threat) if isinstance(self.threat, Linf) else Eddies(self.threat)
+        return Squares(self.threat) if isinstance(self.threat, Linf) else L2Windows(self.threat)
 
     @torch.no_grad()
     def search(self, model: Classifier, x: Images, y: Labels, rng: Rng, start: Images) -> Images:
@@ -181,7 +181,7 @@ class Squares(Moves):
 
 
 @dataclass(frozen=True)
-class Eddies(Moves):
+class L2Windows(Moves):
     """L2: a window takes the perturbation of another, bent towards a pair of opposite bumps.
 
     The norm stays ``eps``: what clamping to [0, 1] has left unused is spent in the window too.
@@ -199,7 +199,7 @@ class Eddies(Moves):
         top, left = (h - tiles[0] * side) // 2, (w - tiles[1] * side) // 2
         whole = torch.zeros_like(x)
         whole[:, :, top : top + delta.shape[2], left : left + delta.shape[3]] = delta
-        return self.threat.project(x + self.threat.eps * self.threat.ascent(whole), x)
+        return self.threat.project(x + self.threat.eps * self.threat.steepest_step(whole), x)
 
     def side(self, share: float, h: int, w: int) -> int:
         return min(max(round(math.sqrt(share * h * w)), 3) // 2 * 2 + 1, h, w)

@@ -34,7 +34,7 @@ class TimmModel(Architecture):
     pretrained: bool = False
 
     @property
-    def called(self) -> str:
+    def display_name(self) -> str:
         return f"timm:{self.name}"
 
     def build(self, shape: Shape, classes: int) -> nn.Module:

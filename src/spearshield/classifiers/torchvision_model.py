@@ -33,7 +33,7 @@ class TorchvisionModel(Architecture):
     pretrained: bool = False
 
     @property
-    def called(self) -> str:
+    def display_name(self) -> str:
         return f"torchvision:{self.name}"
 
     def build(self, shape: Shape, classes: int) -> nn.Module:

@@ -27,6 +27,7 @@ from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run, reopen
 from spearshield.judging import adversarial_set, results
 from spearshield.judging.battery import BATTERIES, IMAGES
+from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
 from spearshield.storage.serialization import dump
@@ -96,8 +97,8 @@ def do_run(options: argparse.Namespace) -> None:
     recipe = _recipe(options)
     if _dry(options, recipe):
         return
-    with bars() as track:
-        rows = _run(options, recipe, track)()
+    with bars() as progress:
+        rows = _run(options, recipe, progress)()
     console.table(rows)
     out.print(f"report: {_folder(options) / 'report.html'}", markup=False)
 
@@ -107,8 +108,8 @@ def do_train(options: argparse.Namespace) -> None:
     recipe = _recipe(options)
     if _dry(options, recipe):
         return
-    with bars() as track:
-        made = _run(options, recipe, track).train()
+    with bars() as progress:
+        made = _run(options, recipe, progress).train()
     for name in made:
         for path in sorted((_folder(options) / name).glob("*.safetensors")):
             if path.name != CHECKPOINT:
@@ -134,8 +135,8 @@ def do_evaluate(options: argparse.Namespace) -> int:
     judged = replace(base, recipe=replace(base.recipe, trials=trials), folder=options.out)
     if _dry(options, judged.recipe):
         return 0
-    with bars() as track:
-        rows = replace(judged, track=track).evaluate()
+    with bars() as progress:
+        rows = replace(judged, progress=progress).evaluate()
     console.table(rows)
     console.findings(rows)
     return _gate(rows, options)
@@ -145,8 +146,8 @@ def do_selftest(options: argparse.Namespace) -> int:  # noqa: ARG001
     """Show that the judge flags what is wrong and leaves alone what is honest."""
     from spearshield.judging.selftest import selftest  # noqa: PLC0415 - slow, and only here
 
-    with bars() as track:
-        judged = selftest(track=track)
+    with bars() as progress:
+        judged = selftest(progress=progress)
     console.selftest(judged)
     wrong = [row.defence for row in judged if not row.passed]
     out.print(f"{len(judged) - len(wrong)} of {len(judged)} judged rightly", markup=False)
@@ -164,25 +165,19 @@ def do_attack(options: argparse.Namespace) -> None:
     if _dry(options, trial):
         return
     images = base.images
-    with bars() as track:
-        victim = replace(base, track=track).victim
-        bar, done = track(f"attack: {options.attack} {trial.view}", len(images)), 0
-
-        def progress(count: int) -> None:
-            nonlocal done
-            done += count
-            bar(done, {})
-
+    with bars() as progress:
+        victim = replace(base, progress=progress).victim
+        bar = progress(f"attack: {options.attack} {trial.view}", len(images))
         verdicts = adversarial_set.write(
             options.out,
             victim,
             trial,
             images,
             form=options.format or "safetensors",
-            seed=base.recipe.seed,
-            batch_size=base.recipe.batch_size,
-            device=base.device,
-            progress=progress,
+            settings=EvaluationSettings(
+                base.recipe.seed, base.recipe.draws, base.recipe.batch_size, base.device
+            ),
+            bar=bar,
         )
     for verdict in verdicts:
         score = verdict.score
@@ -206,7 +201,7 @@ def _perturb(options: argparse.Namespace) -> None:
         names = ", ".join(f"--{'set' if name == 'changes' else name}" for name in unused)
         raise ValueError(f"a learned attack that perturbs files has no use for {names}")
     base = _trained(Path(options.attack), options)
-    attack = base.attack(base.only)
+    attack = base.attack(base.selected)
     if not isinstance(attack, LearnedAttack):
         raise ValueError(
             f"{options.attack} is made on a victim: give it a run folder, or --classifier"
@@ -214,7 +209,9 @@ def _perturb(options: argparse.Namespace) -> None:
     _check_budget(attack, options)
     if _dry(options, attack):
         return
-    count = file_tools.perturb(attack, Path(options.data), options.out, base.frame[0], base.device)
+    count = file_tools.perturb(
+        attack, Path(options.data), options.out, base.data_shape[0], base.device
+    )
     out.print(f"{count} images perturbed into {options.out}, {attack.threat}", markup=False)
 
 
@@ -222,7 +219,7 @@ def do_purify(options: argparse.Namespace) -> None:
     """Purify a folder of images or an npz."""
     base = _trained(options.victim, options)
     count, rejected = file_tools.purify(
-        base.victim.purifiers, options.input, options.output, base.frame[0], base.device
+        base.victim.purifiers, options.input, options.output, base.data_shape[0], base.device
     )
     refused = f"; {rejected} of them rejected" if rejected else ""
     out.print(f"{count} images purified into {options.output}{refused}", markup=False)
@@ -265,8 +262,10 @@ def _folder(options: argparse.Namespace) -> Path:
     return folder or Path("runs") / str(options.recipe)
 
 
-def _run(options: argparse.Namespace, recipe: Recipe, track: Any) -> Run:
-    return Run(recipe, options.recipe, _folder(options), options.data_dir, _device(options), track)
+def _run(options: argparse.Namespace, recipe: Recipe, progress: Any) -> Run:
+    return Run(
+        recipe, options.recipe, _folder(options), options.data_dir, _device(options), progress
+    )
 
 
 def _device(options: argparse.Namespace) -> str:
@@ -314,7 +313,7 @@ def _trained(path: Path, options: argparse.Namespace) -> Run:
     whole = (path / FILE).exists()
     folder = path if whole else path.parent
     base = reopen(folder, options.data_dir, _device(options))
-    return replace(base, trained=folder, only="" if whole else path.name)
+    return replace(base, trained=folder, selected="" if whole else path.name)
 
 
 def _battery(options: argparse.Namespace, base: Run) -> Run:
@@ -322,7 +321,7 @@ def _battery(options: argparse.Namespace, base: Run) -> Run:
     if options.attack or options.view:
         raise ValueError("a battery has its own attacks and views; leave out --attack and --view")
     sources = [_trained(path, options).outcome for path in options.transfer_from]
-    trials = BATTERIES[options.battery](_threat(options, base), base.frame[1], sources)
+    trials = BATTERIES[options.battery](_threat(options, base), base.data_shape[1], sources)
     recipe = replace(base.recipe, trials=trials)
     if options.images is None:
         recipe = replace(recipe, images=IMAGES[options.battery])
@@ -337,10 +336,10 @@ def _trials(
         kind = discover.find("attacks", Attack, name)  # type: ignore[type-abstract]
         return [Trial(kind(_threat(options, base)), v) for v in views]
     source = _trained(Path(name), options)
-    attack = source.attack(source.only)
+    attack = source.attack(source.selected)
     _check_budget(attack, options)
-    if source.frame != base.frame:
-        (mine, classes), (theirs, others) = source.frame, base.frame
+    if source.data_shape != base.data_shape:
+        (mine, classes), (theirs, others) = source.data_shape, base.data_shape
         raise ValueError(
             f"{name} was learnt on images of shape {mine} in {classes} classes; "
             f"the victim takes {theirs} in {others}"

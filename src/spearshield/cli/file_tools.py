@@ -19,8 +19,8 @@ from spearshield.judging.adversarial_set import write_png
 from spearshield.method import Detects
 from spearshield.storage import archives
 from spearshield.storage.atomic import write_atomically
-from spearshield.storage.images import in_8_bits, read, stack
-from spearshield.training.learned_attack import LearnedAttack, Perturbing
+from spearshield.storage.images import quantize_towards, read, stack
+from spearshield.training.learned_attack import AttackAsModule, LearnedAttack
 from spearshield.types import Images, Mask, Shape
 
 BATCH = 250
@@ -53,7 +53,7 @@ def perturb(attack: LearnedAttack, source: Path, target: Path, shape: Shape, dev
 
     In 8 bits a pixel is rounded towards what it was, so that the file too is inside the budget.
     """
-    count, _ = _Pass(Perturbing(attack).eval(), "attack", shape, device)(source, target)
+    count, _ = _Pass(AttackAsModule(attack).eval(), "attack", shape, device)(source, target)
     return count
 
 
@@ -62,11 +62,11 @@ class _Pass:
     """One network over all images of a source.
 
     Args:
-        called: What the network is, in messages.
+        network_name: What the network is, in messages.
     """
 
     network: nn.Module
-    called: str
+    network_name: str
     shape: Shape
     device: str
 
@@ -114,8 +114,8 @@ class _Pass:
                 picture = read(file, channels)
                 if picture.size != (width, height):
                     raise ValueError(
-                        f"{file} has {picture.width} x {picture.height} pixels; this {self.called} "
-                        f"was trained on {width} x {height}"
+                        f"{file} has {picture.width} x {picture.height} pixels; "
+                        f"this {self.network_name} was trained on {width} x {height}"
                     )
                 yield picture
 
@@ -132,7 +132,7 @@ class _Pass:
         x = x.permute(0, 3, 1, 2) if last else x
         if x.shape[1:] != shape:
             raise ValueError(
-                f"{source}: {name} has shape {images.shape}; the {self.called} takes {shape}"
+                f"{source}: {name} has shape {images.shape}; the {self.network_name} takes {shape}"
             )
         if len(x) == 0:
             raise ValueError(f"{source}: {name} holds no images")
@@ -156,11 +156,11 @@ class _Pass:
         for part in torch.split(x, BATCH):
             seen = part.to(self.device)
             answer = self.network(seen)
-            if eight_bit and isinstance(self.network, Perturbing):
-                answer = in_8_bits(answer, seen)
+            if eight_bit and isinstance(self.network, AttackAsModule):
+                answer = quantize_towards(answer, seen)
             answers.append(answer.cpu())
             if isinstance(self.network, Detects):
-                refused.append((self.network.suspicion(seen) > 0).cpu())
+                refused.append((self.network.detection_score(seen) > 0).cpu())
             else:
                 refused.append(torch.zeros(len(part), dtype=torch.bool))
         return torch.cat(answers), torch.cat(refused)

@@ -6,20 +6,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from rich import progress as bars_of_rich
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeRemainingColumn,
 )
 
-from spearshield.progress import Bar, Track
+from spearshield.progress import Progress, ProgressBar
 
 
 @contextmanager
-def bars() -> Iterator[Track]:
+def bars() -> Iterator[Progress]:
     """Shows a bar for each job that is tracked inside the block, with its first loss."""
     columns = (
         TextColumn("{task.description:<36}"),
@@ -28,16 +28,16 @@ def bars() -> Iterator[Track]:
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[values]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with bars_of_rich.Progress(*columns, console=Console(stderr=True)) as shown:
 
-        def track(title: str, total: int) -> Bar:
-            job = progress.add_task(title, total=total, values="")
+        def progress(title: str, total: int) -> ProgressBar:
+            job = shown.add_task(title, total=total, values="")
 
             def bar(done: int, values: Mapping[str, float]) -> None:
                 text = "  ".join(f"{n} {v:.3g}" for n, v in [*values.items()][:1])
-                shown: dict[str, Any] = {"values": text} if text else {}
-                progress.update(job, completed=done, **shown)
+                latest: dict[str, Any] = {"values": text} if text else {}
+                shown.update(job, completed=done, **latest)
 
             return bar
 
-        yield track
+        yield progress

@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 
 from spearshield.dataset import Dataset, Examples
-from spearshield.storage.archives import damaged
+from spearshield.storage.archives import corrupt_as_value_error
 from spearshield.storage.downloads import File, locate
 from spearshield.storage.images import fit, picture, stack
 
@@ -64,7 +64,11 @@ class CelebA(Dataset):
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
         archive, attributes, partition = locate("celeba", FILES, root)
         labels, parts = self._labels(attributes), _parts(partition)
-        with archive.open("rb") as file, damaged(archive), zipfile.ZipFile(file) as members:
+        with (
+            archive.open("rb") as file,
+            corrupt_as_value_error(archive),
+            zipfile.ZipFile(file) as members,
+        ):
             inside = {n.rpartition("/")[2]: n for n in sorted(members.namelist()) if n[-1] != "/"}
             for text, rows in ((attributes, labels), (partition, parts)):
                 if [*inside] != [*rows]:
@@ -76,7 +80,7 @@ class CelebA(Dataset):
 
     def _labels(self, path: Path) -> dict[str, int]:
         """The class of each file."""
-        with damaged(path):
+        with corrupt_as_value_error(path):
             (count,), names, *rows = _rows(path)
             if self.attribute not in names:
                 raise ValueError(f"no attribute {self.attribute!r}; it has {', '.join(names)}")
@@ -90,7 +94,7 @@ class CelebA(Dataset):
         for name in names:
             if members.getinfo(name).file_size > _LARGEST:
                 raise ValueError(f"{name} unpacks to more than {_LARGEST} bytes")
-            with damaged(name):
+            with corrupt_as_value_error(name):
                 image = picture(members.read(name), 3)
             left, top = (image.width - CROP) // 2, (image.height - CROP) // 2
             if min(left, top) < 0:
@@ -102,7 +106,7 @@ class CelebA(Dataset):
 def _parts(path: Path) -> dict[str, str]:
     """Which part each file belongs to."""
     words = {"0": "train", "1": "validation", "2": "test"}
-    with damaged(path):
+    with corrupt_as_value_error(path):
         return {name: words[part] for name, part in _rows(path)}
 
 

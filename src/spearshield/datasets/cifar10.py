@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from spearshield.dataset import Dataset, Examples
-from spearshield.storage.archives import damaged, gunzip
+from spearshield.storage.archives import corrupt_as_value_error, gunzip
 from spearshield.storage.downloads import File, locate
 
 ARCHIVE = File(
@@ -59,7 +59,10 @@ class CIFAR10(Dataset):
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
         (path,) = locate("cifar10", [ARCHIVE], root)
         content = gunzip(path, _LARGEST)
-        with damaged(path), tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+        with (
+            corrupt_as_value_error(path),
+            tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive,
+        ):
             records = np.concatenate([_records(archive, name) for name in MEMBERS[split]])
             pixels = torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32).copy())
             return Examples.of(pixels, torch.from_numpy(records[:, 0].astype(np.int64)), NAMES)

@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 
 from spearshield.dataset import Dataset, Examples
-from spearshield.storage.archives import damaged
+from spearshield.storage.archives import corrupt_as_value_error
 from spearshield.storage.downloads import File, locate
 from spearshield.storage.images import fit, picture, stack
 
@@ -61,9 +61,13 @@ class ImageNetSample(Dataset):
             raise ValueError("imagenet_sample has test images only; train on another data set")
         archive, classes = locate("imagenet_sample", FILES, root)
         content = classes.read_bytes()
-        with damaged(classes):
+        with corrupt_as_value_error(classes):
             listed = {row["wnid"]: row["name"] for row in json.loads(content)}
-        with archive.open("rb") as file, damaged(archive), zipfile.ZipFile(file) as members:
+        with (
+            archive.open("rb") as file,
+            corrupt_as_value_error(archive),
+            zipfile.ZipFile(file) as members,
+        ):
             names = sorted(members.namelist())
             if names != [f"{i:03}_{wnid}.jpg" for i, wnid in enumerate(listed)]:
                 raise ValueError(f"its {len(names)} names do not follow the classes in {classes}")
@@ -74,6 +78,6 @@ class ImageNetSample(Dataset):
         for name in names:
             if members.getinfo(name).file_size > _LARGEST:
                 raise ValueError(f"{name} unpacks to more than {_LARGEST} bytes")
-            with damaged(name):
+            with corrupt_as_value_error(name):
                 image = picture(members.read(name), 3)
             yield fit(image, (self.size, self.size), margin=8 / 7)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from spearshield.dataset import Dataset, Examples
 from spearshield.storage import archives
-from spearshield.storage.archives import damaged
+from spearshield.storage.archives import corrupt_as_value_error
 from spearshield.storage.downloads import locate_path
 
 PAIRS = (("x", "y"), ("images", "labels"))
@@ -51,7 +51,7 @@ class Npz(Dataset):
         path = locate_path(self.path, root)
         known = ["names", "y_train", "y_test", f"x_{split}", *PAIRS[0], *PAIRS[1]]
         arrays = archives.npz(path, known)
-        with damaged(path):
+        with corrupt_as_value_error(path):
             x, y = _pair(arrays, split)
             pixels, labels = _pixels(arrays[x], x), _labels(arrays[y], y)
             if len(pixels) != len(labels):

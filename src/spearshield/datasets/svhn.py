@@ -16,7 +16,7 @@ from scipy.io import loadmat, whosmat  # type: ignore[import-untyped]
 from scipy.io.matlab import MatReadError  # type: ignore[import-untyped]
 
 from spearshield.dataset import Dataset, Examples
-from spearshield.storage.archives import damaged
+from spearshield.storage.archives import corrupt_as_value_error
 from spearshield.storage.downloads import File, locate
 
 _ADDRESS = "http://ufldl.stanford.edu/housenumbers/"
@@ -45,7 +45,7 @@ class SVHN(Dataset):
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
         (path,) = locate("svhn", [FILES[split]], root)
-        with path.open("rb") as file, damaged(path, MatReadError):
+        with path.open("rb") as file, corrupt_as_value_error(path, MatReadError):
             shapes = {name: shape for name, shape, _ in whosmat(file)}
             *size, n = shapes["X"]
             if size != [32, 32, 3] or shapes["y"] != (n, 1) or not 0 < n <= _LARGEST:

@@ -16,7 +16,7 @@ FILE = "recipe.json"
 
 
 @dataclass(frozen=True)
-class Claim:
+class Manifest:
     """What a run folder is for.
 
     Args:
@@ -29,7 +29,7 @@ class Claim:
     shape: Shape
     classes: int
 
-    def stake(self, folder: Path) -> None:
+    def write_or_verify(self, folder: Path) -> None:
         """Write the claim into the folder, or see that it is the one already there.
 
         Raises:
@@ -52,7 +52,7 @@ class Claim:
             )
 
     @staticmethod
-    def of(folder: Path) -> Claim:
+    def of(folder: Path) -> Manifest:
         """The claim in ``folder``.
 
         Raises:
@@ -66,7 +66,7 @@ class Claim:
             saved = json.loads(path.read_text(encoding="utf-8"))
             channels, height, width = saved["images"]["shape"]
             shape = (channels, height, width)
-            return Claim(saved["name"], load(saved["recipe"]), shape, saved["images"]["classes"])
+            return Manifest(saved["name"], load(saved["recipe"]), shape, saved["images"]["classes"])
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is not a recipe of this version ({error})") from error
 

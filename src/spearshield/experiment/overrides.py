@@ -15,7 +15,7 @@ from spearshield.dataset import Dataset
 from spearshield.experiment.recipe import Recipe
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
-from spearshield.training.learned_attack import LeftBy
+from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
 from spearshield.views import View
 
@@ -57,13 +57,13 @@ def override(value: Any, path: str, text: str) -> Any:
 
 def _without_trials_of(old: tuple[Training, ...], recipe: Recipe) -> Recipe:
     """The recipe without trials of what those ``old`` defences leave behind that it has no more."""
-    gone = {training.called for training in old} - {t.called for t in recipe.defences}
+    gone = {training.display_name for training in old} - {t.display_name for t in recipe.defences}
     return replace(
         recipe,
         trials=tuple(
             trial
             for trial in recipe.trials
-            if not (isinstance(trial.attack, LeftBy) and trial.attack.training in gone)
+            if not (isinstance(trial.attack, AttackFrom) and trial.attack.training in gone)
         ),
     )
 
@@ -116,7 +116,7 @@ def _default(kind: type, old: Any) -> Any:
 
 
 def view(text: str) -> View:
-    kinds = {kind.word(): kind for kind in View.__subclasses__()}
+    kinds = {kind.cli_name(): kind for kind in View.__subclasses__()}
     return kinds[_one_of(text.lower(), tuple(kinds), "view")]()
 
 

@@ -22,19 +22,21 @@ from torch import nn
 from spearshield.attack import Attack
 from spearshield.dataset import Examples, Split
 from spearshield.discover import name_of
-from spearshield.experiment.manifest import FILE, Claim
+from spearshield.experiment.manifest import FILE, Manifest
 from spearshield.experiment.recipe import Recipe
 from spearshield.judging import results
+from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.judge import Judge
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended, Outcome, Task
-from spearshield.progress import Track, untracked
+from spearshield.progress import Progress, no_progress
 from spearshield.rng import ambient
 from spearshield.storage.atomic import write_json
+from spearshield.storage.serialization import dump
 from spearshield.storage.weights import load_weights, save_weights
-from spearshield.training.learned_attack import LearnedAttack, LeftBy
+from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.loop import Training, train
-from spearshield.training.precomputed_attack import Replay
+from spearshield.training.precomputed_attack import PrecomputedAttack
 from spearshield.training.transfer_attack import Transfer
 from spearshield.types import Shape
 from spearshield.views import Adaptive, Oblivious, Transferred, View
@@ -51,7 +53,7 @@ class Run:
         folder: Where everything is written.
         data_dir: A folder to look for data in first.
         device: Where tensors live.
-        track: Told of each long job.
+        progress: Opens a bar for each long job.
         trained: The run folder whose trainings are judged; ``None``: this one.
         only: The one training that is judged; empty: all.
         examined: Images that each victim itself is examined on; 0: only its scores are compared.
@@ -62,9 +64,9 @@ class Run:
     folder: Path
     data_dir: Path | None = None
     device: str = "cpu"
-    track: Track = untracked
+    progress: Progress = no_progress
     trained: Path | None = None
-    only: str = ""
+    selected: str = ""
     examined: int = 0
 
     def __call__(self) -> list[results.Row]:
@@ -102,13 +104,13 @@ class Run:
 
     def _try(self, name: str, training: Training) -> None:
         """Refuse a training that is bound to fail: make its learner, and throw that away."""
-        self._after(name, training.against)
+        self._after(name, training.trained_on)
         learn_from = training.learn_from
-        if isinstance(learn_from, LeftBy):
+        if isinstance(learn_from, AttackFrom):
             self._after(name, learn_from.training)
-        if training.once and learn_from:
-            learn_from = Replay.none(learn_from)
-        shape, classes = self.frame
+        if training.precompute and learn_from:
+            learn_from = PrecomputedAttack.none(learn_from)
+        shape, classes = self.data_shape
         with ambient(self.recipe.seed):
             task = Task(self._untrained(), self._untrained(), shape, classes, learn_from)
             training.method.learner(task)
@@ -123,15 +125,15 @@ class Run:
     def claim(self) -> None:
         """Write the recipe into the folder, or see that it is the one already there."""
         for trial in self.recipe.trials:
-            if isinstance(trial.attack, LeftBy):
+            if isinstance(trial.attack, AttackFrom):
                 self._check(trial.attack.training)
-        Claim(self.name, self.recipe, *self.frame).stake(self.folder)
+        Manifest(self.name, self.recipe, *self.data_shape).write_or_verify(self.folder)
 
     @cached_property
-    def frame(self) -> tuple[Shape, int]:
+    def data_shape(self) -> tuple[Shape, int]:
         """Shape and number of classes of the images; of a trained run, known without its data."""
         if self.trained and (self.trained / FILE).exists():
-            claim = Claim.of(self.trained)
+            claim = Manifest.of(self.trained)
             return claim.shape, claim.classes
         return self.images.shape, self.images.classes
 
@@ -169,11 +171,11 @@ class Run:
         return named
 
     @property
-    def chosen(self) -> list[str]:
+    def selected_names(self) -> list[str]:
         """The names of what is judged in this run: ``only``, or all."""
-        if self.only:
-            self._check(self.only)
-        return [self.only] if self.only else [*self.trainings]
+        if self.selected:
+            self._check(self.selected)
+        return [self.selected] if self.selected else [*self.trainings]
 
     def _check(self, name: str) -> None:
         if name not in self.trainings:
@@ -182,7 +184,7 @@ class Run:
     @cached_property
     def outcomes(self) -> dict[str, Outcome]:
         """What the chosen trainings left behind, by name, laid out in memory as is fastest."""
-        found = {name: self._outcome(name) for name in self.chosen}
+        found = {name: self._outcome(name) for name in self.selected_names}
         for outcome in found.values():
             outcome.defended.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return found
@@ -198,7 +200,7 @@ class Run:
             if training is None or training is self.recipe.pretraining:
                 self._made[name] = self.bare
             else:
-                former = training.against
+                former = training.trained_on
                 about = self._outcome(former).defended if former else self.bare.classifier
                 self._made[name] = self._train(training, about, name)
         return self._made[name]
@@ -245,26 +247,26 @@ class Run:
         if not victim.trained or victim.trained.resolve() != self.folder.resolve():
             return Transferred()
         bare, *_ = self.trainings
-        against = {
-            name: training.against if training and training.against else bare
+        trained_on = {
+            name: training.trained_on if training and training.trained_on else bare
             for name, training in self.trainings.items()
         }
-        learnt_on = against[self.chosen[-1]]
-        if victim.only == learnt_on:
+        learnt_on = trained_on[self.selected_names[-1]]
+        if victim.selected == learnt_on:
             return Adaptive()
-        return Oblivious() if against.get(victim.only, bare) == learnt_on else Transferred()
+        return Oblivious() if trained_on.get(victim.selected, bare) == learnt_on else Transferred()
 
     @property
     def trials(self) -> tuple[Trial, ...]:
         """The recipe's, with the attacks that its trainings left behind in their place."""
         return tuple(
             replace(trial, attack=self._left(trial.attack))
-            if isinstance(trial.attack, LeftBy)
+            if isinstance(trial.attack, AttackFrom)
             else trial
             for trial in self.recipe.trials
         )
 
-    def _left(self, left: LeftBy) -> Attack:
+    def _left(self, left: AttackFrom) -> Attack:
         attack = self.attack(left.training)
         if attack.threat != left.threat:
             raise ValueError(
@@ -275,7 +277,7 @@ class Run:
     @property
     def outcome(self) -> Outcome:
         """What the one chosen training left behind: ``only``, or the last."""
-        return self.outcomes[self.chosen[-1]]
+        return self.outcomes[self.selected_names[-1]]
 
     @property
     def victim(self) -> Defended:
@@ -295,15 +297,14 @@ class Run:
     def _untrained(self) -> nn.Module:
         """The classifier with fresh weights, the same ones for the same seed."""
         with ambient(self.recipe.seed, step=-2):
-            network = self.recipe.classifier.build(*self.frame)
+            network = self.recipe.classifier.build(*self.data_shape)
         return network.eval().to(self.device)
 
     def _train(self, training: Training, classifier: nn.Module, name: str) -> Outcome:
-        shape, classes = self.frame
-        if isinstance(training.learn_from, LeftBy):
+        shape, classes = self.data_shape
+        if isinstance(training.learn_from, AttackFrom):
             training = replace(training, learn_from=self._left(training.learn_from))
         task = Task(classifier, self._untrained(), shape, classes, training.learn_from)
-        bar = self.track(f"train {name}", training.steps)
         learner = train(
             training,
             task,
@@ -311,26 +312,31 @@ class Run:
             seed=self.recipe.seed,
             folder=(self.trained or self.folder) / name,
             device=self.device,
-            progress=lambda step, losses: bar(step + 1, losses),
-            track=self.track,
+            progress=self.progress,
             finished=self.trained is not None,
         )
-        bar(training.steps, {})
         return learner.outcome()
 
     def rows(self) -> Iterator[results.Row]:
         """A row for every defence and trial, and the worst cases."""
+        recipe = self.recipe
         judge = Judge(
-            replace(self.recipe, trials=self.trials),
-            self.name,
-            self.folder,
+            self.trials,
             self.images,
-            self.device,
-            self.track,
-            self.examined,
+            self.folder,
+            EvaluationSettings(recipe.seed, recipe.draws, recipe.batch_size, self.device),
+            about={
+                "recipe": self.name,
+                "data": name_of(recipe.data),
+                "split": recipe.split,
+                "classifier": name_of(recipe.classifier),
+            },
+            parameters={"weights": recipe.weights, "classifier": dump(recipe.classifier)},
+            progress=self.progress,
+            examined=self.examined,
         )
         for name, outcome in self.outcomes.items():
-            if outcome.protects or self.only:
+            if outcome.is_defence or self.selected:
                 learnt = () if self.trained else self.learnt(name)
                 yield from judge.rows(name, outcome, self.trainings[name], learnt)
 
@@ -344,14 +350,14 @@ class Run:
         tried = {
             trial.attack.training
             for trial in self.recipe.trials
-            if isinstance(trial.attack, LeftBy)
+            if isinstance(trial.attack, AttackFrom)
         }
         met = []
         for other, outcome in self.outcomes.items():
             training = self.trainings[other]
             if other in tried or outcome.attack is None:
                 continue
-            if training and name == (training.against or bare):
+            if training and name == (training.trained_on or bare):
                 met.append(Trial(self.attack(other)))
             elif name == other:
                 met.append(Trial(self.attack(other), Oblivious()))
@@ -365,5 +371,5 @@ def reopen(folder: Path, data_dir: Path | None = None, device: str = "cpu") -> R
         FileNotFoundError: There is none.
         ValueError: Its recipe cannot be read.
     """
-    claim = Claim.of(folder)
+    claim = Manifest.of(folder)
     return Run(claim.recipe, claim.name, folder, data_dir, device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
 from spearshield.dataset import Examples
-from spearshield.judging.evaluation import evaluate, outcome
+from spearshield.judging.evaluation import EvaluationSettings, evaluate, outcome
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended
+from spearshield.progress import ProgressBar, no_bar
 from spearshield.storage.atomic import write_atomically, write_json
-from spearshield.storage.images import in_8_bits, stack
+from spearshield.storage.images import quantize_towards, stack
 from spearshield.storage.images import read as read_picture
 from spearshield.storage.serialization import dump
 from spearshield.threat import ThreatModel
@@ -56,10 +57,8 @@ def write(
     images: Examples,
     *,
     form: Format = "safetensors",
-    seed: int = 0,
-    batch_size: int = 250,
-    device: str = "cpu",
-    progress: Callable[[int], None] = lambda _: None,
+    settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008 - a frozen value
+    bar: ProgressBar = no_bar,
 ) -> list[Verdict]:
     """Attack ``images``, write the set, and judge both forms from disk.
 
@@ -78,26 +77,24 @@ def write(
         trial.attack,
         images,
         trial.view,
-        seed=seed,
-        batch_size=batch_size,
-        device=device,
-        progress=progress,
+        settings,
+        bar=bar,
         keep=lambda part: parts.append(part.cpu()),
     )
     x_adv = torch.cat(parts)
     tensors = {"x": images.images(), "x_adv": x_adv, "y": images.y, "ids": images.ids}
-    about = {"trial": dump(trial), "seed": seed, "names": list(images.names)}
+    about = {"trial": dump(trial), "seed": settings.seed, "names": list(images.names)}
     name = f"adversarial.{form}"
     write_atomically(folder / name, _to_bytes(tensors, about, form))
     files = [f"png/{i:06d}-{label}.png" for i, label in zip(images.ids, images.y, strict=True)]
-    for file, image in zip(files, in_8_bits(x_adv, images.images()), strict=True):
+    for file, image in zip(files, quantize_towards(x_adv, images.images()), strict=True):
         write_png(folder / file, image)
 
     stored = read(folder / name)
     shown = torch.stack([read_png(folder / file, images.shape[0]) for file in files])
     verdicts = [
-        _judge("float32", victim, trial.attack.threat, stored, images, device),
-        _judge("8-bit PNG", victim, trial.attack.threat, shown, images, device),
+        _judge("float32", victim, trial.attack.threat, stored, images, settings),
+        _judge("8-bit PNG", victim, trial.attack.threat, shown, images, settings),
     ]
     worth = {
         v.form: {
@@ -162,15 +159,17 @@ def _judge(
     threat: ThreatModel,
     x_adv: Images,
     images: Examples,
-    device: str,
-    batch_size: int = 250,
+    settings: EvaluationSettings,
 ) -> Verdict:
     scores: list[Score] = []
     outside = 0
-    for start in range(0, len(images), batch_size):
-        part = images[start : start + batch_size]
-        x, seen = part.images(device), x_adv[start : start + batch_size].to(device)
-        scores.append(outcome(victim, x, seen, part.y.to(device), part.ids))
+    for start in range(0, len(images), settings.batch_size):
+        part = images[start : start + settings.batch_size]
+        x = part.images(settings.device)
+        seen = x_adv[start : start + settings.batch_size].to(settings.device)
+        scores.append(
+            outcome(victim, x, seen, part.y.to(settings.device), part.ids, draws=settings.draws)
+        )
         outside += int((~threat.contains(seen, x)).sum())
     return Verdict(form, _joined(scores), outside)
 

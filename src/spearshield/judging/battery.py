@@ -56,7 +56,7 @@ def standard(
     return (
         Trial(ce, Adaptive()),
         Trial(ce, BPDA(), survivors=True),
-        Trial(ce, BPDA("stand_in"), survivors=True),
+        Trial(ce, BPDA("approximation"), survivors=True),
         *(Trial(attack, EOT(20), survivors=True) for attack in averaged),
         Trial(targeted, Adaptive(), survivors=True),
         Trial(targeted, BPDA(), survivors=True),
@@ -87,7 +87,7 @@ def quick(
     return (
         Trial(ce, Adaptive()),
         Trial(ce, BPDA(), survivors=True),
-        Trial(ce, BPDA("stand_in"), survivors=True),
+        Trial(ce, BPDA("approximation"), survivors=True),
         Trial(averaged, EOT(10), survivors=True),
         Trial(margin, Adaptive(), survivors=True),
         Trial(OrthogonalPGD(threat, restarts=2), DetectorAware(), survivors=True),

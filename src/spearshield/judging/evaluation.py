@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,10 +17,12 @@ from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.judging.score import REJECTED, Score
 from spearshield.method import Defended, Detects, RandomPurifier
+from spearshield.progress import ProgressBar, no_bar
 from spearshield.rng import Rng
 from spearshield.threat import ThreatModel
 from spearshield.types import (
     Classifier,
+    DetectionScore,
     Draws,
     Ids,
     Images,
@@ -27,12 +30,34 @@ from spearshield.types import (
     Logits,
     PerImage,
     Shape,
-    Suspicion,
 )
 from spearshield.views import Adaptive, View
 
-DRAWS = 10
-"""Answers asked of a random victim for each image, unless the caller says otherwise."""
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How an evaluation is run, whatever the victim, the attack and the images.
+
+    Args:
+        seed: Seed of every attack and purifier.
+        draws: Answers taken from a random victim for each image; the majority is its prediction.
+        batch_size: Images attacked at a time; changes speed and memory, not results.
+        device: Where tensors live, as torch names it.
+
+    Raises:
+        ValueError: ``draws`` or ``batch_size`` is below 1.
+    """
+
+    seed: int = 0
+    draws: int = 10
+    batch_size: int = 250
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.draws < 1 or self.batch_size < 1:
+            raise ValueError(
+                f"draws and batch_size must be >= 1, got {self.draws} and {self.batch_size}"
+            )
 
 
 def evaluate(
@@ -40,12 +65,9 @@ def evaluate(
     attack: Attack,
     examples: Examples,
     view: View | None = None,
+    settings: EvaluationSettings = EvaluationSettings(),
     *,
-    seed: int = 0,
-    draws: int = DRAWS,
-    batch_size: int = 250,
-    device: torch.device | str = "cpu",
-    progress: Callable[[int], None] = lambda _: None,
+    bar: ProgressBar = no_bar,
     keep: Callable[[Images], None] = lambda _: None,
 ) -> Score:
     """Attack every image through ``view`` and let the ``victim`` classify what comes back.
@@ -56,7 +78,8 @@ def evaluate(
 
     Args:
         view: What the attacker differentiates; by default the victim as it is.
-        progress: Told the number of images after each batch.
+        settings: Seed, draws, batch size and device.
+        bar: Called after each batch with the number of images done.
         keep: Handed the attacked images of each batch, in order.
 
     Raises:
@@ -64,22 +87,23 @@ def evaluate(
             threat model; names the attack and the image.
     """
     view = view or Adaptive()
+    device = settings.device
     admit(victim, examples.shape, examples.classes, device)
     model = view(victim)
     total: Score | None = None
-    for start in range(0, len(examples), batch_size):
-        part = examples[start : start + batch_size]
+    for start in range(0, len(examples), settings.batch_size):
+        part = examples[start : start + settings.batch_size]
         x, y = part.images(device), part.y.to(device)
         ids = part.ids.to(device)
         began = time.perf_counter()
         with counted(victim.classifier) as count:
-            x_adv = attack(model, x, y, rng=Rng(seed, ids))
+            x_adv = attack(model, x, y, rng=Rng(settings.seed, ids))
         seconds = time.perf_counter() - began
         check_attacked(x_adv, x, ids, attack.threat, name_of(attack))
         keep(x_adv)
-        score = outcome(victim, x, x_adv, y, ids, seconds, count(), draws)
+        score = outcome(victim, x, x_adv, y, ids, seconds, count(), settings.draws)
         total = score if total is None else total + score
-        progress(len(part))
+        bar(start + len(part), {})
     if total is None:
         raise ValueError("there are no images to evaluate on")
     return total
@@ -93,7 +117,7 @@ def outcome(
     ids: Ids,
     seconds: float = 0.0,
     forwards: int = 0,
-    draws: int = DRAWS,
+    draws: int = EvaluationSettings.draws,
 ) -> Score:
     """The score of attacked images that are at hand.
 
@@ -101,9 +125,9 @@ def outcome(
         ValueError: Some logits are not finite; names the image.
     """
     delta = (x_adv - x).flatten(1)
-    clean_suspicion, adv_suspicion = (suspicion(victim, images) for images in (x, x_adv))
-    clean_draws = drawn(victim, x, ids, draws, clean_suspicion)
-    adv_draws = drawn(victim, x_adv, ids, draws, adv_suspicion)
+    clean_detection, adv_detection = (detection_score(victim, images) for images in (x, x_adv))
+    clean_draws = drawn(victim, x, ids, draws, clean_detection)
+    adv_draws = drawn(victim, x_adv, ids, draws, adv_detection)
     random = isinstance(victim.purifier, RandomPurifier)
     return Score(
         ids=ids.cpu(),
@@ -117,14 +141,16 @@ def outcome(
         ssim=ssim(x, x_adv),
         clean_draws=clean_draws if random else clean_draws[:, :0],
         adv_draws=adv_draws if random else adv_draws[:, :0],
-        clean_suspicion=clean_suspicion,
-        adv_suspicion=adv_suspicion,
+        clean_detection=clean_detection,
+        adv_detection=adv_detection,
         seconds=seconds,
         forwards=forwards,
     )
 
 
-def drawn(victim: Defended, x: Images, ids: Ids, draws: int, suspicion: Suspicion) -> Draws:
+def drawn(
+    victim: Defended, x: Images, ids: Ids, draws: int, detection_score: DetectionScore
+) -> Draws:
     """The classes of independent answers of a random victim; of others, of the one answer.
 
     The first column is the deployed answer. An image that is rejected has no class.
@@ -140,15 +166,15 @@ def drawn(victim: Defended, x: Images, ids: Ids, draws: int, suspicion: Suspicio
             for k in range(draws)
         ]
     answers = torch.stack([predict(model, x, ids) for model in models], 1)
-    return answers.where(~(suspicion > 0).any(1, keepdim=True), REJECTED)
+    return answers.where(~(detection_score > 0).any(1, keepdim=True), REJECTED)
 
 
 @torch.no_grad()
-def suspicion(victim: Defended, x: Images) -> Suspicion:
+def detection_score(victim: Defended, x: Images) -> DetectionScore:
     """How suspicious the victim finds each image; no columns where it does not detect."""
     if not isinstance(victim.purifier, Detects):
         return torch.empty(len(x), 0)
-    return victim.suspicion(x)[:, None].float().cpu()
+    return victim.detection_score(x)[:, None].float().cpu()
 
 
 @torch.no_grad()

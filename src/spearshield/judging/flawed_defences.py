@@ -140,7 +140,7 @@ class DigitsDetector(nn.Module):
     def forward(self, x: Images) -> Images:
         return x
 
-    def suspicion(self, x: Images) -> PerImage:
+    def detection_score(self, x: Images) -> PerImage:
         off = (255 * x - (255 * x).round()).abs() > 0.01
         return off.flatten(1).to(x).mean(1) - 0.1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from torch import nn
 
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
-from spearshield.experiment.recipe import Recipe
-from spearshield.judging import cached_evaluation, checks, results
+from spearshield.judging import checks, results
+from spearshield.judging.cached_evaluation import CachedEvaluation, title
+from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.score import Score, worst_case
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended, Outcome
-from spearshield.progress import Track, untracked
+from spearshield.progress import Progress, no_progress
 from spearshield.storage.serialization import dump
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import Training
@@ -25,21 +26,28 @@ from spearshield.views import Adaptive, Oblivious
 
 @dataclass(frozen=True)
 class Judge:
-    """Measures the trials of a recipe in a folder; a cell that lies there is not measured again.
+    """Measures what a victim's trials leave of it; what lies in ``folder`` is not measured again.
 
     Args:
-        name: The recipe's name.
+        trials: What every victim meets, where it applies.
         images: What is attacked.
+        settings: Seed, draws, batch size and device.
+        about: What the rows say of the run: the fields ``recipe``, ``data``, ``split`` and
+            ``classifier`` of :class:`~spearshield.judging.results.Row`.
+        parameters: What the rows say of the classifier: architecture and weights.
+        folder: Where outcomes and pictures are kept.
+        progress: Opens a bar for each trial.
         examined: Images that each victim itself is examined on, in search of what puts its numbers
             in doubt; 0: only its scores are compared.
     """
 
-    recipe: Recipe
-    name: str
-    folder: Path
+    trials: tuple[Trial, ...]
     images: Examples
-    device: str = "cpu"
-    track: Track = untracked
+    folder: Path
+    settings: EvaluationSettings
+    about: Mapping[str, str]
+    parameters: Mapping[str, Any]
+    progress: Progress = no_progress
     examined: int = 0
 
     def rows(
@@ -60,8 +68,8 @@ class Judge:
         """
         made_with = {
             "training": dump(training),
-            "weights": self.recipe.weights,
-            "draws": self.recipe.draws,
+            "draws": self.settings.draws,
+            **self.parameters,
         }
         met: dict[ThreatModel, list[tuple[Trial, Score]]] = {}
         for trial, score in self.measured(method, outcome, learnt):
@@ -82,26 +90,27 @@ class Judge:
     ) -> Iterator[tuple[Trial, Score]]:
         """What a victim meets, and its score, in order."""
         victim, met = outcome.defended, dict[ThreatModel, list[Score]]()
-        for trial in (*self.trials(outcome), *learnt):
+        evaluation = CachedEvaluation(victim, method, self.folder, self.settings)
+        for trial in (*self.applicable(outcome), *learnt):
             earlier = met.setdefault(trial.attack.threat, [])
-            earlier.append(self._measure(method, victim, trial, earlier))
+            earlier.append(self._measure(evaluation, trial, earlier))
             yield trial, earlier[-1]
 
-    def trials(self, outcome: Outcome) -> tuple[Trial, ...]:
+    def applicable(self, outcome: Outcome) -> tuple[Trial, ...]:
         """What a victim meets: the trials whose view suits it.
 
         Without a purifier an oblivious attack is an adaptive one, and is made as such.
         """
         bare, met = isinstance(outcome.purifier, nn.Identity), []
-        for trial in self.recipe.trials:
-            if trial.view.suits(outcome.purifier):
+        for trial in self.trials:
+            if trial.view.applies_to(outcome.purifier):
                 met.append(trial)
             elif bare and isinstance(trial.view, Oblivious):
                 met.append(replace(trial, view=Adaptive()))
         return tuple(dict.fromkeys(met))
 
     def _measure(
-        self, method: str, victim: Defended, trial: Trial, earlier: Sequence[Score]
+        self, evaluation: CachedEvaluation, trial: Trial, earlier: Sequence[Score]
     ) -> Score:
         """The score of one trial, given those of the earlier ones on its budget."""
         images = self.images[: trial.images] if trial.images else self.images
@@ -111,18 +120,8 @@ class Judge:
             images = images[: so_far.images][so_far.robust]
             if len(images) == 0:
                 return replace(so_far, seconds=0.0, forwards=0)
-        score = cached_evaluation.measure(
-            victim,
-            trial,
-            images,
-            folder=self.folder,
-            name=method,
-            seed=self.recipe.seed,
-            draws=self.recipe.draws,
-            batch_size=self.recipe.batch_size,
-            device=self.device,
-            bar=self.track(f"attack {method}: {cached_evaluation.title(trial)}", len(images)),
-        )
+        bar = self.progress(f"attack {evaluation.name}: {title(trial)}", len(images))
+        score = evaluation(trial, images, bar)
         return so_far.updated(so_far.robust, score) if so_far else score
 
     def _examine(
@@ -130,13 +129,13 @@ class Judge:
     ) -> tuple[checks.Finding, ...]:
         if not self.examined:
             return ()
-        bar = self.track(f"examine {method}", 1)
+        bar = self.progress(f"examine {method}", 1)
         found = checks.examine(
             victim,
             self.images,
             threat,
-            seed=self.recipe.seed,
-            device=self.device,
+            seed=self.settings.seed,
+            device=self.settings.device,
             images=self.examined,
         )
         bar(1, {})
@@ -150,21 +149,17 @@ class Judge:
         trial: Trial | None,
         about: dict[str, Any],
     ) -> results.Row:
-        recipe = self.recipe
         return results.row(
             score,
-            recipe=self.name,
-            data=name_of(recipe.data),
-            split=recipe.split,
-            classifier=name_of(recipe.classifier),
+            **self.about,
             method=method,
             attack=name_of(trial.attack) if trial else results.WORST_CASE,
             threat=type(threat).__name__,
             eps=threat.eps,
             view=str(trial.view) if trial else results.WORST_CASE,
-            seed=recipe.seed,
-            device=self.device,
-            parameters={**about, "classifier": dump(recipe.classifier)},
+            seed=self.settings.seed,
+            device=self.settings.device,
+            parameters=about,
             curve=score.curve(threat) if trial and _looks_for_the_nearest(trial) else None,
         )
 

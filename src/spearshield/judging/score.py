@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spearshield.threat import L2, Linf, ThreatModel
-from spearshield.types import Draws, Ids, Labels, Mask, PerImage, Suspicion
+from spearshield.types import DetectionScore, Draws, Ids, Labels, Mask, PerImage
 
 Z95 = 1.959963984540054
 REJECTED = -1
@@ -60,7 +60,7 @@ class Score:
         ssim: Structural similarity of the attacked and the clean image.
         clean_draws, adv_draws: Of a random victim, the classes of its independent answers; without
             columns where it does not draw. ``victim`` is then their majority.
-        clean_suspicion, adv_suspicion: Of a victim that detects, how suspicious it finds each
+        clean_detection, adv_detection: Of a victim that detects, how suspicious it finds each
             image; without columns where it does not detect.
         seconds: Time the attack took, over all images.
         forwards: Images sent through the classifier by the attack, over all images.
@@ -77,8 +77,8 @@ class Score:
     ssim: PerImage
     clean_draws: Draws
     adv_draws: Draws
-    clean_suspicion: Suspicion
-    adv_suspicion: Suspicion
+    clean_detection: DetectionScore
+    adv_detection: DetectionScore
     seconds: float
     forwards: int
 
@@ -89,7 +89,7 @@ class Score:
     @property
     def robust(self) -> Mask:
         """Images that the victim gets right before and after the attack."""
-        return (self.victim_clean == self.y) & _parried(self.victim_adv, self.y)
+        return (self.victim_clean == self.y) & _right_or_rejected(self.victim_adv, self.y)
 
     @property
     def rejected(self) -> tuple[float, float] | None:
@@ -107,9 +107,9 @@ class Score:
         "The Meaning and Use of the Area under a Receiver Operating Characteristic (ROC) Curve",
         1982, https://doi.org/10.1148/radiology.143.1.7063747. ``None`` where nothing detects.
         """
-        if self.clean_suspicion.shape[1] == 0:
+        if self.clean_detection.shape[1] == 0:
             return None
-        clean, adv = self.clean_suspicion.flatten().sort().values, self.adv_suspicion.flatten()
+        clean, adv = self.clean_detection.flatten().sort().values, self.adv_detection.flatten()
         below, upto = (torch.searchsorted(clean, adv, right=right) for right in (False, True))
         return float((below + upto).double().mean() / (2 * len(clean)))
 
@@ -119,9 +119,9 @@ class Score:
 
         ``auc`` is the area under it. ``None`` where nothing detects.
         """
-        if self.clean_suspicion.shape[1] == 0:
+        if self.clean_detection.shape[1] == 0:
             return None
-        calm = [-self.clean_suspicion.flatten(), -self.adv_suspicion.flatten()]
+        calm = [-self.clean_detection.flatten(), -self.adv_detection.flatten()]
         thresholds = torch.unique(torch.cat(calm))  # ascending: the most suspicious first
         shares = [
             torch.searchsorted(each.sort().values, thresholds, right=True).double() / len(each)
@@ -157,7 +157,7 @@ class Score:
         Only images count that the bare classifier gets right before the attack.
         """
         fooling = (self.bare_clean == self.y) & (self.bare_adv != self.y)
-        return _share(_parried(self.victim_adv, self.y)[fooling])
+        return _share(_right_or_rejected(self.victim_adv, self.y)[fooling])
 
     @property
     def repeated(self) -> dict[str, tuple[float, float]] | None:
@@ -170,8 +170,11 @@ class Score:
         """
         if self.clean_draws.shape[1] == 0:
             return None
-        clean, adv = self.clean_draws == self.y[:, None], _parried(self.adv_draws, self.y[:, None])
-        votes = self.victim_clean == self.y, _parried(self.victim_adv, self.y)
+        clean, adv = (
+            self.clean_draws == self.y[:, None],
+            _right_or_rejected(self.adv_draws, self.y[:, None]),
+        )
+        votes = self.victim_clean == self.y, _right_or_rejected(self.victim_adv, self.y)
         pairs = {
             "one_shot": (clean, adv),
             "worst_of": (clean.all(1), adv.all(1)),
@@ -233,8 +236,8 @@ TENSORS = (
     "ssim",
     "clean_draws",
     "adv_draws",
-    "clean_suspicion",
-    "adv_suspicion",
+    "clean_detection",
+    "adv_detection",
 )
 """The fields of a score that hold one row an image."""
 
@@ -265,7 +268,7 @@ def worst_case(scores: Sequence[Score]) -> Score:
     return reduce(worse, scores)
 
 
-def _parried(answers: Tensor, y: Tensor) -> Tensor:
+def _right_or_rejected(answers: Tensor, y: Tensor) -> Tensor:
     """Which answers to attacked images are right: the class, or none."""
     return (answers == y) | (answers == REJECTED)
 

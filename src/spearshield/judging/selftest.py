@@ -9,13 +9,13 @@ from torch import nn
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.small_cnn import SmallCNN
 from spearshield.datasets.digits import Digits
-from spearshield.judging.checks import Finding, Verdict, look, verdict
+from spearshield.judging.checks import Finding, Verdict, run_checks, verdict
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.judging.flawed_defences import DEFENCES, Blur, Material
 from spearshield.method import Defended, Method, Task
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
-from spearshield.progress import Track, untracked
+from spearshield.progress import Progress, no_progress
 from spearshield.rng import ambient
 from spearshield.threat import Linf
 from spearshield.training.loop import Training, train
@@ -63,16 +63,16 @@ class Judged:
         return verdict(self.findings, self.robust_acc)
 
 
-def selftest(*, images: int = 50, track: Track = untracked) -> list[Judged]:
+def selftest(*, images: int = 50, progress: Progress = no_progress) -> list[Judged]:
     """What the judge makes of the defences of :mod:`spearshield.judging.flawed_defences`.
 
     All stand before small networks that are trained on the embedded digits on the spot.
 
     Args:
         images: Test images that each is judged on.
-        track: Told how far it is.
+        progress: Opens the bar of the whole self-test.
     """
-    bar = track("judge the judge", len(DEFENCES) + len(HONEST))
+    bar = progress("judge the judge", len(DEFENCES) + len(HONEST))
     plain, hardened = trained(StandardTraining(LR)), trained(PGDAdversarialTraining(LR))
     examples = Digits().load("test")[:images]
     material = Material(plain, examples.images(), examples.y)
@@ -81,7 +81,7 @@ def selftest(*, images: int = 50, track: Track = untracked) -> list[Judged]:
     def judge(defence: str, victim: Defended, fault: str = "", meant: tuple[str, ...] = ()) -> None:
         with ambient(0):
             probe = Probe.of(victim, examples, THREAT)
-            rows.append(Judged(defence, fault, meant, look(probe), share(probe.white)))
+            rows.append(Judged(defence, fault, meant, run_checks(probe), share(probe.white)))
         bar(len(rows), {})
 
     for planted in DEFENCES:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from spearshield import discover
 from spearshield.attack import Attack
-from spearshield.training.learned_attack import LearnedAttack, LeftBy
+from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.transfer_attack import Transfer
 from spearshield.views import Adaptive, Transferred, View
 
@@ -33,7 +33,7 @@ class Trial:
     def __post_init__(self) -> None:
         if self.images < 0:
             raise ValueError(f"images must be >= 0, got {self.images}")
-        made_before = isinstance(self.attack, (LearnedAttack, LeftBy, Transfer))
+        made_before = isinstance(self.attack, (LearnedAttack, AttackFrom, Transfer))
         if isinstance(self.view, Transferred) and not made_before:
             raise ValueError(
                 f"{discover.name_of(self.attack)} works on its victim; choose another view"

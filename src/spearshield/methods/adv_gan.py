@@ -12,7 +12,7 @@ https://arxiv.org/abs/1801.02610
     L_G = gan_weight * mean (D(G(x)) - 1)^2
         + attack_weight * mean max(Z_y - max_other Z, -kappa)       untargeted
         + attack_weight * mean max(max_other Z - Z_t, -kappa)       targeted
-        + size_weight * mean max(|G(x) - x|_2 - free_size, 0)
+        + size_weight * mean max(|G(x) - x|_2 - norm_hinge, 0)
     L_f = CE(f(x), answer(x)) + CE(f(G(x)), answer(G(x)))           black box
 
 f's gradient is used in training alone (semi-white-box); the attack asks nothing. In a black box the
@@ -34,7 +34,7 @@ or ours:
   Weights begin as PyTorch's do, not with a standard deviation of 0.02.
 - One learning rate, which falls to zero where ``decay_steps`` says so, and no stages.
 - Which answers are distilled is not known; probabilities here, or labels alone.
-- ``informed``: G also sees f's maps of the clean image and its answer, and the finished attack
+- ``conditioned``: G also sees f's maps of the clean image and its answer, and the finished attack
   carries its own copy of f. That is ours, after AdvGAN++, Mangla, Jandial, Varshney,
   Balasubramanian, 2019, https://arxiv.org/abs/1908.00706, whose generator is fed with the
   classifier's features. Where f's gradient is another for each image, G then need not learn anew
@@ -55,8 +55,8 @@ from spearshield.architecture import Architecture
 from spearshield.losses.gan import least_squares
 from spearshield.losses.margin import margin_loss
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
-from spearshield.nets.adv_gan import Discriminator, Perturber
-from spearshield.nets.latent_projection import at_least
+from spearshield.nets.adv_gan import Discriminator, PerturbationGenerator
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.threat import Linf, ThreatModel, norm2
 from spearshield.training.learned_attack import LearnedAttack
@@ -74,7 +74,7 @@ class AdvGAN(Method):
         gan_weight: Weight of the discriminator's opinion.
         attack_weight: Weight of the classifier's error.
         size_weight: Weight of the perturbation's size.
-        free_size: L2 norm from which on size costs, on the [0, 1] scale.
+        norm_hinge: L2 norm from which on size costs, on the [0, 1] scale.
         kappa: Margin of logits beyond which an image that fools pulls no more.
         target: The class that images are to be taken for; ``None``: any wrong one.
         clip: Whether the perturbation is held inside ``threat`` in training too.
@@ -104,11 +104,11 @@ class AdvGAN(Method):
     gan_weight: float = 1.0
     attack_weight: float = 10.0
     size_weight: float = 1.0
-    free_size: float = 0.0
+    norm_hinge: float = 0.0
     kappa: float = 5.0
     target: int | None = None
     clip: bool = True
-    informed: bool = False
+    conditioned: bool = False
     lr: float = 1e-3
     decay_steps: int = 0
     student: Architecture | None = None
@@ -116,9 +116,11 @@ class AdvGAN(Method):
     labels_only: bool = False
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "width")
-        at_least(self, 0, "gan_weight", "attack_weight", "size_weight", "free_size", "kappa")
-        at_least(self, 0, "lr", "decay_steps", "student_steps")
+        require(self, "width", at_least=1)
+        require(
+            self, "gan_weight", "attack_weight", "size_weight", "norm_hinge", "kappa", at_least=0
+        )
+        require(self, "lr", "decay_steps", "student_steps", at_least=0)
 
     def learner(self, task: Task) -> AdvGANLearner:
         check_target(self.target, task.classes)
@@ -132,10 +134,10 @@ class AdvGANLearner(Learner):
         super().__init__()
         self.method = method
         self.task = task
-        self.G = Perturber(task.shape, method.width, method.threat, clip=method.clip)
+        self.G = PerturbationGenerator(task.shape, method.width, method.threat, clip=method.clip)
         self.D = Discriminator(task.shape, method.width)
         self.f = Differentiable(task, method.student, method.labels_only)
-        if method.informed:
+        if method.conditioned:
             self.G.inform(self.f.own())
         self.opt_g = torch.optim.Adam(self.G.generator.parameters(), method.lr)
         self.opt_d = torch.optim.Adam(self.D.parameters(), method.lr)
@@ -164,7 +166,7 @@ class AdvGANLearner(Learner):
         # G: taken for clean, taken for another class, and small.
         logits = f(x_adv)
         attack = error_loss(logits, y, method.target, method.kappa)
-        size = size_loss(x_adv, x, method.free_size)
+        size = size_loss(x_adv, x, method.norm_hinge)
         minimise(
             self.opt_g,
             method.gan_weight * least_squares(D(x_adv), real=True)

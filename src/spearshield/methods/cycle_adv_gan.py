@@ -16,7 +16,7 @@ adversarial attack and defense", 2019. https://arxiv.org/abs/1904.06026
         + paired_weight * (mean |A(x) - x'| + mean |P(x') - x|)
         + attack_weight * (AdvGAN's loss of f(A(x)))
         + recovery_weight * (CE(f(P(x')), y) + CE(f(P(A(x))), y) + CE(f(P(x)), y))
-        + size_weight * mean max(|A(x) - x|_2 - free_size, 0)
+        + size_weight * mean max(|A(x) - x|_2 - norm_hinge, 0)
 
 Differences from the paper. No more than its abstract was at hand, and no code: two generators, two
 discriminators, cycle consistency, semi-white-box and black-box settings. All losses, weights,
@@ -27,12 +27,12 @@ In particular these are choices of ours, which `benchmarks/generators.py` tries 
 - least-squares discriminators, without CycleGAN's pool of older images;
 - whether x and x' are used as pairs (``paired_weight``), which CycleGAN does not need;
 - whether a generator answers with an image or with what is added to one (``residual_attack``,
-  ``residual_purifier``), and how much P may add (``most``);
+  ``residual_purifier``), and how much P may add (``max_residual``);
 - whether A is clipped into the threat model in training or held back by a price (``clip``);
-- whether A sees what f makes of the image (``informed``), as AdvGAN may;
+- whether A sees what f makes of the image (``conditioned``), as AdvGAN may;
 - the identity loss, and that P is also to leave clean images in their class;
 - A and P lower one sum of losses, as in CycleGAN, so that A makes what P can undo; without
-  ``cooperative`` A leaves P(A(x)) alone. To escape from P, train again, ``against`` that pair.
+  ``cooperative`` A leaves P(A(x)) alone. To escape from P, train again, ``trained_on`` that pair.
 
 In a black box x' are made on the student, so that f's gradient is never asked for.
 """
@@ -56,13 +56,13 @@ from spearshield.methods.adv_gan import (
     size_loss,
     succeeds,
 )
-from spearshield.nets.adv_gan import Discriminator, Generator, Perturber
-from spearshield.nets.latent_projection import at_least
+from spearshield.nets.adv_gan import Discriminator, Generator, PerturbationGenerator
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.threat import Linf, ThreatModel
 from spearshield.training.learned_attack import LearnedAttack
 from spearshield.training.optim import cosine
-from spearshield.training.precomputed_attack import Replay
+from spearshield.training.precomputed_attack import PrecomputedAttack
 from spearshield.types import Images, Labels
 
 
@@ -80,7 +80,7 @@ class CycleAdvGAN(Method):
         attack_weight: Weight of the classifier's error behind A.
         recovery_weight: Weight of its cross-entropy behind P.
         size_weight: Weight of the perturbation's size.
-        free_size: L2 norm from which on size costs, on the [0, 1] scale.
+        norm_hinge: L2 norm from which on size costs, on the [0, 1] scale.
         kappa: Margin of logits beyond which an image that fools pulls no more.
         target: The class that images are to be taken for; ``None``: any wrong one.
         clip: Whether A is held inside ``threat`` in training too.
@@ -120,15 +120,15 @@ class CycleAdvGAN(Method):
     attack_weight: float = 10.0
     recovery_weight: float = 10.0
     size_weight: float = 0.0
-    free_size: float = 0.0
+    norm_hinge: float = 0.0
     kappa: float = 5.0
     target: int | None = None
     clip: bool = True
-    informed: bool = False
+    conditioned: bool = False
     cooperative: bool = True
     residual_attack: bool = True
     residual_purifier: bool = True
-    most: float = 1.0
+    max_residual: float = 1.0
     lr: float = 1e-3
     decay_steps: int = 0
     student: Architecture | None = None
@@ -136,17 +136,17 @@ class CycleAdvGAN(Method):
     labels_only: bool = False
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "width")
-        at_least(self, 0, "gan_weight", "cycle_weight", "identity_weight", "paired_weight")
-        at_least(self, 0, "attack_weight", "recovery_weight", "size_weight", "free_size")
-        at_least(self, 0, "most", "kappa", "lr", "decay_steps", "student_steps")
+        require(self, "width", at_least=1)
+        require(self, "gan_weight", "cycle_weight", "identity_weight", "paired_weight", at_least=0)
+        require(self, "attack_weight", "recovery_weight", "size_weight", "norm_hinge", at_least=0)
+        require(self, "max_residual", "kappa", "lr", "decay_steps", "student_steps", at_least=0)
 
     def learner(self, task: Task) -> CycleAdvGANLearner:
         check_target(self.target, task.classes)
-        if self.student and isinstance(task.learn_from, Replay):
+        if self.student and isinstance(task.learn_from, PrecomputedAttack):
             raise ValueError(
                 "a black box is not differentiated, so no images can be attacked once before the "
-                "student is there: set once=false"
+                "student is there: set precompute=false"
             )
         return CycleAdvGANLearner(self, task)
 
@@ -159,18 +159,18 @@ class CycleAdvGANLearner(Learner):
         self.method = method
         self.task = task
         shape, width = task.shape, method.width
-        self.A = Perturber(
+        self.A = PerturbationGenerator(
             shape,
             width,
             method.threat,
             residual=method.residual_attack,
             clip=method.clip,
         )
-        self.P = Purifier(shape[0], width, method.residual_purifier, method.most)
+        self.P = Purifier(shape[0], width, method.residual_purifier, method.max_residual)
         self.D_A = Discriminator(shape, width)
         self.D_P = Discriminator(shape, width)
         self.f = Differentiable(task, method.student, method.labels_only)
-        if method.informed:
+        if method.conditioned:
             self.A.inform(self.f.own())
         generators = [*self.A.generator.parameters(), *self.P.parameters()]
         self.opt_g = torch.optim.Adam(generators, method.lr)
@@ -216,7 +216,7 @@ class CycleAdvGANLearner(Learner):
         fooled, *purified = f(torch.cat([x_adv, x_hat, x_back, x_same])).chunk(4)
         attack = error_loss(fooled, y, method.target, method.kappa)
         recovery = sum((cross_entropy(logits, y) for logits in purified), gan.new_zeros(()))
-        size = size_loss(x_adv, x, method.free_size)
+        size = size_loss(x_adv, x, method.norm_hinge)
         minimise(
             self.opt_g,
             method.gan_weight * gan
@@ -251,12 +251,12 @@ class Purifier(nn.Module):
         most: The most that is added to a pixel, or taken away.
     """
 
-    def __init__(self, channels: int, width: int, residual: bool, most: float) -> None:
+    def __init__(self, channels: int, width: int, residual: bool, max_residual: float) -> None:
         super().__init__()
         self.generator = Generator(channels, width)
         self.residual = residual
-        self.most = most
+        self.max_residual = max_residual
 
     def forward(self, x: Images) -> Images:
         answer: Images = self.generator(x)
-        return (x + self.most * answer).clamp(0, 1) if self.residual else 0.5 + 0.5 * answer
+        return (x + self.max_residual * answer).clamp(0, 1) if self.residual else 0.5 + 0.5 * answer

@@ -55,14 +55,19 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from spearshield.losses.gan import gradient_penalty, wasserstein
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
-from spearshield.nets.latent_projection import Descent, Projection, at_least, squared_error
+from spearshield.nets.latent_projection import (
+    LatentSearchSettings,
+    Projection,
+    squared_error,
+)
 from spearshield.nets.wgan import Critic, Generator
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.storage.weights import load_part
 from spearshield.training.optim import cosine
 from spearshield.types import Images, Labels
 
-FAST = Descent(steps=0, restarts=1, start="encoder")
+FAST = LatentSearchSettings(steps=0, restarts=1, start="encoder")
 """The encoder's latent as it is: a search that has become one pass."""
 
 
@@ -107,7 +112,7 @@ class DefenseGAN(Method):
     penalty_weight: float = 10.0
     lr: float = 1e-4
     decay_steps: int = 0
-    descent: Descent = Descent()  # noqa: RUF009 - a frozen value
+    search: LatentSearchSettings = LatentSearchSettings()  # noqa: RUF009 - a frozen value
     threshold: float = 1.0
     classifier: Literal["given", "reconstructions", "both"] = "given"
     gan_steps: int = 0
@@ -118,10 +123,10 @@ class DefenseGAN(Method):
     weights: str = ""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "width", "latent", "critic_steps")
-        at_least(self, 0, "penalty_weight", "lr", "decay_steps", "gan_steps")
-        at_least(self, 0, "encoder_steps", "encoder_noise", "encoder_eps")
-        at_least(self, 0, "latent_weight")
+        require(self, "width", "latent", "critic_steps", at_least=1)
+        require(self, "penalty_weight", "lr", "decay_steps", "gan_steps", at_least=0)
+        require(self, "encoder_steps", "encoder_noise", "encoder_eps", at_least=0)
+        require(self, "latent_weight", at_least=0)
         if not self.threshold > 0:
             raise ValueError(f"threshold must be positive, got {self.threshold}")
         later = self.classifier != "given" or self.encoder_steps > 0
@@ -131,8 +136,8 @@ class DefenseGAN(Method):
                 f"weights are given; got gan_steps={self.gan_steps}, classifier="
                 f"{self.classifier!r}, encoder_steps={self.encoder_steps}, weights={self.weights!r}"
             )
-        if self.descent.start == "encoder" and not self.encoder_steps and not self.weights:
-            raise ValueError("descent.start='encoder' needs encoder_steps > 0, or weights of one")
+        if self.search.start == "encoder" and not self.encoder_steps and not self.weights:
+            raise ValueError("search.start='encoder' needs encoder_steps > 0, or weights of one")
 
     def learner(self, task: Task) -> DefenseGANLearner:
         return DefenseGANLearner(self, task)
@@ -169,7 +174,7 @@ class DefenseGANLearner(Learner):
         encoder = Critic(self.task.shape, method.width, method.latent)
         if not method.encoder_steps and load_part(encoder, "E", path):
             self.E = encoder
-        elif not method.encoder_steps and method.descent.start == "encoder":
+        elif not method.encoder_steps and method.search.start == "encoder":
             raise ValueError(f"{path} holds no E to start from; train one by encoder_steps > 0")
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
@@ -242,8 +247,8 @@ class DefenseGANLearner(Learner):
 
     def projection(self, **changes: int) -> Projection:
         """The search in the range of G as it is now, or one with some settings changed."""
-        descent = replace(self.method.descent, **changes)  # type: ignore[arg-type]
-        return Projection(self.G, self.method.latent, descent, self.E, self.method.threshold)
+        search = replace(self.method.search, **changes)  # type: ignore[arg-type]
+        return Projection(self.G, self.method.latent, search, self.E, self.method.threshold)
 
     def outcome(self) -> Outcome:
         own = self.method.classifier != "given"

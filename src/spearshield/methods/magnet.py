@@ -178,7 +178,7 @@ class Reformer(nn.Module):
         x_hat: Images = self.autoencoders[0](x)
         return x_hat
 
-    def suspicion(self, x: Images) -> PerImage:
+    def detection_score(self, x: Images) -> PerImage:
         """The share by which the worst error of each image is above its threshold."""
         return (self.errors(x) / self.thresholds - 1).amax(1)
 

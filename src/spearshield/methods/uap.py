@@ -87,7 +87,9 @@ class UAPLearner(Learner):
         check_gradient(gradients)
         size = self.method.step_size or threat.eps / 10
         with torch.no_grad():
-            delta.copy_(threat.clip(delta + size * threat.ascent(gradients.sum(0, keepdim=True))))
+            delta.copy_(
+                threat.clip(delta + size * threat.steepest_step(gradients.sum(0, keepdim=True)))
+            )
         self.perturbation.seen += len(x)
         return {
             "cross_entropy": loss.item(),

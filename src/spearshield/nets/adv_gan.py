@@ -132,7 +132,7 @@ class Residual(nn.Module):
         return answer
 
 
-class Perturber(nn.Module):
+class PerturbationGenerator(nn.Module):
     """A generator's answer as an image of the threat model.
 
     Args:
@@ -153,37 +153,37 @@ class Perturber(nn.Module):
         self.shape = shape
         self.width = width
         self.generator: nn.Module = Generator(shape[0], width)
-        self.known: nn.Module | None = None
+        self.condition_network: nn.Module | None = None
         self.threat = threat
         self.residual = residual
         self.clip = clip
 
     def forward(self, x: Images) -> Images:
-        answer = self.generator(x, *self.told(x))
+        answer = self.generator(x, *self.classifier_features(x))
         if self.residual:
             x_adv = x + (self.threat.eps if self.clip else 1.0) * answer
         else:
             x_adv = 0.5 + 0.5 * answer
         return self.threat.project(x_adv, x) if self.clip else x_adv.clamp(0, 1)
 
-    def inform(self, known: nn.Module) -> None:
+    def inform(self, condition_network: nn.Module) -> None:
         """From now on a new generator sees what the classifier ``known`` makes of each image."""
-        self.known = known
-        device = next((weight.device for weight in known.parameters()), None)
-        probabilities, *maps = self.told(torch.zeros(1, *self.shape, device=device))
+        self.condition_network = condition_network
+        device = next((weight.device for weight in condition_network.parameters()), None)
+        probabilities, *maps = self.classifier_features(torch.zeros(1, *self.shape, device=device))
         self.generator = InformedGenerator(
             self.shape[0], self.width, probabilities.shape[1], [seen.shape[1] for seen in maps]
         )
 
     @torch.no_grad()
-    def told(self, x: Images) -> tuple[Tensor, ...]:
+    def classifier_features(self, x: Images) -> tuple[Tensor, ...]:
         """What the generator is told beside the images: probabilities (N, K), maps (N, C, H, W).
 
         The three maps are the last that ``known`` makes at, or nearest to, the image's own height,
         half and a quarter of it; of a classifier without maps, the image itself. Nothing, where the
         generator is not informed.
         """
-        if self.known is None:
+        if self.condition_network is None:
             return ()
         height = x.shape[2]
         seen = {height: x}
@@ -192,9 +192,9 @@ class Perturber(nn.Module):
             if isinstance(made, Tensor) and made.ndim == 4 and len(made) == len(x):
                 seen[made.shape[2]] = made
 
-        hooks = [module.register_forward_hook(keep) for module in self.known.modules()]
+        hooks = [module.register_forward_hook(keep) for module in self.condition_network.modules()]
         try:
-            probabilities = frozen(self.known)(x).softmax(1)
+            probabilities = frozen(self.condition_network)(x).softmax(1)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from spearshield.method import RandomPurifier, frozen
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Mask, PerImage
 
@@ -27,7 +28,7 @@ Path = Float[Tensor, "n restarts past 2 latent"]
 
 
 @dataclass(frozen=True)
-class Descent:
+class LatentSearchSettings:
     """The search for the latent of an image: gradient descent with momentum from several starts.
 
     Args:
@@ -63,8 +64,18 @@ class Descent:
     tolerance: float = 0.0
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "steps", "momentum", "z_std", "unroll", "drop", "patience", "tolerance")
-        at_least(self, 1, "restarts", "chunk")
+        require(
+            self,
+            "steps",
+            "momentum",
+            "z_std",
+            "unroll",
+            "drop",
+            "patience",
+            "tolerance",
+            at_least=0,
+        )
+        require(self, "restarts", "chunk", at_least=1)
         if not self.lr > 0 or not self.momentum < 1 or not self.tolerance < 1:
             raise ValueError(
                 "lr must be positive, momentum and tolerance below 1, "
@@ -93,37 +104,37 @@ class Projection(RandomPurifier):
         self,
         generator: nn.Module,
         latent: int,
-        descent: Descent,
+        settings: LatentSearchSettings,
         encoder: nn.Module | None = None,
         threshold: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
-        if descent.start == "encoder" and encoder is None:
+        if settings.start == "encoder" and encoder is None:
             raise ValueError("start='encoder' needs an encoder; give one, or start='random'")
         self.G = generator
         self.E = encoder
         self.latent = latent
-        self.descent = descent
+        self.settings = settings
         self.threshold = threshold
-        self._known = Known()
+        self._cache = LatentCache()
 
     @property
-    def stand_in(self) -> Classifier:
+    def differentiable_approximation(self) -> Classifier:
         """G(E(x)): differentiable, and much as the projection of ``x``.
 
         Raises:
             AttributeError: There is no encoder, so this is not offered.
         """
         if self.E is None:
-            raise AttributeError("stand_in")
+            raise AttributeError("differentiable_approximation")
         generator, encoder = frozen(self.G), frozen(self.E)
         return lambda x: generator(encoder(x))
 
     def purify(self, x: Images, rng: Rng) -> Images:
         return self._search(x, rng)[1]
 
-    def suspicion(self, x: Images) -> PerImage:
+    def detection_score(self, x: Images) -> PerImage:
         """The share by which each image's squared error is above the threshold."""
         _, error = self.search(x, Rng.of_content(self.seed, x).fold(0))
         return error / self.threshold - 1
@@ -139,16 +150,16 @@ class Projection(RandomPurifier):
 
     def _search(self, x: Images, rng: Rng) -> tuple[Latents, Images]:
         """The latent of each image, and G's image of it."""
-        unroll = self.descent.unroll if torch.is_grad_enabled() and x.requires_grad else 0
+        unroll = self.settings.unroll if torch.is_grad_enabled() and x.requires_grad else 0
         if unroll:
             z = self._latents(x, rng, unroll)
         else:
             weights = [*self.G.parameters(), *(self.E.parameters() if self.E else ())]
-            z = self._known(x, rng, weights, lambda new: self._latents(x[new], rng[new], 0))
+            z = self._cache(x, rng, weights, lambda new: self._latents(x[new], rng[new], 0))
         return z, frozen(self.G)(z)
 
     def _latents(self, x: Images, rng: Rng, unroll: int) -> Latents:
-        images = max(1, self.descent.chunk // self.descent.restarts)
+        images = max(1, self.settings.chunk // self.settings.restarts)
         parts = zip(torch.split(x, images), torch.split(rng.ids, images), strict=True)
         found = [
             self._search_chunk(part, Rng(rng.key, ids), unroll) for part, ids in parts if len(part)
@@ -168,27 +179,27 @@ class Projection(RandomPurifier):
         return torch.cat(found)[torch.cat([group.places for group in groups]).argsort()]
 
     def _starts(self, x: Images, rng: Rng) -> Starts:
-        starts = self.descent.z_std * rng.normal((self.descent.restarts, self.latent)).to(x)
-        if self.descent.start == "random" or self.E is None:
+        starts = self.settings.z_std * rng.normal((self.settings.restarts, self.latent)).to(x)
+        if self.settings.start == "random" or self.E is None:
             return starts
         starts[:, 0] = 0
         return frozen(self.E)(x)[:, None] + starts
 
-    def _descend(self, x: Images, starts: Starts, unroll: int) -> Iterator[Group]:
+    def _descend(self, x: Images, starts: Starts, unroll: int) -> Iterator[SearchState]:
         """Where the descents end, of all images or of some, in the order in which they leave.
 
         Who leaves is decided by the errors before the last step, which cost nothing.
         """
-        descent, generator, group = self.descent, frozen(self.G), Group.of(starts)
-        for step in range(1, descent.steps + 1):
-            errors, slope = slope_at(generator, x[group.places, None], group.z)
-            group = group.move(descent, slope, unroll)
-            if descent.drop and step % descent.drop == 0:
+        settings, generator, group = self.settings, frozen(self.G), SearchState.of(starts)
+        for step in range(1, settings.steps + 1):
+            errors, slope = loss_and_gradient(generator, x[group.places, None], group.z)
+            group = group.move(settings, slope, unroll)
+            if settings.drop and step % settings.drop == 0:
                 errors, nearer = errors.topk((errors.shape[1] + 1) // 2, largest=False)
                 group = group.restarts(nearer)
-            if descent.patience and step % descent.patience == 0:
+            if settings.patience and step % settings.patience == 0:
                 nearest = errors.amin(1)
-                stays = nearest <= (1 - descent.tolerance) * group.nearest
+                stays = nearest <= (1 - settings.tolerance) * group.nearest
                 if not stays.all():
                     yield group[~stays]
                 if not stays.any():
@@ -196,22 +207,22 @@ class Projection(RandomPurifier):
                 group = replace(group, nearest=nearest)[stays]
         yield group
 
-    def _replay(self, x: Images, group: Group) -> Latents:
+    def _replay(self, x: Images, group: SearchState) -> Latents:
         """Where one descent for each image ended, with the gradient of its last steps."""
         generator, (z, velocity) = frozen(self.G), group.path[:, 0, 0].unbind(1)
         steps = group.path.shape[2] - 1
-        if self.descent.start == "encoder" and self.E is not None and steps == group.taken:
+        if self.settings.start == "encoder" and self.E is not None and steps == group.taken:
             encoded = frozen(self.E)(x)
             z = z + (encoded - encoded.detach())
         for _ in range(steps):
-            _, slope = slope_at(generator, x, z, graph=True)
-            velocity = self.descent.momentum * velocity + slope
-            z = z - self.descent.lr * velocity
+            _, slope = loss_and_gradient(generator, x, z, graph=True)
+            velocity = self.settings.momentum * velocity + slope
+            z = z - self.settings.lr * velocity
         return group.z[:, 0] + (z - z.detach())
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class SearchState:
     """Descents under way, as many for each image.
 
     Args:
@@ -227,39 +238,39 @@ class Group:
     taken: int = 0
 
     @staticmethod
-    def of(starts: Starts) -> Group:
+    def of(starts: Starts) -> SearchState:
         places = torch.arange(len(starts), device=starts.device)
         path = torch.stack([starts, torch.zeros_like(starts)], 2)[:, :, None]
-        return Group(places, path, starts.new_full((len(starts),), math.inf))
+        return SearchState(places, path, starts.new_full((len(starts),), math.inf))
 
     @property
     def z(self) -> Starts:
         return self.path[:, :, -1, 0]
 
-    def move(self, descent: Descent, slope: Starts, unroll: int) -> Group:
+    def move(self, settings: LatentSearchSettings, slope: Starts, unroll: int) -> SearchState:
         """One step on, with the states before the last ``unroll`` steps."""
-        velocity = descent.momentum * self.path[:, :, -1, 1] + slope
-        now = torch.stack([self.z - descent.lr * velocity, velocity], 2)[:, :, None]
+        velocity = settings.momentum * self.path[:, :, -1, 1] + slope
+        now = torch.stack([self.z - settings.lr * velocity, velocity], 2)[:, :, None]
         path = torch.cat([self.path, now], 2)[:, :, -unroll - 1 :]
         return replace(self, path=path, taken=self.taken + 1)
 
-    def restarts(self, index: Int[Tensor, "n some"]) -> Group:
+    def restarts(self, index: Int[Tensor, "n some"]) -> SearchState:
         """Some of each image's descents."""
         return replace(self, path=self.path[torch.arange(len(index))[:, None], index])
 
-    def best(self, generator: Classifier, x: Images) -> Group:
+    def best(self, generator: Classifier, x: Images) -> SearchState:
         """The descent of each image that is nearest to it now."""
         if self.path.shape[1] == 1:
             return self
         errors = squared_error(generate(generator, self.z), x[:, None])
         return self.restarts(errors.argmin(1, keepdim=True))
 
-    def __getitem__(self, index: Mask) -> Group:
+    def __getitem__(self, index: Mask) -> SearchState:
         """The descents of some of the images."""
-        return Group(self.places[index], self.path[index], self.nearest[index], self.taken)
+        return SearchState(self.places[index], self.path[index], self.nearest[index], self.taken)
 
 
-class Known:
+class LatentCache:
     """Latents that were found before, so that a victim that is asked again need not search again.
 
     A latent is a function of the image's pixels, its randomness and the weights; new weights make
@@ -290,7 +301,7 @@ class Known:
         return torch.stack([self.latents[key] for key in keys]) if keys else found
 
 
-def slope_at(
+def loss_and_gradient(
     generator: Classifier,
     x: Float[Tensor, "n *one c h w"],
     z: Float[Tensor, "n *restarts latent"],
@@ -318,14 +329,3 @@ def squared_error(
 ) -> Float[Tensor, "*any"]:
     """The mean over an image's pixels."""
     return (x_hat - x).square().flatten(-3).mean(-1)
-
-
-def at_least(value: object, least: int, *names: str) -> None:
-    """Refuse a value with a number that is too small.
-
-    Raises:
-        ValueError: One of the fields ``names`` is below ``least``, or not a number.
-    """
-    for name in names:
-        if not getattr(value, name) >= least:
-            raise ValueError(f"{name} must be at least {least}, got {getattr(value, name)}")

@@ -24,7 +24,7 @@ from spearshield.methods.adv_gan import AdvGAN
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.threat import Linf
-from spearshield.training.learned_attack import LeftBy
+from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
 from spearshield.views import Adaptive, Oblivious
 
@@ -34,15 +34,17 @@ PLAIN = PGD(BUDGET, steps=40, step_size=1 / 255, early_stop=False)
 STRONG = PGD(BUDGET, steps=40, step_size=1 / 255, restarts=3)
 FAST = PGD(BUDGET, steps=5, step_size=2 / 255, early_stop=False)
 
-CYCLE = CycleAdvGAN(BUDGET, 16, informed=True, cooperative=False, most=16 / 255, decay_steps=STEPS)
-ADV = AdvGAN(BUDGET, 16, informed=True, decay_steps=STEPS)
+CYCLE = CycleAdvGAN(
+    BUDGET, 16, conditioned=True, cooperative=False, max_residual=16 / 255, decay_steps=STEPS
+)
+ADV = AdvGAN(BUDGET, 16, conditioned=True, decay_steps=STEPS)
 UNINFORMED = AdvGAN(BUDGET, 16, decay_steps=STEPS)
 STRANGER = replace(ADV, student=MCNN(), student_steps=1_000)
 SIBLING = replace(ADV, student=ResNet20(), student_steps=1_000)
 
 DEFENCES = (
-    Training(CYCLE, STEPS, FGSM(BUDGET), 32, name="cycle_fgsm", once=True),
-    Training(CYCLE, STEPS, FAST, 32, name="cycle_pgd", once=True),
+    Training(CYCLE, STEPS, FGSM(BUDGET), 32, name="cycle_fgsm", precompute=True),
+    Training(CYCLE, STEPS, FAST, 32, name="cycle_pgd", precompute=True),
     Training(ADV, STEPS, batch_size=32),
     Training(UNINFORMED, STEPS, batch_size=32, name="adv_gan_uninformed"),
     Training(STRANGER, STEPS, batch_size=32, name="adv_black_box"),
@@ -56,7 +58,7 @@ RECIPE = Recipe(
     defences=DEFENCES,
     trials=(
         Trial(FGSM(BUDGET), Oblivious()),
-        *(Trial(LeftBy(BUDGET, training.called), Oblivious()) for training in DEFENCES),
+        *(Trial(AttackFrom(BUDGET, training.display_name), Oblivious()) for training in DEFENCES),
         *(Trial(attack, Oblivious(), images=500) for attack in (PLAIN, DeepFool(BUDGET))),
         Trial(STRONG, Adaptive(), images=500),
     ),

@@ -25,7 +25,7 @@ from spearshield.methods.adv_gan import AdvGAN
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.threat import L2, Linf
-from spearshield.training.learned_attack import LeftBy
+from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
 from spearshield.views import Adaptive, Oblivious
 
@@ -43,13 +43,13 @@ ADV = AdvGAN(BUDGET, decay_steps=STEPS)
 BLACK_ADV = AdvGAN(BUDGET, decay_steps=STEPS, student=MCNN(), student_steps=300)
 
 DEFENCES = (
-    Training(CYCLE, STEPS, FGSM(BUDGET), 64, name="cycle_fgsm", once=True),
-    Training(CYCLE, STEPS, FAST, 64, name="cycle_pgd", once=True),
-    Training(CYCLE, STEPS, DeepFool(BUDGET), 64, name="cycle_deepfool", once=True),
-    Training(CYCLE, STEPS, NEAREST, 64, name="cycle_cw", once=True),
+    Training(CYCLE, STEPS, FGSM(BUDGET), 64, name="cycle_fgsm", precompute=True),
+    Training(CYCLE, STEPS, FAST, 64, name="cycle_pgd", precompute=True),
+    Training(CYCLE, STEPS, DeepFool(BUDGET), 64, name="cycle_deepfool", precompute=True),
+    Training(CYCLE, STEPS, NEAREST, 64, name="cycle_cw", precompute=True),
     Training(BLACK_CYCLE, STEPS, FGSM(BUDGET), 64, name="cycle_black_box"),
-    Training(CYCLE, STEPS, FAST, 64, against="cycle_pgd", name="round_2", once=True),
-    Training(CYCLE, STEPS, FAST, 64, against="round_2", name="round_3", once=True),
+    Training(CYCLE, STEPS, FAST, 64, trained_on="cycle_pgd", name="round_2", precompute=True),
+    Training(CYCLE, STEPS, FAST, 64, trained_on="round_2", name="round_3", precompute=True),
     Training(ADV, STEPS, batch_size=64),
     Training(BLACK_ADV, STEPS, batch_size=64, name="adv_black_box"),
 )
@@ -62,9 +62,9 @@ RECIPE = Recipe(
     trials=(
         Trial(FGSM(BUDGET), Oblivious()),
         *(
-            Trial(LeftBy(BUDGET, training.called), Oblivious())
+            Trial(AttackFrom(BUDGET, training.display_name), Oblivious())
             for training in DEFENCES
-            if not training.against
+            if not training.trained_on
         ),
         *(Trial(attack, Oblivious(), images=2_000) for attack in (PLAIN, DeepFool(BUDGET))),
         Trial(STRONG, Adaptive(), images=500),

@@ -16,7 +16,7 @@ from spearshield.experiment.recipe import Recipe
 from spearshield.judging.trial import Trial
 from spearshield.methods.defense_gan import DefenseGAN
 from spearshield.methods.standard_training import StandardTraining
-from spearshield.nets.latent_projection import Descent
+from spearshield.nets.latent_projection import LatentSearchSettings
 from spearshield.threat import L2, Linf
 from spearshield.training.loop import Training
 from spearshield.views import BPDA, Adaptive, InRange, Oblivious
@@ -29,7 +29,11 @@ RECIPE = Recipe(
     classifier=DefenseGANA(),
     pretraining=Training(StandardTraining(decay_steps=12_320), steps=12_320),
     defences=(
-        Training(DefenseGAN(descent=Descent(restarts=2, lr=40.0)), steps=1_000_000, batch_size=50),
+        Training(
+            DefenseGAN(search=LatentSearchSettings(restarts=2, lr=40.0)),
+            steps=1_000_000,
+            batch_size=50,
+        ),
     ),
     trials=(
         Trial(FGSM(BUDGET), Oblivious()),

@@ -32,7 +32,7 @@ from spearshield.methods.magnet import MagNet
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.methods.substitute import Substitute
-from spearshield.nets.latent_projection import Descent
+from spearshield.nets.latent_projection import LatentSearchSettings
 from spearshield.threat import L2, Linf
 from spearshield.training.loop import Training
 from spearshield.views import BPDA, Adaptive, DetectorAware, InRange, Oblivious
@@ -41,9 +41,9 @@ BUDGET, BROKEN = Linf(0.3), L2(4.0)
 """That of the paper, and that at which the defence was broken."""
 
 WEIGHTS = "runs/defense_gan_mnist_generator/defense_gan/weights.safetensors"
-ORIG = DefenseGAN(width=16, descent=Descent(steps=25, z_std=1.0), weights=WEIGHTS)
+ORIG = DefenseGAN(width=16, search=LatentSearchSettings(steps=25, z_std=1.0), weights=WEIGHTS)
 REC = replace(ORIG, classifier="reconstructions")
-QUICK = replace(ORIG, descent=FAST)
+QUICK = replace(ORIG, search=FAST)
 HARDENED = PGDAdversarialTraining(decay_steps=2_000, warmup_steps=200)
 
 DEFENCES = (
@@ -56,8 +56,8 @@ DEFENCES = (
 )
 
 SUBSTITUTES = tuple(
-    Training(Substitute(network), 60, FGSM(BUDGET), 150, against, "validation", name)
-    for against in ("", *(defence.called for defence in DEFENCES))
+    Training(Substitute(network), 60, FGSM(BUDGET), 150, trained_on, "validation", name)
+    for trained_on in ("", *(defence.display_name for defence in DEFENCES))
     for name, network in (("substitute_b", DefenseGANB()), ("substitute_e", DefenseGANE()))
 )
 
@@ -79,9 +79,9 @@ RECIPE = Recipe(
         ),
         Trial(THROUGH, Adaptive(), images=100),
         Trial(THROUGH, BPDA(), images=100),
-        Trial(THROUGH, BPDA("stand_in"), images=100),
+        Trial(THROUGH, BPDA("approximation"), images=100),
         Trial(FAR, BPDA(), images=100),
-        Trial(FAR, BPDA("stand_in"), images=100),
+        Trial(FAR, BPDA("approximation"), images=100),
         Trial(LatentSearch(BROKEN), InRange(), images=100),
         Trial(OrthogonalPGD(BUDGET, steps=20, restarts=2), DetectorAware(), images=100),
     ),

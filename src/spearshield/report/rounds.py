@@ -61,7 +61,7 @@ def own(defence: Defence) -> list[Cell]:
 
 def _against(defence: Defence) -> str:
     training = defence.first.parameters.get("training")
-    return str(training.get("against", "")) if isinstance(training, dict) else ""
+    return str(training.get("trained_on", "")) if isinstance(training, dict) else ""
 
 
 def _chart(links: Sequence[Defence]) -> Chart:

@@ -40,7 +40,7 @@ _DAMAGE = (
 
 
 @contextlib.contextmanager
-def damaged(path: Path | str, *also: type[Exception]) -> Iterator[None]:
+def corrupt_as_value_error(path: Path | str, *also: type[Exception]) -> Iterator[None]:
     """Inside, whatever a decoder raises over bad bytes is a ``ValueError`` that names the file.
 
     Open the file outside, so that a missing permission keeps its own words.
@@ -61,7 +61,11 @@ def gunzip(path: Path, largest: int) -> bytes:
     Raises:
         ValueError: It is truncated or corrupt, or holds more than ``largest`` bytes.
     """
-    with path.open("rb") as file, damaged(path), gzip.GzipFile(fileobj=file) as stream:
+    with (
+        path.open("rb") as file,
+        corrupt_as_value_error(path),
+        gzip.GzipFile(fileobj=file) as stream,
+    ):
         content = stream.read(largest + 1)  # past the end, where the checksum is compared
         if len(content) > largest:
             raise ValueError(f"it unpacks to more than {largest} bytes")
@@ -75,7 +79,7 @@ def npz(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
         ValueError: It is truncated or corrupt, holds Python objects, or unpacks to more than
             ``LARGEST`` bytes.
     """
-    with path.open("rb") as file, damaged(path), zipfile.ZipFile(file) as archive:
+    with path.open("rb") as file, corrupt_as_value_error(path), zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             archive.open(info).close()  # is each called as the directory says?
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}

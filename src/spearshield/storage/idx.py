@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from spearshield.dataset import Examples
-from spearshield.storage.archives import damaged, gunzip
+from spearshield.storage.archives import corrupt_as_value_error, gunzip
 from spearshield.storage.downloads import File
 
 LARGEST = 64 << 20
@@ -46,10 +46,10 @@ def examples(images: Path, labels: Path, names: tuple[str, ...]) -> Examples:
         ValueError: A file is truncated, corrupt or not what it should be; names the file.
     """
     pixels, y = _read(images, 3), _read(labels, 1)
-    with damaged(images):
+    with corrupt_as_value_error(images):
         if pixels.shape[1:] != (28, 28) or len(pixels) == 0:
             raise ValueError(f"it holds images of shape {pixels.shape}, not (n, 28, 28)")
-    with damaged(labels):
+    with corrupt_as_value_error(labels):
         if len(y) != len(pixels):
             raise ValueError(f"it holds {len(y)} labels for {len(pixels)} images")
         return Examples.of(
@@ -59,7 +59,7 @@ def examples(images: Path, labels: Path, names: tuple[str, ...]) -> Examples:
 
 def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
     content = gunzip(path, LARGEST)
-    with damaged(path):
+    with corrupt_as_value_error(path):
         magic, start = bytes((0, 0, 8, dimensions)), 4 + 4 * dimensions
         if content[:4] != magic:
             raise ValueError(f"it starts with {content[:4].hex()}, not {magic.hex()}")

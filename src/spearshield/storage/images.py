@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from spearshield.dataset import Examples
-from spearshield.storage.archives import damaged, npz
+from spearshield.storage.archives import corrupt_as_value_error, npz
 from spearshield.types import Images
 
 LARGEST = 16_000_000
@@ -35,7 +35,7 @@ def picture(content: bytes, channels: int) -> Image.Image:
     Raises:
         ValueError: It has more than ``LARGEST`` pixels, or more than 8 bits a channel.
         Exception: Pillow's many, for bytes that are truncated or corrupt; see
-            :func:`spearshield.storage.archives.damaged`.
+            :func:`spearshield.storage.archives.corrupt_as_value_error`.
     """
     image = _open(content)
     if image.format == "PNG":
@@ -59,7 +59,7 @@ def read(path: Path, channels: int) -> Image.Image:
     """
     with path.open("rb") as file:
         content = file.read(_LARGEST_FILE + 1)
-    with damaged(path):
+    with corrupt_as_value_error(path):
         return picture(content, channels)
 
 
@@ -81,7 +81,7 @@ def fit(image: Image.Image, size: tuple[int, int], margin: float = 1.0) -> Image
     return image.resize((width, height), Image.Resampling.BILINEAR, box)
 
 
-def in_8_bits(x_adv: Images, x: Images) -> Images:
+def quantize_towards(x_adv: Images, x: Images) -> Images:
     """The images of 256 levels next to attacked ones, on the side of the clean ones, ``x``.
 
     Where ``x`` has whole levels itself, no perturbation is larger than it was, but for a thousandth
@@ -127,7 +127,7 @@ def packed(path: Path, prefix: str, names: tuple[str, ...] | None = None) -> Exa
     """
     keys = [f"{prefix}_bytes", f"{prefix}_offsets", f"{prefix}_labels"]
     arrays = npz(path, [*keys, "names"])
-    with damaged(path):
+    with corrupt_as_value_error(path):
         content, offsets, labels = (arrays[key] for key in keys)
         if content.dtype != np.uint8 or labels.ndim != 1 or offsets.shape != (len(labels) + 1,):
             raise ValueError(

@@ -185,11 +185,11 @@ def _check_names(path: Path, expected: Mapping[str, Tensor], found: Mapping[str,
             if name in both and _kind(found[name]) != _kind(expected[name])
         ],
     }
-    told = "; ".join(f"{what}: {_some(names)}" for what, names in faults.items() if names)
-    if told:
+    faulty = "; ".join(f"{what}: {_some(names)}" for what, names in faults.items() if names)
+    if faulty:
         raise ValueError(
-            f"{path} does not fit the network ({told}); choose the architecture, number of classes "
-            "and image size that the file was made for"
+            f"{path} does not fit the network ({faulty}); choose the architecture, number of "
+            "classes and image size that the file was made for"
         )
 
 

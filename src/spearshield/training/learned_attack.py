@@ -42,7 +42,7 @@ class LearnedAttack(Attack):
     queries: int = 0
 
     @property
-    def called(self) -> str:
+    def display_name(self) -> str:
         """The name of the training that it was learnt in."""
         return name_of(self.training) if self.training else "learned"
 
@@ -59,7 +59,7 @@ class LearnedAttack(Attack):
         return self.threat.project(x_adv, x)
 
 
-class Perturbing(nn.Module):
+class AttackAsModule(nn.Module):
     """A learned attack as a network from images to images, which needs no labels."""
 
     def __init__(self, attack: LearnedAttack) -> None:
@@ -72,7 +72,7 @@ class Perturbing(nn.Module):
 
 
 @dataclass(frozen=True)
-class LeftBy(Attack):
+class AttackFrom(Attack):
     """The attack that a training of the same recipe leaves behind; a run puts it in place of this.
 
     Args:
@@ -87,7 +87,7 @@ class LeftBy(Attack):
     training: str
 
     @property
-    def called(self) -> str:
+    def display_name(self) -> str:
         """The name of the training."""
         return self.training
 

@@ -26,17 +26,15 @@ from spearshield.attack import Attack
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.method import Learner, Method, Task
-from spearshield.progress import Track, untracked
+from spearshield.progress import Progress, ProgressBar, no_bar, no_progress
 from spearshield.rng import Rng, ambient, permutation
 from spearshield.storage import checkpoint
 from spearshield.storage.atomic import write_atomically
-from spearshield.training.precomputed_attack import made_once
+from spearshield.training.precomputed_attack import precompute_attack
 
 CHECKPOINT = "checkpoint.safetensors"
 LOSSES = "losses.jsonl"
 ATTACKED = "attacked"
-
-Progress = Callable[[int, Mapping[str, float]], None]
 
 
 class Interrupted(Exception):  # noqa: N818 - an event, not a fault
@@ -67,10 +65,10 @@ class Training:
     steps: int
     learn_from: Attack | None = None
     batch_size: int = 128
-    against: str = ""
+    trained_on: str = ""
     split: Literal["train", "validation"] = "train"
     name: str = ""
-    once: bool = False
+    precompute: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_~-]*", self.name):
@@ -81,7 +79,7 @@ class Training:
             )
 
     @property
-    def called(self) -> str:
+    def display_name(self) -> str:
         """Its name, by default that of its method."""
         return self.name or name_of(self.method)
 
@@ -94,16 +92,14 @@ def train(
     seed: int,
     folder: Path | None = None,
     device: torch.device | str = "cpu",
-    progress: Progress = lambda step, losses: None,
-    track: Track = untracked,
+    progress: Progress = no_progress,
     finished: bool = False,
 ) -> Learner:
     """A learner of ``training.method`` that has taken all its steps.
 
     Args:
         examples: Asked for the training images, unless all steps have been taken already.
-        progress: Called after each step with its number and losses.
-        track: Told of the attack on the training images, where they are attacked once.
+        progress: Opens the bars of the training and of the attack on its training images.
         finished: Whether all steps must have been taken already.
 
     Raises:
@@ -119,15 +115,15 @@ def train(
     if finished or taken >= training.steps > 0:
         return learner
     shown = examples()
-    if training.once:
-        attacked = made_once(
+    if training.precompute:
+        attacked = precompute_attack(
             task.attack,
             task.classifier,
             shown,
             seed=seed,
             folder=folder / ATTACKED if folder else None,
             device=device,
-            bar=track(f"attack the training images of {training.called}", len(shown)),
+            bar=progress(f"attack the training images of {training.display_name}", len(shown)),
         )
         learner = _fresh(training.method, replace(task, learn_from=attacked), seed, device)
     fit(
@@ -138,7 +134,7 @@ def train(
         seed=seed,
         folder=folder,
         device=device,
-        progress=progress,
+        bar=progress(f"train {training.display_name}", training.steps),
     )
     return learner
 
@@ -162,14 +158,14 @@ def fit(
     seed: int,
     folder: Path | None = None,
     device: torch.device | str = "cpu",
-    progress: Progress = lambda step, losses: None,
+    bar: ProgressBar = no_bar,
     save_every: float = 60.0,
 ) -> None:
     """Take ``steps`` steps, or those that are left of them.
 
     Args:
         folder: Where to save and what to resume from; ``None``: keep nothing.
-        progress: Called after each step with its number and losses.
+        bar: Called after each step with the number of steps taken and the losses.
         save_every: Seconds between checkpoints.
 
     Raises:
@@ -203,7 +199,7 @@ def fit(
                 losses = learner.step(x, y, rng=rng)
             _refuse_divergence(step, losses)
             log(step, losses)
-            progress(step, losses)
+            bar(step + 1, losses)
             if stop.is_set() or time.monotonic() - saved > save_every:
                 save(step + 1)
                 saved = time.monotonic()

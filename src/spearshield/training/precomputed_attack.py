@@ -18,7 +18,7 @@ from torch import nn
 from spearshield.attack import Attack
 from spearshield.dataset import Examples
 from spearshield.method import frozen
-from spearshield.progress import Bar
+from spearshield.progress import ProgressBar, no_bar
 from spearshield.rng import Rng
 from spearshield.storage import checkpoint
 from spearshield.storage.serialization import dump
@@ -29,7 +29,7 @@ PART = 500
 
 
 @dataclass(frozen=True)
-class Replay(Attack):
+class PrecomputedAttack(Attack):
     """Answers with images that have been made already; the model and the labels are not looked at.
 
     The randomness handed in belongs to an image, and so says which one is meant.
@@ -48,9 +48,11 @@ class Replay(Attack):
     ids: Ids = field(compare=False, repr=False)
 
     @staticmethod
-    def none(attack: Attack) -> Replay:
+    def none(attack: Attack) -> PrecomputedAttack:
         """That of no image, which stands for one that is still to be made."""
-        return Replay(attack.threat, attack, torch.empty(0, 1, 1, 1), torch.empty(0).long())
+        return PrecomputedAttack(
+            attack.threat, attack, torch.empty(0, 1, 1, 1), torch.empty(0).long()
+        )
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:  # noqa: ARG002
         wanted = rng.ids.cpu()
@@ -59,12 +61,12 @@ class Replay(Attack):
         if not (torch.equal(self.ids[row], wanted) and self.threat.contains(x_adv, x).all()):
             raise ValueError(
                 "these are not the training images that were attacked once; a method that changes "
-                "images before it attacks them needs once=false"
+                "images before it attacks them needs precompute=false"
             )
         return x_adv
 
 
-def made_once(
+def precompute_attack(
     attack: Attack,
     classifier: nn.Module,
     examples: Examples,
@@ -72,8 +74,8 @@ def made_once(
     seed: int,
     folder: Path | None = None,
     device: torch.device | str = "cpu",
-    bar: Bar = lambda done, values: None,
-) -> Replay:
+    bar: ProgressBar = no_bar,
+) -> PrecomputedAttack:
     """The images that ``attack`` makes of ``examples`` on ``classifier``.
 
     Args:
@@ -104,7 +106,7 @@ def made_once(
                 checkpoint.save(path, kept)
         x_adv[start : start + PART] = kept["x_adv"]
         bar(start + len(part), {})
-    return Replay(attack.threat, attack, x_adv, examples.ids)
+    return PrecomputedAttack(attack.threat, attack, x_adv, examples.ids)
 
 
 def _digest(parts: list[bytes]) -> str:

@@ -44,7 +44,7 @@ class Transfer(Attack):
     training: Training | None = None
 
     @property
-    def called(self) -> str:
+    def display_name(self) -> str:
         """The name of the training that it was learnt in."""
         return name_of(self.training) if self.training else "transfer"
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 
 from spearshield.dataset import Examples
-from spearshield.judging.checks import detection, gradients, outputs, rivals, strength
+from spearshield.judging.checks import detection, gradients, outputs, strength, weaker_attackers
 from spearshield.judging.checks.comparison import compare
 from spearshield.judging.checks.finding import Finding, Severity, Verdict, verdict
 from spearshield.judging.checks.probe import Probe
@@ -48,9 +48,9 @@ CHECKS = (
     strength.unbounded_budget,
     strength.planted_example,
     strength.low_precision,
-    rivals.black_box_wins,
-    rivals.transfer_wins,
-    rivals.noise_wins,
+    weaker_attackers.black_box_wins,
+    weaker_attackers.transfer_wins,
+    weaker_attackers.noise_wins,
     detection.blind_detector,
     outputs.not_finite,
 )
@@ -83,10 +83,10 @@ def examine(
                 f"the victim returned {tuple(answers.shape)} for one image of a data set with "
                 f"{examples.classes} classes; give it one output a class"
             )
-        return look(probe)
+        return run_checks(probe)
 
 
-def look(probe: Probe) -> tuple[Finding, ...]:
+def run_checks(probe: Probe) -> tuple[Finding, ...]:
     """The findings of all checks."""
     found = (check(probe) for check in CHECKS)
     return tuple(finding for finding in found if finding is not None)

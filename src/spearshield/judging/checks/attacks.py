@@ -26,7 +26,7 @@ class MarginPGD(Attack):
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         threat = self.threat
-        x_adv = threat.project(x + threat.sample(x, rng), x)
+        x_adv = threat.project(x + threat.sample_perturbation(x, rng), x)
         left = torch.arange(len(x), device=x.device)
         for _ in range(STEPS):
             with torch.enable_grad():
@@ -37,7 +37,7 @@ class MarginPGD(Attack):
                 left, gradient = left[margin < 0], gradient[margin < 0]
                 if len(left) == 0:
                     break
-            step = threat.eps / 10 * threat.ascent(gradient)
+            step = threat.eps / 10 * threat.steepest_step(gradient)
             x_adv[left] = threat.project(x_adv[left] + step, x[left])
         return x_adv
 
@@ -52,7 +52,7 @@ class Noise(Attack):
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         x_adv, best = x.clone(), torch.full_like(x[:, 0, 0, 0], -math.inf)
         for k in range(NOISES):
-            noisy = self.threat.project(x + self.threat.sample(x, rng.fold(k)), x)
+            noisy = self.threat.project(x + self.threat.sample_perturbation(x, rng.fold(k)), x)
             margin = margin_loss(model(noisy), y)
             x_adv = torch.where((margin > best)[:, None, None, None], noisy, x_adv)
             best = torch.maximum(margin, best)

@@ -11,8 +11,8 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.judging.checks.detection import detector_ignored, false_alarms
 from spearshield.judging.checks.finding import Finding
 from spearshield.judging.checks.probe import share
-from spearshield.judging.checks.rivals import beaten
-from spearshield.judging.checks.strength import parted, stepped
+from spearshield.judging.checks.strength import loss_gap_finding, single_step_finding
+from spearshield.judging.checks.weaker_attackers import weaker_attacker_finding
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
 from spearshield.threat import ThreatModel
@@ -28,7 +28,7 @@ KNOWING = (Adaptive, BPDA, DetectorAware, EOT, InRange)
 
 
 @dataclass(frozen=True, eq=False)
-class Deed:
+class TrialOutcome:
     """The images that one trial broke, itself: not those that it was spared."""
 
     trial: Trial
@@ -60,18 +60,18 @@ def compare(results: Results) -> tuple[Finding, ...]:
     return tuple(finding for finding in found if finding is not None)
 
 
-def _deeds(results: Results) -> list[Deed]:
+def _deeds(results: Results) -> list[TrialOutcome]:
     count = min(score.images for _, score in results)
-    deeds: list[Deed] = []
+    deeds: list[TrialOutcome] = []
     for trial, score in results:
         broken = ~score.first(count).robust
         if trial.survivors and deeds:
             broken &= ~_broken(deeds)
-        deeds.append(Deed(trial, broken))
+        deeds.append(TrialOutcome(trial, broken))
     return deeds
 
 
-def _findings(deeds: Sequence[Deed]) -> Iterator[Finding | None]:
+def _findings(deeds: Sequence[TrialOutcome]) -> Iterator[Finding | None]:
     white = [deed for deed in deeds if deed.white_box]
     if not white:
         yield _no_white_box(len(deeds))
@@ -80,29 +80,33 @@ def _findings(deeds: Sequence[Deed]) -> Iterator[Finding | None]:
     foreign = [deed for deed in deeds if deed.transferred]
     blind = [deed for deed in deeds if not deed.transferred and not deed.white_box]
     if blind:
-        yield beaten("black_box_wins", "attacks without gradients", left & _broken(blind))
+        yield weaker_attacker_finding(
+            "black_box_wins", "attacks without gradients", left & _broken(blind)
+        )
     if foreign:
-        yield beaten("transfer_wins", "attacks on other models", left & _broken(foreign))
+        yield weaker_attacker_finding(
+            "transfer_wins", "attacks on other models", left & _broken(foreign)
+        )
     for view in dict.fromkeys(deed.trial.view for deed in white):
         same = [deed for deed in white if deed.trial.view == view]
         yield from _findings_through_one_view(same)
 
 
-def _findings_through_one_view(deeds: Sequence[Deed]) -> Iterator[Finding | None]:
+def _findings_through_one_view(deeds: Sequence[TrialOutcome]) -> Iterator[Finding | None]:
     whole = [deed for deed in deeds if not deed.trial.survivors]
     one = [deed for deed in whole if isinstance(deed.trial.attack, FGSM)]
     many = [deed for deed in whole if not isinstance(deed.trial.attack, FGSM)]
     if one and many:
-        yield stepped(share(~_broken(one)), share(~_broken(many)))
+        yield single_step_finding(share(~_broken(one)), share(~_broken(many)))
     losses = [getattr(deed.trial.attack, "loss", None) for deed in deeds]
     by_entropy = [deed for deed, loss in zip(deeds, losses, strict=True) if loss == "ce"]
     by_margin = [deed for deed, loss in zip(deeds, losses, strict=True) if loss in MARGINS]
     if by_entropy and by_margin:
         standing = ~_broken(by_entropy)
-        yield parted(share(standing), share(standing & ~_broken(by_margin)))
+        yield loss_gap_finding(share(standing), share(standing & ~_broken(by_margin)))
 
 
-def _broken(deeds: Sequence[Deed]) -> Mask:
+def _broken(deeds: Sequence[TrialOutcome]) -> Mask:
     """The images that any of them broke."""
     return torch.stack([deed.broken for deed in deeds]).any(0)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from spearshield.judging.checks.finding import Finding, graded
+from spearshield.judging.checks.finding import Finding, severity_of
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
@@ -25,12 +25,12 @@ def blind_detector(probe: Probe) -> Finding | None:
         return None
     x = probe.start.detach().requires_grad_()
     with torch.enable_grad():
-        suspicion = probe.victim.suspicion(x)
+        detection_score = probe.victim.detection_score(x)
         gradient = None
-        if suspicion.requires_grad:
-            (gradient,) = torch.autograd.grad(suspicion.sum(), x, allow_unused=True)
+        if detection_score.requires_grad:
+            (gradient,) = torch.autograd.grad(detection_score.sum(), x, allow_unused=True)
     lost = 1.0 if gradient is None else share((gradient == 0).flatten(1).all(1))
-    severity = graded(lost, *BLIND)
+    severity = severity_of(lost, *BLIND)
     if severity is None:
         return None
     return Finding(

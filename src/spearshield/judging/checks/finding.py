@@ -37,7 +37,7 @@ class Finding:
         return f"{self.check} ({self.severity}): {numbers}. {self.means} Next: {self.next}"
 
 
-def graded(number: float, low: float, high: float) -> Severity | None:
+def severity_of(number: float, low: float, high: float) -> Severity | None:
     """How grave it is that ``number`` exceeds ``low``, or even ``high``."""
     return "high" if number > high else "low" if number > low else None
 

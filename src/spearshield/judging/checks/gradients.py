@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import cross_entropy
 
-from spearshield.judging.checks.finding import Finding, graded
+from spearshield.judging.checks.finding import Finding, severity_of
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.losses.margin import margin_loss
 from spearshield.rng import Rng
@@ -46,7 +46,7 @@ def broken_graph(probe: Probe) -> Finding | None:
 def zero_gradient(probe: Probe) -> Finding | None:
     """Some gradient is left at a random start, whatever the loss."""
     lost = share(_zero(probe, _margin))
-    severity = graded(lost, *ZEROS)
+    severity = severity_of(lost, *ZEROS)
     if severity is None:
         return None
     return Finding(
@@ -62,7 +62,7 @@ def zero_gradient(probe: Probe) -> Finding | None:
 def saturated_gradient(probe: Probe) -> Finding | None:
     """The cross-entropy has a gradient wherever the margin has one."""
     faded = share(_zero(probe, _cross_entropy) & ~_zero(probe, _margin))
-    severity = graded(faded, *ZEROS)
+    severity = severity_of(faded, *ZEROS)
     if severity is None:
         return None
     return Finding(

@@ -13,7 +13,7 @@ from spearshield.attack import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
 from spearshield.judging.checks.attacks import STEPS, MarginPGD
-from spearshield.judging.checks.guarded import Guarded, Tally, differentiable
+from spearshield.judging.checks.finite_guard import FiniteGuard, NonFiniteCounts, differentiable
 from spearshield.method import Defended, RandomPurifier
 from spearshield.rng import Rng, ambient
 from spearshield.threat import ThreatModel
@@ -42,7 +42,7 @@ class Probe:
     y: Labels
     threat: ThreatModel
     rng: Rng
-    tally: Tally = field(default_factory=Tally)
+    tally: NonFiniteCounts = field(default_factory=NonFiniteCounts)
 
     @staticmethod
     def of(
@@ -63,25 +63,25 @@ class Probe:
         return isinstance(self.victim.purifier, RandomPurifier)
 
     @property
-    def ask(self) -> Guarded:
+    def ask(self) -> FiniteGuard:
         """The victim as it is deployed."""
-        return Guarded(self.victim, self.tally)
+        return FiniteGuard(self.victim, self.tally)
 
     @property
-    def model(self) -> Guarded:
+    def model(self) -> FiniteGuard:
         """What the attacker differentiates."""
-        return Guarded(EOT(DRAWS)(self.victim), self.tally, self.cut)
+        return FiniteGuard(EOT(DRAWS)(self.victim), self.tally, self.cut)
 
     @property
-    def bare(self) -> Guarded:
+    def bare(self) -> FiniteGuard:
         """What an attacker differentiates who does not know of the purifier."""
         cut = not differentiable(self.victim.classifier, self.x)
-        return Guarded(self.victim.classifier, self.tally, cut)
+        return FiniteGuard(self.victim.classifier, self.tally, cut)
 
     @property
-    def still(self) -> Guarded:
+    def still(self) -> FiniteGuard:
         """The victim with chance held still, so that it is a function of its input."""
-        return Guarded(self._still, self.tally, self.cut)
+        return FiniteGuard(self._still, self.tally, self.cut)
 
     @cached_property
     def cut(self) -> bool:
@@ -105,7 +105,7 @@ class Probe:
         if not isinstance(purifier, RandomPurifier):
             return self.ask(x).argmax(1) == y
         fresh = range(DRAWS + 1, DRAWS + FRESH + 1)
-        answer = Guarded(
+        answer = FiniteGuard(
             lambda x: sum(self.victim.classifier(purifier(x, draw=k)) for k in fresh), self.tally
         )
         return answer(x).argmax(1) == y
@@ -145,7 +145,9 @@ class Probe:
     @cached_property
     def start(self) -> Images:
         """A random point of each ball, where attacks begin."""
-        return self.threat.project(self.x + self.threat.sample(self.x, self.rng), self.x)
+        return self.threat.project(
+            self.x + self.threat.sample_perturbation(self.x, self.rng), self.x
+        )
 
     @cached_property
     def attacked(self) -> Images:

@@ -11,7 +11,7 @@ import torch
 from spearshield.attack import loss_gradient
 from spearshield.attacks.fgsm import FGSM
 from spearshield.judging.checks.attacks import STEPS
-from spearshield.judging.checks.finding import BROKEN, Finding, graded
+from spearshield.judging.checks.finding import BROKEN, Finding, severity_of
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.losses.margin import margin_loss
 from spearshield.types import Images, Labels, PerImage
@@ -51,7 +51,7 @@ PRECISION = 0.002
 def more_steps(probe: Probe) -> Finding | None:
     """Twice the steps break no further image."""
     gain = share(probe.white & ~probe.longer)
-    severity = graded(gain, _tolerance(probe), STUCK)
+    severity = severity_of(gain, _tolerance(probe), STUCK)
     if severity is None:
         return None
     return Finding(
@@ -68,7 +68,7 @@ def not_converged(probe: Probe) -> Finding | None:
     if not probe.white.any():
         return None
     late = float(_late_climb(probe).mean())
-    severity = graded(late, *CREEPING)
+    severity = severity_of(late, *CREEPING)
     if severity is None:
         return None
     return Finding(
@@ -83,7 +83,7 @@ def not_converged(probe: Probe) -> Finding | None:
 def more_restarts(probe: Probe) -> Finding | None:
     """Two more random starts break no further image."""
     gain = share(probe.white & ~probe.restarted)
-    severity = graded(gain, _tolerance(probe), STUCK)
+    severity = severity_of(gain, _tolerance(probe), STUCK)
     if severity is None:
         return None
     return Finding(
@@ -98,10 +98,10 @@ def more_restarts(probe: Probe) -> Finding | None:
 def single_step_wins(probe: Probe) -> Finding | None:
     """One step does not do better than many."""
     one = probe.standing(FGSM(probe.threat), probe.clean)
-    return stepped(share(one), share(probe.white))
+    return single_step_finding(share(one), share(probe.white))
 
 
-def stepped(one: float, many: float) -> Finding | None:
+def single_step_finding(one: float, many: float) -> Finding | None:
     """The finding, given the robust accuracy against one step and against many."""
     if many - one <= STRAY:
         return None
@@ -116,12 +116,12 @@ def stepped(one: float, many: float) -> Finding | None:
 
 def loss_gap(probe: Probe) -> Finding | None:
     """The margin leads no further than the cross-entropy."""
-    return parted(share(probe.white), share(probe.by_margin))
+    return loss_gap_finding(share(probe.white), share(probe.by_margin))
 
 
-def parted(by_entropy: float, by_margin: float) -> Finding | None:
+def loss_gap_finding(by_entropy: float, by_margin: float) -> Finding | None:
     """The finding, given the robust accuracy under each of the two losses."""
-    severity = graded(by_entropy - by_margin, *LOSS_GAP)
+    severity = severity_of(by_entropy - by_margin, *LOSS_GAP)
     if severity is None:
         return None
     return Finding(
@@ -147,7 +147,9 @@ def flat_accuracy(probe: Probe) -> Finding | None:
     first, *_, last = curve.values()
     if first - last >= FLAT or last <= BROKEN:
         return None
-    noise = threat.project(probe.x + threat.sample(probe.x, probe.rng.fold(2)), probe.x)
+    noise = threat.project(
+        probe.x + threat.sample_perturbation(probe.x, probe.rng.fold(2)), probe.x
+    )
     by_noise = _rise(probe, noise)[left].abs().median()
     attacked = probe.after(probe.pgd(threat, steps=STEPS // 2), left)
     by_attack = _rise(probe, attacked)[left].median()
@@ -187,7 +189,7 @@ def planted_example(probe: Probe) -> Finding | None:
     """
     planted = _beside_the_boundary(probe)
     missed = share(planted.standing(probe.pgd(), planted.clean)[planted.clean])
-    severity = graded(missed, *MISSED)
+    severity = severity_of(missed, *MISSED)
     if severity is None:
         return None
     return Finding(
@@ -230,7 +232,7 @@ def _late_climb(probe: Probe) -> PerImage:
     margins = [_margin(probe, x_adv, y)]
     for _ in range(STEPS):
         gradient, _ = loss_gradient(model, x_adv, y)
-        x_adv = threat.project(x_adv + threat.eps / 10 * threat.ascent(gradient), x)
+        x_adv = threat.project(x_adv + threat.eps / 10 * threat.steepest_step(gradient), x)
         margins.append(_margin(probe, x_adv, y))
     best = torch.stack(margins).cummax(0).values
     whole = best[-1] - best[0] + ROUNDING * best[0].abs()

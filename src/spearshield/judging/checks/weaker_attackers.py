@@ -6,9 +6,9 @@ from torch import nn
 
 from spearshield.attacks.square import Square
 from spearshield.judging.checks.attacks import NOISES, Noise
-from spearshield.judging.checks.finding import Finding, graded
+from spearshield.judging.checks.finding import Finding, severity_of
 from spearshield.judging.checks.probe import Probe, share
-from spearshield.storage.images import in_8_bits
+from spearshield.storage.images import quantize_towards
 from spearshield.types import Mask
 
 NEW = (0.002, 0.02)
@@ -20,7 +20,7 @@ QUERIES = 300
 def black_box_wins(probe: Probe) -> Finding | None:
     """Random search without gradients breaks no image that white-box attacks do not."""
     left = probe.standing(Square(probe.threat, queries=QUERIES), probe.survivors)
-    return beaten("black_box_wins", "random search", probe.survivors & ~left)
+    return weaker_attacker_finding("black_box_wins", "random search", probe.survivors & ~left)
 
 
 def transfer_wins(probe: Probe) -> Finding | None:
@@ -31,21 +31,25 @@ def transfer_wins(probe: Probe) -> Finding | None:
     if isinstance(probe.victim.purifier, nn.Identity):
         return None
     left = probe.survivors
-    for x_adv in (probe.transferred, in_8_bits(probe.transferred, probe.x)):
+    for x_adv in (probe.transferred, quantize_towards(probe.transferred, probe.x)):
         left = left & probe.right(x_adv, probe.y)
-    return beaten("transfer_wins", "attacks on the bare classifier", probe.survivors & ~left)
+    return weaker_attacker_finding(
+        "transfer_wins", "attacks on the bare classifier", probe.survivors & ~left
+    )
 
 
 def noise_wins(probe: Probe) -> Finding | None:
     """Random images in the ball break no image that white-box attacks do not."""
     left = probe.standing(Noise(probe.threat), probe.survivors)
-    return beaten("noise_wins", f"{NOISES} random images each", probe.survivors & ~left)
+    return weaker_attacker_finding(
+        "noise_wins", f"{NOISES} random images each", probe.survivors & ~left
+    )
 
 
-def beaten(check: str, rival: str, newly_broken: Mask) -> Finding | None:
+def weaker_attacker_finding(check: str, rival: str, newly_broken: Mask) -> Finding | None:
     """The finding, given the images that ``rival`` broke and no white-box attack did."""
     gain = share(newly_broken)
-    severity = graded(gain, *NEW) if newly_broken.sum() > 1 else None
+    severity = severity_of(gain, *NEW) if newly_broken.sum() > 1 else None
     if severity is None:
         return None
     return Finding(

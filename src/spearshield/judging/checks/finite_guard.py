@@ -11,7 +11,7 @@ from spearshield.types import Classifier, Images, Logits
 
 
 @dataclass
-class Tally:
+class NonFiniteCounts:
     """Answers and gradients asked for so far that were not finite."""
 
     answers: int = 0
@@ -19,7 +19,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Guarded:
+class FiniteGuard:
     """A classifier that attacks can work on whatever it does; bad answers are counted.
 
     Logits and gradients that are not finite become zero.
@@ -29,7 +29,7 @@ class Guarded:
     """
 
     model: Classifier
-    tally: Tally
+    tally: NonFiniteCounts
     cut: bool = False
 
     def __call__(self, x: Images) -> Logits:
