@@ -322,7 +322,7 @@ def test_purify_a_folder_and_an_npz(folder, tmp_path, capsys):
 def test_a_learned_attack_perturbs_a_folder_without_victim_or_labels(tmp_path, capsys):
     learn = ["train", "quickstart", "--set=pretraining.steps=2", "--set=defences.0.steps=2"]
     learn += ["--set=defences.0.method=cycle_adv_gan", "--set=defences.0.method.width=2"]
-    learn += ["--set=defences.0.batch_size=8", "--set=defences.0.once=true"]
+    learn += ["--set=defences.0.batch_size=8", "--set=defences.0.precompute=true"]
     assert main([*learn, f"--out={tmp_path}/run", "--device=cpu"]) == 0
     made, source = f"{tmp_path}/run/cycle_adv_gan", tmp_path / "in"
     source.mkdir()
@@ -414,10 +414,10 @@ def test_a_folder_is_perturbed_whole_or_not_at_all(tmp_path, capsys, monkeypatch
 
 
 def test_a_training_that_must_fail_fails_before_anything_is_trained_or_written(tmp_path, capsys):
-    black_box = ["--set=defences.0.method=cycle_adv_gan", "--set=defences.0.once=true"]
+    black_box = ["--set=defences.0.method=cycle_adv_gan", "--set=defences.0.precompute=true"]
     for wrong, said in {
         "--set=defences.0.method.target=12": "target must be a class from 0 to 9",
-        "--set=defences.0.against=nobody": "needs 'nobody', which is no defence before it",
+        "--set=defences.0.trained_on=nobody": "needs 'nobody', which is no defence before it",
         "--set=defences.0.method.student=m_cnn": "set precompute=false",
     }.items():
         learn = ["train", "quickstart", f"--out={tmp_path}/run", "--device=cpu", *black_box, wrong]

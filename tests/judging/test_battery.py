@@ -12,13 +12,11 @@ from torch import nn
 
 from analytic import Affine, HalfSpace
 from spearshield.attacks.guided_search import GuidedSearch
-from spearshield.classifiers.lenet import LeNet
 from spearshield.dataset import Examples
 from spearshield.datasets.digits import Digits
 from spearshield.discover import name_of
-from spearshield.experiment.recipe import Recipe
 from spearshield.judging.battery import BATTERIES
-from spearshield.judging.evaluation import evaluate
+from spearshield.judging.evaluation import EvaluationSettings, evaluate
 from spearshield.judging.judge import Judge
 from spearshield.method import Defended, Outcome, RandomPurifier
 from spearshield.storage.serialization import dump
@@ -50,9 +48,8 @@ class Noise(RandomPurifier):
 
 def met(name, purifier, threat=BUDGET, classes=10, sources=()) -> list[tuple[str, str]]:
     trials = BATTERIES[name](threat, classes, sources)
-    recipe = Recipe(Digits(), LeNet(), None, (), trials)
-    judge = Judge(recipe, "r", Path(), Digits().load("test")[:1])
-    chosen = judge.trials(Outcome(HalfSpace(), purifier))
+    judge = Judge(trials, Digits().load("test")[:1], Path(), EvaluationSettings(), {}, {})
+    chosen = judge.applicable(Outcome(HalfSpace(), purifier))
     return [(getattr(t.attack, "loss", None) or name_of(t.attack), str(t.view)) for t in chosen]
 
 

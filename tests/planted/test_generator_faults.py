@@ -7,7 +7,7 @@ import torch
 
 from experiment import test_recipe
 from methods import test_adv_gan, test_cycle_adv_gan
-from spearshield.experiment import recipe
+from spearshield.experiment import overrides
 from spearshield.judging.trial import Trial
 from spearshield.method import frozen
 from spearshield.methods import adv_gan, cycle_adv_gan
@@ -87,7 +87,7 @@ def pixels_rounded_to_the_nearest_level(patch):
 
 
 def trials_of_defences_that_are_gone(patch):
-    patch.setattr(recipe, "_without_trials_of", lambda old, changed: changed)
+    patch.setattr(overrides, "_without_trials_of", lambda old, changed: changed)
 
 
 def any_attack_said_to_come_from_elsewhere(patch):
