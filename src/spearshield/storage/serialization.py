@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from typing import Any
 
-import torch
 from torch import nn
+
+from spearshield.storage.digest import network_digest
 
 
 def dump(value: Any) -> Any:
     """A recipe, or any value that one is made of, as plain JSON types.
 
-    A network, which a learned attack holds, is only named: by its type and its numbers' digest.
+    A network, which a learned attack holds, is only named, by its type and its digest.
     """
     if is_dataclass(value) and not isinstance(value, type):
         kind = f"{type(value).__module__}:{type(value).__qualname__}"
@@ -23,20 +23,8 @@ def dump(value: Any) -> Any:
         return [dump(v) for v in value]
     if isinstance(value, nn.Module):
         kind = f"{type(value).__module__}:{type(value).__qualname__}"
-        return {"type": kind, "sha256": _digest(value)}
+        return {"type": kind, "sha256": network_digest(value)}
     return value
-
-
-def _digest(network: nn.Module) -> str:
-    """What tells a network from others: the kinds of its layers, its weights and its buffers."""
-    digest = hashlib.sha256()
-    for path, module in network.named_modules():
-        digest.update(f"{path}:{type(module).__qualname__};".encode())
-    for name, value in (*network.named_parameters(), *network.named_buffers()):
-        digest.update(f"{name}:{value.dtype}{tuple(value.shape)};".encode())
-        content = value.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(content.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def load(data: Any) -> Any:
