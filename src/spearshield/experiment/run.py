@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,6 +35,7 @@ from spearshield.rng import ambient
 from spearshield.storage.atomic import write_json
 from spearshield.storage.serialization import dump
 from spearshield.storage.weights import load_weights, save_weights
+from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.loop import Training, train
 from spearshield.training.precomputed_attack import PrecomputedAttack
@@ -317,6 +319,28 @@ class Run:
         )
         return learner.outcome()
 
+    @property
+    def threat(self) -> ThreatModel | None:
+        """The threat model of the run's first trial, where it has one."""
+        trials = self.recipe.trials
+        return trials[0].attack.threat if trials else None
+
+    @property
+    def about(self) -> dict[str, str]:
+        """The fields ``recipe``, ``data``, ``split`` and ``classifier`` of the run's rows."""
+        recipe = self.recipe
+        return {
+            "recipe": self.name,
+            "data": name_of(recipe.data),
+            "split": recipe.split,
+            "classifier": name_of(recipe.classifier),
+        }
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """How the rows tell the run's classifier from others."""
+        return {"weights": self.recipe.weights, "classifier": dump(self.recipe.classifier)}
+
     def rows(self) -> Iterator[results.Row]:
         """A row for every defence and trial, and the worst cases."""
         recipe = self.recipe
@@ -325,13 +349,8 @@ class Run:
             self.images,
             self.folder,
             EvaluationSettings(recipe.seed, recipe.draws, recipe.batch_size, self.device),
-            about={
-                "recipe": self.name,
-                "data": name_of(recipe.data),
-                "split": recipe.split,
-                "classifier": name_of(recipe.classifier),
-            },
-            parameters={"weights": recipe.weights, "classifier": dump(recipe.classifier)},
+            about=self.about,
+            parameters=self.parameters,
             progress=self.progress,
             examined=self.examined,
         )
