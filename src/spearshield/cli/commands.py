@@ -344,7 +344,7 @@ def _trials(
             f"{name} was learnt on images of shape {mine} in {classes} classes; "
             f"the victim takes {theirs} in {others}"
         )
-    met = source.view_of(base)
+    met = source.learned_attack_view(base)
     named = [options.attack] if isinstance(options.attack, str) else options.attack
     if options.view and met not in views and all(map(_learned, named)):
         raise ValueError(
