@@ -228,7 +228,8 @@ def test_evaluate_a_classifier_of_ones_own(own, capsys):
     arguments += [f"--data={own}/images.npz", "--attack=fgsm", "--eps=0.1", f"--out={own}/out"]
     assert main(arguments) == 0
     (row, _) = json.loads((own / "out" / "results.json").read_text())
-    assert row["method"] == "none" and row["images"] == 20 and row["classifier"] == "user"
+    assert row["method"] == "undefended" and row["images"] == 20
+    assert row["classifier"] == "my_model:build" and row["data"] == "images"
 
 
 @pytest.mark.parametrize(

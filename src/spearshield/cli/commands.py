@@ -1,4 +1,4 @@
-"""The commands: words become values, one call of the front door does the work, the rest is print."""
+"""The commands: words become values, one call of the front door does the work."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import argparse
 import json
 from pathlib import Path
 
-from torch import nn
-
 from spearshield import api
 from spearshield.cli import console, file_tools, options
 from spearshield.cli.console import out
-from spearshield.discover import name_of
-from spearshield.experiment.opened import open_run
-from spearshield.experiment.overrides import load_recipe
 from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run
-from spearshield.experiment.shield import Spear
+from spearshield.experiment.trials import is_trained
 from spearshield.judging.results import Row
+from spearshield.progress import Progress
 from spearshield.report import write_report
 from spearshield.storage.serialization import dump
 from spearshield.threat import ThreatModel
@@ -31,7 +27,7 @@ FAILED, REFUSED = 1, 3
 
 def do_audit(words: argparse.Namespace) -> int:
     """Measure the robust accuracy of a classifier, a shield or a training of a run."""
-    images = options.examples(words, "test")
+    images = options.examples(words)
     model = options.model(words, images)
     report = api.audit(
         model,
@@ -72,8 +68,8 @@ def _gate(rows: tuple[Row, ...], words: argparse.Namespace) -> int:
 
 def do_protect(words: argparse.Namespace) -> None:
     """Train a defence for a classifier, audit it on held-out images, and save it."""
-    images = options.examples(words, "train")
-    model = options.own_classifier(words, images)
+    images = options.training_images(words)
+    model = options.classifier(words, images)
     shield = api.protect(
         model,
         images,
@@ -94,8 +90,8 @@ def do_protect(words: argparse.Namespace) -> None:
 
 def do_learn_attack(words: argparse.Namespace) -> None:
     """Train an attack on a classifier, and save it."""
-    images = options.examples(words, "train")
-    model = options.own_classifier(words, images)
+    images = options.training_images(words)
+    model = options.classifier(words, images)
     spear = api.learn_attack(
         model,
         images,
@@ -117,7 +113,7 @@ def do_attack(words: argparse.Namespace) -> None:
     if not (words.model or words.classifier):
         _perturb(words)
         return
-    images = options.examples(words, "test")
+    images = options.examples(words)
     model = options.model(words, images)
     words.view = words.view or [Adaptive.cli_name()]
     (attack,) = options.attacks(words, model)
@@ -130,7 +126,7 @@ def do_attack(words: argparse.Namespace) -> None:
         seed=words.seed or 0,
         device=options.device(words),
     )
-    for verdict in made.save(words.out, words.format):
+    for verdict in made.save(words.out, words.format or "safetensors"):
         score = verdict.score
         out.print(
             f"{verdict.form:<9}  accuracy {score.acc:.2%} clean, {score.robust_acc:.2%} attacked; "
@@ -143,7 +139,7 @@ def do_attack(words: argparse.Namespace) -> None:
 def _perturb(words: argparse.Namespace) -> None:
     """Perturb a folder of images or an npz file by a trained attack, without a model or labels."""
     (name,) = words.attack
-    if not words.data or not options.is_trained(name):
+    if not words.data or not is_trained(name):
         raise ValueError(
             "give a model, as a shield, RUN/TRAINING or --classifier; or a trained attack and "
             "files, as --attack FOLDER and --data FOLDER or NPZ"
@@ -153,7 +149,7 @@ def _perturb(words: argparse.Namespace) -> None:
     budget: ThreatModel | None = options.threat(words)
     if budget and budget != spear.threat:
         raise ValueError(f"the attack was trained for {spear.threat}, not for {budget}")
-    assert isinstance(spear, Spear) and spear.card is not None
+    assert spear.card is not None
     count = file_tools.perturb(
         spear, Path(words.data), words.out, spear.card.shape, options.device(words)
     )
@@ -179,7 +175,7 @@ def do_export(words: argparse.Namespace) -> None:
 
 def do_run(words: argparse.Namespace) -> None:
     """Train, attack, evaluate and report."""
-    recipe = _recipe(words)
+    recipe = options.recipe(words)
     if _dry(words, recipe):
         return
     with progress_bars() as progress:
@@ -190,7 +186,7 @@ def do_run(words: argparse.Namespace) -> None:
 
 def do_train(words: argparse.Namespace) -> None:
     """The trainings of a recipe."""
-    recipe = _recipe(words)
+    recipe = options.recipe(words)
     if _dry(words, recipe):
         return
     with progress_bars() as progress:
@@ -219,9 +215,9 @@ def do_report(words: argparse.Namespace) -> None:
     out.print(f"report: {words.out / 'report.html'}", markup=False)
 
 
-def _recipe(words: argparse.Namespace) -> Recipe:
-    recipe: Recipe = options.changed(load_recipe(words.recipe), words.changes)
-    return options.reseeded(recipe, words)
+def _run(words: argparse.Namespace, recipe: Recipe, progress: Progress) -> Run:
+    name = Path(words.recipe).stem
+    return Run(recipe, name, _folder(words), words.data_dir, options.device(words), progress)
 
 
 def _dry(words: argparse.Namespace, recipe: Recipe) -> bool:

@@ -12,19 +12,22 @@ from torch import nn
 
 from spearshield import discover
 from spearshield.api import load
-from spearshield.attack import Attack
 from spearshield.architecture import Architecture
+from spearshield.attack import Attack
 from spearshield.classifiers import architecture
-from spearshield.dataset import Dataset, Examples
+from spearshield.dataset import Dataset, Examples, Split
 from spearshield.datasets import dataset
 from spearshield.datasets.image_folder import ImageFolder
 from spearshield.experiment.as_examples import as_examples
 from spearshield.experiment.card import Card
-from spearshield.experiment.opened import open_run
+from spearshield.experiment.defaults import threat_for
+from spearshield.experiment.opened import open_run, spear_of
 from spearshield.experiment.overrides import override, view
-from spearshield.experiment.shield import CARD, Shield
+from spearshield.experiment.recipe import Recipe, load_recipe
+from spearshield.experiment.shield import CARD, Shield, Spear
 from spearshield.experiment.trials import VIEWS, is_trained
 from spearshield.judging.trial import Trial
+from spearshield.method import Method
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.storage.weights import load_weights
 from spearshield.threat import L2, Linf, ThreatModel
@@ -49,35 +52,41 @@ def threat(options: argparse.Namespace) -> ThreatModel | None:
     return None if options.eps is None else {"Linf": Linf, "L2": L2}[options.threat](options.eps)
 
 
-def examples(options: argparse.Namespace, split: str) -> Examples | None:
-    """The images that ``--data`` names, with ``--size`` and ``--classes``; ``None`` without it.
+def examples(options: argparse.Namespace) -> Examples | None:
+    """The images to attack that ``--data`` names; ``None`` without it.
 
     Raises:
         ValueError: They cannot be read, or an option does not fit this kind of data.
         FileNotFoundError: There is no such file.
     """
-    if not options.data:
-        return None
+    return _read(options, options.split or "test") if options.data else None
+
+
+def training_images(options: argparse.Namespace) -> Examples:
+    """The training images that ``--data`` names; of data that come in one part, all of them.
+
+    Raises:
+        ValueError: They cannot be read, or an option does not fit this kind of data.
+        FileNotFoundError: There is no such file.
+    """
+    try:
+        return _read(options, options.split or "train")
+    except ValueError as no_training_images:
+        if options.split:
+            raise
+        try:
+            return _read(options, "test")
+        except ValueError:
+            raise no_training_images from None
+
+
+def _read(options: argparse.Namespace, split: Split) -> Examples:
     data: Dataset = dataset(options.data)
     if options.size:
         if not isinstance(data, ImageFolder):
             raise ValueError("--size resizes the images of a folder; other data have a fixed size")
         data = replace(data, size=tuple(options.size))
-    chosen: Any = options.split or split
-    if chosen == "train" and not options.split:
-        return _training_images(data, options)
-    return as_examples(data, split=chosen, root=options.data_dir, classes=options.classes)
-
-
-def _training_images(data: Dataset, options: argparse.Namespace) -> Examples:
-    """The training images; of data that come in one part, all of them."""
-    try:
-        return as_examples(data, split="train", root=options.data_dir, classes=options.classes)
-    except ValueError as no_training_images:
-        try:
-            return as_examples(data, root=options.data_dir, classes=options.classes)
-        except ValueError:
-            raise no_training_images from None
+    return as_examples(data, split=split, root=options.data_dir, classes=options.classes)
 
 
 def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifier:
@@ -87,10 +96,66 @@ def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifi
         ValueError: It cannot be built for these images, or the weights do not fit.
     """
     named = architecture(options.classifier)
-    network = named.build(images.shape, images.classes)
+    built = named.build(images.shape, images.classes)
     if options.weights:
-        load_weights(network, Path(options.weights))
-    return _wrapped(network, named, options).eval()
+        load_weights(built, Path(options.weights))
+    mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
+    return WrappedClassifier(built, mean, std, options.output, named).eval()
+
+
+def method(options: argparse.Namespace) -> str | Method:
+    """The method that ``--method`` names, with the fields that ``--set method.FIELD=VALUE`` sets.
+
+    Raises:
+        ValueError: There is no such method or field.
+    """
+    name: str = options.method
+    if not options.changes:
+        discover.load("methods", name)
+        return name
+    kind = discover.find("methods", Method, name)  # type: ignore[type-abstract]
+    changes = [change.removeprefix("method.") for change in options.changes]
+    value: Method = changed(kind(), changes)
+    return value
+
+
+def training_attack(options: argparse.Namespace, images: Examples) -> Attack | None:
+    """The attack that ``--attack`` names for training, under the budget; ``None`` without it.
+
+    Raises:
+        ValueError: There is no such attack.
+    """
+    if not options.attack:
+        return None
+    kind = discover.find("attacks", Attack, options.attack)  # type: ignore[type-abstract]
+    return kind(threat(options) or threat_for(images.shape))
+
+
+NEED_A_MODEL = ("weights", "split", "images", "seed", "changes", "view", "format", "classes")
+"""Options of `attack` that mean nothing where files are perturbed without a model."""
+
+
+def refuse_unused(options: argparse.Namespace) -> None:
+    """Raise if an option was given that perturbing files has no use for.
+
+    Raises:
+        ValueError: Names the options.
+    """
+    unused = [name for name in NEED_A_MODEL if getattr(options, name) not in (None, [])]
+    if unused:
+        names = ", ".join(f"--{'set' if name == 'changes' else name}" for name in unused)
+        raise ValueError(f"a trained attack that perturbs files has no use for {names}")
+
+
+def recipe(options: argparse.Namespace) -> Recipe:
+    """The recipe that is named, with ``--set`` and ``--seed`` applied.
+
+    Raises:
+        ValueError: There is no such recipe or field.
+        FileNotFoundError: There is no such file.
+    """
+    value: Recipe = changed(load_recipe(options.recipe), options.changes)
+    return value if options.seed is None else replace(value, seed=options.seed)
 
 
 def _wrapped(
@@ -107,16 +172,46 @@ def shield(options: argparse.Namespace) -> Shield:
         ValueError: The folder holds an attack, or the network does not fit.
         FileNotFoundError: The folder holds nothing that was saved or trained.
     """
-    folder, network = Path(options.model), None
-    if options.classifier and (folder / CARD).exists():
-        card = Card.read(folder / CARD)
-        network = architecture(options.classifier).build(card.shape, len(card.names))
-    elif options.classifier:
-        raise ValueError("give a folder or --classifier, not both; a run has its own classifier")
-    saved = load(folder, classifier=network, device=device(options))
+    saved = _loaded(options.model, options)
     if not isinstance(saved, Shield):
-        raise ValueError(f"{folder} holds an attack; name a shield")
+        raise ValueError(f"{options.model} holds an attack; name a shield")
     return saved
+
+
+def spear(folder: str, options: argparse.Namespace) -> Spear:
+    """The trained attack in a folder.
+
+    Raises:
+        ValueError: The folder holds no attack.
+        FileNotFoundError: The folder holds nothing that was saved or trained.
+    """
+    path = Path(folder)
+    if not (path / CARD).exists():
+        return spear_of(open_run(path, device=device(options)))
+    saved = load(path, device=device(options))
+    if not isinstance(saved, Spear):
+        raise ValueError(f"{folder} holds a shield; name an attack")
+    return saved
+
+
+def network(folder: Path, options: argparse.Namespace) -> nn.Module:
+    """The classifier or shield in a folder, as another model to transfer from."""
+    saved = load(folder, device=device(options))
+    if not isinstance(saved, nn.Module):
+        raise ValueError(f"{folder} holds an attack; name a classifier or a shield")
+    return saved
+
+
+def _loaded(folder: Path, options: argparse.Namespace) -> Shield | Spear:
+    named = getattr(options, "classifier", None)
+    if not named:
+        return load(folder, device=device(options))
+    known = architecture(named)
+    if not (folder / CARD).exists():
+        return load(folder, device=device(options))
+    card = Card.read(folder / CARD)
+    own = known.build(card.shape, len(card.names))
+    return load(folder, classifier=own, device=device(options))
 
 
 def model(options: argparse.Namespace, images: Examples | None) -> nn.Module | Path:
@@ -128,8 +223,10 @@ def model(options: argparse.Namespace, images: Examples | None) -> nn.Module | P
     if options.model and (options.model / CARD).exists():
         return shield(options)
     if options.model:
-        if options.classifier or options.weights:
-            raise ValueError("give a run folder or --classifier, not both")
+        if options.weights:
+            raise ValueError("--weights goes with --classifier; a run folder has its own weights")
+        if options.classifier:
+            architecture(options.classifier)  # the user names it, so a run may import it
         path: Path = options.model
         return path
     if not options.classifier or images is None:
@@ -179,4 +276,3 @@ def changed(value: Any, changes: list[str]) -> Any:
             raise ValueError(f"--set takes FIELD.SUB=VALUE, got {change!r}")
         value = override(value, path.strip(), text.strip())
     return value
-

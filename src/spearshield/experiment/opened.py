@@ -55,7 +55,7 @@ def _card(run: Run, kind: str) -> Card:
     return Card(
         kind=kind,
         name=name,
-        training=run.trainings[name],
+        training=run.recipe.trainings[name],
         threat=run.threat,
         seed=run.recipe.seed,
         shape=shape,

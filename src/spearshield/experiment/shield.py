@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from spearshield.attack import check_images
-from spearshield.classifiers.user import User
+from spearshield.classifiers.user import UnnamedFunction
 from spearshield.experiment.card import Card, ClassifierCard
 from spearshield.method import Defended, Detects, Outcome, RandomPurifier, Task
 from spearshield.nets.wrapped_classifier import WrappedClassifier
@@ -234,11 +234,13 @@ def rebuilt(about: ClassifierCard, card: Card, given: nn.Module | None) -> nn.Mo
             network = WrappedClassifier(network, about.mean, about.std, about.output)  # type: ignore[arg-type]
         return network.eval()
     architecture = about.architecture
-    if architecture is None or isinstance(architecture, User):
+    if architecture is None:
         return MissingClassifier(about.name).eval()
     if any(field.name == "pretrained" for field in fields(architecture)):
         architecture = replace(architecture, pretrained=False)  # type: ignore[call-arg]
     network = architecture.build(card.shape, len(card.names))
+    if isinstance(network, UnnamedFunction):
+        return MissingClassifier(network.target).eval()
     if about.wrapped:
         network = WrappedClassifier(network, about.mean, about.std, about.output)  # type: ignore[arg-type]
     return network.eval()
@@ -247,7 +249,7 @@ def rebuilt(about: ClassifierCard, card: Card, given: nn.Module | None) -> nn.Mo
 def _with_weights(method: Any, path: Path) -> Any:
     """The method, with the file that it takes a network from replaced by the saved weights."""
     takes = is_dataclass(method) and any(field.name == "weights" for field in fields(method))
-    return replace(method, weights=str(path)) if takes and method.weights else method  # type: ignore[type-var]
+    return replace(method, weights=str(path)) if takes and method.weights else method
 
 
 def _write(folder: Path, network: nn.Module, card: Card) -> None:

@@ -64,7 +64,7 @@ class Subject:
             images=run.images if images is None else images,
             about=run.about,
             parameters=run.parameters,
-            training=run.trainings[name],
+            training=run.recipe.trainings[name],
             threat=run.threat,
             run=run,
         )

@@ -91,7 +91,7 @@ def _of_run(
             f"{folder} was trained on images of shape {shape} in {classes} classes; the model "
             f"takes {mine[0]} in {mine[1]}"
         )
-    view = source.view_of(subject.run) if subject.run else Transferred()
+    view = source.learned_attack_view(subject.run) if subject.run else Transferred()
     _check_view(str(folder), view, views)
     return Trial(attack, view)
 
