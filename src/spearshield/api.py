@@ -120,13 +120,13 @@ def audit(
             what was expected.
     """
     with subject_of(model, images, labels, device, seed) as (subject, where):
-        threat = threat or subject.threat
         trials = [trial for one in attacks for trial in trials_of(one, threat, subject, views)]
         if not attacks:
-            if threat is None:
+            budget = threat or subject.threat
+            if budget is None:
                 raise ValueError("give the budget: threat=Linf(8 / 255), or --eps 8/255")
             sources = [Outcome(source.eval()) for source in transfer_from]
-            trials = [*BATTERIES[effort](threat, subject.images.classes, sources)]
+            trials = [*BATTERIES[effort](budget, subject.images.classes, sources)]
         if limit is None:
             limit = 0 if attacks else IMAGES[effort]
         temporary = None if folder else TemporaryDirectory(prefix="spearshield-")
@@ -276,7 +276,7 @@ def attack(
         subject_of(model, images, labels, device, seed) as (subject, where),
         progress_bars(progress) as bars,
     ):
-        (trial,) = trials_of(attack, threat or subject.threat, subject, (view,))
+        (trial,) = trials_of(attack, threat, subject, (view,))
         examples = subject.sample(limit or 0)
         return adversarial_set.make(
             subject.outcome.defended,

@@ -59,7 +59,7 @@ def do_show(words: argparse.Namespace) -> None:
         _print(ast.get_docstring(tree) or "")
         if kind == "recipes":
             _print(f"\n`spearshield run {words.name} --dry-run` prints it as JSON.")
-        elif shown := main_class(tree, entry.attr):
+        elif shown := main_class(tree, entry.attr or ""):
             _show_class(shown, tree, words.name)
 
 

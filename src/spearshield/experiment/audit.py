@@ -65,7 +65,8 @@ class Report:
         low, high = (100 * bound for bound in self.interval)
         unaware = [row for row in attacks if row.view == "oblivious"]
         lines = [
-            f"{worst.method}, {worst.images} {worst.split} images, {worst.threat} {worst.eps:.4g}",
+            f"{worst.classifier}, {worst.method}: {worst.images} {worst.split} images, "
+            f"{worst.threat} {worst.eps:.4g}",
             f"  clean accuracy    {100 * self.clean:5.1f} %",
             f"  robust accuracy   {100 * self.robust:5.1f} %  "
             f"95 % interval {low:.1f} to {high:.1f}, worst case over {len(attacks)} attacks",

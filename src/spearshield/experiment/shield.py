@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -80,6 +80,8 @@ class Shield(Defended):
             ValueError: The purifier searches or draws at random, so it is not one pass through a
                 network; or the optional packages are missing.
         """
+        if isinstance(self.classifier, MissingClassifier):
+            self.classifier.refuse()
         for purifier in (self.purifier, *self.purifier.modules()):
             if isinstance(purifier, RandomPurifier):
                 raise ValueError(
@@ -179,6 +181,10 @@ class MissingClassifier(nn.Module):
         self.name = name
 
     def forward(self, x: Images) -> Logits:  # noqa: ARG002
+        self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Raise a ``ValueError`` that says how to pass the classifier."""
         raise ValueError(
             f"this shield protects {self.name}, which is not part of this package; pass the "
             "network to load(folder, classifier=...), or name it with --classifier"

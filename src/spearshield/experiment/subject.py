@@ -16,6 +16,7 @@ from spearshield.discover import name_of
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples
 from spearshield.experiment.card import ClassifierCard
 from spearshield.experiment.opened import open_run
+from spearshield.experiment.recipe import UNDEFENDED
 from spearshield.experiment.run import Run
 from spearshield.experiment.shield import CARD, Shield, load_saved, weights_digest
 from spearshield.method import Defended, Outcome
@@ -85,7 +86,7 @@ class Subject:
             outcome = Outcome(model.classifier, model.purifier)
         name = card.classifier.name if card else model_name(model)
         return Subject(
-            name=card.name if card else name,
+            name=card.name if card else UNDEFENDED,
             outcome=outcome,
             images=examples,
             about={

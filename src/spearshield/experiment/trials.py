@@ -32,7 +32,8 @@ def trials_of(
     Args:
         attack: A trial or an attack; the name of an attack; or the folder of a trained one, which
             is a saved spear or RUN/TRAINING.
-        threat: The budget for an attack that is given by name.
+        threat: The budget for an attack that is given by name; by default the subject's own. A
+            trained attack has its own, which must be this one if it is given.
         views: The views to run it through; by default oblivious, adaptive and BPDA. A trained
             attack has a view of its own: it knows the model that it was trained on.
 
@@ -48,10 +49,11 @@ def trials_of(
     if isinstance(attack, Attack):
         return [Trial(attack, view) for view in views or VIEWS]
     if not is_trained(attack):
-        if threat is None:
-            raise ValueError("give the budget: --eps, or threat=Linf(8 / 255)")
+        budget = threat or subject.threat
+        if budget is None:
+            raise ValueError("give the budget: --eps 8/255, or threat=Linf(8 / 255)")
         kind = discover.find("attacks", Attack, attack)  # type: ignore[type-abstract]
-        return [Trial(kind(threat), view) for view in views or VIEWS]
+        return [Trial(kind(budget), view) for view in views or VIEWS]
     folder = Path(attack)
     if (folder / CARD).exists():
         spear = load_saved(folder)
