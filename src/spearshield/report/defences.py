@@ -1,4 +1,4 @@
-"""Rows put side by side: those that belong to one defence, its seeds, and what to warn of."""
+"""Rows grouped by defence, and the numbers that summarise a defence over its seeds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from spearshield.judging.results import WORST_CASE, Row
 from spearshield.report import words
 from spearshield.report.naming import attack_titles, differences
 
-ALARM = 0.20
-"""Oblivious above worst case by more than this: the defence works by not being known."""
+GAP = 0.20
+"""An unaware attacker above the worst case by more than this is reported as a gap."""
 
-ABOUT_A_CELL = ("attack", "view", "cells", "survivors")
+OF_ATTACK = ("attack", "view", "cells", "survivors")
 """Parameters of a row that belong to its attack, not to its defence."""
 
 
-class Cell(NamedTuple):
-    """A row, and what its attack is called."""
+class Measured(NamedTuple):
+    """A row and the title of its attack."""
 
     title: str
     row: Row
@@ -34,20 +34,22 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Picked:
-    """One cell for each of one or several seeds."""
+class Selection:
+    """One measured row for each of one or several seeds."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[Measured, ...]
 
     @property
     def seeds(self) -> list[int]:
         return [cell.row.seed for cell in self.cells]
 
     @property
-    def against(self) -> str:
-        """The attack, view and images of its cells."""
-        met = (f"{title}, {words.view(row.view)}, {words.images(row)}" for title, row in self.cells)
-        return " or ".join(dict.fromkeys(met))
+    def described(self) -> str:
+        """The attacks, views and images of the rows."""
+        each = (
+            f"{title}, {words.view(row.view)}, {words.images(row)}" for title, row in self.cells
+        )
+        return " or ".join(dict.fromkeys(each))
 
     @property
     def clean(self) -> Spread:
@@ -59,7 +61,7 @@ class Picked:
 
     @property
     def curve(self) -> tuple[tuple[float, float], ...]:
-        """Distances, each with the mean robust accuracy at it; of cells with the same distances."""
+        """Distances, each with the mean robust accuracy; all rows have the same distances."""
         points = zip(*(cell.row.curve or () for cell in self.cells), strict=True)
         shares = ((same[0][0], [share for _, share in same]) for same in points)
         return tuple((distance, _spread(of).mean) for distance, of in shares)
@@ -73,30 +75,27 @@ class Picked:
 
 @dataclass(frozen=True)
 class Defence:
-    """One defence in one setting: all rows that differ in nothing but attack, view and seed.
+    """One defence in one setting: all rows that differ only in attack, view and seed.
 
     Args:
-        label: The method, and what tells it from others of the same name.
-        cells: By attack, view and seed; the worst cases last.
+        label: The method, with the settings that distinguish it from others of the same name.
+        cells: Ordered by attack, view and seed, with the worst cases last.
     """
 
     label: str
-    cells: tuple[Cell, ...]
+    cells: tuple[Measured, ...]
 
     @property
     def first(self) -> Row:
-        """Any of the rows, for what they have in common."""
+        """The first row, for the fields that all rows share."""
         return self.cells[0].row
 
     @property
-    def threat(self) -> str:
-        return words.threat(self.first.threat, self.first.eps)
-
-    @property
     def setting(self) -> str:
-        """What must be equal where numbers are compared."""
+        """Data, classifier, threat model and images: equal where numbers can be compared."""
         row = self.shown.cells[0].row
-        return f"{row.data}, {row.classifier}, {self.threat}, {words.images(row)}"
+        threat = words.threat(row.threat, row.eps)
+        return f"{row.data}, {row.classifier}, {threat}, {words.images(row)}"
 
     @property
     def seeds(self) -> list[int]:
@@ -104,58 +103,57 @@ class Defence:
 
     @property
     def trials(self) -> dict[int, set[tuple[str, str]]]:
-        """The attacks and views that each seed met."""
-        met: dict[int, set[tuple[str, str]]] = {}
+        """The attacks and views that each seed was tested with."""
+        trials: dict[int, set[tuple[str, str]]] = {}
         for title, row in self.cells:
             if row.attack != WORST_CASE:
-                met.setdefault(row.seed, set()).add((title, row.view))
-        return met
+                trials.setdefault(row.seed, set()).add((title, row.view))
+        return trials
 
     @property
-    def worst(self) -> Picked | None:
-        """Over all attacks and views; ``None`` where no run has such a row."""
+    def worst(self) -> Selection | None:
+        """The worst case over all attacks and views; ``None`` if no run has such a row."""
         return _lowest(cell for cell in self.cells if cell.row.attack == WORST_CASE)
 
     @property
-    def oblivious(self) -> Picked | None:
-        """The lowest that an attacker reached who does not know the defence."""
+    def unaware(self) -> Selection | None:
+        """The strongest attack by an attacker unaware of the defence."""
         return _lowest(cell for cell in self.cells if cell.row.view == "oblivious")
 
     @property
-    def lowest(self) -> Picked:
-        """The lowest row of each seed, whatever its attack and view."""
-        return _lowest(self.cells) or Picked(self.cells)
+    def lowest(self) -> Selection:
+        """The row of lowest robust accuracy of each seed, of any attack and view."""
+        return _lowest(self.cells) or Selection(self.cells)
 
     @property
-    def shown(self) -> Picked:
+    def shown(self) -> Selection:
         """The worst case, or the lowest row where there is none."""
         return self.worst or self.lowest
 
     @property
-    def curved(self) -> list[Picked]:
-        """The cells with a curve, by attack, view and distances; of each seed the lowest."""
-        alike: dict[tuple[object, ...], list[Cell]] = {}
+    def curved(self) -> list[Selection]:
+        """The rows with a curve, by attack, view and distances; the lowest of each seed."""
+        alike: dict[tuple[object, ...], list[Measured]] = {}
         for cell in self.cells:
             if cell.row.curve:
                 distances = tuple(distance for distance, _ in cell.row.curve)
                 alike.setdefault((cell.title, cell.row.view, distances), []).append(cell)
-        return [picked for cells in alike.values() if (picked := _lowest(cells))]
+        return [selected for cells in alike.values() if (selected := _lowest(cells))]
 
     @property
-    def alarm(self) -> bool:
-        """Whether the defence helps only against an attacker who does not know it."""
-        if self.worst is None or self.oblivious is None:
+    def gap(self) -> bool:
+        """True if the defence is robust only against an attacker unaware of it."""
+        if self.worst is None or self.unaware is None:
             return False
-        return round(self.oblivious.robust.mean - self.worst.robust.mean, 9) > ALARM
+        return round(self.unaware.robust.mean - self.worst.robust.mean, 9) > GAP
 
 
-def arrange(rows: Sequence[Row]) -> list[Defence]:
-    """The defences in ``rows``, those of one setting together, as each first appears."""
-    titles = attack_titles(rows)
-    grouped: dict[str, list[Cell]] = {}
-    for row, title, images in zip(rows, titles, _judged_on(rows), strict=True):
-        grouped.setdefault(f"{_identity(row)} {images}", []).append(Cell(title, row))
-    namesakes: dict[tuple[str, str], list[list[Cell]]] = {}
+def group(rows: Sequence[Row]) -> list[Defence]:
+    """The defences in ``rows`` in order of first appearance, those of one setting together."""
+    grouped: dict[str, list[Measured]] = {}
+    for row, title, images in zip(rows, attack_titles(rows), _worst_case_images(rows), strict=True):
+        grouped.setdefault(f"{_identity(row)} {images}", []).append(Measured(title, row))
+    namesakes: dict[tuple[str, str], list[list[Measured]]] = {}
     for cells in grouped.values():
         setting = Defence("", tuple(cells)).setting
         namesakes.setdefault((setting, cells[0].row.method), []).append(cells)
@@ -168,29 +166,29 @@ def arrange(rows: Sequence[Row]) -> list[Defence]:
 
 
 def by_setting(defences: Iterable[Defence]) -> dict[str, list[Defence]]:
-    """Those whose numbers can be compared, together."""
+    """Groups of defences whose numbers can be compared."""
     together: dict[str, list[Defence]] = {}
     for defence in defences:
         together.setdefault(defence.setting, []).append(defence)
     return together
 
 
+def configuration(row: Row) -> dict[str, Any]:
+    """The recipe and the parameters of the defence of a row, without those of its attack."""
+    rest = {k: v for k, v in row.parameters.items() if k not in OF_ATTACK}
+    return {"recipe": row.recipe, **rest}
+
+
 def _spread(shares: Sequence[float]) -> Spread:
     return Spread(sum(shares) / len(shares), min(shares), max(shares))
 
 
-def _lowest(cells: Iterable[Cell]) -> Picked | None:
+def _lowest(cells: Iterable[Measured]) -> Selection | None:
     """The cell of lowest robust accuracy of each seed."""
-    lowest: dict[int, Cell] = {}
+    lowest: dict[int, Measured] = {}
     for cell in sorted(cells, key=lambda cell: cell.row.robust_acc, reverse=True):
         lowest[cell.row.seed] = cell
-    return Picked(tuple(lowest[seed] for seed in sorted(lowest))) if lowest else None
-
-
-def configuration(row: Row) -> dict[str, Any]:
-    """What a defence was made with."""
-    rest = {k: v for k, v in row.parameters.items() if k not in ABOUT_A_CELL}
-    return {"recipe": row.recipe, **rest}
+    return Selection(tuple(lowest[seed] for seed in sorted(lowest))) if lowest else None
 
 
 def _identity(row: Row) -> str:
@@ -198,11 +196,11 @@ def _identity(row: Row) -> str:
     return json.dumps([shared, configuration(row)], sort_keys=True)
 
 
-def _judged_on(rows: Sequence[Row]) -> list[int]:
-    """For each row, the number of images of the worst case that follows it; its own if none does.
+def _worst_case_images(rows: Sequence[Row]) -> list[int]:
+    """For each row, the number of images of the worst case that follows it, or its own number.
 
-    Some attacks of a run may be made on more images than others; the worst case is over those that
-    all were made on.
+    Some attacks of a run may use more images than others; the worst case covers the images that
+    all attacks used.
     """
     counts = [row.images for row in rows]
     closing: dict[tuple[str, int], int] = {}
@@ -215,13 +213,13 @@ def _judged_on(rows: Sequence[Row]) -> list[int]:
     return counts
 
 
-def _ordered(cells: list[Cell]) -> list[Cell]:
-    """By attack and view, as they first appear, then by seed; the worst cases last."""
+def _ordered(cells: list[Measured]) -> list[Measured]:
+    """Ordered by first appearance of attack and view, then by seed, with the worst cases last."""
     first: dict[tuple[str, str], int] = {}
     for title, row in cells:
         first.setdefault((title, row.view), len(first))
 
-    def place(cell: Cell) -> tuple[bool, int, int]:
+    def place(cell: Measured) -> tuple[bool, int, int]:
         row = cell.row
         return row.attack == WORST_CASE, first[cell.title, row.view], row.seed
 
