@@ -7,7 +7,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,17 @@ SIDE = 96
 
 GAP = 4
 
+REJECTED = "rejected"
+"""The name in place of a class where a defence rejects an image."""
+
 Pixels = npt.NDArray[np.float32]
+
+
+class Prediction(NamedTuple):
+    """A predicted class; rejecting an attacked image is right."""
+
+    name: str
+    right: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +40,12 @@ class Strip:
 
     Args:
         images: Shape (k, c, h, w), values in [0, 1].
-        verdicts: Pairs of a classifier and the class names that it predicted, one per image.
+        verdicts: Pairs of a classifier and its predictions, one per image.
     """
 
     name: str
     images: Pixels
-    verdicts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    verdicts: tuple[tuple[str, tuple[Prediction, ...]], ...] = ()
 
     @property
     def data(self) -> list[str]:
@@ -99,20 +109,23 @@ class Picture:
         """Clean, adversarial, the perturbation around mid-grey and, with a purifier, purified."""
         delta = np.clip(0.5 + self.factor * (self.x_adv - self.x), 0, 1)
         perturbation = Strip(f"perturbation, times {self.factor:.3g}", delta)
-        clean = _verdicts(self.bare_clean, self.victim_clean)
-        if not self.purified:
-            attacked = _verdicts(self.bare_adv, self.victim_adv)
-            return (
-                Strip("clean", self.x, clean),
-                Strip("adversarial", self.x_adv, attacked),
-                perturbation,
-            )
-        return (
-            Strip("clean", self.x, clean),
-            Strip("adversarial", self.x_adv, (("undefended", self.bare_adv),)),
-            perturbation,
-            Strip("purified", self.x_hat, (("defended", self.victim_adv),)),
+        clean = self._predicted(self.bare_clean), self._predicted(self.victim_clean)
+        bare = self._predicted(self.bare_adv, REJECTED)
+        victim = self._predicted(self.victim_adv, REJECTED)
+        attacked = (("undefended", bare),) if self.purified else _verdicts(bare, victim)
+        strips = (
+            Strip("clean", self.x, _verdicts(*clean)),
+            Strip("adversarial", self.x_adv, attacked),
+            Strip(f"perturbation, times {self.factor:.3g}", delta),
         )
+        if not self.purified:
+            return strips
+        return (*strips, Strip("purified", self.x_hat, (("defended", victim),)))
+
+    def _predicted(self, names: tuple[str, ...], *right: str) -> tuple[Prediction, ...]:
+        """Predictions that are right if they are the true class or one of ``right``."""
+        pairs = zip(names, self.truth, strict=True)
+        return tuple(Prediction(name, name in (truth, *right)) for name, truth in pairs)
 
     def sheet(self) -> bytes:
         """All strips, one below the other, as one PNG."""
@@ -127,8 +140,8 @@ class Picture:
 
 
 def _verdicts(
-    bare: tuple[str, ...], victim: tuple[str, ...]
-) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    bare: tuple[Prediction, ...], victim: tuple[Prediction, ...]
+) -> tuple[tuple[str, tuple[Prediction, ...]], ...]:
     """The predictions without and with the defence, once if they are the same."""
     if bare == victim:
         return (("predicted", bare),)
