@@ -108,7 +108,6 @@ class Picture:
     def strips(self) -> tuple[Strip, ...]:
         """Clean, adversarial, the perturbation around mid-grey and, with a purifier, purified."""
         delta = np.clip(0.5 + self.factor * (self.x_adv - self.x), 0, 1)
-        perturbation = Strip(f"perturbation, times {self.factor:.3g}", delta)
         clean = self._predicted(self.bare_clean), self._predicted(self.victim_clean)
         bare = self._predicted(self.bare_adv, REJECTED)
         victim = self._predicted(self.victim_adv, REJECTED)
