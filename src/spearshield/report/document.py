@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 from spearshield import __version__
 from spearshield.report import tables, words
@@ -20,32 +21,15 @@ OPEN = 4
 """A page with more pictures than this shows the first of every defence and folds the others."""
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A chart with the table of its numbers."""
-
-    chart: Chart
-    table: Table
-
-
-@dataclass(frozen=True)
-class Part:
-    """A section of figures with its explanation."""
+class Part(NamedTuple):
+    """The charts of one kind, each with the table of its numbers."""
 
     name: str
-    title: str
-    note: str
-    figures: tuple[Figure, ...]
+    figures: tuple[tuple[Chart, Table], ...]
 
 
-@dataclass(frozen=True)
-class Plate:
-    """A picture with its title.
-
-    Args:
-        sheet: The file name of the picture sheet; unique in the report.
-        shown: False if the page folds the picture.
-    """
+class Plate(NamedTuple):
+    """A picture with its title and the file name of its sheet; the page folds it if not shown."""
 
     title: str
     sheet: str
@@ -63,7 +47,7 @@ class Report:
     findings: tuple[Finding, ...]
     parts: tuple[Part, ...]
     rows: tuple[Table, ...]
-    views: Mapping[str, str]
+    views: frozenset[str]
     plates: Mapping[str, tuple[Plate, ...]]
     provenance: Table
     details: Mapping[str, str]
@@ -72,16 +56,16 @@ class Report:
 def document(runs: Sequence[Run], defences: Sequence[Defence]) -> Report:
     """The report of ``runs``, whose rows are grouped as ``defences``."""
     sources = Sources(runs)
-    views = {row.view.partition("(")[0] for defence in defences for _, row in defence.cells}
+    rows = [row for run in runs for row in run.rows]
     today = datetime.now(timezone.utc).date().isoformat()
     return Report(
-        subject=words.subject([row for run in runs for row in run.rows]),
+        subject=words.subject(rows),
         written=f"Written on {today} (UTC) with spearshield {__version__}",
         headline=tables.headline(defences),
         findings=tuple(findings(defences)),
         parts=tuple(_parts(defences)),
         rows=tuple(tables.rows(defence, i, sources) for i, defence in enumerate(defences)),
-        views={words.view(name): text for name, text in words.VIEWS.items() if name in views},
+        views=frozenset(words.view(row.view.partition("(")[0]) for row in rows),
         plates=_plates(runs),
         provenance=tables.provenance(sources),
         details=details(runs, defences),
@@ -89,16 +73,11 @@ def document(runs: Sequence[Run], defences: Sequence[Defence]) -> Report:
 
 
 def _parts(defences: Sequence[Defence]) -> Iterator[Part]:
-    """The sections that have charts to show."""
-    for name, title, note, charts in (
-        ("curves", "Accuracy over distance", words.CURVES, curves(defences)),
-        ("rounds", "Attack and recovery by round", words.ROUNDS, rounds(defences)),
-    ):
-        figures = (
-            Figure(chart, tables.chart(chart, f"{name}-{i}")) for i, chart in enumerate(charts)
-        )
+    """The parts that have charts to show."""
+    for name, charts in (("curves", curves(defences)), ("rounds", rounds(defences))):
+        drawn = ((chart, tables.chart(chart, f"{name}-{i}")) for i, chart in enumerate(charts))
         if charts:
-            yield Part(name, title, note, tuple(figures))
+            yield Part(name, tuple(drawn))
 
 
 def _plates(runs: Sequence[Run]) -> dict[str, tuple[Plate, ...]]:

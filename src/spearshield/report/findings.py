@@ -13,6 +13,20 @@ UNAWARE = ("oblivious", "transferred")
 """Views of an attacker who is unaware of the defence."""
 
 
+SEEDS = (
+    "With several seeds, a share is the mean over seeds, followed by the lowest and the highest "
+    "seed. The interval reaches from the lowest to the highest bound of any seed."
+)
+
+VERDICTS = {
+    "trustworthy": "no check found a reason to doubt the number.",
+    "not trustworthy": "a check found a reason to doubt the number. This is a statement about the "
+    "evaluation, not about the defence.",
+    "broken": "less than 5 % of the images survive. The attack succeeds, so the number needs no "
+    "further check.",
+}
+
+
 class Finding(NamedTuple):
     """A sentence with its kind: a gap, a verdict, the severity of a failed check, or a note."""
 
@@ -62,7 +76,7 @@ def _checks(defences: Iterable[Defence]) -> Iterator[Finding]:
 
 def _checks_of(row: Row) -> Iterator[tuple[str, str]]:
     if row.verdict:
-        yield row.verdict, words.VERDICTS[row.verdict]
+        yield row.verdict, VERDICTS[row.verdict]
     for found in row.findings:
         numbers = ", ".join(f"{name} {words.number(n)}" for name, n in found["saw"].items())
         sentence = f"{found['check']}: {numbers}. {found['means']} Next: {found['next']}"
@@ -85,7 +99,7 @@ def _notes(defences: Sequence[Defence]) -> Iterator[Finding]:
         numbers = " and ".join(text for _, text in counts)
         yield Finding("note", f"The settings differ in their number of images: {numbers}.")
     if any(len(defence.seeds) > 1 for defence in defences):
-        yield Finding("note", words.SEEDS)
+        yield Finding("note", SEEDS)
     same: dict[tuple[str, str], list[str]] = {}
     for defence in defences:
         for sentence in _notes_of(defence):

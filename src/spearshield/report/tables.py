@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,7 +17,7 @@ class Column(NamedTuple):
     """A column with its title; Markdown leaves drawings out."""
 
     title: str
-    kind: Literal["text", "number", "code", "drawing"] = "text"
+    kind: Literal["text", "number", "code", "source", "drawing"] = "text"
 
 
 class Bar(NamedTuple):
@@ -36,14 +36,12 @@ class Cell(NamedTuple):
         text: Follows ``strong``, and is followed by ``details`` in small print.
         strong: The number that the cell is about.
         drawing: A bar, or a chart with the line whose key is drawn.
-        source: The number of a line of the provenance table, which the text links to.
     """
 
     text: str = ""
     strong: str = ""
     details: tuple[str, ...] = ()
     drawing: Bar | tuple[Chart, Line] | None = None
-    source: int = 0
 
 
 class Record(NamedTuple):
@@ -103,7 +101,8 @@ def headline(defences: Sequence[Defence]) -> Table:
         Group(setting, tuple(_headline(defence) for defence in same))
         for setting, same in by_setting(defences).items()
     )
-    return Table("headline", words.HEADLINE, columns, tuple(groups))
+    caption = "Robust accuracy in the worst case over attacks, in percent, with its 95 % interval"
+    return Table("headline", caption, columns, tuple(groups))
 
 
 def _headline(defence: Defence) -> Record:
@@ -153,7 +152,7 @@ def rows(defence: Defence, number: int, sources: Sources) -> Table:
         *(Column(title, "number") for title in ("clean", "ASR", "DSR", "SSIM", "L2", "L\u221e")),
         Column("s / image", "number"),
         Column("passes / image", "number"),
-        Column("source", "number"),
+        Column("source", "source"),
     )
     before = (None, *defence.cells)
     records = (
@@ -167,7 +166,6 @@ def _row(cell: Measured, before: Measured | None, sources: Sources) -> Record:
     title, row = cell
     worst = row.attack == WORST_CASE
     again = before is not None and (title, row.view) == (before.title, before.row.view)
-    source = sources.number(row)
     cells = (
         Cell(title),
         Cell("all" if worst else words.view(row.view)),
@@ -179,7 +177,7 @@ def _row(cell: Measured, before: Measured | None, sources: Sources) -> Record:
         Cell(f"{row.ssim:.3f}"),
         *(Cell(words.size(value)) for value in (row.l2, row.linf)),
         *(Cell(words.size(value)) for value in (row.seconds_per_image, row.forwards_per_image)),
-        Cell(f"[{source}]", source=source),
+        Cell(f"[{sources.number(row)}]"),
     )
     kinds = [kind for kind, holds in (("total", worst), ("again", again)) if holds]
     return Record(cells, " ".join(kinds))
@@ -205,16 +203,15 @@ def chart(given: Chart, name: str) -> Table:
 def provenance(sources: Sources) -> Table:
     """The commands, devices and versions behind the rows."""
     columns = (
-        Column("source", "number"),
+        Column("source", "source"),
         *(Column(title) for title in ("run", "recipe")),
         Column("command", "code"),
         *(Column(title, "number") for title in ("seed", "images", "rows")),
         *(Column(title) for title in ("device", "versions")),
     )
-    records = (_source(number, texts) for number, texts in enumerate(sources.lines(), 1))
+    records = (
+        Record((Cell(f"[{number}]"), *map(Cell, texts)))
+        for number, texts in enumerate(sources.lines(), 1)
+    )
     caption = "The rows by the command that measured them"
     return Table("provenance", caption, columns, (Group("", tuple(records)),))
-
-
-def _source(number: int, texts: Iterable[str]) -> Record:
-    return Record((Cell(f"[{number}]"), *map(Cell, texts)), f"source-{number}")

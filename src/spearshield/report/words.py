@@ -1,4 +1,4 @@
-"""The texts and number formats of a report, shared by its HTML and its Markdown."""
+"""Titles of attacks and formats of numbers, shared by the HTML and the Markdown of a report."""
 
 from __future__ import annotations
 
@@ -7,83 +7,7 @@ from typing import Any
 
 from spearshield.judging.results import WORST_CASE, Row
 
-TITLE = "Robustness report"
-
-HOW_TO_READ = (
-    "Robust accuracy is the share of all images that the defended classifier classifies correctly "
-    "both without and under attack; rejecting an attacked image counts as correct. In the worst "
-    "case over attacks, an image counts only if it survives every attack through every view. "
-    "All shares are in percent, brackets hold 95 % confidence intervals. Compare only numbers of "
-    "the same data, classifier, threat model and images."
-)
-
 UNAWARE = "attacker unaware of the defence"
-
-HEADLINE = (
-    "Robust accuracy in the worst case over attacks, in percent, with its 95 % confidence interval"
-)
-
-SEEDS = (
-    "With several seeds, a share is the mean over seeds, followed by the lowest and the highest "
-    "seed. The interval reaches from the lowest to the highest bound of any seed."
-)
-
-CURVES = (
-    "At each distance: the share of images that are classified correctly without attack and that "
-    "the attack did not change to another class with a perturbation of that size or smaller. Only "
-    "attacks that search for the smallest perturbation have a curve. Each curve is an upper bound "
-    "on robust accuracy; where the headline is lower, other attacks were stronger."
-)
-
-ROUNDS = (
-    "Each round trains an attack and a purifier against the classifier and purifier of the "
-    "previous round. Attack success (ASR) is measured for the attack of the round on that pair; "
-    "recovery (DSR) is the share of the successful attacks that the purifier of the round "
-    "corrects. Clean and robust accuracy are those of the new pair, in the worst case over all "
-    "attacks that it was tested with."
-)
-
-VIEWS = {
-    "oblivious": "the attacker is unaware of the purifier and attacks the classifier behind it. "
-    "An upper bound on robustness, and the setting of most published tables",
-    "transferred": "the adversarial images were made on another classifier. An upper bound on "
-    "robustness",
-    "adaptive": "the adaptive attacker differentiates the defended classifier and uses its exact "
-    "gradient",
-    "bpda": "backward pass differentiable approximation: the attacker purifies in the forward pass "
-    "and replaces the gradient of the purifier in the backward pass, by the identity or by a "
-    "differentiable approximation",
-    "detector_aware": "the attacker also uses the detection score and tries not to be rejected",
-    "in_range": "the attacker searches among the images that the generator of the purifier makes",
-    "eot": "expectation over transformation: the attacker averages the logits over n outputs of a "
-    "random purifier, eot(n)",
-    WORST_CASE: "for every image, the worst over all attacks and views that the defence was tested "
-    "with",
-}
-
-VERDICTS = {
-    "trustworthy": "no check found a reason to doubt the number.",
-    "not trustworthy": "a check found a reason to doubt the number. This is a statement about the "
-    "evaluation, not about the defence.",
-    "broken": "less than 5 % of the images survive. The attack succeeds, so the number needs no "
-    "further check.",
-}
-
-COLUMNS = {
-    "robust": "robust accuracy with its 95 % confidence interval",
-    "clean": "clean accuracy: the share of clean images that the defended classifier classifies "
-    "correctly",
-    "ASR": "attack success rate: among the images that the classifier without its purifier "
-    "classifies correctly, the share that the attack changes to another class",
-    "DSR": "defence success rate: among the adversarial images that fool the classifier without "
-    "its purifier, the share that the defended classifier classifies correctly",
-    "SSIM": "structural similarity of adversarial and clean images; 1 means identical",
-    "L2, L\u221e": "mean norm of the perturbations, for pixels in [0, 1]",
-    "s / image": "seconds that the attack took for one image",
-    "passes / image": "forward passes through the classifier that the attack took for one image",
-    "source": "the line of the provenance table that names the command",
-    "n/a": "no image qualifies for this share",
-}
 
 ATTACKS = {
     "apgd": "APGD",
