@@ -72,7 +72,7 @@ def _read(source: Path) -> Run:
     path = file.resolve()
     rows = tuple(results.read(file))
     if not rows:
-        raise ValueError(f"{file} has no rows; `spearshield evaluate` writes some")
+        raise ValueError(f"{file} has no rows; `spearshield audit` writes some")
     name = path.parent.name if path.name == RESULTS else path.stem
     if folder is None:
         return Run(name, path, rows, (), None)
