@@ -52,7 +52,7 @@ def test_names_from_users_are_escaped(tmp_path: Path) -> None:
     odd = {"attack": {"steps": EVIL}, "x": {EVIL: EVIL, "`": "```"}}
     found = {"check": EVIL, "severity": "low", "saw": {EVIL: 1.0}, "means": EVIL, "next": EVIL}
     given = [
-        row(**names, attack=EVIL, view=EVIL, parameters=odd),
+        row(**names, attack=f"{EVIL}|b", view=EVIL, parameters=odd),
         row(**names, attack=WORST_CASE, findings=[found], parameters=odd),
         curved([0.9, 0.1], **names, view=EVIL),
     ]
