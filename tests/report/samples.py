@@ -1,4 +1,4 @@
-"""Rows, run folders and pictures for the tests of the report, and what a report shows of them."""
+"""Rows, run folders and pictures for the tests of the report, and readers of its output."""
 
 from __future__ import annotations
 

@@ -69,8 +69,8 @@ def test_a_curve_counted_by_hand_from_the_outcomes_to_the_table(tmp_path: Path) 
     assert (shares[0], shares[-1]) == (score.acc, score.robust_acc)
     assert [share for _, share in score.curve(Linf(0.3))] == [0.75] * 20 + [0.25]
     about = ("recipe", "data", "split", "classifier", "method", "view", "seed", "device")
-    told = {name: getattr(row(), name) for name in (*about, "parameters")}
-    measured = results.row(score, **told, attack="fmn", threat="L2", eps=0.4, curve=curve)
+    fields = {name: getattr(row(), name) for name in (*about, "parameters")}
+    measured = results.row(score, **fields, attack="fmn", threat="L2", eps=0.4, curve=curve)
     run = run_folder(tmp_path / "run", [measured])
     assert results.read(run / "results.json") == [measured]
     ((line,),) = charts([measured])

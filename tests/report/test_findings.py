@@ -63,11 +63,11 @@ def test_checks_and_repeated_answers_are_findings() -> None:
     }
     repeated = {"one_shot": (0.9, 0.5), "worst_of": (0.7, 0.1)}
     worst = replace(worst, findings=[found], repeated=repeated, rejected=(0.03, 0.65))
-    told = findings([*cells, worst])
-    assert "black_box: images broken 0.123. Masked gradients. Next: look." in told
-    assert "one shot: 90.0 % clean, 50.0 % under attack" in told
-    assert "worst of: 70.0 % clean, 10.0 % under attack" in told
-    assert "rejects 3.0 % of the clean and 65.0 % of the attacked images" in told
+    shown = findings([*cells, worst])
+    assert "black_box: images broken 0.123. Masked gradients. Next: look." in shown
+    assert "one shot: 90.0 % clean, 50.0 % under attack" in shown
+    assert "worst of: 70.0 % clean, 10.0 % under attack" in shown
+    assert "rejects 3.0 % of the clean and 65.0 % of the attacked images" in shown
     assert [finding.kind for finding in report([*cells, worst]).findings if finding.alarming] == [
         "gap",
         "high",

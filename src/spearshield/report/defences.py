@@ -149,7 +149,7 @@ class Defence:
 
 
 def group(rows: Sequence[Row]) -> list[Defence]:
-    """The defences in ``rows`` in order of first appearance, those of one setting together."""
+    """The defences in ``rows``, grouped by setting, in order of first appearance."""
     grouped: dict[str, list[Measured]] = {}
     for row, title, images in zip(rows, attack_titles(rows), _worst_case_images(rows), strict=True):
         grouped.setdefault(f"{_identity(row)} {images}", []).append(Measured(title, row))

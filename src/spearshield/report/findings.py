@@ -92,7 +92,7 @@ def _checks_of(row: Row) -> Iterator[tuple[str, str]]:
 
 
 def _notes(defences: Sequence[Defence]) -> Iterator[Finding]:
-    """What limits the comparison of the numbers."""
+    """Limits of a comparison of the numbers."""
     shown = [defence.shown.cells[0].row for defence in defences]
     counts = sorted({(row.images, words.images(row)) for row in shown})
     if len(counts) > 1:

@@ -13,7 +13,7 @@ from spearshield.report.runs import Run, identity
 
 
 class Source(NamedTuple):
-    """What rows that one command measured have in common."""
+    """The common fields of the rows that one command measured."""
 
     run: str
     recipe: str

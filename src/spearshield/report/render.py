@@ -1,4 +1,4 @@
-"""The templates and the filters that escape and format what they show."""
+"""The templates, and the filters that escape and format their values."""
 
 from __future__ import annotations
 

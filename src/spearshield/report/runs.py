@@ -34,7 +34,7 @@ class Run:
 
 
 def read(sources: Sequence[Path]) -> list[Run]:
-    """The runs behind ``sources``, in their order.
+    """The runs that ``sources`` hold, in order.
 
     Raises:
         FileNotFoundError: A source does not exist, or is a folder without ``results.json``.

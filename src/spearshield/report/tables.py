@@ -35,7 +35,7 @@ class Cell(NamedTuple):
     Args:
         text: Follows ``strong``, and is followed by ``details`` in small print.
         strong: The number that the cell is about.
-        drawing: A bar, or a chart with the line whose key is drawn.
+        drawing: A bar, or the key of a line of a chart.
     """
 
     text: str = ""
@@ -201,7 +201,7 @@ def chart(given: Chart, name: str) -> Table:
 
 
 def provenance(sources: Sources) -> Table:
-    """The commands, devices and versions behind the rows."""
+    """The commands, devices and versions of the rows."""
     columns = (
         Column("source", "source"),
         *(Column(title) for title in ("run", "recipe")),
