@@ -98,7 +98,8 @@ def attack(name: str, about: Mapping[str, Any]) -> str:
         return name
     title = ATTACKS[name]
     if name == "apgd":
-        title += "-T" if about.get("targets") else f"-{str(about.get('loss', 'ce')).upper()}"
+        loss = str(about.get("loss", "ce"))
+        title += "-T" if about.get("targets") else f"-{loss.upper() if len(loss) < 4 else loss}"
     if name in STEPPED and "steps" in about:
         title += f"-{about['steps']}"
     restarts = about.get("restarts", 1)
