@@ -16,6 +16,7 @@ from spearshield.judging import results
 from spearshield.judging.flawed_defences import DEFENCES
 from spearshield.judging.selftest import HONEST
 from spearshield.method import Method
+from spearshield.report import write_report
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -51,11 +52,12 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("path", [*(ROOT / "docs" / "results").rglob("results.json")], ids=str)
-def test_committed_results_keep_the_schema(path):
+def test_committed_results_keep_the_schema_and_make_a_report(path, tmp_path):
     rows = results.read(path)
-    assert rows
-    report = (path.parent / "report.md").read_text(encoding="utf-8")
-    assert rows[0].recipe in report
+    write_report([path.parent], tmp_path)
+    assert rows[0].recipe in (tmp_path / "report.md").read_text(encoding="utf-8")
+    readme = (path.parent / "README.md").read_text(encoding="utf-8")
+    assert f"spearshield run {rows[0].recipe}" in readme
 
 
 def test_the_schema_and_the_row_name_the_same_fields():
