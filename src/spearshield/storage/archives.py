@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 LARGEST = 4 << 30
 """Bytes to which the arrays of one npz may unpack."""
 
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     ArithmeticError,
     EOFError,
     LookupError,
@@ -57,7 +57,7 @@ def corrupt_as_value_error(path: Path | str, *also: type[Exception]) -> Iterator
         yield
     except UnsuitableError as error:
         raise UnsuitableError(f"{path}: {error}") from error
-    except _DECODER_ERRORS + also as error:
+    except DECODER_ERRORS + also as error:
         why = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} is truncated, corrupt or of another kind: {why}") from error
 
@@ -79,8 +79,8 @@ def gunzip(path: Path, largest: int) -> bytes:
         return content
 
 
-def npz(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
-    """The named arrays that an npz file holds, after their checksums were verified.
+def npz(path: Path, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+    """The named arrays that an npz file holds, or all, after their checksums were verified.
 
     Raises:
         ValueError: The file is truncated or corrupt, a named array holds Python objects, or the
@@ -90,7 +90,8 @@ def npz(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
         for info in archive.infolist():
             archive.open(info).close()  # compares the name in the directory with the member's own
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        members = {name: info for name, info in members.items() if name in names}
+        if names is not None:
+            members = {name: info for name, info in members.items() if name in names}
         if sum(info.file_size for info in members.values()) > LARGEST:
             raise UnsuitableError(f"its arrays unpack to more than {LARGEST} bytes")
         return {name: _array(archive, info) for name, info in members.items()}
