@@ -1,6 +1,6 @@
-"""A network from any importable function: ``package.module:function``.
+"""Networks of the user, by the function that builds them: ``package.module:function``.
 
-Written like Python's entry points,
+The notation is that of Python's entry points,
 https://packaging.python.org/en/latest/specifications/entry-points/.
 """
 
