@@ -18,11 +18,12 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Thing = TypeVar("Thing")
 
@@ -96,6 +97,28 @@ def discover(kind: str, base: type[Thing]) -> dict[str, type[Thing]]:
     return {name: find(kind, base, name) for name in names(kind)}
 
 
+def classes_of(kind: str) -> dict[str, str]:
+    """The public classes in the files of one kind, each with the name of its file; imports none."""
+    found: dict[str, str] = {}
+    for name in registered(kind):
+        tree = parsed(registered(kind)[name].module)
+        for node in tree.body if tree else []:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, name)
+    return found
+
+
+def lazy_classes(kind: str) -> Callable[[str], Any]:
+    """A module's ``__getattr__`` that imports the classes of one kind when they are first used."""
+
+    def get(attribute: str) -> Any:
+        if not attribute.startswith("_") and attribute in (found := classes_of(kind)):
+            return getattr(load(kind, found[attribute]), attribute)
+        raise AttributeError(f"module {PACKAGES[kind]!r} has no attribute {attribute!r}")
+
+    return get
+
+
 def name_of(thing: object) -> str:
     """The ``display_name`` of an instance, or else the name under which its class is found."""
     display_name: str = getattr(thing, "display_name", "")
@@ -126,14 +149,20 @@ def _classes_of(module: ModuleType) -> list[type]:
 
 def _summary(entry: EntryPoint) -> str:
     """The first line of the docstring of an entry point's class, or else of its module."""
-    path = _source(entry.module)
-    if path is None:
+    tree = parsed(entry.module)
+    if tree is None:
         return ""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     classes = [c for c in tree.body if isinstance(c, ast.ClassDef) and c.name == entry.attr]
     documented: list[ast.ClassDef | ast.Module] = [*classes, tree]
     docs = filter(None, map(ast.get_docstring, documented))
     return next(docs, "").partition("\n")[0]
+
+
+@cache
+def parsed(module: str) -> ast.Module | None:
+    """The syntax tree of a module, which is not imported; ``None`` if it has no source file."""
+    path = _source(module)
+    return ast.parse(path.read_text(encoding="utf-8")) if path else None
 
 
 def _source(module: str) -> Path | None:

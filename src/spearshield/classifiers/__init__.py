@@ -38,3 +38,6 @@ def architecture(spec: str) -> Architecture:
             "write torchvision:NAME, timm:NAME or package.module:function"
         )
     return kind()
+
+
+__getattr__ = discover.lazy_classes("classifiers")

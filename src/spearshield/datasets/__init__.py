@@ -38,3 +38,6 @@ def dataset(spec: str, **settings: Any) -> Dataset:
         raise ValueError(f"{name} has no setting {unknown[0]!r}; it has {', '.join(known)}")
     data = kind() if name == spec else kind(path=spec)  # type: ignore[call-arg]
     return replace(data, **chosen)
+
+
+__getattr__ = discover.lazy_classes("datasets")

@@ -24,12 +24,14 @@ class Manifest:
         name: The recipe's name.
         shape, classes: Shape of an image and number of classes, so that a trained run can be opened
             without its data.
+        weights: Digest of the file of the recipe's ``weights``; empty if there is none.
     """
 
     name: str
     recipe: Recipe
     shape: Shape
     classes: int
+    weights: str = ""
 
     def write_or_verify(self, folder: Path) -> None:
         """Write the manifest to ``folder``, or verify that it is the one in ``folder``.
@@ -43,6 +45,7 @@ class Manifest:
             raise ValueError(f"{folder} holds a training; choose another --out")
         images = {"shape": [*self.shape], "classes": self.classes}
         own = {"name": self.name, "recipe": dump(self.recipe), "images": images}
+        own |= {"weights_sha256": self.weights}
         if not path.exists():
             write_json(path, own)
             return
@@ -72,7 +75,8 @@ class Manifest:
         try:
             name, images = saved["name"], saved["images"]
             channels, height, width = map(int, images["shape"])
-            return Manifest(str(name), recipe, (channels, height, width), int(images["classes"]))
+            shape, weights = (channels, height, width), str(saved.get("weights_sha256", ""))
+            return Manifest(str(name), recipe, shape, int(images["classes"]), weights)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is not the manifest of a run folder: it needs name, recipe, images.shape "

@@ -12,6 +12,7 @@ from spearshield.architecture import Architecture
 from spearshield.attack import Attack
 from spearshield.classifiers import architecture
 from spearshield.dataset import Dataset
+from spearshield.datasets import dataset
 from spearshield.experiment.recipe import Recipe
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
@@ -96,6 +97,8 @@ def parse(text: str, hint: Any, old: Any, name: str) -> Any:
         return _parse_tuple(text, get_args(hint), old, name)
     if hint is Architecture:
         return architecture(text)
+    if hint is Dataset:
+        return dataset(text)
     if isinstance(hint, type) and issubclass(hint, View):
         return view(text)
     for kind, base in KINDS.items():
@@ -106,23 +109,35 @@ def parse(text: str, hint: Any, old: Any, name: str) -> Any:
     )
 
 
-KINDS: dict[str, type] = {"methods": Method, "attacks": Attack, "datasets": Dataset}
+KINDS: dict[str, type] = {"methods": Method, "attacks": Attack}
 
 
 def _default(kind: type, old: Any) -> Any:
     """A value of ``kind`` with default settings; fields without default are those of ``old``."""
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [name for name in needed if not hasattr(old, name)]:
+        raise ValueError(
+            f"{kind.__name__} needs {missing[0]}, which the old value {old!r} does not have; "
+            "set it in a recipe file"
+        )
     return kind(**{name: getattr(old, name) for name in needed})
 
 
 def view(text: str) -> View:
-    """The view of a name, with default settings.
+    """The view of a name, which may state its setting: ``eot``, ``eot(10)``.
 
     Raises:
-        ValueError: No such name; the message lists the names.
+        ValueError: No such name, or no such setting; the message lists the names.
     """
     kinds = {kind.cli_name(): kind for kind in View.__subclasses__()}
-    return kinds[_one_of(text.lower(), tuple(kinds), "view")]()
+    name, opened, setting = text.lower().removesuffix(")").partition("(")
+    kind = kinds[_one_of(name, tuple(kinds), "view")]
+    if not opened:
+        return kind()
+    own = [field.name for field in fields(kind)]
+    if len(own) != 1:
+        raise ValueError(f"view {name} has no setting, got {text!r}")
+    return kind(**{own[0]: parse(setting, hints(kind)[own[0]], None, own[0])})
 
 
 def _parse_tuple(text: str, inner: tuple[Any, ...], old: Any, name: str) -> tuple[Any, ...]:

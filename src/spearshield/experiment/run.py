@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,8 +35,10 @@ from spearshield.method import Defended, Outcome, Task
 from spearshield.progress import Progress, no_progress
 from spearshield.rng import ambient
 from spearshield.storage.atomic import write_json
+from spearshield.storage.digest import digest
 from spearshield.storage.serialization import dump
 from spearshield.storage.weights import load_weights, save_weights
+from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.loop import Training, train
 from spearshield.training.precomputed_attack import PrecomputedAttack
@@ -107,7 +110,9 @@ class Run:
     def write_manifest(self) -> None:
         """Write the recipe to the folder, or verify that it is the recipe of the folder."""
         self.recipe.check_names()
-        Manifest(self.name, self.recipe, *self.data_shape).write_or_verify(self.folder)
+        file = self.recipe.weights
+        weights = digest(Path(file).read_bytes()) if file else ""
+        Manifest(self.name, self.recipe, *self.data_shape, weights).write_or_verify(self.folder)
 
     @cached_property
     def data_shape(self) -> tuple[Shape, int]:
@@ -218,6 +223,28 @@ class Run:
         )
         return learner.outcome()
 
+    @property
+    def threat(self) -> ThreatModel | None:
+        """The threat model of the run's first trial, where it has one."""
+        trials = self.recipe.trials
+        return trials[0].attack.threat if trials else None
+
+    @property
+    def about(self) -> dict[str, str]:
+        """The fields ``recipe``, ``data``, ``split`` and ``classifier`` of the run's rows."""
+        recipe = self.recipe
+        return {
+            "recipe": self.name,
+            "data": name_of(recipe.data),
+            "split": recipe.split,
+            "classifier": name_of(recipe.classifier),
+        }
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """How the rows tell the run's classifier from others."""
+        return {"weights": self.recipe.weights, "classifier": dump(self.recipe.classifier)}
+
     def attack(self, name: str) -> Attack:
         """The attack that a training learned. It needs neither the classifier nor the data.
 
@@ -268,13 +295,8 @@ class Run:
             self.images,
             self.folder,
             EvaluationSettings(recipe.seed, recipe.draws, recipe.batch_size, self.device),
-            about={
-                "recipe": self.name,
-                "data": name_of(recipe.data),
-                "split": recipe.split,
-                "classifier": name_of(recipe.classifier),
-            },
-            parameters={"weights": recipe.weights, "classifier": dump(recipe.classifier)},
+            about=self.about,
+            parameters=self.parameters,
             progress=self.progress,
             examined=self.examined,
         )
