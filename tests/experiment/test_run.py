@@ -26,7 +26,9 @@ from spearshield.methods.dae import DAE
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.methods.substitute import Substitute
+from spearshield.storage.atomic import write_json
 from spearshield.storage.checkpoint import load as load_outcome
+from spearshield.storage.digest import digest
 from spearshield.storage.weights import load_weights, save_weights
 from spearshield.threat import Linf
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
@@ -439,3 +441,21 @@ def test_no_manifest_is_written_into_the_folder_of_a_training(done):
     with pytest.raises(ValueError, match="dae holds a training; choose another --out"):
         replace(reopen(done.folder), folder=done.folder / "dae", selected="dae").evaluate()
     assert not (done.folder / "dae" / "recipe.json").exists()
+
+
+def test_other_weights_under_the_same_name_are_refused(done, tmp_path):
+    """Defences that were trained for the old weights must not be combined with the new ones."""
+    path = tmp_path / "bare.safetensors"
+    save_weights(done.bare.classifier, path)
+    recipe = replace(RECIPE, weights=str(path), defences=())
+    run = Run(recipe, "small", tmp_path / "run")
+    run.write_manifest()
+    manifest = json.loads((run.folder / "recipe.json").read_text())
+    assert len(manifest.pop("weights_sha256")) == 64
+    (run.folder / "recipe.json").write_text(json.dumps(manifest))  # as an older version wrote it
+    run.write_manifest()
+    write_json(run.folder / "recipe.json", manifest | {"weights_sha256": digest(path.read_bytes())})
+    run.write_manifest()
+    save_weights(MCNN().build(*done.data_shape), path)
+    with pytest.raises(ValueError, match=r"another recipe \(other weights_sha256\)"):
+        Run(recipe, "small", tmp_path / "run").write_manifest()

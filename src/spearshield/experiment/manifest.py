@@ -50,7 +50,7 @@ class Manifest:
             write_json(path, own)
             return
         try:
-            saved = _with_new_fields(json.loads(path.read_text(encoding="utf-8")))
+            saved = _with_new_fields(json.loads(path.read_text(encoding="utf-8")), self.weights)
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not JSON ({error}); choose another --out") from error
         if saved != own:
@@ -84,10 +84,10 @@ class Manifest:
             ) from error
 
 
-def _with_new_fields(saved: Any) -> Any:
+def _with_new_fields(saved: Any, weights: str) -> Any:
     """A manifest with the fields that were added since it was written, at their defaults."""
     try:
-        return {**saved, "recipe": dump(load(saved["recipe"]))}
+        return {"weights_sha256": weights, **saved, "recipe": dump(load(saved["recipe"]))}
     except (KeyError, TypeError, ValueError, RecursionError):
         return saved
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -36,9 +35,7 @@ from spearshield.progress import Progress, no_progress
 from spearshield.rng import ambient
 from spearshield.storage.atomic import write_json
 from spearshield.storage.digest import digest
-from spearshield.storage.serialization import dump
 from spearshield.storage.weights import load_weights, save_weights
-from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.loop import Training, train
 from spearshield.training.precomputed_attack import PrecomputedAttack
@@ -223,28 +220,6 @@ class Run:
         )
         return learner.outcome()
 
-    @property
-    def threat(self) -> ThreatModel | None:
-        """The threat model of the run's first trial, where it has one."""
-        trials = self.recipe.trials
-        return trials[0].attack.threat if trials else None
-
-    @property
-    def about(self) -> dict[str, str]:
-        """The fields ``recipe``, ``data``, ``split`` and ``classifier`` of the run's rows."""
-        recipe = self.recipe
-        return {
-            "recipe": self.name,
-            "data": name_of(recipe.data),
-            "split": recipe.split,
-            "classifier": name_of(recipe.classifier),
-        }
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """How the rows tell the run's classifier from others."""
-        return {"weights": self.recipe.weights, "classifier": dump(self.recipe.classifier)}
-
     def attack(self, name: str) -> Attack:
         """The attack that a training learned. It needs neither the classifier nor the data.
 
@@ -295,8 +270,8 @@ class Run:
             self.images,
             self.folder,
             EvaluationSettings(recipe.seed, recipe.draws, recipe.batch_size, self.device),
-            about=self.about,
-            parameters=self.parameters,
+            about=recipe.about(self.name),
+            parameters=recipe.parameters,
             progress=self.progress,
             examined=self.examined,
         )
