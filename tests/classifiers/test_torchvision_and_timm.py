@@ -1,4 +1,4 @@
-"""Models of other libraries, where these are installed and work."""
+"""Models of torchvision and timm, tested where these are installed and work."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Image folder: forms, class order, sizes, channels, and refused folders."""
+
 from __future__ import annotations
 
 import io
@@ -61,7 +63,7 @@ def test_a_flat_folder_has_one_class(tmp_path: Path) -> None:
     assert (test.names, test.y.tolist()) == (("unlabelled",), [0, 0, 0])
 
 
-def test_sizes_must_agree_unless_one_is_asked_for(tmp_path: Path) -> None:
+def test_sizes_must_agree_unless_one_is_given(tmp_path: Path) -> None:
     put(tmp_path / "1.png", png(1, 4, 6))
     put(tmp_path / "2.png", png(2, 8, 4))
     with pytest.raises(
@@ -115,7 +117,7 @@ def test_grey_palette_and_transparent_files_are_converted(tmp_path: Path, channe
     assert test.pixels.shape == (5, channels, 8, 8)
 
 
-def test_is_called_by_its_folder() -> None:
+def test_the_display_name_is_the_name_of_the_folder() -> None:
     assert name_of(ImageFolder(path="data/pets/")) == "pets"
 
 

@@ -1,3 +1,5 @@
+"""NPZ: layouts, ranges, classes, sizes, and refused arrays."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -115,7 +117,7 @@ def test_images_are_resized_where_a_size_is_given(tmp_path: Path, channels: int)
         Npz(size=(4, 0))
 
 
-def test_is_called_by_its_file() -> None:
+def test_the_display_name_is_the_name_of_the_file() -> None:
     assert name_of(Npz(path="data/faces.npz")) == "faces"
     assert name_of(Npz()) == "npz"
 

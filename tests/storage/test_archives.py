@@ -1,3 +1,5 @@
+"""gzip and npz files: truncated, corrupt and oversized ones are refused by name."""
+
 from __future__ import annotations
 
 import gzip

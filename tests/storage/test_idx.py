@@ -1,3 +1,5 @@
+"""IDX files: shapes and lengths are checked, with and without gzip."""
+
 from __future__ import annotations
 
 import gzip

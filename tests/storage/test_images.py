@@ -1,3 +1,5 @@
+"""PNG and JPEG files: modes, orientation, limits, corruption, resizing and rounding."""
+
 from __future__ import annotations
 
 import io

@@ -1,4 +1,4 @@
-"""Weights in files: exact round trips, clear refusals, and a network that is never half loaded."""
+"""Weights in files: exact round trips, clear errors, and no network that is loaded in part."""
 
 from __future__ import annotations
 
