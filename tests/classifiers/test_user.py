@@ -34,6 +34,13 @@ class Net(nn.Module):
 def greedy(depth):
     return neither()
 
+def broken():
+    return {}["weights"]
+
+class BrokenForward(nn.Module):
+    def forward(self, x):
+        return x.nonsense()
+
 def number():
     return 3
 
@@ -66,6 +73,8 @@ def test_a_function_gets_the_arguments_that_it_has_parameters_for(mine: str, fun
 @pytest.mark.parametrize(
     ("function", "message"),
     [
+        ("broken", r"broken failed: KeyError: 'weights' \(at .*mine_\d+\.py:25\)"),
+        ("BrokenForward", r"does not take 1x4x4 images: AttributeError: .*nonsense.* \(at .*:29\)"),
         ("greedy", r"\(depth\) cannot be called \(missing a required argument: 'depth'\)"),
         ("number", r"must return a torch\.nn\.Module, it returned int"),
         ("named", r"must return logits of shape \(1, 3\) for one image, it returns dict"),
@@ -90,13 +99,16 @@ def test_an_absent_module_is_refused(mine: str) -> None:
         architecture(f"{mine}_not:both").build((1, 4, 4), 3)
 
 
-def test_a_module_with_a_syntax_error_is_refused(
+def test_a_module_that_fails_at_import_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine_broken.py").write_text("def both(:\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ValueError, match="mine_broken could not be imported .*syntax"):
         architecture("mine_broken:both").build((1, 4, 4), 3)
+    (tmp_path / "mine_failing.py").write_text("ready = 1\nready / 0\n")
+    with pytest.raises(ValueError, match="failed at import: ZeroDivisionError: .*failing.py:2"):
+        architecture("mine_failing:both").build((1, 4, 4), 3)
 
 
 @pytest.mark.parametrize("target", [":both", "mine:"])

@@ -35,6 +35,7 @@ from spearshield.progress import Progress, no_progress
 from spearshield.rng import ambient
 from spearshield.storage.atomic import write_json
 from spearshield.storage.digest import digest
+from spearshield.storage.lock import locked
 from spearshield.storage.weights import load_weights, save_weights
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.loop import Training, train
@@ -73,7 +74,8 @@ class Run:
         """Train and evaluate what is left to do, and write ``results.json`` and the report.
 
         Raises:
-            ValueError: The folder holds the run of another recipe; names the fields that differ.
+            ValueError: The folder holds the run of another recipe (names the fields that differ), or
+                another process uses it.
         """
         from spearshield.report import write_report  # noqa: PLC0415 - slow, and only here
 
@@ -91,17 +93,19 @@ class Run:
         for training in filter(None, self.recipe.trainings.values()):
             self._check_trainable(training)
         self.write_manifest()
-        for name, outcome in self.outcomes.items():
-            save_weights(outcome.defended, self.folder / name / "weights.safetensors")
-            if isinstance(outcome.attack, LearnedAttack):
-                save_weights(outcome.attack.network, self.folder / name / "attack.safetensors")
+        with locked(self.folder):
+            for name, outcome in self.outcomes.items():
+                save_weights(outcome.defended, self.folder / name / "weights.safetensors")
+                if isinstance(outcome.attack, LearnedAttack):
+                    save_weights(outcome.attack.network, self.folder / name / "attack.safetensors")
         return self.outcomes
 
     def evaluate(self) -> list[results.Row]:
         """The rows of all evaluations, after those that were left to do; writes results.json."""
         self.write_manifest()
-        rows = list(self.rows())
-        write_json(self.folder / "results.json", results.to_json(rows))
+        with locked(self.folder):
+            rows = list(self.rows())
+            write_json(self.folder / "results.json", results.to_json(rows))
         return rows
 
     def write_manifest(self) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -76,14 +78,24 @@ def fitted(network: nn.Module, shape: Shape, classes: int, name: str) -> nn.Modu
     try:
         with torch.no_grad():
             logits = network.eval()(torch.zeros(1, c, h, w))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise ValueError(f"{name} does not take {c}x{h}x{w} images: {reason(error)}") from error
+    except Exception as error:
+        raise ValueError(f"{name} does not take {c}x{h}x{w} images: {cause(error)}") from error
     if not (isinstance(logits, Tensor) and logits.shape == (1, classes)):
         seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
             f"{name} must return logits of shape (1, {classes}) for one image, it returns {seen}"
         )
     return network.train()
+
+
+def cause(error: Exception) -> str:
+    """What code of others raised, in one line, with the place in that code."""
+    known = isinstance(error, (RuntimeError, ValueError, AssertionError))
+    message = reason(error) if known else f"{type(error).__name__}: {reason(error)}"
+    inside = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{f.filename}:{f.lineno}" for f in frames if not f.filename.startswith(inside)]
+    return f"{message} (at {places[-1]})" if places else message
 
 
 def reason(error: BaseException) -> str:

@@ -91,13 +91,13 @@ def locate_path(path: str, root: Path | None) -> Path:
         FileNotFoundError: It is in none of them; says which folders were searched.
     """
     if not path:
-        raise ValueError("path is empty; set it to where the images lie, as --set data.path=PATH")
+        raise ValueError("path is empty; set it to the path of the images, as --set data.path=PATH")
     wanted = Path(path).expanduser()
     places = list(dict.fromkeys([wanted, *(folder / wanted for folder in folders(root))]))
     for place in places:
         if place.exists():
             return place
-    raise FileNotFoundError(f"{path} is not there; looked for {', '.join(map(str, places))}")
+    raise FileNotFoundError(f"there is no {path}; looked for {', '.join(map(str, places))}")
 
 
 class _NotFetchedError(Exception):

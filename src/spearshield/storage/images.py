@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from spearshield.dataset import Examples
@@ -178,6 +178,8 @@ def _open(content: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
         except Image.DecompressionBombError as error:
             raise UnsuitableError(f"it has more than {LARGEST} pixels") from error
+        except UnidentifiedImageError as error:  # Pillow's message names the BytesIO
+            raise ValueError("it is not a PNG or JPEG file") from error
     if image.width * image.height > LARGEST:
         raise UnsuitableError(f"it has {image.width} x {image.height} pixels, more than {LARGEST}")
     return image
