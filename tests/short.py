@@ -1,4 +1,4 @@
-"""Recipes, whole, on small made files and as short as can be."""
+"""Shortened recipes on small made files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def recipe(name):
 
 
 def shortened(value):
-    """A copy with small numbers wherever there are large ones."""
+    """A copy with the numbers of ``SHORT`` in place of larger ones."""
     if isinstance(value, tuple):
         return tuple(map(shortened, value))
     if not is_dataclass(value):
@@ -49,10 +49,10 @@ def shortened(value):
 
 
 def small(recipe: Recipe, folder: Path, weights: str = "") -> Run:
-    """A run of it.
+    """A run of the shortened recipe.
 
     Args:
-        weights: Of the generator, for methods that are given one.
+        weights: The file of the generator, for methods that need one.
     """
     name = discover.name_of(recipe.data)
     path = Path(__file__).parent / "datasets" / f"test_{name}.py"

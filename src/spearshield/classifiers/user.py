@@ -1,6 +1,6 @@
-"""A network from any importable function: ``package.module:function``.
+"""Networks of the user, by the function that builds them: ``package.module:function``.
 
-Written like Python's entry points,
+The notation is that of Python's entry points,
 https://packaging.python.org/en/latest/specifications/entry-points/.
 """
 
@@ -68,7 +68,10 @@ class User(Architecture):
                 f"{self.target}{signature} cannot be called ({error}); its parameters may be "
                 "shape and classes, and others only with defaults"
             ) from error
-        network = function(**arguments)
+        try:
+            network = function(**arguments)
+        except Exception as error:
+            raise ValueError(f"{self.target} failed: {external.cause(error)}") from error
         if not isinstance(network, nn.Module):
             raise ValueError(
                 f"{self.target} must return a torch.nn.Module, it returned "
@@ -113,6 +116,8 @@ def _imported(target: str) -> Callable[..., Any]:
             f"{module_name} could not be imported ({external.reason(error)}); install it, or put "
             "its folder on PYTHONPATH"
         ) from error
+    except Exception as error:
+        raise ValueError(f"{module_name} failed at import: {external.cause(error)}") from error
     function: Callable[..., Any] | None = getattr(module, attribute, None)
     if function is None or not callable(function):
         own = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]

@@ -261,7 +261,7 @@ def known_threat(chosen: nn.Module | Path) -> ThreatModel | None:
     """The budget that a shield, or a training of a run, was made for."""
     if isinstance(chosen, Shield):
         return chosen.card.threat
-    return None if isinstance(chosen, nn.Module) else open_run(chosen).threat
+    return None if isinstance(chosen, nn.Module) else open_run(chosen).recipe.threat
 
 
 def changed(value: Any, changes: list[str]) -> Any:

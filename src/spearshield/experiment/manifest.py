@@ -24,12 +24,14 @@ class Manifest:
         name: The recipe's name.
         shape, classes: Shape of an image and number of classes, so that a trained run can be opened
             without its data.
+        weights: Digest of the file of the recipe's ``weights``; empty if there is none.
     """
 
     name: str
     recipe: Recipe
     shape: Shape
     classes: int
+    weights: str = ""
 
     def write_or_verify(self, folder: Path) -> None:
         """Write the manifest to ``folder``, or verify that it is the one in ``folder``.
@@ -43,11 +45,12 @@ class Manifest:
             raise ValueError(f"{folder} holds a training; choose another --out")
         images = {"shape": [*self.shape], "classes": self.classes}
         own = {"name": self.name, "recipe": dump(self.recipe), "images": images}
+        own |= {"weights_sha256": self.weights}
         if not path.exists():
             write_json(path, own)
             return
         try:
-            saved = _with_new_fields(json.loads(path.read_text(encoding="utf-8")))
+            saved = _with_new_fields(json.loads(path.read_text(encoding="utf-8")), self.weights)
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not JSON ({error}); choose another --out") from error
         if saved != own:
@@ -72,7 +75,8 @@ class Manifest:
         try:
             name, images = saved["name"], saved["images"]
             channels, height, width = map(int, images["shape"])
-            return Manifest(str(name), recipe, (channels, height, width), int(images["classes"]))
+            shape, weights = (channels, height, width), str(saved.get("weights_sha256", ""))
+            return Manifest(str(name), recipe, shape, int(images["classes"]), weights)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is not the manifest of a run folder: it needs name, recipe, images.shape "
@@ -80,10 +84,10 @@ class Manifest:
             ) from error
 
 
-def _with_new_fields(saved: Any) -> Any:
+def _with_new_fields(saved: Any, weights: str) -> Any:
     """A manifest with the fields that were added since it was written, at their defaults."""
     try:
-        return {**saved, "recipe": dump(load(saved["recipe"]))}
+        return {"weights_sha256": weights, **saved, "recipe": dump(load(saved["recipe"]))}
     except (KeyError, TypeError, ValueError, RecursionError):
         return saved
 

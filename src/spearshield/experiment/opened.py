@@ -56,7 +56,7 @@ def _card(run: Run, kind: str) -> Card:
         kind=kind,
         name=name,
         training=run.recipe.trainings[name],
-        threat=run.threat,
+        threat=run.recipe.threat,
         seed=run.recipe.seed,
         shape=shape,
         names=tuple(map(str, range(classes))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spearshield import discover
 from spearshield.architecture import Architecture
@@ -13,7 +14,8 @@ from spearshield.dataset import Dataset, Split
 from spearshield.discover import name_of
 from spearshield.judging.trial import Trial
 from spearshield.ranges import require
-from spearshield.storage.serialization import load
+from spearshield.storage.serialization import dump, load
+from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
 
@@ -76,6 +78,29 @@ class Recipe:
                 name = f"{base}~{int(name.partition('~')[2] or 1) + 1}"
             named[name] = training
         return named
+
+    @property
+    def threat(self) -> ThreatModel | None:
+        """The threat model of the first trial; ``None`` if there are no trials."""
+        return self.trials[0].attack.threat if self.trials else None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The settings of the bare classifier, as they are stored with results."""
+        return {"weights": self.weights, "classifier": dump(self.classifier)}
+
+    def about(self, name: str) -> dict[str, str]:
+        """The fields ``recipe``, ``data``, ``split`` and ``classifier`` of results.
+
+        Args:
+            name: The name of the recipe.
+        """
+        return {
+            "recipe": name,
+            "data": name_of(self.data),
+            "split": self.split,
+            "classifier": name_of(self.classifier),
+        }
 
     def trained_on(self, name: str) -> str:
         """The name of the victim that the method of the training ``name`` is given.

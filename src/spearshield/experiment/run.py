@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -35,9 +34,9 @@ from spearshield.method import Defended, Outcome, Task
 from spearshield.progress import Progress, no_progress
 from spearshield.rng import ambient
 from spearshield.storage.atomic import write_json
-from spearshield.storage.serialization import dump
+from spearshield.storage.digest import digest
+from spearshield.storage.lock import locked
 from spearshield.storage.weights import load_weights, save_weights
-from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.loop import Training, train
 from spearshield.training.precomputed_attack import PrecomputedAttack
@@ -75,7 +74,8 @@ class Run:
         """Train and evaluate what is left to do, and write ``results.json`` and the report.
 
         Raises:
-            ValueError: The folder holds the run of another recipe; names the fields that differ.
+            ValueError: The folder holds the run of another recipe (names the fields that differ), or
+                another process uses it.
         """
         from spearshield.report import write_report  # noqa: PLC0415 - slow, and only here
 
@@ -93,23 +93,27 @@ class Run:
         for training in filter(None, self.recipe.trainings.values()):
             self._check_trainable(training)
         self.write_manifest()
-        for name, outcome in self.outcomes.items():
-            save_weights(outcome.defended, self.folder / name / "weights.safetensors")
-            if isinstance(outcome.attack, LearnedAttack):
-                save_weights(outcome.attack.network, self.folder / name / "attack.safetensors")
+        with locked(self.folder):
+            for name, outcome in self.outcomes.items():
+                save_weights(outcome.defended, self.folder / name / "weights.safetensors")
+                if isinstance(outcome.attack, LearnedAttack):
+                    save_weights(outcome.attack.network, self.folder / name / "attack.safetensors")
         return self.outcomes
 
     def evaluate(self) -> list[results.Row]:
         """The rows of all evaluations, after those that were left to do; writes results.json."""
         self.write_manifest()
-        rows = list(self.rows())
-        write_json(self.folder / "results.json", results.to_json(rows))
+        with locked(self.folder):
+            rows = list(self.rows())
+            write_json(self.folder / "results.json", results.to_json(rows))
         return rows
 
     def write_manifest(self) -> None:
         """Write the recipe to the folder, or verify that it is the recipe of the folder."""
         self.recipe.check_names()
-        Manifest(self.name, self.recipe, *self.data_shape).write_or_verify(self.folder)
+        file = self.recipe.weights
+        weights = digest(Path(file).read_bytes()) if file else ""
+        Manifest(self.name, self.recipe, *self.data_shape, weights).write_or_verify(self.folder)
 
     @cached_property
     def data_shape(self) -> tuple[Shape, int]:
@@ -220,28 +224,6 @@ class Run:
         )
         return learner.outcome()
 
-    @property
-    def threat(self) -> ThreatModel | None:
-        """The threat model of the run's first trial, where it has one."""
-        trials = self.recipe.trials
-        return trials[0].attack.threat if trials else None
-
-    @property
-    def about(self) -> dict[str, str]:
-        """The fields ``recipe``, ``data``, ``split`` and ``classifier`` of the run's rows."""
-        recipe = self.recipe
-        return {
-            "recipe": self.name,
-            "data": name_of(recipe.data),
-            "split": recipe.split,
-            "classifier": name_of(recipe.classifier),
-        }
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """How the rows tell the run's classifier from others."""
-        return {"weights": self.recipe.weights, "classifier": dump(self.recipe.classifier)}
-
     def attack(self, name: str) -> Attack:
         """The attack that a training learned. It needs neither the classifier nor the data.
 
@@ -292,8 +274,8 @@ class Run:
             self.images,
             self.folder,
             EvaluationSettings(recipe.seed, recipe.draws, recipe.batch_size, self.device),
-            about=self.about,
-            parameters=self.parameters,
+            about=recipe.about(self.name),
+            parameters=recipe.parameters,
             progress=self.progress,
             examined=self.examined,
         )

@@ -63,10 +63,10 @@ class Subject:
             name=name,
             outcome=run.outcome,
             images=run.images if images is None else images,
-            about=run.about,
-            parameters=run.parameters,
+            about=run.recipe.about(run.name),
+            parameters=run.recipe.parameters,
             training=run.recipe.trainings[name],
-            threat=run.threat,
+            threat=run.recipe.threat,
             run=run,
         )
 
