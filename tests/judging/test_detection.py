@@ -97,7 +97,7 @@ def test_the_row_says_how_many_were_rejected(tmp_path, examples):
     about = dict.fromkeys(
         ("recipe", "data", "classifier", "method", "attack", "view", "device"), "a"
     )
-    one = row(got, **about, split="test", threat="Linf", eps=0.1, seed=0)
+    one = row(got, **about, split="test", threat="Linf", eps=0.1, seed=0, parameters={})
     (plain,) = to_json([one])
     assert plain["rejected"] == [0.5, 1.0] and plain["auc"] == 0.75
     path = tmp_path / "results.json"

@@ -18,7 +18,7 @@ import torch
 from spearshield.dataset import Examples
 from spearshield.judging.checks import detection, gradients, outputs, strength, weaker_attackers
 from spearshield.judging.checks.comparison import compare
-from spearshield.judging.checks.finding import Finding, Severity, Verdict, verdict
+from spearshield.judging.finding import Finding, Severity, Verdict, verdict
 from spearshield.judging.checks.probe import Probe
 from spearshield.method import Defended
 from spearshield.rng import ambient

@@ -9,7 +9,7 @@ import torch
 
 from spearshield.attacks.fgsm import FGSM
 from spearshield.judging.checks.detection import detector_ignored, false_alarms
-from spearshield.judging.checks.finding import Finding
+from spearshield.judging.finding import Finding
 from spearshield.judging.checks.probe import share
 from spearshield.judging.checks.strength import loss_gap_finding, single_step_finding
 from spearshield.judging.checks.weaker_attackers import weaker_attacker_finding

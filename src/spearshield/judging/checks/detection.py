@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from spearshield.judging.checks.finding import Finding, severity_of
+from spearshield.judging.finding import Finding, severity_of
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import cross_entropy
 
-from spearshield.judging.checks.finding import Finding, severity_of
+from spearshield.judging.finding import Finding, severity_of
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.losses.margin import margin_loss
 from spearshield.rng import Rng

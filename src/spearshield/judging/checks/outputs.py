@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from spearshield.judging.checks.finding import Finding
+from spearshield.judging.finding import Finding
 from spearshield.judging.checks.probe import LEVEL, PASSES, Probe, share
 from spearshield.types import Images, Logits
 

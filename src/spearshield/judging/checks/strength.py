@@ -11,7 +11,7 @@ import torch
 from spearshield.attack import loss_gradient
 from spearshield.attacks.fgsm import FGSM
 from spearshield.judging.checks.attacks import STEPS
-from spearshield.judging.checks.finding import BROKEN, Finding, severity_of
+from spearshield.judging.finding import BROKEN, Finding, severity_of
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.losses.margin import margin_loss
 from spearshield.types import Images, Labels, PerImage

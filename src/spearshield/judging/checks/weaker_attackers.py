@@ -6,7 +6,7 @@ from torch import nn
 
 from spearshield.attacks.square import Square
 from spearshield.judging.checks.attacks import NOISES, Noise
-from spearshield.judging.checks.finding import Finding, severity_of
+from spearshield.judging.finding import Finding, severity_of
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.storage.images import quantize_towards
 from spearshield.types import Mask
