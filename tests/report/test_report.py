@@ -432,7 +432,7 @@ def test_a_curve_counted_by_hand_from_the_outcomes_to_the_page(tmp_path: Path) -
     assert (shares[0], shares[-1]) == (score.acc, score.robust_acc)
     assert [share for _, share in score.curve(Linf(0.3))] == [0.75] * 20 + [0.25]
     about = ("recipe", "data", "split", "classifier", "method", "view", "seed", "device")
-    told = {name: getattr(row(), name) for name in about}
+    told = {name: getattr(row(), name) for name in about} | {"parameters": {}}
     measured = results.row(score, **told, attack="fmn", threat="L2", eps=0.4, curve=curve)
     run = run_folder(tmp_path / "run", [measured])
     assert results.read(run / "results.json") == [measured]
@@ -796,7 +796,7 @@ def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"results\.json is not JSON"):
         merge([run])
     run = run_folder(tmp_path / "run", [row(robust_acc=float("nan"))])
-    with pytest.raises(ValueError, match=r"results\.json is not JSON: NaN is no number"):
+    with pytest.raises(ValueError, match=r"results\.json is not JSON: NaN is not a number"):
         merge([run])
     run = run_folder(tmp_path / "run", rows())
     (run / "recipe.json").write_text("{")
