@@ -25,7 +25,7 @@ def table(rows: list[Judged]) -> str:
     """What the judge made of each defence; what was meant to find it in bold."""
     lines = ["| defence | what is wrong | PGD-40 | found | verdict |", "|---|---|---:|---|---|"]
     for row in rows:
-        found = [f"**{name}**" if name in row.meant else name for name in row.found]
+        found = [f"**{name}**" if name in row.expected else name for name in row.found]
         cells = [row.defence, row.fault or "nothing", f"{100 * row.robust_acc:.0f} %"]
         lines.append("| " + " | ".join([*cells, ", ".join(found) or "nothing", row.verdict]) + " |")
     return "\n".join(lines)

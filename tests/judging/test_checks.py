@@ -16,7 +16,7 @@ from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
 from spearshield.judging.checks import CHECKS, Finding, compare, examine, strength, verdict
 from spearshield.judging.checks.probe import Probe
-from spearshield.judging.flawed_defences import Sloped
+from spearshield.judging.flawed_defences import ScaledGradient
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended, RandomPurifier
@@ -113,15 +113,15 @@ FAULTY = {
     "broken_graph": victim(Does(lambda x: x.detach())),
     "zero_gradient": victim(Does(lambda x: x.round())),
     "saturated_gradient": victim(None, answers(lambda x, logits: 1e5 * logits)),
-    "false_gradient": victim(Sloped(0.9)),
+    "false_gradient": victim(ScaledGradient(0.9)),
     "loss_gap": victim(None, answers(lambda x, logits: 1e5 * logits)),
-    "flat_accuracy": victim(Sloped(0.0)),
-    "unbounded_budget": victim(Sloped(0.0)),
-    "planted_example": victim(Sloped(0.0)),
+    "flat_accuracy": victim(ScaledGradient(0.0)),
+    "unbounded_budget": victim(ScaledGradient(0.0)),
+    "planted_example": victim(ScaledGradient(0.0)),
     "low_precision": victim(None, Half()),
-    "black_box_wins": victim(Sloped(0.0)),
-    "transfer_wins": victim(Sloped(0.0)),
-    "noise_wins": victim(Sloped(-1.0)),
+    "black_box_wins": victim(ScaledGradient(0.0)),
+    "transfer_wins": victim(ScaledGradient(0.0)),
+    "noise_wins": victim(ScaledGradient(-1.0)),
     "not_finite": victim(None, answers(lambda x, logits: logits + 0 * (logits.abs() - 0.05).log())),
 }
 BUDGET = {"flat_accuracy": 0.004, "noise_wins": 0.05}
@@ -134,7 +134,7 @@ SILENT = {"more_steps", "not_converged", "more_restarts", "single_step_wins", "b
 def test_a_check_finds_the_fault_it_is_for(name):
     subject = probe(FAULTY[name], BUDGET.get(name, 0.1))
     if name == "not_finite":
-        assert subject.white.any()  # it counts what others asked for
+        assert subject.robust.any()  # it counts what others asked for
     finding = CHECK[name](subject)
     assert finding is not None and finding.check == name
     assert finding.saw and finding.means and finding.next
@@ -151,13 +151,14 @@ def test_neither_does_a_purifier_that_is_smooth():
 
 
 @pytest.mark.parametrize(
-    ("name", "mask"), [("more_steps", "longer"), ("more_restarts", "restarted")]
+    ("name", "mask"),
+    [("more_steps", "robust_to_more_steps"), ("more_restarts", "robust_to_more_restarts")],
 )
 @pytest.mark.parametrize(("broken", "severity"), [(0, None), (2, None), (4, "low"), (14, "high")])
 def test_more_effort_may_cost_a_standard_error(name, mask, broken, severity):
     subject = probe(victim(), n=100)
     white = torch.arange(100) < 90  # a standard error of 3 points
-    vars(subject).update({"white": white, mask: white & (torch.arange(100) >= broken)})
+    vars(subject).update({"robust": white, mask: white & (torch.arange(100) >= broken)})
     finding = CHECK[name](subject)
     assert (finding and finding.severity) == severity
 
@@ -180,39 +181,39 @@ def between_the_prototypes(eps: float, model: nn.Module) -> Probe:
 
 def test_an_attack_that_still_climbs_has_not_converged_though_twice_the_steps_break_nothing():
     subject = between_the_prototypes(0.2, Prototypes())
-    assert subject.white.all() and CHECK["more_steps"](subject) is None
+    assert subject.robust.all() and CHECK["more_steps"](subject) is None
     finding = CHECK["not_converged"](subject)
     assert finding.severity == "high"
     # One pixel a step: its last 10 of 40 steps gain no less than others after the noise is made up.
-    assert 0.1 < finding.saw["share of the climb in the last 10 of 40 steps"] < 0.25
-    assert not subject.standing(PGD(subject.threat, 1000), subject.clean).any()
+    assert 0.1 < finding.saw["share of the rise in the last 10 of 40 steps"] < 0.25
+    assert not subject.robust_to(PGD(subject.threat, 1000), subject.clean).any()
 
 
 def test_an_attack_at_the_top_has_converged_and_one_that_broke_all_is_not_asked():
     assert CHECK["not_converged"](between_the_prototypes(0.002, HalfSpace((1, 8, 8)))) is None
     subject = probe(victim(), 0.5)
-    assert not subject.white.any() and CHECK["not_converged"](subject) is None
+    assert not subject.robust.any() and CHECK["not_converged"](subject) is None
 
 
 @pytest.mark.parametrize(("late", "severity"), [(0.049, None), (0.051, "low"), (0.101, "high")])
 def test_how_much_of_a_climb_may_be_late(late, severity, monkeypatch):
     subject = probe(victim(), 0.002)
-    monkeypatch.setattr(strength, "_late_climb", lambda probe: torch.full((24,), late))
+    monkeypatch.setattr(strength, "_late_rise", lambda probe: torch.full((24,), late))
     finding = CHECK["not_converged"](subject)
     assert (finding and finding.severity) == severity
 
 
 def test_a_climb_that_goes_up_and_down_is_measured_by_its_best():
-    jumping = strength._late_climb(probe(FAULTY["random_answers"], 0.02))
+    jumping = strength._late_rise(probe(FAULTY["random_answers"], 0.02))
     assert ((jumping >= 0) & (jumping <= 1)).all() and jumping.any()
-    assert (strength._late_climb(probe(victim(Sloped(0.0)))) == 0).all()
+    assert (strength._late_rise(probe(victim(ScaledGradient(0.0)))) == 0).all()
 
 
 def test_one_step_that_beats_many_is_a_finding():
     subject = probe(victim(), eps=0.02)
-    fgsm = subject.standing(FGSM(subject.threat), subject.clean)
+    fgsm = subject.robust_to(FGSM(subject.threat), subject.clean)
     assert CHECK["single_step_wins"](subject) is None
-    vars(subject)["white"] = subject.clean
+    vars(subject)["robust"] = subject.clean
     assert 0 < fgsm.sum() < 24 and CHECK["single_step_wins"](subject).severity == "high"
 
 
@@ -224,17 +225,17 @@ def test_a_victim_that_says_it_draws_is_only_noted():
 def test_noise_of_ones_own_is_no_excuse_for_a_false_gradient():
     class Backwards(RandomPurifier):
         def purify(self, x, rng):
-            return Sloped(-1.0)((x + 0.02 * rng.normal(x.shape[1:])).clamp(0, 1))
+            return ScaledGradient(-1.0)((x + 0.02 * rng.normal(x.shape[1:])).clamp(0, 1))
 
     assert CHECK["false_gradient"](probe(victim(Noise()))) is None
     assert CHECK["false_gradient"](probe(victim(Backwards()))).severity == "high"
 
 
 def test_a_planted_example_lies_where_it_is_said_to():
-    from spearshield.judging.checks.strength import NEAR, _beside_the_boundary
+    from spearshield.judging.checks.strength import NEAR, _near_the_boundary
 
     subject = probe(victim(), eps=0.02)
-    planted = _beside_the_boundary(subject)
+    planted = _near_the_boundary(subject)
     assert len(planted.x) == 24 and planted.clean.all()
     reach = HalfSpace().distance(planted.x, subject.threat)
     assert (reach <= NEAR * subject.threat.eps).all()
@@ -291,7 +292,7 @@ def test_a_victim_that_only_takes_whole_batches_is_one_that_depends_on_them():
 def test_a_purifier_that_leaves_the_graph_for_numpy_is_found_out():
     subject = probe(victim(Does(lambda x: torch.from_numpy(np.clip(x.numpy(), 0, 1)))))
     assert CHECK["broken_graph"](subject).severity == "high"
-    assert subject.white.any()  # and the other checks go on
+    assert subject.robust.any()  # and the other checks go on
 
 
 def test_low_precision_that_cannot_be_undone_is_said_as_well():

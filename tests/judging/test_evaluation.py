@@ -13,7 +13,12 @@ from spearshield import views
 from spearshield.attack import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
-from spearshield.judging.evaluation import EvaluationSettings, admit, evaluate, outcome
+from spearshield.judging.evaluation import (
+    EvaluationSettings,
+    check_victim,
+    evaluate,
+    score_attacked,
+)
 from spearshield.method import Defended, RandomPurifier
 from spearshield.threat import Linf
 
@@ -105,7 +110,7 @@ class Outputs(nn.Module):
     [
         (lambda x: HalfSpace()(x).softmax(1), "returns probabilities"),
         (lambda x: torch.zeros(len(x), 3), r"of shape \(images, 2\).*returned \(8, 3\)"),
-        (lambda x: torch.zeros(len(x)), "one output a class"),
+        (lambda x: torch.zeros(len(x)), "one output for each class"),
         (lambda x: torch.full((len(x), 2), float("nan")), "not finite"),
         (lambda x: HalfSpace()(x[:, :, :3]), r"fails on images of shape \(1, 4, 4\)"),
     ],
@@ -122,19 +127,19 @@ def test_logits_that_are_not_finite_on_a_real_image_name_it(examples):
 
     with pytest.raises(ValueError, match=r"logits for image \d+ are not finite"):
         x = examples.images()
-        outcome(bare(Outputs(answer)), x, x, examples.y, examples.ids)
+        score_attacked(bare(Outputs(answer)), x, x, examples.y, examples.ids)
 
 
 def test_training_mode_is_refused():
     victim = Defended(nn.Identity(), nn.Sequential(nn.Dropout(), HalfSpace()))
     with pytest.raises(ValueError, match=r"in training mode; call \.eval\(\)"):
-        admit(victim, (1, 4, 4), 2)
+        check_victim(victim, (1, 4, 4), 2)
 
 
 def test_a_purifier_out_of_range_is_refused():
     victim = Defended(Outputs(lambda x: 2 * x), HalfSpace()).eval()
     with pytest.raises(ValueError, match="the purifier's output is not an image"):
-        admit(victim, (1, 4, 4), 2)
+        check_victim(victim, (1, 4, 4), 2)
 
 
 class Staircase(nn.Module):

@@ -34,8 +34,8 @@ def test_a_planted_defence_is_caught_by_what_is_meant_for_it(planted, world):
     with ambient(0):
         probe = Probe.of(planted.build(world.material), world.examples, THREAT)
         assert share(probe.clean) > 0.5  # or nobody would look at its robustness
-        assert len(probe.white) == IMAGES
-        for name in planted.meant:
+        assert len(probe.robust) == IMAGES
+        for name in planted.expected:
             finding = CHECK[name](probe)
             assert finding is not None and finding.severity == "high", name
 
@@ -49,7 +49,7 @@ def test_an_honest_defence_raises_nothing_grave(name, world):
 
 def test_there_are_enough_of_them():
     assert len({planted.name for planted in DEFENCES}) == len(DEFENCES) >= 14
-    assert all(planted.meant and set(planted.meant) <= set(CHECK) for planted in DEFENCES)
+    assert all(planted.expected and set(planted.expected) <= set(CHECK) for planted in DEFENCES)
 
 
 @pytest.mark.slow

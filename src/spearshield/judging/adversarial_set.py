@@ -1,17 +1,18 @@
-"""Adversarial sets on disk: floats that are exact, 8-bit PNGs that anything can open.
+"""Adversarial sets on disk: exact floats, and 8-bit PNG files that any program can open.
 
-Both forms are read back and judged again, because a set is worth what its files are worth: rounding
-to 8 bits, towards the clean image so that the budget is kept, can undo an attack.
+Both forms are read back from disk and scored, because rounding to 8 bits can undo an attack. Pixels
+are rounded towards the clean image, so that the perturbation stays within the budget.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import operator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
 from spearshield.dataset import Examples
-from spearshield.judging.evaluation import EvaluationSettings, evaluate, outcome
+from spearshield.judging.evaluation import EvaluationSettings, evaluate, score_attacked
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended
@@ -32,17 +33,17 @@ from spearshield.storage.serialization import dump
 from spearshield.threat import ThreatModel
 from spearshield.types import Images
 
-Format = Literal["safetensors", "npz"]
-LIST = "set.json"
+Format: TypeAlias = Literal["safetensors", "npz"]
+INDEX = "set.json"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """An adversarial set, judged from its files.
+class FormScore:
+    """The score of one form of an adversarial set, computed from its files.
 
     Args:
         form: "float32" or "8-bit PNG".
-        outside: Images outside the threat model, by more than the tolerance of float rounding.
+        outside: Number of images outside the threat model, beyond a tolerance for rounding.
     """
 
     form: str
@@ -59,62 +60,52 @@ def write(
     form: Format = "safetensors",
     settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008 - a frozen value
     bar: ProgressBar = no_bar,
-) -> list[Verdict]:
-    """Attack ``images``, write the set, and judge both forms from disk.
+) -> list[FormScore]:
+    """Attack ``images``, write the adversarial set, and score both forms from disk.
 
-    The folder gets ``adversarial.safetensors`` or ``.npz`` with x, x_adv (float32, n c h w, in
-    [0, 1]), y and ids; ``png/ID-CLASS.png``; and ``set.json``, which says how it was made and what
-    the files are worth.
+    The folder gets ``adversarial.safetensors`` or ``adversarial.npz`` with x, x_adv (float32,
+    (n, c, h, w), in [0, 1]), y and ids; ``png/ID-CLASS.png``; and ``set.json`` with the attack, the
+    settings and both scores.
 
     Raises:
-        ValueError: The folder holds another set, or the attack left its threat model.
+        ValueError: The folder already holds an adversarial set, or as in
+            :func:`spearshield.judging.evaluation.evaluate`.
     """
-    if (folder / LIST).exists():
+    if (folder / INDEX).exists():
         raise ValueError(f"{folder} holds an adversarial set already; choose another --out")
     parts: list[Images] = []
-    evaluate(
-        victim,
-        trial.attack,
-        images,
-        trial.view,
-        settings,
-        bar=bar,
-        keep=lambda part: parts.append(part.cpu()),
-    )
+
+    def keep(x_adv: Images) -> None:
+        parts.append(x_adv.cpu())
+
+    evaluate(victim, trial.attack, images, trial.view, settings, bar=bar, keep=keep)
     x_adv = torch.cat(parts)
-    tensors = {"x": images.images(), "x_adv": x_adv, "y": images.y, "ids": images.ids}
     about = {"trial": dump(trial), "seed": settings.seed, "names": list(images.names)}
-    name = f"adversarial.{form}"
-    write_atomically(folder / name, _to_bytes(tensors, about, form))
+    floats = folder / f"adversarial.{form}"
+    tensors = {"x": images.images(), "x_adv": x_adv, "y": images.y, "ids": images.ids}
+    write_atomically(floats, _to_bytes(tensors, about, form))
     files = [f"png/{i:06d}-{label}.png" for i, label in zip(images.ids, images.y, strict=True)]
     for file, image in zip(files, quantize_towards(x_adv, images.images()), strict=True):
         write_png(folder / file, image)
 
-    stored = read(folder / name)
-    shown = torch.stack([read_png(folder / file, images.shape[0]) for file in files])
-    verdicts = [
-        _judge("float32", victim, trial.attack.threat, stored, images, settings),
-        _judge("8-bit PNG", victim, trial.attack.threat, shown, images, settings),
-    ]
-    worth = {
-        v.form: {
-            "robust_acc": v.score.robust_acc,
-            "asr": v.score.asr,
-            "linf": float(v.score.linf.max()),
-            "l2": float(v.score.l2.max()),
-            "outside": v.outside,
-        }
-        for v in verdicts
+    stored = {
+        "float32": read(floats),
+        "8-bit PNG": torch.stack([read_png(folder / file, images.shape[0]) for file in files]),
     }
-    write_json(folder / LIST, {**about, "images": len(images), "worth": worth, "files": files})
-    return verdicts
+    scores = [
+        _score(name, victim, trial.attack.threat, attacked, images, settings)
+        for name, attacked in stored.items()
+    ]
+    worth = {each.form: _summary(each) for each in scores}
+    write_json(folder / INDEX, {**about, "images": len(images), "worth": worth, "files": files})
+    return scores
 
 
 def read(path: Path) -> Images:
     """The attacked images of a stored set.
 
     Raises:
-        ValueError: The file is truncated or no adversarial set.
+        ValueError: The file is truncated or is not an adversarial set.
     """
     try:
         if path.suffix == ".npz":
@@ -124,11 +115,11 @@ def read(path: Path) -> Images:
             x_adv: Images = file.get_tensor("x_adv")
             return x_adv
     except (SafetensorError, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path} is no adversarial set: {error}") from error
+        raise ValueError(f"{path} is not an adversarial set: {error}") from error
 
 
 def write_png(path: Path, image: torch.Tensor) -> None:
-    """Write one image in [0, 1], shaped (1 or 3, h, w), rounded to the nearest of 256 levels."""
+    """Write one image in [0, 1] of shape (1 or 3, h, w), rounded to the nearest of 256 levels."""
     levels = (image.detach().cpu() * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     picture = Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
     content = io.BytesIO()
@@ -138,7 +129,7 @@ def write_png(path: Path, image: torch.Tensor) -> None:
 
 
 def read_png(path: Path, channels: int) -> torch.Tensor:
-    """One stored image as floats in [0, 1], shaped (channels, h, w)."""
+    """One stored image as floats in [0, 1], of shape (channels, h, w)."""
     return stack([read_picture(path, channels)], 1)[0].float() / 255
 
 
@@ -153,29 +144,33 @@ def _to_bytes(tensors: dict[str, torch.Tensor], about: dict[str, Any], form: For
     )
 
 
-def _judge(
+def _score(
     form: str,
     victim: Defended,
     threat: ThreatModel,
     x_adv: Images,
     images: Examples,
     settings: EvaluationSettings,
-) -> Verdict:
+) -> FormScore:
+    """The score of stored images, in batches."""
     scores: list[Score] = []
     outside = 0
     for start in range(0, len(images), settings.batch_size):
         part = images[start : start + settings.batch_size]
-        x = part.images(settings.device)
-        seen = x_adv[start : start + settings.batch_size].to(settings.device)
-        scores.append(
-            outcome(victim, x, seen, part.y.to(settings.device), part.ids, draws=settings.draws)
-        )
-        outside += int((~threat.contains(seen, x)).sum())
-    return Verdict(form, _joined(scores), outside)
+        x, y = part.images(settings.device), part.y.to(settings.device)
+        attacked = x_adv[start : start + settings.batch_size].to(settings.device)
+        scores.append(score_attacked(victim, x, attacked, y, part.ids, draws=settings.draws))
+        outside += int((~threat.contains(attacked, x)).sum())
+    return FormScore(form, reduce(operator.add, scores), outside)
 
 
-def _joined(scores: Sequence[Score]) -> Score:
-    total = scores[0]
-    for score in scores[1:]:
-        total += score
-    return total
+def _summary(scored: FormScore) -> dict[str, float | int | None]:
+    """The entry of a form in ``set.json``."""
+    score = scored.score
+    return {
+        "robust_acc": score.robust_acc,
+        "asr": score.asr,
+        "linf": float(score.linf.max()),
+        "l2": float(score.l2.max()),
+        "outside": scored.outside,
+    }

@@ -32,7 +32,9 @@ Budget: TypeAlias = Annotated[float, keywords(exclusiveMinimum=0)]
 Similarity: TypeAlias = Annotated[float, keywords(minimum=-1, maximum=1.000001)]
 CleanAndAttacked: TypeAlias = tuple[Share, Share]
 Statistic: TypeAlias = Literal["one_shot", "worst_of", "vote", "fixed_seed"]
-Versions: TypeAlias = Annotated[dict[str, str], keywords(required=["python", "spearshield", "torch"])]
+Versions: TypeAlias = Annotated[
+    dict[str, str], keywords(required=["python", "spearshield", "torch"])
+]
 Curve: TypeAlias = Annotated[list[tuple[Size, Share]], keywords(minItems=2)]
 
 

@@ -55,9 +55,9 @@ def from_json(kind: Any, value: Any) -> Any:
     """A valid JSON value as a value of the type, with its dataclasses and tuples."""
     kind = _stripped(kind)
     parameters = get_args(kind)
-    if isinstance(value, dict) and is_dataclass(kind):
+    if isinstance(value, dict) and is_dataclass(kind) and isinstance(kind, type):
         types = _types(kind)
-        return kind(**{name: from_json(types[name], each) for name, each in value.items()})  # type: ignore[operator]
+        return kind(**{name: from_json(types[name], each) for name, each in value.items()})
     if isinstance(value, dict) and parameters:
         return {name: from_json(parameters[1], each) for name, each in value.items()}
     if isinstance(value, list) and get_origin(kind) is tuple:
