@@ -16,7 +16,7 @@ from spearshield.cli.parser import parser
 from spearshield.discover import discover
 from spearshield.judging import results
 from spearshield.judging.flawed_defences import DEFENCES
-from spearshield.judging.selftest import HONEST
+from spearshield.judging.selftest import SOUND
 from spearshield.method import Method
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ def script(name: str) -> ModuleType:
 def test_the_checks_and_the_self_test_are_listed():
     page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     assert script("make_judge").checks() in page, "run docs/make_judge.py"
-    for name in [*(planted.name for planted in DEFENCES), *HONEST]:
+    for name in [*(flawed.name for flawed in DEFENCES), *SOUND]:
         assert f"| {name} |" in page, f"run docs/make_judge.py: no {name}"
 
 

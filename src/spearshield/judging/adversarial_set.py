@@ -79,15 +79,12 @@ def write(
         parts.append(x_adv.cpu())
 
     evaluate(victim, trial.attack, images, trial.view, settings, bar=bar, keep=keep)
-    x_adv = torch.cat(parts)
     about = {"trial": dump(trial), "seed": settings.seed, "names": list(images.names)}
     floats = folder / f"adversarial.{form}"
+    x_adv = torch.cat(parts)
     tensors = {"x": images.images(), "x_adv": x_adv, "y": images.y, "ids": images.ids}
     write_atomically(floats, _to_bytes(tensors, about, form))
-    files = [f"png/{i:06d}-{label}.png" for i, label in zip(images.ids, images.y, strict=True)]
-    for file, image in zip(files, quantize_towards(x_adv, images.images()), strict=True):
-        write_png(folder / file, image)
-
+    files = _write_pngs(folder, x_adv, images)
     stored = {
         "float32": read(floats),
         "8-bit PNG": torch.stack([read_png(folder / file, images.shape[0]) for file in files]),
@@ -131,6 +128,14 @@ def write_png(path: Path, image: torch.Tensor) -> None:
 def read_png(path: Path, channels: int) -> torch.Tensor:
     """One stored image as floats in [0, 1], of shape (channels, h, w)."""
     return stack([read_picture(path, channels)], 1)[0].float() / 255
+
+
+def _write_pngs(folder: Path, x_adv: Images, images: Examples) -> list[str]:
+    """Write each attacked image to ``png/ID-CLASS.png``; returns the paths within ``folder``."""
+    files = [f"png/{i:06d}-{label}.png" for i, label in zip(images.ids, images.y, strict=True)]
+    for file, image in zip(files, quantize_towards(x_adv, images.images()), strict=True):
+        write_png(folder / file, image)
+    return files
 
 
 def _to_bytes(tensors: dict[str, torch.Tensor], about: dict[str, Any], form: Format) -> bytes:

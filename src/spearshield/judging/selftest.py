@@ -1,4 +1,4 @@
-"""The self-test of the judge: it must find the flawed defences and pass the honest ones."""
+"""The self-test of the judge: it must find the flawed defences and pass the sound ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spearshield.training.loop import Training, train
 THREAT = Linf(0.15)
 TRAINING_ATTACK = PGD(THREAT, steps=3, step_size=0.075, early_stop=False)
 STEPS = 200
-HONEST = ("plain", "adversarially trained", "smooth denoiser")
+SOUND = ("plain", "adversarially trained", "smooth denoiser")
 LR = 3e-3
 
 
@@ -32,8 +32,8 @@ class Judged:
     """The findings for one defence of the self-test.
 
     Args:
-        fault: The fault of a flawed defence; empty for an honest one.
-        expected: Checks that must find the fault; none for an honest defence.
+        fault: The fault of a flawed defence; empty for a sound one.
+        expected: Checks that must find the fault; none for a sound defence.
         robust_acc: Robust accuracy under PGD, which the findings are about.
     """
 
@@ -50,7 +50,7 @@ class Judged:
 
     @property
     def passed(self) -> bool:
-        """True if all expected checks found the fault; for an honest defence, if none did."""
+        """True if all expected checks found the fault; for a sound defence, if none did."""
         return set(self.expected) <= set(self.found) if self.expected else not self.found
 
     @property
@@ -59,7 +59,7 @@ class Judged:
 
 
 def selftest(*, images: int = 50, progress: Progress = no_progress) -> list[Judged]:
-    """Findings for the defences of :mod:`spearshield.judging.flawed_defences` and honest ones.
+    """Findings for the defences of :mod:`spearshield.judging.flawed_defences` and sound ones.
 
     The defences protect small networks, which are trained on the embedded digits first.
 
@@ -67,7 +67,7 @@ def selftest(*, images: int = 50, progress: Progress = no_progress) -> list[Judg
         images: Test images that each defence is examined on.
         progress: Opens the bar of the whole self-test.
     """
-    bar = progress("judge the judge", len(DEFENCES) + len(HONEST))
+    bar = progress("judge the judge", len(DEFENCES) + len(SOUND))
     plain, hardened = trained(StandardTraining(LR)), trained(PGDAdversarialTraining(LR))
     examples = Digits().load("test")[:images]
     material = Material(plain, examples.images(), examples.y)
@@ -81,16 +81,16 @@ def selftest(*, images: int = 50, progress: Progress = no_progress) -> list[Judg
 
     for flawed in DEFENCES:
         judge(flawed.name, flawed.build(material), flawed.fault, flawed.expected)
-    for name, victim in honest(plain, hardened).items():
+    for name, victim in sound_defences(plain, hardened).items():
         judge(name, victim)
     return rows
 
 
-def honest(plain: nn.Module, hardened: nn.Module) -> dict[str, Defended]:
+def sound_defences(plain: nn.Module, hardened: nn.Module) -> dict[str, Defended]:
     """Victims without a fault, made from a plain and an adversarially trained network."""
     pairs = (nn.Identity(), plain), (nn.Identity(), hardened), (Layer(blur), plain)
     victims = (Defended(purifier, classifier).eval() for purifier, classifier in pairs)
-    return dict(zip(HONEST, victims, strict=True))
+    return dict(zip(SOUND, victims, strict=True))
 
 
 def trained(method: Method) -> nn.Module:

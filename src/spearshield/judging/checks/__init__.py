@@ -47,7 +47,7 @@ CHECKS = (
     strength.flat_accuracy,
     strength.unbounded_budget,
     strength.planted_example,
-    strength.low_precision,
+    outputs.low_precision,
     weaker_attackers.black_box_wins,
     weaker_attackers.transfer_wins,
     weaker_attackers.noise_wins,

@@ -25,7 +25,7 @@ STEP_SIZES = (1e-3, 1e-4, 1e-5)
 short one is dominated by rounding."""
 NOISE = 0.1
 """Share of noise in the compared points. Where black pixels meet, maxima are tied and rectifiers
-are at zero: there an honest network has a gradient but no derivative."""
+are at zero: there a sound network has a gradient but no derivative."""
 TINY = torch.finfo(torch.float32).tiny
 FALSE, FALSE_SHARE = 0.05, 0.1
 """Relative error above which a gradient is false, and the share of images that may have one."""

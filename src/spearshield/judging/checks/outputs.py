@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
 
 import torch
 
 from spearshield.judging.checks.probe import LEVEL, PASSES, Probe, share
 from spearshield.judging.finding import Finding
-from spearshield.types import Images, Logits
+from spearshield.types import Images, Logits, Mask
 
 RANDOM = 1e-4
 """Spread of repeated logits above which a victim is random: Croce, Hein, 2020 (AutoAttack)."""
@@ -24,10 +26,13 @@ INVISIBLE = 0.4 * LEVEL
 """Amplitude of noise that vanishes when an image is rounded to 8 bits."""
 JUMP, JUMPS = 0.25, 0.02
 """Total variation distance between probabilities that is a jump, and the share of images that may
-jump. No image jumps for the honest victims of the self-test."""
+jump. No image jumps for the sound victims of the self-test."""
 ISOLATED, MATERIAL = 10.0, 0.05
 """For a memorised image, the first invisible step changes the logits this many times more than the
 second, and by this share of their norm. For a smooth function both steps change them alike."""
+LOW_PRECISION = (torch.bfloat16, torch.float16)
+CHANGED = 0.002
+"""Share of predictions that may change in float32: the tolerance of AutoAttack's flags."""
 
 
 def training_mode(probe: Probe) -> Finding | None:
@@ -184,6 +189,29 @@ def memorised_images(probe: Probe) -> Finding | None:
     )
 
 
+def low_precision(probe: Probe) -> Finding | None:
+    """A finding if the victim computes in less than float32.
+
+    A note if its predictions are the same in float32, else of high severity.
+    """
+    low = sum(p.dtype in LOW_PRECISION for p in probe.victim.parameters())
+    logits = probe.deployed(probe.start)
+    rounded = any(torch.equal(logits, logits.to(kind).to(logits)) for kind in LOW_PRECISION)
+    if not low and not rounded:
+        return None
+    changed = _changed_in_float32(probe)
+    saw: dict[str, int | float] = {"parameters below float32": low}
+    if changed is not None:
+        saw["share of predictions that float32 changes"] = changed
+    return Finding(
+        "low_precision",
+        "low" if changed is None else "high" if changed > CHANGED else "note",
+        saw,
+        "A rounding error may make an image look broken, or robust.",
+        "evaluate the victim in float32.",
+    )
+
+
 def not_finite(probe: Probe) -> Finding | None:
     """A finding if logits or gradients in any other check were NaN or infinite."""
     counts = probe.non_finite
@@ -197,6 +225,19 @@ def not_finite(probe: Probe) -> Finding | None:
         "a class.",
         "find the operation (a logarithm or a root of zero, a division) and bound its argument.",
     )
+
+
+@torch.no_grad()
+def _changed_in_float32(probe: Probe) -> float | None:
+    """Share of attacked images whose prediction changes; ``None`` if float32 does not run."""
+    exact = replace(probe, victim=copy.deepcopy(probe.victim).float())
+    try:
+        changed: Mask = exact.deployed(probe.attacked).argmax(1) != (
+            probe.deployed(probe.attacked).argmax(1)
+        )
+    except RuntimeError:
+        return None
+    return share(changed)
 
 
 def _shifted(probe: Probe, x: Images, key: int, half_steps: int) -> Images:

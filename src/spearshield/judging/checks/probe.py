@@ -114,7 +114,7 @@ class Probe:
         return total(x).argmax(1) == y
 
     def attacked_by(self, attack: Attack, among: Mask) -> Images:
-        """All images, of which those in ``among`` are attacked."""
+        """All images; the images in ``among`` are attacked."""
         x_adv, index = self.x.clone(), among.nonzero().squeeze(1)
         if len(index):
             x, y, rng = self.x[index], self.y[index], self.rng[index]

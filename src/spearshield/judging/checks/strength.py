@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ from spearshield.judging.checks.attacks import STEPS
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.judging.finding import BROKEN, Finding, severity_of
 from spearshield.losses.margin import margin_loss
-from spearshield.types import Images, Labels, Mask, PerImage
+from spearshield.types import Images, Labels, PerImage
 
 CONVERGED, STUCK = 0.005, 0.1
 """Share of images that more steps or restarts may break: low (or one standard error, if larger) and
@@ -23,13 +22,13 @@ LAST_STEPS = 10
 LATE_RISE = (0.05, 0.1)
 """Share of the rise of the margin loss that the last steps may make: low and high. Pintor et al.,
 2022, flag 0.05 of the attacked loss, but the cross-entropy rises for long where it breaks nothing.
-For honest networks above 0.05, PGD of 400 steps breaks another 2 to 10 % of the images. Above 0.1
+For sound networks above 0.05, PGD of 400 steps breaks another 2 to 10 % of the images. Above 0.1
 each step moves a single pixel, and the robust accuracy means nothing."""
 ROUNDING = 1e-5
 """Rise of the margin loss, relative to its size, that is rounding."""
 LOSS_GAP = (0.05, 0.1)
 """Robust accuracy under the cross-entropy minus that under the margin loss: low and high. For the
-honest victims of the self-test it is below 0.05; for a saturated victim 0.6."""
+sound victims of the self-test it is below 0.05; for a saturated victim 0.6."""
 LUCK = 0.02
 """Share of images that one step may break in addition to many, by chance."""
 BUDGETS = (1 / 3, 1 / 2, 1, 3 / 2, 2, 3)
@@ -43,11 +42,8 @@ UNBOUNDED = 0.02
 NEAR = 1 / 4
 """Distance to a planted adversarial example, as a multiple of the budget."""
 MISSED = (0.02, 0.1)
-"""Share of planted examples that the attack may miss: low and high. Below 0.02 for honest
+"""Share of planted examples that the attack may miss: low and high. Below 0.02 for sound
 victims."""
-LOW_PRECISION = (torch.bfloat16, torch.float16)
-CHANGED = 0.002
-"""Share of predictions that may change in float32: the tolerance of AutoAttack's flags."""
 
 
 def more_steps(probe: Probe) -> Finding | None:
@@ -211,29 +207,6 @@ def planted_example(probe: Probe) -> Finding | None:
     return None
 
 
-def low_precision(probe: Probe) -> Finding | None:
-    """A finding if the victim computes in less than float32.
-
-    A note if its predictions are the same in float32, else of high severity.
-    """
-    low = sum(p.dtype in LOW_PRECISION for p in probe.victim.parameters())
-    logits = probe.deployed(probe.start)
-    rounded = any(torch.equal(logits, logits.to(kind).to(logits)) for kind in LOW_PRECISION)
-    if not low and not rounded:
-        return None
-    changed = _changed_in_float32(probe)
-    saw: dict[str, int | float] = {"parameters below float32": low}
-    if changed is not None:
-        saw["share of predictions that float32 changes"] = changed
-    return Finding(
-        "low_precision",
-        "low" if changed is None else "high" if changed > CHANGED else "note",
-        saw,
-        "A rounding error may make an image look broken, or robust.",
-        "evaluate the victim in float32.",
-    )
-
-
 def _tolerance(probe: Probe) -> float:
     """The share of images that more effort may break by chance."""
     p = share(probe.robust)
@@ -267,19 +240,6 @@ def _margin(probe: Probe, x: Images, y: Labels) -> PerImage:
 def _rise(probe: Probe, x_adv: Images) -> PerImage:
     """The rise of the margin loss of each image."""
     return _margin(probe, x_adv, probe.y) - _margin(probe, probe.x, probe.y)
-
-
-@torch.no_grad()
-def _changed_in_float32(probe: Probe) -> float | None:
-    """Share of attacked images whose prediction changes; ``None`` if float32 does not run."""
-    exact = replace(probe, victim=copy.deepcopy(probe.victim).float())
-    try:
-        changed: Mask = exact.deployed(probe.attacked).argmax(1) != (
-            probe.deployed(probe.attacked).argmax(1)
-        )
-    except RuntimeError:
-        return None
-    return share(changed)
 
 
 @torch.no_grad()
