@@ -1,4 +1,4 @@
-"""How long jobs report their progress; :mod:`spearshield.cli.progress_bars` draws it as bars."""
+"""How long jobs report their progress; `experiment.progress_bars` draws it as bars."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def test_a_generator_and_all_that_is_measured_with_it(tmp_path):
     whole = recipe("defense_gan_fashion_mnist")
     run = replace(small(whole, tmp_path, str(weights)), folder=tmp_path / "second")
     rows = run()
-    victims = [name for name in run.trainings if "substitute" not in name]
+    victims = [name for name in run.recipe.trainings if "substitute" not in name]
     assert list(dict.fromkeys(row.method for row in rows)) == victims
     assert len(victims) == 7
     searching = ("orig", "rec", "fast")

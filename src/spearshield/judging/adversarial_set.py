@@ -30,8 +30,7 @@ from spearshield.storage.atomic import write_atomically, write_json
 from spearshield.storage.images import quantize_towards, stack
 from spearshield.storage.images import read as read_picture
 from spearshield.storage.serialization import dump
-from spearshield.threat import ThreatModel
-from spearshield.types import Images
+from spearshield.types import Images, Labels, Mask
 
 Format: TypeAlias = Literal["safetensors", "npz"]
 INDEX = "set.json"
@@ -51,51 +50,110 @@ class FormScore:
     outside: int
 
 
-def write(
-    folder: Path,
+@dataclass(frozen=True, eq=False)
+class AdversarialSet:
+    """Adversarial images in memory, with what they were made from and what they do to the victim.
+
+    Args:
+        examples: The clean images and their labels.
+        x_adv: The adversarial images: float32 in [0, 1], of shape (n, c, h, w).
+        score: The victim's predictions on both.
+    """
+
+    victim: Defended
+    trial: Trial
+    examples: Examples
+    x_adv: Images
+    score: Score
+    settings: EvaluationSettings
+
+    @property
+    def x(self) -> Images:
+        """The clean images: float32 in [0, 1], of shape (n, c, h, w)."""
+        return self.examples.images()
+
+    @property
+    def y(self) -> Labels:
+        """The true class ids, of shape (n,)."""
+        return self.examples.y
+
+    @property
+    def success(self) -> Mask:
+        """True for each image that is not robust: misclassified before or after the attack."""
+        return ~self.score.robust
+
+    def save(self, folder: str | Path, form: Format = "safetensors") -> list[FormScore]:
+        """Write the set to ``folder``, read it back, and score the victim on the files.
+
+        The folder gets ``adversarial.safetensors`` or ``adversarial.npz`` with x, x_adv (float32,
+        (n, c, h, w), in [0, 1]), y and ids; ``png/ID-CLASS.png``; and ``set.json`` with the attack,
+        the seed and the scores on the files.
+
+        Raises:
+            ValueError: The folder holds an adversarial set already.
+        """
+        folder, images = Path(folder), self.examples
+        if (folder / INDEX).exists():
+            raise ValueError(f"{folder} holds an adversarial set already; choose another folder")
+        about = {
+            "trial": dump(self.trial),
+            "seed": self.settings.seed,
+            "names": list(images.names),
+        }
+        floats = folder / f"adversarial.{form}"
+        tensors = {"x": self.x, "x_adv": self.x_adv, "y": self.y, "ids": images.ids}
+        write_atomically(floats, _to_bytes(tensors, about, form))
+        files = self._write_pngs(folder)
+        pngs = torch.stack([read_png(folder / file, images.shape[0]) for file in files])
+        scores = [self._score("float32", read(floats)), self._score("8-bit PNG", pngs)]
+        worth = {scored.form: _summary(scored) for scored in scores}
+        write_json(folder / INDEX, {**about, "images": len(images), "worth": worth, "files": files})
+        return scores
+
+    def _write_pngs(self, folder: Path) -> list[str]:
+        """Write each image to ``png/ID-CLASS.png``; returns the paths within ``folder``."""
+        labels = zip(self.examples.ids, self.y, strict=True)
+        files = [f"png/{i:06d}-{label}.png" for i, label in labels]
+        for file, image in zip(files, quantize_towards(self.x_adv, self.x), strict=True):
+            write_png(folder / file, image)
+        return files
+
+    def _score(self, form: str, x_adv: Images) -> FormScore:
+        """The score of the victim on the images of one form, in batches."""
+        settings, scores, outside = self.settings, list[Score](), 0
+        for start in range(0, len(self.examples), settings.batch_size):
+            part = self.examples[start : start + settings.batch_size]
+            x, y = part.images(settings.device), part.y.to(settings.device)
+            attacked = x_adv[start : start + settings.batch_size].to(settings.device)
+            draws = settings.draws
+            scores.append(score_attacked(self.victim, x, attacked, y, part.ids, draws=draws))
+            outside += int((~self.trial.attack.threat.contains(attacked, x)).sum())
+        return FormScore(form, reduce(operator.add, scores), outside)
+
+
+def make(
     victim: Defended,
     trial: Trial,
     images: Examples,
-    *,
-    form: Format = "safetensors",
     settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008 - a frozen value
     bar: ProgressBar = no_bar,
-) -> list[FormScore]:
-    """Attack ``images``, write the adversarial set, and score both forms from disk.
-
-    The folder gets ``adversarial.safetensors`` or ``adversarial.npz`` with x, x_adv (float32,
-    (n, c, h, w), in [0, 1]), y and ids; ``png/ID-CLASS.png``; and ``set.json`` with the attack, the
-    settings and both scores.
+) -> AdversarialSet:
+    """The adversarial set of an attack on ``images``, in memory.
 
     Raises:
-        ValueError: The folder already holds an adversarial set, or as in
-            :func:`spearshield.judging.evaluation.evaluate`.
+        ValueError: The attack left its threat model.
     """
-    if (folder / INDEX).exists():
-        raise ValueError(f"{folder} holds an adversarial set already; choose another --out")
     parts: list[Images] = []
-
-    def keep(x_adv: Images) -> None:
-        parts.append(x_adv.cpu())
-
-    evaluate(victim, trial.attack, images, trial.view, settings, bar=bar, keep=keep)
-    about = {"trial": dump(trial), "seed": settings.seed, "names": list(images.names)}
-    floats = folder / f"adversarial.{form}"
-    x_adv = torch.cat(parts)
-    tensors = {"x": images.images(), "x_adv": x_adv, "y": images.y, "ids": images.ids}
-    write_atomically(floats, _to_bytes(tensors, about, form))
-    files = _write_pngs(folder, x_adv, images)
-    stored = {
-        "float32": read(floats),
-        "8-bit PNG": torch.stack([read_png(folder / file, images.shape[0]) for file in files]),
-    }
-    scores = [
-        _score(name, victim, trial.attack.threat, attacked, images, settings)
-        for name, attacked in stored.items()
-    ]
-    worth = {each.form: _summary(each) for each in scores}
-    write_json(folder / INDEX, {**about, "images": len(images), "worth": worth, "files": files})
-    return scores
+    score = evaluate(
+        victim,
+        trial.attack,
+        images,
+        trial.view,
+        settings,
+        bar=bar,
+        keep=lambda part: parts.append(part.cpu()),
+    )
+    return AdversarialSet(victim, trial, images, torch.cat(parts), score, settings)
 
 
 def read(path: Path) -> Images:
@@ -130,14 +188,6 @@ def read_png(path: Path, channels: int) -> torch.Tensor:
     return stack([read_picture(path, channels)], 1)[0].float() / 255
 
 
-def _write_pngs(folder: Path, x_adv: Images, images: Examples) -> list[str]:
-    """Write each attacked image to ``png/ID-CLASS.png``; returns the paths within ``folder``."""
-    files = [f"png/{i:06d}-{label}.png" for i, label in zip(images.ids, images.y, strict=True)]
-    for file, image in zip(files, quantize_towards(x_adv, images.images()), strict=True):
-        write_png(folder / file, image)
-    return files
-
-
 def _to_bytes(tensors: dict[str, torch.Tensor], about: dict[str, Any], form: Format) -> bytes:
     if form == "npz":
         content = io.BytesIO()
@@ -149,28 +199,8 @@ def _to_bytes(tensors: dict[str, torch.Tensor], about: dict[str, Any], form: For
     )
 
 
-def _score(
-    form: str,
-    victim: Defended,
-    threat: ThreatModel,
-    x_adv: Images,
-    images: Examples,
-    settings: EvaluationSettings,
-) -> FormScore:
-    """The score of stored images, in batches."""
-    scores: list[Score] = []
-    outside = 0
-    for start in range(0, len(images), settings.batch_size):
-        part = images[start : start + settings.batch_size]
-        x, y = part.images(settings.device), part.y.to(settings.device)
-        attacked = x_adv[start : start + settings.batch_size].to(settings.device)
-        scores.append(score_attacked(victim, x, attacked, y, part.ids, draws=settings.draws))
-        outside += int((~threat.contains(attacked, x)).sum())
-    return FormScore(form, reduce(operator.add, scores), outside)
-
-
 def _summary(scored: FormScore) -> dict[str, float | int | None]:
-    """The entry of a form in ``set.json``."""
+    """The entry of one form in ``set.json``."""
     score = scored.score
     return {
         "robust_acc": score.robust_acc,

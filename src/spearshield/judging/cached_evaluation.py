@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from spearshield.method import Defended
 from spearshield.progress import ProgressBar, no_bar
 from spearshield.storage import checkpoint
 from spearshield.storage.atomic import write_atomically
+from spearshield.storage.digest import digest
 from spearshield.storage.serialization import dump
 from spearshield.types import Images
 
@@ -112,16 +112,4 @@ class CachedEvaluation:
         """A digest of everything that a score depends on."""
         settings = json.dumps([dump(trial), self.settings.seed, self.settings.draws])
         weights = self.victim.state_dict().values()
-        return _digest(settings, *weights, images.ids, images.y, images.pixels)
-
-
-def _digest(*parts: str | Tensor) -> str:
-    """The SHA-256 of all parts in order, in hexadecimal."""
-    sha256 = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Tensor):
-            flat = part.detach().cpu().contiguous().flatten()
-            sha256.update(flat.view(torch.uint8).numpy().data)
-        else:
-            sha256.update(part.encode())
-    return sha256.hexdigest()
+        return digest(settings, *weights, images.ids, images.y, images.pixels)

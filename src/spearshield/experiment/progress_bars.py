@@ -15,12 +15,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from spearshield.progress import Progress, ProgressBar
+from spearshield.progress import Progress, ProgressBar, no_progress
 
 
 @contextmanager
-def bars() -> Iterator[Progress]:
-    """Shows a bar for each job that is tracked inside the block, with its first loss."""
+def progress_bars(shown: bool = True) -> Iterator[Progress]:
+    """Opens a bar on stderr for each job inside the block; none with ``shown=False``."""
+    if not shown:
+        yield no_progress
+        return
     columns = (
         TextColumn("{task.description:<36}"),
         BarColumn(bar_width=12),
@@ -28,15 +31,15 @@ def bars() -> Iterator[Progress]:
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[values]}"),
     )
-    with bars_of_rich.Progress(*columns, console=Console(stderr=True)) as shown:
+    with bars_of_rich.Progress(*columns, console=Console(stderr=True)) as display:
 
         def progress(title: str, total: int) -> ProgressBar:
-            job = shown.add_task(title, total=total, values="")
+            job = display.add_task(title, total=total, values="")
 
             def bar(done: int, values: Mapping[str, float]) -> None:
                 text = "  ".join(f"{n} {v:.3g}" for n, v in [*values.items()][:1])
                 latest: dict[str, Any] = {"values": text} if text else {}
-                shown.update(job, completed=done, **latest)
+                display.update(job, completed=done, **latest)
 
             return bar
 
