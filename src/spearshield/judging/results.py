@@ -141,7 +141,7 @@ def read(path: Path) -> list[Row]:
         ValueError: The file is not JSON or violates the schema; names the file and the field.
     """
     if not path.exists():
-        raise FileNotFoundError(f"no {path}; `spearshield run` or `evaluate` writes it")
+        raise FileNotFoundError(f"no {path}; `spearshield run` or `audit` writes it")
     try:
         values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except ValueError as error:
