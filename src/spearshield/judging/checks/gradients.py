@@ -7,11 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn.functional import cross_entropy
 
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.judging.finding import Finding, severity_of
-from spearshield.losses.margin import margin_loss
+from spearshield.losses.margin import cross_entropy, margin_loss
 from spearshield.rng import Rng
 from spearshield.types import Labels, Mask, PerImage
 
@@ -46,7 +45,7 @@ def broken_graph(probe: Probe) -> Finding | None:
 
 def zero_gradient(probe: Probe) -> Finding | None:
     """A finding if the gradient of the margin loss is exactly zero at a random start."""
-    zero = share(_zero_gradient(probe, _margin))
+    zero = share(_zero_gradient(probe, margin_loss))
     if severity := severity_of(zero, *ZERO_SHARE):
         return Finding(
             "zero_gradient",
@@ -61,7 +60,7 @@ def zero_gradient(probe: Probe) -> Finding | None:
 
 def saturated_gradient(probe: Probe) -> Finding | None:
     """A finding if the cross-entropy has no gradient where the margin loss has one."""
-    zero = _zero_gradient(probe, _cross_entropy) & ~_zero_gradient(probe, _margin)
+    zero = _zero_gradient(probe, cross_entropy) & ~_zero_gradient(probe, margin_loss)
     if severity := severity_of(share(zero), *ZERO_SHARE):
         return Finding(
             "saturated_gradient",
@@ -111,19 +110,11 @@ def inner_optimisation(probe: Probe) -> Finding | None:
     )
 
 
-def _margin(logits: Tensor, y: Labels) -> Tensor:
-    return margin_loss(logits, y).sum()
-
-
-def _cross_entropy(logits: Tensor, y: Labels) -> Tensor:
-    return cross_entropy(logits, y, reduction="sum")
-
-
 def _zero_gradient(probe: Probe, loss: Callable[[Tensor, Labels], Tensor]) -> Mask:
     """Images at whose random start the gradient of ``loss`` is exactly zero."""
     x = probe.start.detach().requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(loss(probe.deterministic(x), probe.y), x)
+        (gradient,) = torch.autograd.grad(loss(probe.deterministic(x), probe.y).sum(), x)
     return (gradient == 0).flatten(1).all(1)
 
 

@@ -50,9 +50,10 @@ def training_mode(probe: Probe) -> Finding | None:
     )
 
 
+@torch.no_grad()
 def probabilities(probe: Probe) -> Finding | None:
     """A finding if the outputs are probabilities, not logits (Croce, Hein, 2020)."""
-    outputs = _logits(probe, probe.x)
+    outputs = probe.deployed(probe.x)
     off = float((outputs.sum(1) - 1).abs().max())
     inside = outputs.min() > -PROBABILITY and outputs.max() < 1 + PROBABILITY
     if not inside or off >= PROBABILITY:
@@ -93,13 +94,14 @@ def random_answers(probe: Probe) -> Finding | None:
     )
 
 
+@torch.no_grad()
 def batch_dependence(probe: Probe) -> Finding | None:
     """A finding if the logits of an image depend on the other images of its batch."""
     if probe.spread > RANDOM:
         return None
-    together = _logits(probe, probe.x)
+    together = probe.deployed(probe.x)
     order = torch.arange(len(probe.x), device=probe.x.device).flip(0)
-    shuffled = _logits(probe, probe.x[order])[order]
+    shuffled = probe.deployed(probe.x[order])[order]
     difference = (shuffled - together).abs().amax(1)
     for i in range(min(SINGLE, len(probe.x))):
         single = _single_logits(probe, probe.x[i : i + 1])
@@ -145,6 +147,7 @@ def purifier_range(probe: Probe) -> Finding | None:
     )
 
 
+@torch.no_grad()
 def abrupt_answers(probe: Probe) -> Finding | None:
     """A finding if noise that vanishes in an 8-bit image changes the probabilities.
 
@@ -155,8 +158,8 @@ def abrupt_answers(probe: Probe) -> Finding | None:
     groups = {"clean": probe.x, "random": probe.start, "attacked": probe.transferred}
     for k, (name, x) in enumerate(groups.items()):
         rounded = (x / LEVEL).round() * LEVEL
-        before = _fixed_logits(probe, rounded)
-        after = _fixed_logits(probe, _shifted(probe, rounded, k, 2))
+        before = probe.deterministic(rounded)
+        after = probe.deterministic(_shifted(probe, rounded, k, 2))
         moved = (after.softmax(1) - before.softmax(1)).abs().sum(1) / 2
         shares[f"share of {name} images"] = share(moved > JUMP)
     if max(shares.values()) <= JUMPS:
@@ -171,10 +174,11 @@ def abrupt_answers(probe: Probe) -> Finding | None:
     )
 
 
+@torch.no_grad()
 def memorised_images(probe: Probe) -> Finding | None:
     """A finding if the logits of a clean image differ from the logits right next to it."""
     here, beside, beyond = (
-        _fixed_logits(probe, _shifted(probe, probe.x, 3, half_steps)) for half_steps in range(3)
+        probe.deterministic(_shifted(probe, probe.x, 3, half_steps)) for half_steps in range(3)
     )
     first, second = (beside - here).norm(dim=1), (beyond - beside).norm(dim=1)
     isolated = (first > ISOLATED * second) & (first > MATERIAL * here.norm(dim=1))
@@ -246,20 +250,9 @@ def _shifted(probe: Probe, x: Images, key: int, half_steps: int) -> Images:
     return (x + half_steps / 2 * noise).clamp(0, 1) if half_steps else x
 
 
-@torch.no_grad()
-def _logits(probe: Probe, x: Images) -> Logits:
-    return probe.deployed(x)
-
-
-@torch.no_grad()
-def _fixed_logits(probe: Probe, x: Images) -> Logits:
-    """The logits with the randomness of the victim fixed."""
-    return probe.deterministic(x)
-
-
 def _single_logits(probe: Probe, x: Images) -> Logits:
     """The logits of one image; infinite if the victim fails on a single image."""
     try:
-        return _logits(probe, x)
+        return probe.deployed(x)
     except (RuntimeError, ValueError):
         return torch.full((1, 1), math.inf, device=x.device)
