@@ -11,8 +11,6 @@ from urllib.parse import unquote
 
 import pytest
 
-from spearshield.cli import main
-from spearshield.cli.parser import parser
 from spearshield.discover import discover
 from spearshield.judging import results
 from spearshield.judging.flawed_defences import DEFENCES
@@ -52,14 +50,6 @@ def test_links_lead_somewhere(page):
             assert (page.parent / unquote(target)).exists(), target
 
 
-def test_every_command_of_the_readme_is_one():
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = re.findall(r"^(?:\.venv/bin/)?spearshield ([^#\n]+)", text, re.MULTILINE)
-    assert len(lines) >= 9
-    for line in lines:
-        parser().parse_args(line.split())
-
-
 @pytest.mark.parametrize("path", [*(ROOT / "docs" / "results").rglob("results.json")], ids=str)
 def test_committed_results_keep_the_schema(path):
     rows = results.read(path)
@@ -80,17 +70,3 @@ def test_every_planted_fault_names_a_test_there_is():
     assert len(table) >= 20
     for file, test in table:
         assert f"def {test}(" in (ROOT / "tests" / file).read_text("utf-8"), (file, test)
-
-
-def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-    small = ["--set=images=12", "--set=defences.ape_gan.method.width=4", "--device=cpu"]
-    small += ["--set=pretraining.steps=2", "--set=defences.0.steps=2"]
-    monkeypatch.chdir(tmp_path)
-    assert main(["run", "quickstart", *small]) == 0
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
-    capsys.readouterr()
-    exec(example, {})
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        "oblivious",
-        "adaptive",
-    ]

@@ -11,10 +11,12 @@ weights of a model that it is given, and each restores the model's training mode
 from __future__ import annotations
 
 import copy
+import shutil
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any, Literal
 
 from torch import nn
@@ -129,8 +131,7 @@ def audit(
             trials = [*BATTERIES[effort](budget, subject.images.classes, sources)]
         if limit is None:
             limit = 0 if attacks else IMAGES[effort]
-        temporary = None if folder else TemporaryDirectory(prefix="spearshield-")
-        place = Path(temporary.name if temporary else folder or "")
+        place = Path(folder or mkdtemp(prefix="spearshield-"))
         with progress_bars(progress) as bars:
             judge = Judge(
                 tuple(trials),
@@ -143,7 +144,9 @@ def audit(
                 examined=0 if attacks else EXAMINED,
             )
             rows = judge.rows(subject.name, subject.outcome, subject.training)
-            report = Report(tuple(rows), place, temporary)
+            report = Report(tuple(rows), place)
+    if not folder:
+        weakref.finalize(report, shutil.rmtree, place, ignore_errors=True)
     if isinstance(model, Shield):
         measured = Measured.of(report.worst, "attacks" if attacks else effort)
         model.card = replace(model.card, measured=measured)

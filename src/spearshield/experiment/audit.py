@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from spearshield.judging import results
 from spearshield.judging.checks import Finding
@@ -27,7 +26,6 @@ class Report:
 
     rows: tuple[Row, ...]
     folder: Path
-    _temporary: TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     @property
     def worst(self) -> Row:

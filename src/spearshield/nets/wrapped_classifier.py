@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spearshield.architecture import Architecture, Normalize
-from spearshield.types import Images, Logits
+from spearshield.types import Images
 
 Output = Literal["logits", "probabilities", "binary_logit", "binary_probability"]
 
@@ -51,7 +51,7 @@ class WrappedClassifier(nn.Module):
         self.architecture = architecture
         self.normalize = Normalize(mean, std) if mean and std else nn.Identity()
 
-    def forward(self, x: Images) -> Logits:
+    def forward(self, x: Images) -> Tensor:
         weight = next((p for p in self.module.parameters() if p.is_floating_point()), None)
         images: Tensor = self.normalize(x)
         if weight is not None:
