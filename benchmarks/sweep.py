@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from spearshield.attacks.fgsm import FGSM
 from spearshield.experiment.run import reopen
-from spearshield.judging.evaluation import outcome
+from spearshield.judging.evaluation import score_attacked
 from spearshield.judging.score import wilson
 from spearshield.method import Defended, Task
 from spearshield.methods.defense_gan import DefenseGAN
@@ -86,7 +86,7 @@ def named(name: str, z_std: float) -> LatentSearchSettings:
 
 def measured(victim: Defended, x: Tensor, x_adv: Tensor, y: Tensor, ids: Tensor) -> dict[str, Any]:
     began = time.process_time()
-    score = outcome(victim, x, x_adv, y, ids, draws=1)
+    score = score_attacked(victim, x, x_adv, y, ids, draws=1)
     seconds = time.process_time() - began
     clean, attacked = (score.victim_clean == y), (score.victim_adv == y)
     return {

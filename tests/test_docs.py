@@ -14,7 +14,7 @@ import pytest
 from spearshield.discover import discover
 from spearshield.judging import results
 from spearshield.judging.flawed_defences import DEFENCES
-from spearshield.judging.selftest import HONEST
+from spearshield.judging.selftest import SOUND
 from spearshield.method import Method
 from spearshield.report import write_report
 
@@ -33,7 +33,7 @@ def script(name: str) -> ModuleType:
 def test_the_checks_and_the_self_test_are_listed():
     page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     assert script("make_judge").checks() in page, "run docs/make_judge.py"
-    for name in [*(planted.name for planted in DEFENCES), *HONEST]:
+    for name in [*(flawed.name for flawed in DEFENCES), *SOUND]:
         assert f"| {name} |" in page, f"run docs/make_judge.py: no {name}"
 
 
@@ -60,12 +60,10 @@ def test_committed_results_keep_the_schema_and_make_a_report(path, tmp_path):
     assert f"spearshield run {rows[0].recipe}" in readme
 
 
-def test_the_schema_and_the_row_name_the_same_fields():
-    row = results.schema()["$defs"]["row"]
-    fields = set(results.Row.__dataclass_fields__)
-    # Files without these stay valid.
-    later = {"verdict", "findings", "repeated", "rejected", "auc", "curve"}
-    assert set(row["properties"]) == set(row["required"]) | later == fields
+def test_files_without_later_fields_stay_valid():
+    row = results.schema()["items"]
+    later = {"verdict", "findings", "repeated", "rejected", "auc", "curve", "command"}
+    assert set(row["properties"]) - set(row["required"]) == later
     json.dumps(results.schema())
 
 

@@ -15,7 +15,7 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
 from spearshield.discover import discover, find, name_of, names
 from spearshield.experiment.overrides import override
-from spearshield.judging.evaluation import admit
+from spearshield.judging.evaluation import check_victim
 from spearshield.method import Method, Task
 from spearshield.rng import Rng, ambient
 from spearshield.storage import checkpoint
@@ -122,7 +122,7 @@ def test_outcome_is_fit_to_be_judged(method, task, examples):
     x, y, rng = batch(examples)
     learner.step(x, y, rng=rng)
     outcome = learner.outcome()
-    admit(outcome.defended, SHAPE, 3)
+    check_victim(outcome.defended, SHAPE, 3)
     check_images(outcome.defended.purifier(x))
 
 
@@ -160,7 +160,7 @@ def test_works_on_colour_images_that_are_not_square(method):
     learner = learner_of(method, Task(network, network, shape, 3, FGSM(Linf(0.1))))
     x = torch.rand(8, *shape, generator=torch.Generator().manual_seed(0))
     learner.step(x, torch.arange(8) % 3, rng=Rng.of_batch(0, 8))
-    admit(learner.outcome().defended, shape, 3)
+    check_victim(learner.outcome().defended, shape, 3)
 
 
 def test_every_method_is_found_and_is_one_class_a_file():
