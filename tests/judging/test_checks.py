@@ -333,11 +333,6 @@ class Blind(Attack):
         return x
 
 
-@dataclass(frozen=True)
-class WithLoss(PGD):
-    loss: str = "ce"
-
-
 def score(robust: int, n: int = 1000, first: int = 0) -> Score:
     """A score over ``n`` images, of which ``robust`` stand, from number ``first`` on."""
     y = torch.zeros(n, dtype=torch.long)
@@ -380,7 +375,7 @@ def test_all_white_box_attacks_count_together():
 
 def test_an_image_that_a_trial_was_spared_is_not_one_it_broke():
     oblivious = (Trial(STRONG, Oblivious()), score(300))
-    later = (Trial(WithLoss(BALL), BPDA(), survivors=True), score(250))
+    later = (Trial(PGD(BALL), BPDA(), survivors=True), score(250))
     found = compare([oblivious, (Trial(STRONG), score(600)), later])
     assert [(f.check, f.severity) for f in found] == [("transfer_wins", "high")]
     (gain,) = found[0].saw.values()
@@ -405,10 +400,10 @@ def test_only_oblivious_attacks_are_no_white_box_evaluation():
 
 
 def test_losses_and_steps_are_compared_through_the_same_view():
-    margin = (Trial(WithLoss(BALL, loss="dlr")), score(450))
-    (finding,) = compare([(Trial(WithLoss(BALL)), score(600)), margin])
+    margin = (Trial(PGD(BALL, loss="dlr")), score(450))
+    (finding,) = compare([(Trial(PGD(BALL)), score(600)), margin])
     assert (finding.check, finding.severity) == ("loss_gap", "high")
-    assert compare([(Trial(WithLoss(BALL), BPDA()), score(600)), margin]) == ()
+    assert compare([(Trial(PGD(BALL), BPDA()), score(600)), margin]) == ()
     one_step = (Trial(FGSM(BALL)), score(500))
     assert compare([one_step, (Trial(STRONG), score(515))]) == ()
     (finding,) = compare([one_step, (Trial(STRONG), score(530))])

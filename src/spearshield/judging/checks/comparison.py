@@ -99,7 +99,7 @@ def _findings_through_one_view(deeds: Sequence[TrialOutcome]) -> Iterator[Findin
     if one and many:
         yield single_step_finding(share(~_broken(one)), share(~_broken(many)))
     losses = [getattr(deed.trial.attack, "loss", None) for deed in deeds]
-    by_entropy = [deed for deed, loss in zip(deeds, losses, strict=True) if loss == "ce"]
+    by_entropy = [deed for deed, loss in zip(deeds, losses, strict=True) if loss == "cross_entropy"]
     by_margin = [deed for deed, loss in zip(deeds, losses, strict=True) if loss in MARGINS]
     if by_entropy and by_margin:
         standing = ~_broken(by_entropy)
