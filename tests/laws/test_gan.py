@@ -30,7 +30,7 @@ def test_wasserstein_is_the_difference_of_the_means():
     assert float(wasserstein(torch.tensor([1.0, 4.0]), torch.tensor([-1.0, 0.0]))) == 3.0
 
 
-def test_the_penalty_of_a_linear_critic_depends_on_its_weight_norm():
+def test_the_penalty_of_a_linear_critic():
     weight = torch.tensor([[[3.0, 0.0], [0.0, 4.0]], [[12.0, 0.0], [0.0, 0.0]]])  # of norm 13
     weight.requires_grad_()
     penalty = gradient_penalty(
