@@ -1,1 +1,1 @@
-"""Reference attacks, one per file. The name of the file is the name of the attack."""
+"""Reference attacks, one per file. The file's name is the attack's name."""

@@ -31,7 +31,7 @@ from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
 from spearshield.storage.serialization import dump
-from spearshield.threat import ThreatModel
+from spearshield.threat import L2, Linf, ThreatModel
 from spearshield.training.learned_attack import LearnedAttack
 from spearshield.training.loop import CHECKPOINT
 from spearshield.views import View
@@ -388,7 +388,7 @@ def _threat(options: argparse.Namespace, base: Run) -> ThreatModel:
 
 def _budget(options: argparse.Namespace) -> ThreatModel | None:
     """The threat model that was asked for, if any was."""
-    return None if options.eps is None else ThreatModel.named(options.threat, options.eps)
+    return None if options.eps is None else {"Linf": Linf, "L2": L2}[options.threat](options.eps)
 
 
 def _gate(rows: list[results.Row], options: argparse.Namespace) -> int:

@@ -119,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
     attack.add_argument(
         "--attack", default="pgd", metavar="NAME", help="from `list attacks`, or RUN/METHOD"
     )
-    attack.add_argument("--threat", metavar="NORM", default="Linf", help="Linf or L2")
+    attack.add_argument("--threat", choices=("Linf", "L2"), default="Linf")
     attack.add_argument("--eps", type=float, help="the budget, on the [0, 1] pixel scale")
 
     listing = command("list", "Methods, attacks, classifiers, data sets and recipes.")
@@ -138,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="a name, or RUN/METHOD for a learned one; again for more; default: the run's trials",
     )
-    evaluate.add_argument("--threat", metavar="NORM", default="Linf", help="Linf or L2")
+    evaluate.add_argument("--threat", choices=("Linf", "L2"), default="Linf")
     evaluate.add_argument("--eps", type=float, help="the budget, on the [0, 1] pixel scale")
     evaluate.add_argument(
         "--view",
