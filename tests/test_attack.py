@@ -60,7 +60,9 @@ def test_linearising_an_affine_model_gives_its_exact_distances(threat):
     assert linearised.gradients.shape == (6, 4, 1, 4, 4)
     distances = linearised.distances(threat)
     assert distances.gather(1, y[:, None]).isinf().all()  # the difference to itself has no gradient
-    torch.testing.assert_close(distances.amin(1), model.distance(x, threat))
+    distance, difference, gradient = linearised.nearest(threat)
+    torch.testing.assert_close(distance, model.distance(x, threat))
+    torch.testing.assert_close(distance, difference.abs() / threat.dual_norm(gradient))
 
 
 def test_fooled_compares_with_the_label():

@@ -164,6 +164,12 @@ class Linearised(NamedTuple):
         slopes = threat.dual_norm(self.gradients.flatten(0, 1)).view_as(self.differences)
         return torch.where(slopes > 0, self.differences.abs() / slopes, math.inf)
 
+    def nearest(self, threat: ThreatModel) -> tuple[PerImage, PerImage, Images]:
+        """Distance, difference and gradient of the class whose decision boundary is nearest."""
+        distance, index = self.distances(threat).min(1)
+        rows = torch.arange(len(index), device=index.device)
+        return distance, self.differences[rows, index], self.gradients[rows, index]
+
 
 def linearise(
     model: Classifier, x: Images, y: Labels, classes: Callable[[Logits], Int[Tensor, "n r"]]

@@ -1,7 +1,7 @@
 """Threat models: the images that an attacker may submit in place of a clean image.
 
-The norms are defined here and only here. Attacks, judge and reports use the methods of
-:class:`ThreatModel` and never ask which norm it is.
+The only file that computes with norms. Attacks and judge call the methods of
+:class:`ThreatModel`, so one subclass adds a norm to all of them.
 """
 
 from __future__ import annotations

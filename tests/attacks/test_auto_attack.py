@@ -30,8 +30,10 @@ class Push(Attack):
     def perturb(self, model, x, y, rng):
         CALLS.append((rng.key, rng.ids.tolist()))
         share = torch.tensor(self.shares)[rng.ids][:, None, None, None]
-        way = (1 - 2 * y)[:, None, None, None] * self.threat.steepest_step(model.w.detach()[None])
-        return x + share * self.threat.eps * way
+        direction = (1 - 2 * y)[:, None, None, None] * self.threat.steepest_step(
+            model.w.detach()[None]
+        )
+        return x + share * self.threat.eps * direction
 
 
 CALLS: list = []

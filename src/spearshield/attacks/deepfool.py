@@ -63,9 +63,7 @@ class DeepFool(Attack):
             count = min(self.candidates, logits.shape[1] - 1)
             return other_logits(logits, y).topk(count).indices
 
-        linearised = linearise(model, x, y, candidates)
-        distance, nearest = linearised.distances(self.threat).min(1)
-        gradient = linearised.gradients[torch.arange(len(x), device=x.device), nearest]
+        distance, _, gradient = linearise(model, x, y, candidates).nearest(self.threat)
         # Where all gradients are zero, the image stays in place.
         length = torch.where(distance < math.inf, distance, 0.0)
         return length[:, None, None, None] * self.threat.steepest_step(gradient)

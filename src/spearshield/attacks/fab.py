@@ -17,7 +17,7 @@ from spearshield.attack import Attack, fooled, linearise, unbroken, within
 from spearshield.losses.margin import other_logits
 from spearshield.ranges import require
 from spearshield.rng import Rng
-from spearshield.types import Classifier, Ids, Images, Labels, Logits, Mask, PerImage
+from spearshield.types import Classifier, Images, Labels, Logits, Mask, PerImage
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,7 @@ class FAB(Attack):
     ) -> Images:
         """A step beyond the linearised boundary, biased towards the clean image ``x``."""
         linearised = linearise(model, x_now, y, lambda _: classes)
-        nearest: Ids | int = 0
-        if classes.shape[1] > 1:
-            nearest = linearised.distances(self.threat).argmin(1)
-        rows = torch.arange(len(x), device=x.device)
-        gradient = linearised.gradients[rows, nearest]
-        difference = linearised.differences[rows, nearest]
+        _, difference, gradient = linearised.nearest(self.threat)
         at_clean = difference + (gradient * (x - x_now)).flatten(1).sum(1)
         points = torch.cat([x_now, x])
         delta = self.threat.to_hyperplane(
