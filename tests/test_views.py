@@ -1,17 +1,19 @@
-"""What each view differentiates, on a purifier whose gradient is known."""
+"""Views: their logits and gradients, on purifiers whose gradient is known."""
 
 from __future__ import annotations
 
+import jaxtyping
 import pytest
 import torch
 
 from analytic import HalfSpace
 from spearshield.method import Defended, RandomPurifier
+from spearshield.rng import Rng
 from spearshield.views import BPDA, EOT, Adaptive, Oblivious, Transferred
 
 
 class Halve(torch.nn.Module):
-    """Darkens by half, so a gradient through it is half of one past it."""
+    """Halves the pixels, so a gradient through it is half of the gradient without it."""
 
     def forward(self, x):
         return x / 2
@@ -25,8 +27,8 @@ class Noise(RandomPurifier):
 X = torch.full((3, 1, 4, 4), 0.6)
 
 
-def seen(view, victim):
-    """The view's logits, and the gradient of the margin between its two classes."""
+def logits_and_gradient(view, victim):
+    """The logits of the view, and the gradient of the difference of its two classes."""
     x = X.clone().requires_grad_()
     logits = view(victim)(x)
     (gradient,) = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), x)
@@ -45,19 +47,19 @@ def test_each_view_has_its_own_logits_and_gradient():
         Transferred(): (bare(X / 2), full / 2),
     }
     for view, (logits, gradient) in expected.items():
-        got = seen(view, victim)
-        torch.testing.assert_close(got[0], logits.detach(), msg=str(view))
-        torch.testing.assert_close(got[1], gradient, msg=str(view))
+        actual = logits_and_gradient(view, victim)
+        torch.testing.assert_close(actual[0], logits.detach(), msg=str(view))
+        torch.testing.assert_close(actual[1], gradient, msg=str(view))
 
 
-def test_bpda_answers_to_the_bit_as_the_victim_does():
+def test_bpda_has_exactly_the_logits_of_the_victim():
     victim = Defended(Halve(), HalfSpace()).eval()
-    x = torch.rand(64, 1, 4, 4)
+    x = Rng.of_batch(0, 64).uniform((1, 4, 4))
     assert torch.equal(BPDA()(victim)(x), victim(x))
 
 
 class Rounds(torch.nn.Module):
-    """Steps of a quarter, with a smooth stand-in."""
+    """Rounds to quarters, with a differentiable approximation."""
 
     def __init__(self):
         super().__init__()
@@ -67,30 +69,30 @@ class Rounds(torch.nn.Module):
         return (4 * x).round() / 4
 
 
-def test_bpda_through_a_stand_in_answers_as_the_victim_and_slopes_as_the_stand_in():
+def test_bpda_has_the_logits_of_the_victim_and_the_gradient_of_the_approximation():
     bare = HalfSpace().eval()
     victim = Defended(Rounds(), bare).eval()
-    logits, gradient = seen(BPDA("approximation"), victim)
+    logits, gradient = logits_and_gradient(BPDA("approximation"), victim)
     torch.testing.assert_close(logits, bare(torch.full_like(X, 0.5)).detach())
     torch.testing.assert_close(gradient, bare.w.detach().expand(3, 1, 4, 4))
 
 
-def test_a_view_suits_what_the_purifier_declares():
+def test_the_interface_of_the_purifier_decides_which_views_apply():
     views = (Oblivious(), Adaptive(), BPDA(), BPDA("approximation"), EOT(3))
     assert all(Transferred().applies_to(p) for p in (torch.nn.Identity(), Halve(), Noise()))
-    suited = {
+    applicable = {
         torch.nn.Identity(): ["adaptive"],
         Halve(): ["oblivious", "adaptive", "bpda"],
         Rounds(): ["oblivious", "adaptive", "bpda", "bpda(approximation)"],
         Noise(): ["oblivious", "adaptive", "bpda", "eot(3)"],
     }
-    for purifier, expected in suited.items():
+    for purifier, expected in applicable.items():
         assert [str(view) for view in views if view.applies_to(purifier)] == expected
 
 
-def test_eot_averages_over_draws_that_are_not_the_deployed_one():
+def test_eot_averages_over_draws_other_than_the_deployed_one():
     victim = Defended(Noise(), HalfSpace()).eval()
-    logits, _ = seen(EOT(2), victim)
+    logits, _ = logits_and_gradient(EOT(2), victim)
     draws = [victim.classifier(victim.purifier(X, draw=k)).detach() for k in range(3)]
     torch.testing.assert_close(logits, (draws[1] + draws[2]) / 2)
     assert not torch.allclose(draws[0], draws[1])
@@ -102,6 +104,9 @@ def test_views_are_named_in_results():
     assert names == ["oblivious", "adaptive", "bpda", "eot(20)"]
 
 
-def test_eot_needs_a_draw():
+def test_arguments_out_of_range_raise(monkeypatch):
     with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
         EOT(0)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # else it raises first
+    with pytest.raises(ValueError, match="through must be one of identity, approximation"):
+        BPDA("purifier")

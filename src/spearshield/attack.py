@@ -1,32 +1,41 @@
-"""What an attack is."""
+"""The attack interface, and the steps that several attacks share."""
 
 from __future__ import annotations
 
 import abc
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
-from torch.nn.functional import cross_entropy
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from spearshield.rng import Rng
 from spearshield.threat import ThreatModel
-from spearshield.types import Classifier, Images, Labels, Mask
+from spearshield.types import Classifier, Ids, Images, Labels, Logits, Loss, Mask, PerImage
+
+Run = TypeVar("Run")
 
 
 @dataclass(frozen=True)
 class Attack(abc.ABC):
-    """A frozen value that maps a model and a batch to perturbed images.
+    """A frozen value that maps a model and a batch of images to adversarial images.
 
-    It is called; an author writes :meth:`perturb`. It neither trains nor stores the model, leaves
-    its weights, their ``.grad`` and its mode alone, and treats each image on its own.
+    Users call it, as in ``PGD(Linf(8 / 255))(model, x, y)``; authors implement :meth:`perturb`. An
+    attack does not train or store the model, does not change its weights, their ``.grad`` or its
+    mode, and treats each image independently of the rest of the batch.
+
+    Args:
+        threat: The images that the attack may return.
     """
 
     gradient_free: ClassVar[bool] = False
-    """Whether the attack never differentiates the model."""
+    """True if the attack never differentiates the model."""
 
     minimal: ClassVar[bool] = False
-    """Whether it looks for the smallest perturbation of each image, not just for any."""
+    """True if the attack minimises the perturbation of each image instead of stopping at any."""
 
     threat: ThreatModel
 
@@ -36,13 +45,17 @@ class Attack(abc.ABC):
         """Images inside ``threat`` that ``model`` should not classify as ``y``.
 
         Args:
-            model: Maps images in [0, 1] to logits; most attacks differentiate it.
-            x: Clean images in [0, 1].
-            y: Their true labels.
-            rng: The images' randomness; by default that of seed 0 and their position in the batch.
+            model: Maps images in [0, 1] of shape (n, c, h, w) to logits of shape (n, k). Most
+                attacks differentiate it.
+            x: Clean images in [0, 1] of shape (n, c, h, w).
+            y: Their true labels of shape (n,).
+            rng: Randomness of each image; by default seed 0 and the positions in the batch.
+
+        Returns:
+            Images in [0, 1] with the shape and type of ``x``.
 
         Raises:
-            ValueError: ``x`` is not in [0, 1], or ``y`` or ``rng`` does not belong to it.
+            ValueError: ``x`` is not in [0, 1], or ``y`` or ``rng`` has another length.
         """
         check_images(x)
         rng = rng or Rng.of_batch(0, len(x), x.device)
@@ -57,14 +70,14 @@ class Attack(abc.ABC):
 
     @abc.abstractmethod
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-        """The attack itself, on inputs that have been checked."""
+        """Adversarial images; called with arguments that have been checked."""
 
 
 def check_images(x: Images) -> None:
-    """Refuse what is not an image in [0, 1].
+    """Raise if a pixel is not finite or not in [0, 1].
 
     Raises:
-        ValueError: A pixel is NaN, infinite or outside [0, 1]; the message gives the range seen.
+        ValueError: Names the first such image and the range of its pixels.
     """
     inside = ((x >= 0) & (x <= 1)).flatten(1).all(1)
     if not inside.all():
@@ -76,8 +89,16 @@ def check_images(x: Images) -> None:
         )
 
 
-def loss_gradient(model: Classifier, x: Images, y: Labels) -> tuple[Images, Mask]:
-    """Gradient of each image's own cross-entropy, and which images the model gets wrong already.
+class LossGradient(NamedTuple):
+    """The loss of each image, its gradient, and whether the image is misclassified."""
+
+    loss: PerImage
+    gradient: Images
+    wrong: Mask
+
+
+def loss_gradient(model: Classifier, x: Images, y: Labels, loss: Loss) -> LossGradient:
+    """``loss(model(x), y)`` and its gradient with respect to ``x``, in one forward pass.
 
     Raises:
         ValueError: A gradient is not finite.
@@ -85,16 +106,17 @@ def loss_gradient(model: Classifier, x: Images, y: Labels) -> tuple[Images, Mask
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         logits = model(x)
-        (gradient,) = torch.autograd.grad(cross_entropy(logits, y, reduction="sum"), x)
+        value = loss(logits, y)
+        (gradient,) = torch.autograd.grad(value.sum(), x)
     check_gradient(gradient)
-    return gradient, logits.detach().argmax(1) != y
+    return LossGradient(value.detach(), gradient, logits.detach().argmax(1) != y)
 
 
 def check_gradient(gradient: Images) -> None:
-    """Refuse a gradient that leads nowhere.
+    """Raise if a gradient is not finite.
 
     Raises:
-        ValueError: It is not finite; the message names the image.
+        ValueError: Names the first such image.
     """
     finite = gradient.isfinite().flatten(1).all(1)
     if not finite.all():
@@ -104,15 +126,79 @@ def check_gradient(gradient: Images) -> None:
 
 @torch.no_grad()
 def fooled(model: Classifier, x: Images, y: Labels) -> Mask:
-    """Which images ``model`` does not classify as ``y``."""
+    """True for each image that ``model`` does not classify as ``y``."""
     return model(x).argmax(1) != y
+
+
+def unbroken(
+    runs: Iterable[Run], x: Images, broken: Callable[[Ids], Mask] | None
+) -> Iterator[tuple[Run, Ids]]:
+    """Each of ``runs`` with the indices of the images that are not broken when it starts.
+
+    The loop of every attack with restarts: an image that one run has broken is not attacked again.
+    It ends early when no image is left.
+
+    Args:
+        runs: What distinguishes the runs, such as ``range(restarts)``.
+        x: The images, for their number and device.
+        broken: Called before each run, with the indices that are left; True for each image that
+            needs no further run. ``None``: every run attacks every image.
+    """
+    left = torch.arange(len(x), device=x.device)
+    for run in runs:
+        if broken is not None:
+            left = left[~broken(left)]
+        if len(left) == 0:
+            return
+        yield run, left
+
+
+class Linearised(NamedTuple):
+    """Logit differences of ``r`` classes to the label, and their gradients."""
+
+    differences: Float[Tensor, "n r"]
+    gradients: Float[Tensor, "n r c h w"]
+
+    def distances(self, threat: ThreatModel) -> Float[Tensor, "n r"]:
+        """Distance to the decision boundary of each class; infinite where the gradient is zero."""
+        slopes = threat.dual_norm(self.gradients.flatten(0, 1)).view_as(self.differences)
+        return torch.where(slopes > 0, self.differences.abs() / slopes, math.inf)
+
+    def nearest(self, threat: ThreatModel) -> tuple[PerImage, PerImage, Images]:
+        """Distance, difference and gradient of the class whose decision boundary is nearest."""
+        distance, index = self.distances(threat).min(1)
+        rows = torch.arange(len(index), device=index.device)
+        return distance, self.differences[rows, index], self.gradients[rows, index]
+
+
+def linearise(
+    model: Classifier, x: Images, y: Labels, classes: Callable[[Logits], Int[Tensor, "n r"]]
+) -> Linearised:
+    """The logits of ``classes(logits)`` minus the logit of ``y``, and the gradients.
+
+    One forward pass, and one backward pass for each of the ``r`` classes.
+
+    Raises:
+        ValueError: A gradient is not finite.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        logits = model(x)
+        differences = logits.gather(1, classes(logits.detach())) - logits.gather(1, y[:, None])
+        gradients = [
+            torch.autograd.grad(difference.sum(), x, retain_graph=True)[0]
+            for difference in differences.unbind(1)
+        ]
+    for gradient in gradients:
+        check_gradient(gradient)
+    return Linearised(differences.detach(), torch.stack(gradients, 1))
 
 
 def within(threat: ThreatModel, x_adv: Images, x: Images) -> Images:
     """``x_adv`` itself where ``threat`` allows it, elsewhere its projection.
 
-    For attacks that look for the nearest adversarial image. It lies so close to the decision
-    boundary that the rounding in a needless projection could take it back across.
+    For attacks that minimise the perturbation. Their images are so close to the decision boundary
+    that the rounding error of an unnecessary projection could change the class.
     """
     inside = threat.contains(x_adv, x, tolerance=0.0)
     return torch.where(inside[:, None, None, None], x_adv, threat.project(x_adv, x))

@@ -1,8 +1,8 @@
-"""Randomness that is handed in and belongs to the image.
+"""Random numbers that are a function of the image, not of a generator's state.
 
-A draw is a pure function of (key, image id, position): image 17 gets the same start whatever batch
-it travels in, in whatever order, on whatever number of workers and on whatever device. Nothing is
-consumed, so there is no generator state to save, and a resumed run draws what it would have drawn.
+A draw is a pure function of (key, image id, position): image 17 gets the same random start in every
+batch, order, number of workers and device. There is no state to save, and a resumed run draws the
+same numbers as an uninterrupted one.
 
 The mixing function is the finaliser of SplitMix64: Steele, Lea, Flood, "Fast Splittable
 Pseudorandom Number Generators", 2014, https://doi.org/10.1145/2660193.2660195.
@@ -28,9 +28,13 @@ _MASK = (1 << 64) - 1
 
 @dataclass(frozen=True, eq=False)
 class Rng:
-    """Draws for the images ``ids``; a value, so the same call gives the same numbers again.
+    """Random draws for the images ``ids``. The same call always returns the same numbers.
 
-    Independent draws come from :meth:`fold`: ``rng.fold(0).normal(s)``, ``rng.fold(1).normal(s)``.
+    For independent draws use :meth:`fold`: ``rng.fold(0).normal(s)``, ``rng.fold(1).normal(s)``.
+
+    Args:
+        key: Seed of the stream.
+        ids: An integer for each image; images with equal ids get equal draws.
     """
 
     key: int
@@ -38,44 +42,44 @@ class Rng:
 
     @staticmethod
     def of_batch(seed: int, n: int, device: torch.device | str = "cpu") -> Rng:
-        """Randomness for a batch whose images have no identity but their position."""
+        """Randomness for ``n`` images that are identified by their position in the batch."""
         return Rng(seed, torch.arange(n, device=device))
 
     @staticmethod
     def of_content(seed: int, x: Images) -> Rng:
-        """Randomness that follows from each image's own pixels, for a random model.
+        """Randomness that is a hash of the pixels of each image, for random models.
 
-        Any change of a pixel by 2^-16 or more gives unrelated draws, so a query is answered alike
-        in every batch, and a new query is answered afresh.
+        The same image gets the same draws in every batch. A change of a pixel by 2^-16 or more
+        gives unrelated draws.
         """
         flat = (x.detach().flatten(1).double() * 65536).round().long()
         place = torch.arange(flat.shape[1], device=x.device) * _signed(_GOLDEN)
         return Rng(seed, _mix(flat + place).sum(1))
 
     def fold(self, value: int) -> Rng:
-        """An independent stream for the same images, named by an integer."""
+        """An independent stream for the same images, identified by an integer."""
         other = value + 1 if value >= 0 else value  # never 0, which would leave key 0 as it is
         return Rng(_mix_int(self.key + _GOLDEN * other), self.ids)
 
     def __getitem__(self, index: Tensor | slice) -> Rng:
-        """The same randomness, for some of the images."""
+        """The randomness of some of the images."""
         return Rng(self.key, self.ids[index])
 
     def uniform(
         self, shape: torch.Size | tuple[int, ...], low: float = 0.0, high: float = 1.0
     ) -> Float[Tensor, "n *shape"]:
-        """Uniform draws in [low, high), ``shape`` of them for each image."""
+        """Uniform draws in [low, high) of shape ``(n, *shape)``."""
         unit = ((self._bits(shape) >> 40) & 0xFFFFFF).float() / 2**24
         return low + (high - low) * unit
 
     def normal(self, shape: torch.Size | tuple[int, ...]) -> Float[Tensor, "n *shape"]:
-        """Standard normal draws, ``shape`` of them for each image."""
+        """Standard normal draws of shape ``(n, *shape)``."""
         unit = (((self._bits(shape) >> 12) & ((1 << 52) - 1)).double() + 0.5) / 2**52
         normal: Tensor = torch.special.ndtri(unit)
         return normal.float()
 
     def integers(self, shape: torch.Size | tuple[int, ...], high: int) -> Int[Tensor, "n *shape"]:
-        """Uniform integers in [0, high)."""
+        """Uniform integers in [0, high) of shape ``(n, *shape)``."""
         return ((self._bits(shape) >> 11) & ((1 << 53) - 1)) % high
 
     def _bits(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
@@ -89,9 +93,9 @@ class Rng:
 
 @contextlib.contextmanager
 def ambient(seed: int, step: int = 0) -> Iterator[None]:
-    """Seed torch's global generator inside the block, and restore it behind.
+    """Seed torch's global generators inside the block, and restore them afterwards.
 
-    For what draws from it and takes no argument: initial weights, dropout.
+    For code that only draws from the global generator, such as initial weights and dropout.
     """
     with torch.random.fork_rng():
         torch.manual_seed(_mix_int(seed * _GOLDEN + step + 1))
@@ -99,7 +103,7 @@ def ambient(seed: int, step: int = 0) -> Iterator[None]:
 
 
 def permutation(n: int, seed: int, epoch: int) -> Int[Tensor, "n"]:
-    """The order in which epoch number ``epoch`` visits ``n`` images."""
+    """Order of the ``n`` images in epoch ``epoch``."""
     generator = torch.Generator().manual_seed(_mix_int(seed * _GOLDEN + epoch + 1))
     return torch.randperm(n, generator=generator)
 
@@ -111,7 +115,7 @@ def _mix(z: Tensor) -> Tensor:
 
 
 def _shift(z: Tensor, by: int) -> Tensor:
-    """Logical right shift of 64-bit integers; torch's own copies the sign."""
+    """Logical right shift of 64-bit integers; the operator ``>>`` of torch copies the sign bit."""
     return (z >> by) & ((1 << (64 - by)) - 1)
 
 

@@ -1,6 +1,7 @@
-"""Threat models: which images an attacker may submit in place of a clean one.
+"""Threat models: the images that an attacker may submit in place of a clean image.
 
-The only file with norm arithmetic.
+The only file that computes with norms. Attacks and judge call the methods of
+:class:`ThreatModel`, so one subclass adds a norm to all of them.
 """
 
 from __future__ import annotations
@@ -8,59 +9,143 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.types import Column, Images, Mask, PerImage
 
 
 @dataclass(frozen=True)
 class ThreatModel(abc.ABC):
-    """All images of [0, 1] within ``eps`` of the clean one, in some norm.
+    """All images in [0, 1] within distance ``eps`` of the clean image, in an Lp norm.
+
+    A subclass is a norm; an instance is that norm with a budget. There is no separate object for
+    the norm, because recipes, results and the command line always name both, and most operations
+    need both. A subclass defines ``p``, :meth:`steepest_step`, :meth:`clip` and
+    :meth:`sample_perturbation`; with ``p = 1`` also :meth:`to_hyperplane`. It is then available
+    under its class name, see :meth:`named`.
 
     Args:
-        eps: The budget, on the [0, 1] pixel scale.
+        eps: Largest allowed size of a perturbation, on the [0, 1] pixel scale.
 
     Raises:
-        ValueError: ``eps`` is not a positive finite number.
+        ValueError: ``eps`` is not positive and finite.
     """
+
+    p: ClassVar[float]
+    """Exponent of the norm; ``math.inf`` for the maximum norm."""
 
     eps: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.eps < math.inf:
-            raise ValueError(f"eps must be positive and finite, got {self.eps}")
+        require(self, "eps", above=0, below=math.inf)
 
-    @abc.abstractmethod
-    def distance(self, x_adv: Images, x: Images) -> PerImage:
-        """Size of the perturbation of each image."""
+    @staticmethod
+    def norms() -> dict[str, type[ThreatModel]]:
+        """All norms by name: the subclasses that have been imported, in order of definition."""
+        return {norm.__name__: norm for norm in ThreatModel.__subclasses__()}
+
+    @staticmethod
+    def named(norm: str, eps: float) -> ThreatModel:
+        """The threat model with norm ``norm``, such as ``"Linf"``, and budget ``eps``.
+
+        Raises:
+            ValueError: There is no such norm; the message lists the norms.
+        """
+        norms = ThreatModel.norms()
+        if norm not in norms:
+            raise ValueError(f"no norm {norm!r}; choose from {', '.join(norms)}")
+        return norms[norm](eps)
+
+    @property
+    def norm(self) -> str:
+        """Name of the norm, as in results and on the command line: the name of the class."""
+        return type(self).__name__
 
     @abc.abstractmethod
     def steepest_step(self, gradient: Images) -> Images:
-        """Unit step of the norm that raises a linear function most."""
+        """Perturbation of size 1 with the largest inner product with ``gradient``.
+
+        Zero where the gradient of an image is zero.
+        """
 
     @abc.abstractmethod
     def clip(self, delta: Images) -> Images:
-        """Nearest perturbation of size at most ``eps``."""
+        """The perturbation of size at most ``eps`` that is nearest to ``delta``, in L2."""
 
     @abc.abstractmethod
     def sample_perturbation(self, x: Images, rng: Rng) -> Images:
-        """A perturbation for each image, uniform in the ball of radius ``eps``."""
+        """A perturbation for each image, drawn uniformly from the ball of radius ``eps``."""
+
+    def size(self, delta: Images) -> PerImage:
+        """Norm of the perturbation of each image."""
+        size: PerImage = torch.linalg.vector_norm(delta, self.p, dim=(1, 2, 3))
+        return size
+
+    def distance(self, x_adv: Images, x: Images) -> PerImage:
+        """Norm of the difference between each pair of images."""
+        return self.size(x_adv - x)
+
+    def normalize(self, delta: Images) -> Images:
+        """The perturbation of each image divided by its size; zero stays zero."""
+        # Squares of a confident model's gradient underflow in float32, hence two divisions.
+        largest = delta.abs().amax((1, 2, 3), keepdim=True)
+        delta = delta / largest.clamp(min=torch.finfo(delta.dtype).tiny)
+        return delta / self.size(delta)[:, None, None, None].clamp(min=1e-12)
+
+    def dual_norm(self, gradient: Images) -> PerImage:
+        """Largest increase of a linear function with this gradient under a step of size 1."""
+        return (gradient * self.steepest_step(gradient)).flatten(1).sum(1)
 
     def project(self, x_adv: Images, x: Images) -> Images:
-        """Map ``x_adv`` into the threat model around ``x``.
+        """``x_adv`` moved into the threat model around ``x``.
 
-        Clamping to [0, 1] comes last: it moves no pixel away from the clean image, which lies in
-        [0, 1] itself, so the perturbation cannot grow.
+        Clamping to [0, 1] comes last. It moves no pixel away from ``x``, which is in [0, 1], so it
+        never enlarges the perturbation.
         """
         return (x + self.clip(x_adv - x)).clamp(0, 1)
 
+    def project_within(self, x_adv: Images, x: Images, radius: PerImage) -> Images:
+        """``x_adv`` projected into a ball with a radius of its own around each image of ``x``."""
+        scale = (radius / self.eps).clamp(1e-9, 1e9)[:, None, None, None]
+        return (x + scale * self.clip((x_adv - x) / scale)).clamp(0, 1)
+
+    def step(self, x_adv: Images, x: Images, gradient: Images, size: float | Column) -> Images:
+        """Projected steepest ascent: ``x_adv`` after a step of length ``size``."""
+        return self.project(x_adv + size * self.steepest_step(gradient), x)
+
+    def random_start(self, x: Images, rng: Rng) -> Images:
+        """A random image of the threat model around each image of ``x``."""
+        return self.project(x + self.sample_perturbation(x, rng), x)
+
+    def to_hyperplane(self, x: Images, gradient: Images, rise: PerImage) -> Images:
+        """The smallest perturbation that changes ``gradient . x`` by ``rise`` and stays in [0, 1].
+
+        Where [0, 1] does not allow such a change, the perturbation changes ``gradient . x`` as far
+        as possible. Each pixel moves by ``min(level * |gradient| ** (1 / (p - 1)), room)``, where
+        ``room`` is its distance to the end of [0, 1] in the direction of the change.
+        """
+        largest = gradient.abs().amax((1, 2, 3)).clamp(min=torch.finfo(gradient.dtype).tiny)
+        w = (gradient * (rise.sign() / largest)[:, None, None, None]).flatten(1)
+        sign, x = w.sign(), x.flatten(1)
+        room = (
+            1 + sign
+        ) / 2 - sign * x  # 1 - x upwards, x downwards; ``where`` is ten times slower
+        speed = w.abs() ** (1 / (self.p - 1))
+        full = room / speed.clamp(min=torch.finfo(w.dtype).tiny)
+        level = _solve_level(w.abs() * speed, full, rise.abs() / largest)
+        return (sign * torch.minimum(level[:, None] * speed, room)).view_as(gradient)
+
     def contains(self, x_adv: Images, x: Images, tolerance: float = 1e-5) -> Mask:
-        """Which images the attacker was allowed to submit. A NaN is never allowed.
+        """True for each image that the attacker may submit; False if a pixel is NaN.
 
         Args:
-            tolerance: Slack for rounding, as after a trip through 8 bits.
+            tolerance: Allowed excess over ``eps``, for rounding such as that of 8-bit images.
         """
         in_range = ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
         return in_range & (self.distance(x_adv, x) <= self.eps + tolerance)
@@ -70,8 +155,7 @@ class ThreatModel(abc.ABC):
 class Linf(ThreatModel):
     """No pixel changes by more than ``eps``."""
 
-    def distance(self, x_adv: Images, x: Images) -> PerImage:
-        return (x_adv - x).abs().flatten(1).amax(1)
+    p = math.inf
 
     def steepest_step(self, gradient: Images) -> Images:
         return gradient.sign()
@@ -85,28 +169,45 @@ class Linf(ThreatModel):
 
 @dataclass(frozen=True)
 class L2(ThreatModel):
-    """The perturbation's Euclidean norm, over all pixels and channels, is at most ``eps``."""
+    """The Euclidean norm of the perturbation, over all pixels and channels, is at most ``eps``."""
 
-    def distance(self, x_adv: Images, x: Images) -> PerImage:
-        return norm2(x_adv - x).flatten()
+    p = 2.0
 
     def steepest_step(self, gradient: Images) -> Images:
-        # A confident model's gradient is so faint that its squares vanish in float32.
-        largest = gradient.abs().amax((1, 2, 3), keepdim=True)
-        gradient = gradient / largest.clamp(min=torch.finfo(gradient.dtype).tiny)
-        return gradient / norm2(gradient).clamp(min=1e-12)
+        return self.normalize(gradient)
 
     def clip(self, delta: Images) -> Images:
         shrink = (self.eps / norm2(delta).clamp(min=1e-12)).clamp(max=1)
         return shrink * delta
 
     def sample_perturbation(self, x: Images, rng: Rng) -> Images:
-        direction = self.steepest_step(rng.fold(0).normal(x.shape[1:]))
+        direction = self.normalize(rng.fold(0).normal(x.shape[1:]))
         radius = rng.fold(1).uniform((1, 1, 1)) ** (1 / x[0].numel())
         return self.eps * radius * direction
 
 
 def norm2(x: Images) -> Column:
-    """Euclidean norm of each image, shaped ``(n, 1, 1, 1)``."""
+    """Euclidean norm of each image, with shape ``(n, 1, 1, 1)``."""
     norm: Column = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
     return norm
+
+
+def _solve_level(
+    gain: Float[Tensor, "n d"], full: Float[Tensor, "n d"], rise: PerImage
+) -> PerImage:
+    """The level at which the sum of ``gain * min(level, full)`` is ``rise``; huge if none exists.
+
+    Newton's method from below. The sum is concave and piecewise linear in the level, so a step ends
+    at the solution once no further pixel becomes full. This takes a few passes over the pixels,
+    which is faster than sorting them.
+    """
+    most = gain * full
+    moving = torch.ones_like(gain)
+    while True:
+        flow = (gain * moving).sum(1)
+        missing = rise - (most * (1 - moving)).sum(1)
+        level = torch.where(flow > 0, missing / flow, torch.finfo(gain.dtype).max)
+        still = moving * full.clone().gt_(level[:, None])
+        if torch.equal(still, moving):
+            return level
+        moving = still

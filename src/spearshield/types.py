@@ -1,11 +1,11 @@
-"""The vocabulary of the toolkit.
+"""Array types of the package.
 
-Shape letters, the same in every signature of the package:
+Shape letters, the same in every signature:
     n      images in a batch
     c h w  channels, height, width
     k      classes
 
-Images are floats in [0, 1], labels are class ids, logits are unnormalised scores.
+Images are floats in [0, 1], labels are class indices, logits are unnormalised scores.
 """
 
 from __future__ import annotations
@@ -32,3 +32,6 @@ Shape: TypeAlias = tuple[int, int, int]
 
 Classifier: TypeAlias = Callable[[Tensor], Tensor]
 """Maps ``Images`` to ``Logits``."""
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Maps ``Logits`` and ``Labels`` to a ``PerImage`` loss, which an attack increases."""

@@ -1,9 +1,10 @@
-"""Views: what the attacker differentiates in place of the victim.
+"""Views: the classifiers that an attacker differentiates in place of the victim.
 
-The threat model says what the attacker may submit; the view says what the attacker knows. Which
-views suit a victim follows from what its purifier declares: that it is there at all, that it draws
-at random (:class:`~spearshield.method.RandomPurifier`), that it rejects images
-(:class:`~spearshield.method.Detects`), that it offers a ``differentiable_approximation``.
+The threat model limits the images that the attacker may submit; the view states what the attacker
+knows about the victim. Which views apply follows from the purifier: whether the victim has one,
+whether it is random (:class:`~spearshield.method.RandomPurifier`), whether it rejects images
+(:class:`~spearshield.method.Detects`), whether it searches the range of a generator
+(:class:`~spearshield.method.Generates`), and whether it has a ``differentiable_approximation``.
 """
 
 from __future__ import annotations
@@ -17,24 +18,25 @@ import torch
 from torch import Tensor, nn
 
 from spearshield.method import Defended, Detects, Generates, RandomPurifier
+from spearshield.ranges import require
 from spearshield.types import Classifier, Images, Logits
 
 
 @dataclass(frozen=True)
 class View(abc.ABC):
-    """A value that turns a victim into the classifier that the attacker differentiates."""
+    """A frozen value that maps a victim to the classifier that the attacker differentiates."""
 
     @abc.abstractmethod
     def __call__(self, victim: Defended) -> Classifier:
-        """The classifier the attacker works on."""
+        """The classifier that the attack is given."""
 
     @abc.abstractmethod
     def applies_to(self, purifier: nn.Module) -> bool:
-        """Whether this view tells the attacker something about ``purifier`` that others do not."""
+        """True if attacks through this view can differ from attacks through the other views."""
 
     @classmethod
     def cli_name(cls) -> str:
-        """What this kind of view is called on the command line."""
+        """Name of this kind of view on the command line."""
         return re.sub("(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
     def __str__(self) -> str:
@@ -43,9 +45,9 @@ class View(abc.ABC):
 
 @dataclass(frozen=True)
 class Oblivious(View):
-    """The attacker does not know of the purifier: the bare classifier (gray-box).
+    """The classifier without its purifier: the attacker is unaware of the defence (gray-box).
 
-    The setting of most published tables. It is an upper bound on robustness and never a headline.
+    The setting of most published tables. The robust accuracy under it is only an upper bound.
     """
 
     def __call__(self, victim: Defended) -> Classifier:
@@ -57,7 +59,7 @@ class Oblivious(View):
 
 @dataclass(frozen=True)
 class Adaptive(View):
-    """The attacker differentiates the victim as it is (white-box, exact gradient)."""
+    """The victim itself: white-box, with the exact gradient."""
 
     def __call__(self, victim: Defended) -> Classifier:
         return victim
@@ -68,9 +70,9 @@ class Adaptive(View):
 
 @dataclass(frozen=True)
 class Transferred(View):
-    """The attacker has worked elsewhere, as on another classifier, and only now meets the victim.
+    """The victim itself, for attacks that were trained or computed on another classifier.
 
-    For attacks that were learnt or made before. What still asks for answers gets the victim's.
+    Such an attack does not differentiate the victim; its queries, if any, go to the victim.
     """
 
     def __call__(self, victim: Defended) -> Classifier:
@@ -82,34 +84,39 @@ class Transferred(View):
 
 @dataclass(frozen=True)
 class BPDA(View):
-    """Purify on the way forward, pass the gradient of something simpler on the way back.
+    """The purifier in the forward pass, a differentiable approximation in the backward pass.
 
     Backward Pass Differentiable Approximation: Athalye, Carlini, Wagner, "Obfuscated Gradients Give
     a False Sense of Security", 2018, https://arxiv.org/abs/1802.00420, section 4. The identity
-    (4.1) is right where a purifier changes an image little: ``purifier(x)`` is near ``x``.
+    (section 4.1) is appropriate if the purifier changes an image little.
 
     Args:
-        through: What the gradient goes through: the ``identity``, or the ``approximation``: the
-            purifier's attribute ``differentiable_approximation``, a differentiable function whose
-            output is close to the purifier's.
+        through: ``identity``, or ``approximation``: the purifier's attribute
+            ``differentiable_approximation``, a differentiable function with a similar output.
+
+    Raises:
+        ValueError: ``through`` is unknown.
     """
 
     through: Literal["identity", "approximation"] = "identity"
+
+    def __post_init__(self) -> None:
+        require(self, "through", one_of=("identity", "approximation"))
 
     def __call__(self, victim: Defended) -> Classifier:
         def view(x: Images) -> Logits:
             with torch.no_grad():
                 x_hat = victim.purifier(x)
-            near = x if self.through == "identity" else _approximation(victim.purifier)(x)
-            answer = _StraightThrough.apply(near, x_hat)  # type: ignore[no-untyped-call]
-            logits: Logits = victim.classifier(answer)
+            smooth = x if self.through == "identity" else _approximation(victim.purifier)(x)
+            purified = _StraightThrough.apply(smooth, x_hat)  # type: ignore[no-untyped-call]
+            logits: Logits = victim.classifier(purified)
             return logits
 
         return view
 
     def applies_to(self, purifier: nn.Module) -> bool:
-        offered = self.through == "identity" or hasattr(purifier, "differentiable_approximation")
-        return _purifies(purifier) and offered
+        exists = self.through == "identity" or hasattr(purifier, "differentiable_approximation")
+        return _purifies(purifier) and exists
 
     def __str__(self) -> str:
         return "bpda" if self.through == "identity" else "bpda(approximation)"
@@ -117,12 +124,15 @@ class BPDA(View):
 
 @dataclass(frozen=True)
 class EOT(View):
-    """Logits averaged over ``draws`` answers of a random purifier, none of them the deployed one.
+    """Logits averaged over ``draws`` outputs of a random purifier, excluding the deployed one.
 
     Expectation over transformation: Athalye, Engstrom, Ilyas, Kwok, "Synthesizing Robust
-    Adversarial Examples", 2018, https://arxiv.org/abs/1707.07397. The mean is taken over logits,
-    and the gradient is the exact gradient of that mean. For a purifier that does not draw this is
-    the adaptive view.
+    Adversarial Examples", 2018, https://arxiv.org/abs/1707.07397. The mean is over logits, and the
+    gradient is the exact gradient of that mean. For a deterministic purifier this is the adaptive
+    view.
+
+    Args:
+        draws: Number of outputs; each costs a forward and a backward pass of the victim.
 
     Raises:
         ValueError: ``draws`` is not positive.
@@ -131,8 +141,7 @@ class EOT(View):
     draws: int = 20
 
     def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise ValueError(f"draws must be at least 1, got {self.draws}")
+        require(self, "draws", at_least=1)
 
     def __call__(self, victim: Defended) -> Classifier:
         purifier = victim.purifier
@@ -140,8 +149,8 @@ class EOT(View):
             return victim
 
         def view(x: Images) -> Logits:
-            answers = [victim.classifier(purifier(x, draw=k + 1)) for k in range(self.draws)]
-            return torch.stack(answers).mean(0)
+            logits = [victim.classifier(purifier(x, draw=k + 1)) for k in range(self.draws)]
+            return torch.stack(logits).mean(0)
 
         return view
 
@@ -154,10 +163,10 @@ class EOT(View):
 
 @dataclass(frozen=True)
 class DetectorAware(View):
-    """The victim as it is, suspicion and all: for attacks that mean to stay unnoticed.
+    """The victim with its detector, for attacks that also evade detection.
 
-    Such an attack finds on the model that it is given what the victim's purifier
-    :class:`~spearshield.method.Detects`. Others can use this view too, but attack the class alone.
+    Such an attack uses the method :class:`~spearshield.method.Detects` of the model. Any other
+    attack can use this view too, but attacks the class alone.
     """
 
     def __call__(self, victim: Defended) -> Classifier:
@@ -169,10 +178,9 @@ class DetectorAware(View):
 
 @dataclass(frozen=True)
 class InRange(View):
-    """The victim as it is, generator and all: for attacks that search the generator's images.
+    """The victim with its generator, for attacks that search the range of the generator.
 
-    Such an attack finds on the model that it is given what the victim's purifier
-    :class:`~spearshield.method.Generates`.
+    Such an attack uses the interface :class:`~spearshield.method.Generates` of the purifier.
     """
 
     def __call__(self, victim: Defended) -> Classifier:
@@ -192,7 +200,7 @@ def _purifies(purifier: nn.Module) -> bool:
 
 
 class _StraightThrough(torch.autograd.Function):
-    """The second image forward, to the bit; the gradient goes to the first."""
+    """Returns the second argument unchanged and passes the gradient to the first."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, x_hat: Tensor) -> Tensor:  # noqa: ARG004

@@ -1,4 +1,4 @@
-"""Carlini and Wagner's attack: exact on a half-space, and its pieces by hand."""
+"""Carlini and Wagner's attack: exact on a half-space, and its parts by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_finds_the_exact_distance_of_each_image():
     torch.testing.assert_close(ATTACK.threat.distance(x_adv, x), exact, rtol=0.02, atol=0)
 
 
-def test_kappa_asks_for_a_lead_of_the_other_logit():
+def test_kappa_is_the_required_lead_of_the_other_logit():
     # The logits differ by twice the margin: a lead of 0.6 is a margin of 0.3 beyond the plane.
     model = HalfSpace()
     x, y = model.images(4, ATTACK.threat, 0.2)
@@ -37,9 +37,9 @@ def test_kappa_asks_for_a_lead_of_the_other_logit():
     torch.testing.assert_close(ATTACK.threat.distance(x_adv, x), exact, rtol=0.02, atol=0)
 
 
-def test_adam_walks_in_tanh_space():
-    # Adam's first step goes lr against the gradient's sign, from w = 0 at mid-grey; one search
-    # without success returns the last iterate it has looked at.
+def test_adam_works_in_tanh_space():
+    # Adam's first step is lr against the sign of the gradient, from w = 0 for grey pixels. A search
+    # without success returns the last evaluated iterate.
     model = HalfSpace()
     x, y = torch.full((1, 1, 4, 4), 0.5), torch.tensor([1])
     model.b.data -= 5  # class 1, far from the plane
@@ -48,11 +48,11 @@ def test_adam_walks_in_tanh_space():
     torch.testing.assert_close(x_adv[0], expected)
 
 
-def test_c_grows_tenfold_until_success_and_is_bisected_then():
+def test_c_grows_tenfold_until_success_and_is_then_bisected():
     tried = []
 
     def minimise(self, model, x, y, c):
-        """Succeeds from 0.07 on for the first image, never for the second."""
+        """Succeeds from c = 0.07 for the first image, never for the second."""
         tried.append(c.tolist())
         reached = c >= torch.tensor([0.07, 1e9])
         return x, torch.where(reached, c, torch.inf)
@@ -66,12 +66,12 @@ def test_c_grows_tenfold_until_success_and_is_bisected_then():
     assert second == pytest.approx([10.0**k for k in range(-3, 3)])
 
 
-def test_the_nearest_success_of_all_searches_is_kept():
-    founds = [(0.2, 0.2), (0.1, torch.inf), (0.3, 0.3)]  # shift, distance: the second one failed
+def test_the_nearest_success_of_all_searches_is_returned():
+    found = [(0.2, 0.2), (0.1, torch.inf), (0.3, 0.3)]  # shift and distance; the second failed
     with mock.patch.object(
         CarliniWagner,
         "_minimise",
-        side_effect=[(torch.full((1, 1, 1, 1), 0.5 + s), torch.tensor([d])) for s, d in founds],
+        side_effect=[(torch.full((1, 1, 1, 1), 0.5 + s), torch.tensor([d])) for s, d in found],
     ):
         x = torch.full((1, 1, 1, 1), 0.5)
         x_adv = replace(ATTACK, searches=3)(HalfSpace(), x, torch.tensor([0]))
@@ -81,9 +81,7 @@ def test_the_nearest_success_of_all_searches_is_kept():
 def test_black_and_white_pixels_can_move():
     model = HalfSpace()
     y = torch.tensor([0])
-    x = torch.where(model.w > 0, 0.0, 1.0).detach()[
-        None
-    ]  # as far on the side of class 0 as it gets
+    x = torch.where(model.w > 0, 0.0, 1.0).detach()[None]  # the corner farthest inside class 0
     attack = CarliniWagner(L2(4.0), steps=200, searches=4, initial_c=1.0, lr=0.1)
     x_adv = attack(model, x, y)
     assert fooled(model, x_adv, y).all()
@@ -101,13 +99,13 @@ def test_farther_than_eps_it_is_projected():
     torch.testing.assert_close(left, torch.full((4,), 0.2), rtol=0.02, atol=0)
 
 
-def test_an_image_that_is_wrong_already_hardly_moves():
+def test_an_image_misclassified_from_the_start_hardly_moves():
     model = HalfSpace()
     x, y = model.images(4, L2(0.1), 0.3)
     assert (ATTACK.threat.distance(ATTACK(model, x, 1 - y), x) < 1e-5).all()
 
 
-def test_refuses_another_norm():
+def test_another_norm_raises():
     with pytest.raises(ValueError, match=r"L2\(\.\.\.\), not Linf\(eps=0\.1\)"):
         CarliniWagner(Linf(0.1))
 
@@ -115,6 +113,6 @@ def test_refuses_another_norm():
 @pytest.mark.parametrize(
     "field", [{"steps": 0}, {"searches": 0}, {"lr": 0.0}, {"initial_c": 0.0}, {"kappa": -1.0}]
 )
-def test_refuses_what_searches_nothing(field):
+def test_arguments_out_of_range_raise(field):
     with pytest.raises(ValueError, match=f"{next(iter(field))}.* must"):
         CarliniWagner(L2(0.1), **field)

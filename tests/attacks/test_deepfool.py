@@ -20,7 +20,7 @@ def inner(n=16):
 
 @NORMS
 @pytest.mark.parametrize("classes", [2, 3, 10, 30])
-def test_one_step_to_the_exact_distance_of_an_affine_classifier(norm, classes):
+def test_one_step_reaches_the_exact_distance_of_an_affine_classifier(norm, classes):
     model, x, threat = Affine(classes), inner(), norm(2.0)
     y = model(x).argmax(1)
     attack = DeepFool(threat, steps=1, overshoot=0.02, candidates=classes)
@@ -29,7 +29,7 @@ def test_one_step_to_the_exact_distance_of_an_affine_classifier(norm, classes):
     torch.testing.assert_close(threat.distance(x_adv, x), 1.02 * model.distance(x, threat))
 
 
-def test_only_the_likeliest_candidates_are_tried():
+def test_only_the_classes_with_the_highest_logits_are_candidates():
     model, x, threat = Affine(10), inner(64), L2(2.0)
     logits = model(x)
     y, second = logits.topk(2).indices.unbind(1)
@@ -38,8 +38,8 @@ def test_only_the_likeliest_candidates_are_tried():
     assert (threat.distance(x_adv, x) > 1.03 * model.distance(x, threat)).any()
 
 
-def test_a_step_is_newtons_on_a_curved_score():
-    # Class 1 where the pixel exceeds 0.7. From 0.5: 0.24 / (2 * 0.5) = 0.24, then the overshoot.
+def test_a_step_is_a_newton_step_on_a_curved_score():
+    # Class 1 if the pixel exceeds 0.7. From 0.5: 0.24 / (2 * 0.5) = 0.24, plus the overshoot.
     def model(x):
         score = x.flatten(1).square() - 0.49
         return torch.cat([torch.zeros_like(score), score], 1)
@@ -50,8 +50,8 @@ def test_a_step_is_newtons_on_a_curved_score():
 
 
 @NORMS
-def test_pixels_at_the_edge_do_not_keep_it_from_crossing(norm):
-    # Half of the pixels cannot move the way they should, so a step covers a part of its way only.
+def test_pixels_at_the_limit_do_not_prevent_success(norm):
+    # Half of the pixels cannot move in their direction, so one step is not enough.
     model, y = HalfSpace(), torch.zeros(1, dtype=torch.long)
     x = torch.where(model.w > 0, 0.2, 0.0).detach()[None]
     x_adv = DeepFool(norm(5.0))(model, x, y)
@@ -68,13 +68,13 @@ def test_farther_than_eps_it_is_projected(norm):
     torch.testing.assert_close(size, torch.full_like(size, threat.eps))
 
 
-def test_an_image_that_is_wrong_already_comes_back():
+def test_an_image_misclassified_from_the_start_is_returned_unchanged():
     model, x = Affine(3), inner()
     x_adv = DeepFool(L2(2.0))(model, x, (model(x).argmax(1) + 1) % 3)
     assert torch.equal(x_adv, x)
 
 
-def test_without_a_gradient_nothing_moves():
+def test_an_image_without_gradient_is_returned_unchanged():
     x = inner()
     x_adv = DeepFool(L2(2.0))(
         lambda x: torch.tensor([1.0, 0.0]) + 0 * x.flatten(1)[:, :2], x, torch.zeros(16).long()
@@ -82,7 +82,9 @@ def test_without_a_gradient_nothing_moves():
     assert torch.equal(x_adv, x)
 
 
-@pytest.mark.parametrize("field", [{"steps": 0}, {"candidates": 0}, {"overshoot": 0.0}])
-def test_refuses_what_crosses_no_boundary(field):
+@pytest.mark.parametrize(
+    "field", [{"steps": 0}, {"candidates": 0}, {"overshoot": 0.0}, {"overshoot": float("inf")}]
+)
+def test_arguments_out_of_range_raise(field):
     with pytest.raises(ValueError, match=f"{next(iter(field))}.* must be"):
         DeepFool(L2(1.0), **field)

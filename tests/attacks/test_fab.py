@@ -1,4 +1,4 @@
-"""FAB: its projections against every rival image, its steps by hand, its distances exact."""
+"""FAB: exact distances, its steps by hand, its restarts and its final search."""
 
 from __future__ import annotations
 
@@ -7,96 +7,17 @@ from unittest import mock
 import pytest
 import torch
 
-from analytic import DUAL, Affine, HalfSpace, Watched
+from analytic import Affine, HalfSpace, Watched, dual_exponent
 from spearshield.attack import fooled
-from spearshield.attacks.fab import FAB, to_hyperplane
+from spearshield.attacks.fab import FAB
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
 
 NORMS = pytest.mark.parametrize("norm", [Linf, L2])
-N, SHAPE = 64, (2, 3, 4)
 
 
 def inner(n=16):
     return Rng.of_batch(2, n).uniform((1, 4, 4), 0.3, 0.7)
-
-
-def planes(low=-0.3, high=1.3):
-    """Images with black and white pixels, slopes with zeros, and the rises that are possible."""
-    x = Rng.of_batch(0, N).uniform(SHAPE, low, high).clamp(0, 1).double()
-    slope = Rng.of_batch(1, N).normal(SHAPE).double()
-    slope[:, 0, 0, 0] = 0
-    bottom, top = (along(slope, (s * slope > 0).double() - x) for s in (-1, 1))
-    return x, slope, bottom, top
-
-
-def along(slope, delta):
-    return (slope * delta).flatten(1).sum(1)
-
-
-def size(threat, delta):
-    return threat.distance(delta, torch.zeros_like(delta))
-
-
-@NORMS
-def test_the_projection_lands_on_the_hyperplane_within_the_pixel_range(norm):
-    x, slope, bottom, top = planes()
-    rise = bottom + (top - bottom) * torch.linspace(0, 1, N).double()
-    delta = to_hyperplane(norm(1.0), x, slope, rise)
-    assert ((x + delta >= -1e-12) & (x + delta <= 1 + 1e-12)).all()
-    torch.testing.assert_close(along(slope, delta), rise)
-    assert (delta[:, 0, 0, 0] == 0).all()
-
-
-@NORMS
-@pytest.mark.parametrize("noise", [1e-3, 0.1, 10.0])
-def test_no_image_on_the_hyperplane_is_nearer_than_the_projection(norm, noise):
-    """Rivals: any image, moved on a straight line to the top or bottom corner until it is on it."""
-    threat = norm(1.0)
-    x, slope, bottom, top = planes()
-    rise = bottom + (top - bottom) * torch.linspace(0.02, 0.98, N).double()
-    delta = to_hyperplane(threat, x, slope, rise)
-    for k in range(100):
-        rival = (x + delta + noise * Rng.of_batch(k, N).normal(SHAPE)).clamp(0, 1)
-        missing = rise - along(slope, rival - x)
-        towards = (missing[:, None, None, None] * slope > 0).double() - rival
-        towards = torch.where(slope == 0, 0.0, towards)
-        rival = rival + (missing / along(slope, towards))[:, None, None, None] * towards
-        torch.testing.assert_close(along(slope, rival - x), rise)
-        assert (size(threat, rival - x) > size(threat, delta) - 1e-9).all()
-
-
-@NORMS
-def test_far_from_the_edges_the_projection_is_the_closed_form(norm):
-    x, slope, _, _ = planes(0.4, 0.6)
-    rise = torch.linspace(-0.1, 0.1, N).double()
-    delta = to_hyperplane(norm(1.0), x, slope, rise)
-    length = rise / slope.flatten(1).norm(DUAL[norm], dim=1)
-    torch.testing.assert_close(delta, length[:, None, None, None] * norm(1.0).steepest_step(slope))
-
-
-@NORMS
-def test_out_of_reach_the_projection_is_the_farthest_corner(norm):
-    x, slope, bottom, top = planes()
-    for rise, corner in ((top + 0.1, slope > 0), (bottom - 0.1, slope < 0)):
-        delta = to_hyperplane(norm(1.0), x, slope, rise)
-        expected = torch.where(slope == 0, 0.0, corner.double() - x)
-        torch.testing.assert_close(delta, expected)
-
-
-@NORMS
-@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e20])
-def test_the_projection_does_not_care_how_steep_the_slope_is(norm, scale):
-    x, slope, bottom, top = (t.float() for t in planes())
-    rise = bottom + (top - bottom) * torch.linspace(0.1, 0.9, N)
-    expected = to_hyperplane(norm(1.0), x, slope, rise)
-    torch.testing.assert_close(to_hyperplane(norm(1.0), x, scale * slope, scale * rise), expected)
-
-
-@NORMS
-def test_without_a_slope_the_projection_stays(norm):
-    x = planes()[0]
-    assert not to_hyperplane(norm(1.0), x, torch.zeros_like(x), torch.ones(N).double()).any()
 
 
 @NORMS
@@ -116,17 +37,17 @@ def test_the_exact_distance_where_pixels_cannot_move(norm):
     model, y = HalfSpace(), torch.zeros(1, dtype=torch.long)
     x = torch.where(model.w > 0, 0.2, 0.0).detach()[None]
     movable = model.w.detach().clamp(min=0)
-    exact = model.margin(x).detach().abs() / movable.flatten().norm(DUAL[norm])
+    exact = model.margin(x).detach().abs() / movable.flatten().norm(dual_exponent(norm))
     x_adv = FAB(norm(5.0), early_stop=False, steps=5)(model, x, y)
     torch.testing.assert_close(norm(5.0).distance(x_adv, x), exact, rtol=1e-3, atol=0)
 
 
-def test_only_the_likeliest_targets_are_headed_for():
+def test_the_targets_are_the_classes_with_the_highest_logits():
     model, x, threat = Affine(10), inner(64), L2(2.0)
     y, second = model(x).topk(2).indices.unbind(1)
     x_adv = FAB(threat, targets=1, steps=5, early_stop=False)(model, x, y)
     reached = model(x_adv).argmax(1)
-    assert (reached == second).float().mean() > 0.8  # another class may lie on the way
+    assert (reached == second).float().mean() > 0.8  # another class may lie in between
     assert (threat.distance(x_adv, x) > 1.03 * model.distance(x, threat)).any()
 
 
@@ -136,17 +57,17 @@ def test_two_steps_by_hand(norm):
     x, y = model.images(4, threat, 0.1)
     watched = Watched(model)
     FAB(threat, targets=1, steps=2, early_stop=False)(watched, x, y)
-    # Clean, linearised, judged, linearised, judged, and then the ends and steps of the last search.
-    way = [threat.distance(seen, x) for seen in watched.seen[:5]]
-    back = 0.9 * 1.05  # the first success, pulled back
+    # Clean; two steps, each linearised and evaluated; then the final search.
+    distances = [threat.distance(seen, x) for seen in watched.seen[:5]]
+    back = 0.9 * 1.05  # the first success, moved back
     alpha = (1 - back) / (1 - back + 1)
     last = (1 - alpha) * (back + 1.05 * (1 - back)) + alpha * 1.05
-    for seen, expected in zip(way, (0, 0, 1.05, back, last), strict=True):
+    for seen, expected in zip(distances, (0, 0, 1.05, back, last), strict=True):
         torch.testing.assert_close(seen, torch.full_like(seen, 0.1 * expected))
 
 
 @NORMS
-def test_the_pull_towards_the_clean_image_is_bounded(norm):
+def test_the_bias_towards_the_clean_image_is_bounded(norm):
     model, threat = HalfSpace(), norm(0.1)
     x, y = model.images(4, threat, 0.1)
     watched = Watched(model)
@@ -157,7 +78,7 @@ def test_the_pull_towards_the_clean_image_is_bounded(norm):
     torch.testing.assert_close(seen, torch.full_like(seen, 0.1 * last))
 
 
-def test_the_nearest_success_of_a_run_is_kept():
+def test_the_nearest_success_of_a_run_is_returned():
     def model(x):
         score = x.flatten(1) - 0.55
         return torch.cat([-score, score], 1)
@@ -173,7 +94,7 @@ def test_the_nearest_success_of_a_run_is_kept():
 
 
 @NORMS
-def test_the_last_search_removes_the_overshoot(norm):
+def test_the_final_search_removes_the_overshoot(norm):
     model, x, threat = Affine(3), inner(), norm(2.0)
     y = model(x).argmax(1)
     x_adv = FAB(threat, targets=0, steps=1, eta=1.5, early_stop=False)(model, x, y)
@@ -182,8 +103,8 @@ def test_the_last_search_removes_the_overshoot(norm):
     torch.testing.assert_close(threat.distance(x_adv, x), expected, rtol=1e-3, atol=0)
 
 
-def test_the_last_search_survives_a_curved_boundary():
-    # Class 1 where the pixel's cube exceeds a half: the secant from 0 ends short of 0.7937.
+def test_the_final_search_handles_a_curved_boundary():
+    # Class 1 if the cube of the pixel exceeds 0.5: the secant from 0 ends before 0.7937.
     def model(x):
         score = x.flatten(1) ** 3 - 0.5
         return torch.cat([torch.zeros_like(score), score], 1)
@@ -195,7 +116,7 @@ def test_the_last_search_survives_a_curved_boundary():
 
 
 @NORMS
-def test_an_image_leaves_once_it_is_within_eps(norm):
+def test_an_image_stops_once_it_is_within_eps(norm):
     model, threat = HalfSpace(), norm(0.1)
     near, y = model.images(2, threat, 0.05)
     far, _ = model.images(2, threat, 0.2)
@@ -209,19 +130,19 @@ def test_an_image_leaves_once_it_is_within_eps(norm):
 
 
 @NORMS
-def test_later_starts_are_random_and_near(norm):
+def test_later_runs_start_at_random_points_near_the_clean_image(norm):
     model, threat = HalfSpace(), norm(0.1)
     x, y = model.images(4, threat, 0.2)
     watched = Watched(model)
     FAB(threat, targets=1, steps=1, restarts=2)(watched, x, y)
     first, second = watched.seen[1], watched.seen[3]
     assert torch.equal(first, x)
-    away = threat.distance(second, x)
-    assert (away > 0).all() and (away <= 0.05 + 1e-6).all()
+    distance = threat.distance(second, x)
+    assert (distance > 0).all() and (distance <= 0.05 + 1e-6).all()
 
 
-def test_a_random_start_leaves_a_plateau():
-    # No slope at mid-grey or below it; the boundary is a third of eps away.
+def test_a_random_start_escapes_a_plateau():
+    # No gradient up to 0.5; the boundary is at a distance of eps / 3.
     def model(x):
         score = (x.flatten(1) - 0.5).relu() - 0.04
         return torch.cat([torch.zeros_like(score), score], 1)
@@ -234,12 +155,12 @@ def test_a_random_start_leaves_a_plateau():
     assert shares == pytest.approx([0, 1 / 2, 3 / 4], abs=0.1)
 
 
-def test_what_it_finds_nothing_for_comes_back():
+def test_an_image_without_success_is_returned_unchanged():
     x = inner()
-    blind = FAB(L2(2.0), steps=2)(
+    x_adv = FAB(L2(2.0), steps=2)(
         lambda x: 0 * x.flatten(1)[:, :2] + torch.eye(2)[0], x, x[:, 0, 0, 0].long()
     )
-    assert torch.equal(blind, x)
+    assert torch.equal(x_adv, x)
     model = Affine(3)
     wrong = (model(x).argmax(1) + 1) % 3
     for early_stop in (True, False):
@@ -257,6 +178,6 @@ def test_what_it_finds_nothing_for_comes_back():
         {"eta": 0.9},
     ],
 )
-def test_refuses_what_goes_nowhere(field):
+def test_arguments_out_of_range_raise(field):
     with pytest.raises(ValueError, match=f"{next(iter(field))}.* must be"):
         FAB(L2(1.0), **field)

@@ -1,4 +1,4 @@
-"""Guided search: the gradient leads near, and chance takes the last stretch."""
+"""Guided search: APGD, then random search from its result."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ EPS = 0.2
 
 
 def staircase(x):
-    """A half-space of twelve pixels, every second one with the other sign, and steps of four more.
+    """A half-space of twelve pixels of alternating sign, plus a step function of four more.
 
-    The gradient leads up the twelve, where windows seldom do, and says nothing about the four.
+    The gradient optimises the twelve pixels, where windows rarely succeed, and ignores the four.
     """
     x = x.flatten(1)
     steps = (x[:, 12:] > 0.5 + EPS / 2).to(x).sum(1)
@@ -41,29 +41,29 @@ def broken(attack):
     return float(fooled(staircase, x_adv, Y).double().mean())
 
 
-def test_breaks_what_neither_part_breaks_alone():
+def test_breaks_images_that_neither_part_breaks_alone():
     assert broken(APGD(Linf(EPS), "dlr", steps=20)) < 0.5
     assert broken(Square(Linf(EPS), queries=30)) < 0.5
     assert broken(GuidedSearch(Linf(EPS), steps=20, queries=30)) > 0.9
 
 
-def test_the_search_sets_out_from_where_apgd_came_to_rest():
+def test_the_search_starts_from_the_result_of_apgd():
     attack, rng = GuidedSearch(Linf(EPS), steps=5, queries=3), Rng.of_batch(4, 20)
     with mock.patch.object(
         guided_search.Square, "search", autospec=True, side_effect=Square.search
     ) as search:
         attack(staircase, X, Y, rng=rng)
-    came = APGD(Linf(EPS), "dlr", steps=5)(staircase, X, Y, rng=rng.fold(0))
-    assert torch.equal(search.call_args.args[5], came)
+    expected = APGD(Linf(EPS), "dlr", steps=5)(staircase, X, Y, rng=rng.fold(0))
+    assert torch.equal(search.call_args.args[5], expected)
 
 
-def test_two_classes_have_no_dlr():
+def test_two_classes_use_the_margin_loss():
     model = HalfSpace()
     x, y = model.images(4, Linf(0.1), 0.08)
     assert fooled(model, GuidedSearch(Linf(0.1), queries=10)(model, x, y), y).all()
 
 
 @pytest.mark.parametrize("bad", [{"steps": 0}, {"queries": 0}], ids=str)
-def test_numbers_that_mean_nothing_are_refused(bad):
+def test_arguments_out_of_range_raise(bad):
     with pytest.raises(ValueError, match="at least 1"):
         GuidedSearch(Linf(EPS), **bad)

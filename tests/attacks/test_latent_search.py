@@ -1,4 +1,4 @@
-"""Latent search: in a range known by heart, and only there."""
+"""Latent search: on a generator with a known range."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from spearshield.views import InRange
 
 SHAPE = (1, 4, 4)
 ALONG = torch.linspace(0.2, 1.0, 16).reshape(SHAPE)
-"""The direction of the line that the generator makes."""
+"""Direction of the line that is the range of the generator."""
 
 
 class Line(nn.Module):
-    """Grey, and something of ``ALONG``."""
+    """A generator: grey plus a multiple of ``ALONG``."""
 
     def forward(self, z):
         return 0.5 + z[:, :, None, None] * ALONG
 
 
 class Nearest(nn.Module):
-    """The nearest image of the line; no gradient of the image arrives at the answer."""
+    """A purifier: the nearest image of the line, without a gradient."""
 
     def __init__(self):
         super().__init__()
@@ -55,16 +55,16 @@ def margin_per_z():
 
 
 @pytest.mark.parametrize("threat", [L2(0.4), Linf(0.15)], ids=str)
-def test_finds_what_the_projection_hides_from_the_gradient(threat):
-    # The class changes at z = 0, where the line goes through mid-grey.
+def test_breaks_a_purifier_that_hides_its_gradient(threat):
+    # The class changes at z = 0, where the image is grey.
     reach = threat.eps / float(threat.distance(images(1.0, 1), images(0.0, 1)))
     x = images(-0.8 * reach)
     y = victim()(x).argmax(1)
     x_adv = LatentSearch(threat, steps=150)(InRange()(victim()), x, y)
     assert threat.contains(x_adv, x).all()
     assert fooled(victim(), x_adv, y).all()
-    stuck = PGD(threat, random_start=False)(victim(), x, y)
-    assert not fooled(victim(), stuck, y).any()
+    by_gradient = PGD(threat, random_start=False)(victim(), x, y)
+    assert not fooled(victim(), by_gradient, y).any()
 
 
 def test_finds_nothing_beyond_the_budget():
@@ -75,7 +75,7 @@ def test_finds_nothing_beyond_the_budget():
     assert not fooled(victim(), LatentSearch(threat, steps=150)(victim(), x, y), y).any()
 
 
-def test_follows_the_border_of_the_budget():
+def test_follows_the_boundary_of_the_budget():
     threat, x = L2(0.4), images(-0.15)
     y = victim()(x).argmax(1)
     x_adv = LatentSearch(threat, confidence=1e3, restarts=1)._search(
@@ -83,24 +83,24 @@ def test_follows_the_border_of_the_budget():
     )
     distance = threat.distance(x_adv, x)
     assert (distance > 0.9 * threat.eps).all()
-    # On the line up to what the projection into the budget moved it: nowhere, for L2 is a scaling.
+    # The projection into an L2 ball scales the perturbation, so the result is still on the line.
     z, error = Nearest().search(x_adv, None)
     assert error.max() < 1e-6 and (z > 0).all()
 
 
-def test_a_model_without_a_generator_is_searched_among_all_images():
+def test_without_a_generator_the_search_is_over_images():
     model = HalfSpace()
     x, y = model.images(4, L2(0.3), 0.25)
     assert fooled(model, LatentSearch(L2(0.3), steps=150)(model, x, y), y).all()
 
 
-def test_an_image_that_is_wrong_already_comes_back_unchanged():
+def test_an_image_misclassified_from_the_start_is_returned_unchanged():
     x = images(-0.1)
     y = 1 - victim()(x).argmax(1)
     assert torch.equal(LatentSearch(L2(0.4))(victim(), x, y), x)
 
 
-def test_the_view_suits_what_generates():
+def test_the_view_applies_to_purifiers_that_generate():
     assert InRange().applies_to(Nearest()) and not InRange().applies_to(nn.Identity())
     assert str(InRange()) == "in_range"
 
@@ -108,6 +108,6 @@ def test_the_view_suits_what_generates():
 @pytest.mark.parametrize(
     "bad", [{"steps": 0}, {"restarts": 0}, {"lr": 0.0}, {"confidence": -1.0}], ids=str
 )
-def test_numbers_that_mean_nothing_are_refused(bad):
+def test_arguments_out_of_range_raise(bad):
     with pytest.raises(ValueError, match="got"):
         LatentSearch(L2(0.4), **bad)

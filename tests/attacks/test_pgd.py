@@ -1,9 +1,10 @@
-"""PGD: its steps by hand, its restarts and its two ways to stop."""
+"""PGD: its steps by hand, its losses, its restarts and its early stop."""
 
 from __future__ import annotations
 
 import itertools
 
+import jaxtyping
 import pytest
 import torch
 
@@ -17,14 +18,14 @@ PIXEL = torch.full((1, 1, 1, 1), 0.5)
 ZERO = torch.zeros(1, dtype=torch.long)
 
 
-def crowd(n=200):
-    """Images that only a lucky start brings to the island, for the steps are too small."""
+def short_runs(n=200):
+    """Images that only their random start can bring to the island, because the steps are short."""
     x, y = PIXEL.repeat(n, 1, 1, 1), ZERO.repeat(n)
     return Island(), x, y, {"steps": 2, "step_size": 1e-3, "early_stop": False}
 
 
-def test_early_stop_returns_the_iterate_that_fools():
-    # From 0.5 the first step lands on the island at 0.6, the second beyond it at 0.7.
+def test_early_stop_returns_the_first_misclassified_iterate():
+    # From 0.5 the first step ends on the island at 0.6, the second beyond it at 0.7.
     attack = PGD(Linf(0.3), steps=2, step_size=0.1, random_start=False)
     torch.testing.assert_close(attack(Island(), PIXEL, ZERO), torch.full_like(PIXEL, 0.6))
 
@@ -36,7 +37,7 @@ def test_without_early_stop_every_step_is_taken():
     assert [float(x) for x in watched.seen] == pytest.approx([0.5, 0.6])
 
 
-def test_an_image_that_has_left_is_not_computed_any_more():
+def test_an_image_that_has_stopped_is_not_evaluated_again():
     model = HalfSpace()
     near, y = model.images(2, Linf(0.1), 0.005)
     far, _ = model.images(2, Linf(0.1), 0.2)
@@ -85,21 +86,45 @@ def test_a_step_is_a_tenth_of_eps_by_default():
     torch.testing.assert_close(Linf(0.1).distance(x_adv, x), torch.full((4,), 0.03))
 
 
+def test_the_margin_and_dlr_losses_break_a_confident_model():
+    model = HalfSpace()
+    x, y = model.images(8, Linf(0.1), 0.08)
+
+    def confident(x):
+        logits = model(x)
+        return 1e4 * torch.cat([logits, -9 + 0 * logits[:, :1]], 1)
+
+    broken = {
+        loss: int(fooled(model, PGD(Linf(0.1), loss=loss)(confident, x, y), y).sum())
+        for loss in ("cross_entropy", "margin", "dlr")
+    }
+    assert broken == {"cross_entropy": 0, "margin": 8, "dlr": 8}
+
+
+def test_a_step_costs_one_forward_pass_and_a_restart_one_more():
+    model = HalfSpace()
+    x, y = model.images(4, Linf(0.1), 0.2)
+    for restarts in (1, 3):
+        watched = Watched(model)
+        PGD(Linf(0.1), steps=5, restarts=restarts)(watched, x, y)
+        assert len(watched.seen) == 5 * restarts + restarts - 1
+
+
 @pytest.mark.parametrize("early_stop", [True, False])
 def test_more_restarts_never_lose_an_image(early_stop):
-    model, x, y, settings = crowd()
+    model, x, y, settings = short_runs()
     settings["early_stop"] = early_stop
     broken = [
         fooled(model, PGD(Linf(0.3), restarts=r, **settings)(model, x, y), y) for r in range(1, 6)
     ]
     assert all((more | ~less).all() for less, more in itertools.pairwise(broken))
-    # A start lands on the island with probability 0.1 / 0.6.
+    # A start is on the island with probability 0.1 / 0.6.
     shares = [float(b.float().mean()) for b in broken]
     assert shares == pytest.approx([1 - (5 / 6) ** r for r in range(1, 6)], abs=0.1)
 
 
-def test_a_broken_image_is_not_started_again():
-    model, x, y, settings = crowd()
+def test_a_broken_image_is_not_attacked_again():
+    model, x, y, settings = short_runs()
     one = PGD(Linf(0.3), restarts=1, **settings)(model, x, y)
     many = PGD(Linf(0.3), restarts=5, **settings)(model, x, y)
     broken = fooled(model, one, y)
@@ -108,8 +133,10 @@ def test_a_broken_image_is_not_started_again():
 
 
 @pytest.mark.parametrize(
-    "field", [{"steps": 0}, {"restarts": 0}, {"step_size": 0.0}, {"step_size": -1.0}]
+    "field",
+    [{"steps": 0}, {"restarts": 0}, {"step_size": 0.0}, {"step_size": -1.0}, {"loss": "hinge"}],
 )
-def test_refuses_what_makes_no_step(field):
-    with pytest.raises(ValueError, match=r"must be (positive|at least 1)"):
+def test_arguments_out_of_range_raise(field, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # else it raises first
+    with pytest.raises(ValueError, match=f"{next(iter(field))} must be"):
         PGD(Linf(0.3), **field)

@@ -1,4 +1,4 @@
-"""Square: its schedule, its windows by hand, and a search that never differentiates."""
+"""Square: its schedule, its windows by hand, and its random search."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import itertools
 import pytest
 import torch
 
-from analytic import HalfSpace, Island, Watched
+from analytic import L1, HalfSpace, Island, Watched
 from spearshield.attack import fooled
-from spearshield.attacks.square import L2Windows, Square, Squares
+from spearshield.attacks.square import LinfWindows, LpWindows, Square
 from spearshield.losses.margin import margin_loss
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
@@ -19,7 +19,7 @@ SHAPE = (2, 9, 7)
 
 
 def grey(n=6):
-    """Images well inside [0, 1], and a model that errs on none of them, however they change."""
+    """Images well inside [0, 1], and a model that classifies them correctly under any change."""
     x = 0.5 + 0.1 * (Rng.of_batch(0, n).uniform(SHAPE) - 0.5)
     model = HalfSpace(SHAPE)
     model.b.data += 30
@@ -27,7 +27,7 @@ def grey(n=6):
 
 
 @THREATS
-def test_a_model_without_gradients_is_searched_as_well(threat):
+def test_a_model_without_gradients_is_attacked_equally(threat):
     model = HalfSpace()
     x, y = model.images(4, threat, threat.eps / 3)
 
@@ -40,7 +40,7 @@ def test_a_model_without_gradients_is_searched_as_well(threat):
     assert torch.equal(x_adv, Square(threat, queries=300)(model, x, y))
 
 
-def test_in_linf_it_comes_near_the_optimum():
+def test_in_linf_it_reaches_nearly_the_optimum():
     model, threat = HalfSpace(), Linf(0.1)
     x, y = model.images(4, threat, 1.01 * threat.eps)
     x_adv = Square(threat, queries=300)(model, x, y)
@@ -48,14 +48,14 @@ def test_in_linf_it_comes_near_the_optimum():
 
 
 @pytest.mark.parametrize("queries", [10000, 5000])
-def test_the_share_halves_on_the_papers_schedule(queries):
+def test_the_share_halves_on_the_schedule_of_the_paper(queries):
     attack = Square(Linf(0.1), queries=queries, p_init=0.8)
     halvings = [
         after * 10000 // queries
         for after in range(1, queries)
         if attack._share(after) < attack._share(after - 1)
     ]
-    # The schedule says after which query; a coarser count of queries may be one step late.
+    # The schedule is in queries of 10,000; with fewer queries a halving may be one query later.
     expected = (11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)
     late = 10000 // queries - 1
     assert halvings == [e + late for e in expected]
@@ -63,12 +63,12 @@ def test_the_share_halves_on_the_papers_schedule(queries):
 
 
 def test_a_window_covers_the_share():
-    assert [Squares(Linf(0.1)).side(0.8 / 2**k, 28, 28) for k in range(10)] == [
+    assert [LinfWindows(Linf(0.1)).side(0.8 / 2**k, 28, 28) for k in range(10)] == [
         *(25, 18, 13, 9, 6, 4, 3, 2, 2, 1)
     ]
-    odd = [L2Windows(L2(0.1)).side(0.8 / 2**k, 28, 28) for k in range(10)]
+    odd = [LpWindows(L2(0.1)).side(0.8 / 2**k, 28, 28) for k in range(10)]
     assert odd == [25, 19, 13, 9, 7, 5, 3, 3, 3, 3]
-    assert Squares(Linf(0.1)).side(0.8, 100, 10) == 10
+    assert LinfWindows(Linf(0.1)).side(0.8, 100, 10) == 10
 
 
 def test_linf_starts_with_vertical_stripes():
@@ -84,30 +84,32 @@ def test_linf_starts_with_vertical_stripes():
     assert (stripes.mean(1).abs() < 1).all()
 
 
-@pytest.mark.parametrize("moves", [Squares(Linf(0.1)), L2Windows(L2(0.5))], ids=["Linf", "L2"])
-def test_a_candidate_differs_in_windows_of_the_images_own(moves):
+@pytest.mark.parametrize(
+    "windows", [LinfWindows(Linf(0.1)), LpWindows(L2(0.5))], ids=["Linf", "L2"]
+)
+def test_a_candidate_differs_in_windows_that_depend_on_the_image(windows):
     x, count = grey()[1], 100
-    x_now = x if isinstance(moves, Squares) else moves.start(x, Rng.of_batch(1, len(x)))
-    draws, window = moves.draw(x, 3, count, Rng.of_batch(2, len(x))), moves.window(x, 3)
+    x_now = x if isinstance(windows, LinfWindows) else windows.start(x, Rng.of_batch(1, len(x)))
+    draws, shared = windows.draw(x, 3, count, Rng.of_batch(2, len(x))), windows.shared(x, 3)
     places = []
     for query in range(count):
-        x_new = moves.propose(x, x_now, window, tuple(d[:, query] for d in draws))
+        x_new = windows.propose(x, x_now, shared, tuple(d[:, query] for d in draws))
         places.append(((x_new - x_now).abs() > 1e-6).any(1))
     places = torch.stack(places, 1)  # image, query, row, column
     sizes = places.flatten(2).sum(2)
-    assert (sizes == 9).all() if isinstance(moves, Squares) else (sizes <= 18).all()
+    assert (sizes == 9).all() if isinstance(windows, LinfWindows) else (sizes <= 18).all()
     assert places.flatten(0, 1).any(0).all(), "the edges are never reached"
     for extent in (places.any(3), places.any(2)):
         assert len(extent.flatten(1).unique(dim=0)) == len(x), "images share their windows"
 
 
-def test_a_linf_window_has_one_colour_per_channel():
+def test_a_linf_window_has_one_value_per_channel():
     x = grey()[1]
-    moves, rng = Squares(Linf(0.1)), Rng.of_batch(2, len(x))
-    draws = moves.draw(x, 4, 30, rng)
+    windows, rng = LinfWindows(Linf(0.1)), Rng.of_batch(2, len(x))
+    draws = windows.draw(x, 4, 30, rng)
     colours = set()
     for query in range(30):
-        x_new = moves.propose(x, x, (), tuple(d[:, query] for d in draws))
+        x_new = windows.propose(x, x, (), tuple(d[:, query] for d in draws))
         for delta in x_new - x:
             rows, columns = delta.abs().sum((0, 2)).nonzero(), delta.abs().sum((0, 1)).nonzero()
             assert len(rows) == len(columns) == 4
@@ -123,22 +125,20 @@ def test_a_pair_of_bumps_by_hand():
     expected = torch.tensor([[0.25, 1.25, 0.25], [-0.25, -0.25, -0.25], [-0.25, -1.25, -0.25]])
     expected /= expected.norm()
     x = torch.zeros(1, 1, 3, 3)
-    _, bumps = L2Windows(L2(1.0)).window(x, 3)
+    _, bumps = LpWindows(L2(1.0)).shared(x, 3)
     torch.testing.assert_close(bumps.reshape(2, 3, 3), torch.stack([expected, expected.T]))
 
 
-def test_an_l2_candidate_is_the_papers():
-    """Algorithm 3, image by image and channel by channel."""
+def test_an_l2_candidate_is_algorithm_3():
+    """Against a transcription for one image and one channel at a time."""
     x, eps, side = grey(8)[1], 0.5, 3
-    moves = L2Windows(L2(eps))
+    windows = LpWindows(L2(eps))
     # Half of the budget is unused, as after clamping to [0, 1].
-    x_now = x + 0.5**0.5 * (moves.start(x, Rng.of_batch(1, 8)) - x)
-    (corners, turned, signs), window = (
-        moves.draw(x, side, 1, Rng.of_batch(2, 8)),
-        moves.window(x, side),
-    )
-    got = moves.propose(x, x_now, window, (corners[:, 0], turned[:, 0], signs[:, 0]))
-    bumps = window[1].reshape(2, side, side)
+    x_now = x + 0.5**0.5 * (windows.start(x, Rng.of_batch(1, 8)) - x)
+    corners, turned, signs = windows.draw(x, side, 1, Rng.of_batch(2, 8))
+    shared = windows.shared(x, side)
+    x_new = windows.propose(x, x_now, shared, (corners[:, 0], turned[:, 0], signs[:, 0]))
+    bumps = shared[1].reshape(2, side, side)
     for i in range(8):
         nu = x_now[i] - x[i]
         unused = eps**2 - nu.square().sum()
@@ -153,20 +153,21 @@ def test_an_l2_candidate_is_the_papers():
             available = (plane[union].square().sum() + unused / SHAPE[0]).sqrt()
             plane[second] = 0
             plane[first] = available * new / new.norm()
-        torch.testing.assert_close(got[i], x[i] + nu)
+        torch.testing.assert_close(x_new[i], x[i] + nu)
 
 
-def test_l2_candidates_spend_the_whole_budget():
+@pytest.mark.parametrize("threat", [L2(0.5), L1(0.5)], ids=str)
+def test_candidates_with_finite_p_use_the_whole_budget(threat):
     model, x, y = grey()
     watched = Watched(model)
-    Square(L2(0.5), queries=60)(watched, x, y)
+    Square(threat, queries=60)(watched, x, y)
     for seen in watched.seen[1:]:
-        torch.testing.assert_close(L2(0.5).distance(seen, x), torch.full((len(x),), 0.5))
+        torch.testing.assert_close(threat.distance(seen, x), torch.full((len(x),), 0.5))
 
 
 @THREATS
 @pytest.mark.parametrize("queries", [1, 2, 70, 150])
-def test_the_best_of_the_images_shown_is_returned(threat, queries):
+def test_the_candidate_of_highest_margin_is_returned(threat, queries):
     model, x, y = grey()
     watched = Watched(model)
     x_adv = Square(threat, queries=queries)(watched, x, y)
@@ -177,7 +178,7 @@ def test_the_best_of_the_images_shown_is_returned(threat, queries):
 
 
 @THREATS
-def test_a_broken_image_leaves_at_once(threat):
+def test_a_broken_image_stops_at_once(threat):
     model = HalfSpace(SHAPE)
     near, far = (model.images(8, threat, r * threat.eps)[0][::2] for r in (0.1, 2))
     y = torch.zeros(8, dtype=torch.long)
@@ -189,7 +190,7 @@ def test_a_broken_image_leaves_at_once(threat):
     assert len(watched.seen[-1]) == 4
 
 
-def test_an_image_that_is_wrong_already_is_asked_about_once():
+def test_an_image_misclassified_from_the_start_costs_one_query():
     model = HalfSpace()
     x, y = model.images(4, Linf(0.1), 0.05)
     watched = Watched(model)
@@ -197,8 +198,8 @@ def test_an_image_that_is_wrong_already_is_asked_about_once():
     assert len(watched.seen) == 1
 
 
-def test_more_restarts_break_more_and_spare_the_broken():
-    # One pixel that starts at eps up or down; the island lies where only up reaches.
+def test_more_restarts_break_more_images_and_keep_the_broken_ones():
+    # One pixel that starts at eps up or down; only up reaches the island.
     x, y = torch.full((200, 1, 1, 1), 0.5), torch.zeros(200, dtype=torch.long)
     found = [
         Square(Linf(0.12), queries=1, restarts=r)(Island(), x, y, rng=Rng.of_batch(5, 200))
@@ -213,6 +214,6 @@ def test_more_restarts_break_more_and_spare_the_broken():
 @pytest.mark.parametrize(
     "field", [{"queries": 0}, {"restarts": 0}, {"p_init": 0.0}, {"p_init": 1.5}]
 )
-def test_refuses_what_searches_nothing(field):
+def test_arguments_out_of_range_raise(field):
     with pytest.raises(ValueError, match=f"{next(iter(field))}.* must be"):
         Square(Linf(0.1), **field)

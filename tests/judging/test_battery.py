@@ -66,7 +66,7 @@ def test_what_a_purifier_declares_decides_the_views(name):
         return {view.partition("(")[0] for _, view in taking_part(name, purifier)}
 
     assert views(Blur()) == {"oblivious", "adaptive", "bpda"}
-    assert ("ce", "bpda(approximation)") in taking_part(name, Rounds())
+    assert ("cross_entropy", "bpda(approximation)") in taking_part(name, Rounds())
     assert views(Noise()) == {"oblivious", "adaptive", "bpda", "eot"}
 
 

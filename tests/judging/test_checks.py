@@ -334,11 +334,6 @@ class GradientFree(Attack):
         return x
 
 
-@dataclass(frozen=True)
-class WithLoss(PGD):
-    loss: str = "ce"
-
-
 def score(robust: int, n: int = 1000, first: int = 0) -> Score:
     """A score over ``n`` images; ``robust`` images are robust, starting at number ``first``."""
     y = torch.zeros(n, dtype=torch.long)
@@ -381,7 +376,7 @@ def test_all_white_box_attacks_count_together():
 
 def test_images_broken_before_do_not_count_for_a_trial_on_survivors():
     oblivious = (Trial(STRONG, Oblivious()), score(300))
-    later = (Trial(WithLoss(BALL), BPDA(), survivors=True), score(250))
+    later = (Trial(PGD(BALL), BPDA(), survivors=True), score(250))
     found = compare([oblivious, (Trial(STRONG), score(600)), later])
     assert [(f.check, f.severity) for f in found] == [("transfer_wins", "high")]
     (gain,) = found[0].saw.values()
@@ -408,10 +403,10 @@ def test_without_a_white_box_attack_there_is_a_finding():
 
 
 def test_losses_and_steps_are_compared_through_the_same_view():
-    margin = (Trial(WithLoss(BALL, loss="dlr")), score(450))
-    (finding,) = compare([(Trial(WithLoss(BALL)), score(600)), margin])
+    margin = (Trial(PGD(BALL, loss="dlr")), score(450))
+    (finding,) = compare([(Trial(PGD(BALL)), score(600)), margin])
     assert (finding.check, finding.severity) == ("loss_gap", "high")
-    assert compare([(Trial(WithLoss(BALL), BPDA()), score(600)), margin]) == ()
+    assert compare([(Trial(PGD(BALL), BPDA()), score(600)), margin]) == ()
     one_step = (Trial(FGSM(BALL)), score(500))
     assert compare([one_step, (Trial(STRONG), score(515))]) == ()
     (finding,) = compare([one_step, (Trial(STRONG), score(530))])

@@ -1,4 +1,4 @@
-"""GAN losses and penalties against numbers worked by hand and closed forms."""
+"""GAN losses and penalties against values by hand and closed forms."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ REAL = torch.linspace(0.1, 0.9, 24).reshape(3, 2, 2, 2)
 FAKE = REAL.flip(0) ** 2
 
 
-def test_bce_is_the_negative_logarithm_of_the_right_answer():
+def test_bce_is_the_negative_logarithm_of_the_probability_of_the_label():
     logits = torch.tensor([0.0, math.log(3)])  # probabilities of real: 1/2 and 3/4
     assert float(bce(logits, real=True)) == pytest.approx(-(math.log(0.5) + math.log(0.75)) / 2)
     assert float(bce(logits, real=False)) == pytest.approx(-(math.log(0.5) + math.log(0.25)) / 2)
 
 
-def test_least_squares_is_the_mean_squared_way_to_the_right_answer():
+def test_least_squares_is_the_mean_squared_difference_to_the_label():
     scores = torch.tensor([0.5, 3.0])
     assert float(least_squares(scores, real=True)) == pytest.approx((0.25 + 4) / 2)
     assert float(least_squares(scores, real=False)) == pytest.approx((0.25 + 9) / 2)
 
 
-def test_wasserstein_is_the_gap_between_the_means():
+def test_wasserstein_is_the_difference_of_the_means():
     assert float(wasserstein(torch.tensor([1.0, 4.0]), torch.tensor([-1.0, 0.0]))) == 3.0
 
 
-def test_the_penalty_of_a_linear_critic_is_that_of_its_weight():
+def test_the_penalty_of_a_linear_critic():
     weight = torch.tensor([[[3.0, 0.0], [0.0, 4.0]], [[12.0, 0.0], [0.0, 0.0]]])  # of norm 13
     weight.requires_grad_()
     penalty = gradient_penalty(
         lambda x: (x * weight).flatten(1).sum(1), REAL, FAKE, Rng.of_batch(0, 3)
     )
     assert float(penalty.detach()) == pytest.approx((13 - 1) ** 2)
-    # d (|w| - 1)^2 / dw = 2 (|w| - 1) w / |w|: it reaches the critic's weights.
-    (slope,) = torch.autograd.grad(penalty, weight)
-    torch.testing.assert_close(slope, 2 * 12 / 13 * weight.detach())
+    # d (|w| - 1)^2 / dw = 2 (|w| - 1) w / |w|
+    (gradient,) = torch.autograd.grad(penalty, weight)
+    torch.testing.assert_close(gradient, 2 * 12 / 13 * weight.detach())
 
 
-def test_the_slope_is_taken_between_the_images_where_each_images_rng_says():
+def test_the_point_between_the_images_depends_on_the_rng_of_each_image():
     def critic(x):
         return x.square().flatten(1).sum(1, keepdim=True)  # a gradient of 2 x
 
@@ -51,14 +51,14 @@ def test_the_slope_is_taken_between_the_images_where_each_images_rng_says():
 
     each = torch.stack([penalty(slice(i, i + 1)) for i in range(3)])
     torch.testing.assert_close(penalty(slice(0, 3)), each.mean())
-    # (|2 x_between| - 1)^2 gives the norm of x_between, and that the share: all are different.
+    # The shares differ between images.
     share = Rng.of_batch(5, 3).uniform(())
     assert len(share.unique()) == 3
     between = REAL + share[:, None, None, None] * (FAKE - REAL)
     torch.testing.assert_close(each, (2 * between.flatten(1).norm(dim=1) - 1) ** 2)
 
 
-def test_the_penalty_leaves_the_images_alone():
+def test_the_penalty_has_no_gradient_for_the_images():
     fake = FAKE.clone().requires_grad_()
     weight = torch.ones(2, 2, 2, requires_grad=True)
     penalty = gradient_penalty(

@@ -1,4 +1,4 @@
-"""Laws of the randomness: it looks like chance, and it belongs to the image."""
+"""Laws of the random numbers: they pass statistical tests, and depend on the image alone."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def unit(key: int = 0, first: int = 0) -> torch.Tensor:
 
 
 def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Of all pairs; for independent draws it is normal with deviation ``1 / sqrt(pairs)``."""
+    """Correlation of all pairs; independent draws have standard deviation ``1 / sqrt(pairs)``."""
     return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
 
 
 def chi_square(draws: torch.Tensor, bins: int) -> float:
-    """Of draws in [0, 1), standardised: around 0 with deviation 1."""
+    """Standardised chi-square statistic of draws in [0, 1): mean 0, standard deviation 1."""
     counts = torch.histc(draws.double(), bins, 0, 1)
     expected = draws.numel() / bins
     return float((counts - expected).square().sum() / expected - (bins - 1)) / (2 * bins) ** 0.5
@@ -56,7 +56,7 @@ def test_uniform_is_uniform(key, first):
         pytest.param(lambda: Rng.of_batch(0, N).fold(0).fold(1).uniform((D,)), id="two folds"),
     ],
 )
-def test_what_differs_in_name_is_independent(other):
+def test_streams_with_different_names_are_independent(other):
     assert abs(correlation(unit(), other())) < 5 / (N * D) ** 0.5
 
 
@@ -69,7 +69,7 @@ def test_folds_are_independent_streams():
     assert off.abs().max() < 5 / (N * D) ** 0.5
 
 
-def test_a_draw_belongs_to_the_image():
+def test_a_draw_depends_on_the_image_and_not_on_the_batch():
     ids = torch.tensor([5, -3, 2**40, 17, 0])
     rng, order = Rng(1, ids), torch.tensor([4, 2, 0, 3, 1])
     for draw in (Rng.normal, Rng.uniform, lambda r, s: r.integers(s, 10)):
@@ -87,7 +87,7 @@ def test_image_0_of_seed_0_draws_the_published_sequence():
 
 
 def test_the_numbers_are_pinned():
-    """So that no release and no machine draws others unnoticed."""
+    """So that no release or machine draws other numbers unnoticed."""
     rng = Rng(3, torch.tensor([0, 1]))
     assert rng.integers((3,), 10**6).tolist() == [
         [203664, 356100, 961818],
@@ -98,13 +98,13 @@ def test_the_numbers_are_pinned():
     assert Rng.of_content(3, x).integers((2,), 10**6).tolist() == [[21644, 774820]]
 
 
-def test_a_rng_is_a_value():
+def test_an_rng_is_a_value():
     rng = Rng.of_batch(0, 4)
     assert torch.equal(rng.normal((3,)), rng.normal((3,)))
     assert not torch.equal(rng.fold(1).normal((3,)), rng.fold(2).normal((3,)))
 
 
-def test_seeds_differ():
+def test_seeds_give_different_draws():
     first = {float(Rng.of_batch(seed, 1).uniform((1,))) for seed in range(-500, 500)}
     assert len(first) > 995  # of 2^24 values
 
@@ -136,7 +136,7 @@ def test_uniform_stays_in_its_range():
 
 
 @pytest.mark.parametrize("high", [1, 2, 7, 1000])
-def test_integers_reach_every_value_alike(high):
+def test_integers_are_uniform(high):
     draws = Rng.of_batch(0, N).integers((D,), high)
     assert draws.min() == 0 and draws.max() == high - 1
     counts = torch.bincount(draws.flatten(), minlength=high)
@@ -148,7 +148,7 @@ def images() -> torch.Tensor:
     return Rng.of_batch(0, 4).uniform((3, 5, 6))
 
 
-def test_of_content_follows_the_pixels_and_not_the_batch():
+def test_of_content_depends_on_the_pixels_and_not_on_the_batch():
     x = images()
     together = Rng.of_content(7, x).uniform((D,))
     assert torch.equal(Rng.of_content(7, x.flip(0)).uniform((D,)), together.flip(0))
@@ -157,7 +157,7 @@ def test_of_content_follows_the_pixels_and_not_the_batch():
     assert not torch.equal(Rng.of_content(8, x).uniform((D,)), together)
 
 
-def test_of_content_draws_afresh_when_one_pixel_changes():
+def test_of_content_is_independent_after_a_change_of_one_pixel():
     x = images()[:1].repeat(90, 1, 1, 1)
     x.flatten(1).diagonal().add_(2.0**-15)  # another pixel in each copy
     draws = torch.cat(
@@ -167,7 +167,7 @@ def test_of_content_draws_afresh_when_one_pixel_changes():
     assert off.abs().max() < 6 / D**0.5
 
 
-def test_of_content_tells_a_moved_pixel():
+def test_of_content_depends_on_the_position_of_a_pixel():
     x = torch.zeros(2, 1, 2, 2)
     x[0, 0, 0, 0] = x[1, 0, 0, 1] = 1
     a, b = Rng.of_content(0, x).uniform((D,))
@@ -185,7 +185,7 @@ def test_a_permutation_depends_on_seed_and_epoch():
     assert torch.equal(permutation(50, 3, 4), permutation(50, 3, 4))
 
 
-def test_ambient_seeds_inside_and_restores_behind():
+def test_ambient_seeds_inside_and_restores_afterwards():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)

@@ -28,7 +28,7 @@ def victim(victim):
 
 def settings(threat):
     """What theirs wants to be told."""
-    return {"norm": type(threat).__name__, "eps": threat.eps, "seed": 0, "device": "cpu"}
+    return {"norm": threat.norm, "eps": threat.eps, "seed": 0, "device": "cpu"}
 
 
 def compare(request, victim, ours, theirs):
@@ -39,11 +39,13 @@ def compare(request, victim, ours, theirs):
     assert abs(ours - theirs) <= 1
 
 
-@pytest.mark.parametrize("loss", ["ce", "dlr"])
+@pytest.mark.parametrize(("loss", "theirs_loss"), [("cross_entropy", "ce"), ("dlr", "dlr")])
 @norms
-def test_apgd_from_the_same_start(request, victim, norm, loss):
+def test_apgd_from_the_same_start(request, victim, norm, loss, theirs_loss):
     threat, x, y = victim.threat(norm), victim.x, victim.y
-    other = APGDAttack(victim.model, loss=loss, logger=logging.getLogger(), **settings(threat))
+    other = APGDAttack(
+        victim.model, loss=theirs_loss, logger=logging.getLogger(), **settings(threat)
+    )
     other.init_hyperparam(x)
     start = threat.project(x + victim.start(threat), x)
     *_, theirs = other.attack_single_run(x, y, x_init=start)

@@ -38,11 +38,11 @@ FAULTS = {
     ),
     "the attacker who hides does not look": (
         (orthogonal_pgd, "_detection_score", everything_accepted),
-        hiding_test.test_finds_the_gap_that_plain_pgd_does_not,
+        hiding_test.test_finds_the_gap_that_pgd_does_not,
     ),
     "both gradients taken whole": (
-        (orthogonal_pgd, "_beside", lambda gradient, other: gradient),
-        hiding_test.test_an_orthogonal_step_leaves_the_suspicion_as_it_is,
+        (orthogonal_pgd, "_orthogonal", lambda gradient, other: gradient),
+        hiding_test.test_an_orthogonal_step_does_not_change_the_detection_score,
     ),
     "every victim met by the attacker who hides": (
         (DetectorAware, "applies_to", lambda self, purifier: True),
@@ -54,7 +54,7 @@ FAULTS = {
     ),
     "the search starts over": (
         (guided_search.Square, "search", from_the_clean_image),
-        guided_test.test_breaks_what_neither_part_breaks_alone,
+        guided_test.test_breaks_images_that_neither_part_breaks_alone,
     ),
 }
 

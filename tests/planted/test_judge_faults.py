@@ -13,28 +13,29 @@ from attacks import test_square as square_test
 from judging import test_battery as battery
 from judging import test_checks as checking
 from judging import test_evaluation as evaluating
-from spearshield.attacks import apgd, fab
-from spearshield.attacks.square import Squares
+from spearshield.attacks import apgd
+from spearshield.attacks.square import LinfWindows
 from spearshield.judging import battery as batteries
 from spearshield.judging import evaluation
 from spearshield.judging.checks import comparison
 from spearshield.losses.margin import dlr
-from spearshield.threat import Linf
+from spearshield.threat import Linf, ThreatModel
 from spearshield.training import transfer_attack
 from spearshield.views import BPDA
 from training import test_transfer_attack as transferring
 
 
-def halved_where_it_stands(self, enough):
-    stuck = ~self.halved & (self.highest == self.highest_then)
-    self.halved = (self.rises < enough) | stuck
-    self.size[self.halved] /= 2
-    self.rises, self.highest_then = torch.zeros_like(self.rises), self.highest.clone()
+def halved_where_it_stands(self, required_rises):
+    stuck = ~self.halved & (self.loss_best == self.loss_best_before)
+    self.halved = (self.rises < required_rises) | stuck
+    self.step_size[self.halved] /= 2
+    self.rises = torch.zeros_like(self.rises)
+    self.loss_best_before = self.loss_best.clone()
 
 
-def off_the_picture(threat, x, slope, rise):
-    rate = (slope * threat.steepest_step(slope)).flatten(1).sum(1)
-    return threat.steepest_step(slope) * (rise / rate)[:, None, None, None]
+def off_the_picture(self, x, gradient, rise):
+    length = (rise / self.dual_norm(gradient))[:, None, None, None]
+    return length * self.steepest_step(gradient)
 
 
 def windows_of_the_first_image(draw):
@@ -51,21 +52,21 @@ def one_draw(victim, x, ids, draws, detection_score):
 everyone = evaluation.draw_predictions
 FAULTS = {
     "step halved without going back to the best point": (
-        (apgd.APGDState, "check", halved_where_it_stands),
+        (apgd.APGDState, "at_checkpoint", halved_where_it_stands),
         apgd_test.test_is_algorithm_1,
     ),
     "DLR of the wrong sign": (
-        (apgd, "OBJECTIVES", {**apgd.OBJECTIVES, "dlr": lambda logits, y: -dlr(logits, y)}),
-        apgd_test.test_dlr_climbs_where_cross_entropy_is_saturated,
+        (apgd, "LOSSES", {**apgd.LOSSES, "dlr": lambda logits, y: -dlr(logits, y)}),
+        apgd_test.test_dlr_and_margin_work_where_cross_entropy_is_saturated,
     ),
     "projection that leaves the picture": (
-        (fab, "to_hyperplane", off_the_picture),
+        (ThreatModel, "to_hyperplane", off_the_picture),
         lambda: fab_test.test_the_exact_distance_where_pixels_cannot_move(Linf),
     ),
     "windows shared by the batch": (
-        (Squares, "draw", windows_of_the_first_image(Squares.draw)),
-        lambda: square_test.test_a_candidate_differs_in_windows_of_the_images_own(
-            Squares(Linf(0.1))
+        (LinfWindows, "draw", windows_of_the_first_image(LinfWindows.draw)),
+        lambda: square_test.test_a_candidate_differs_in_windows_that_depend_on_the_image(
+            LinfWindows(Linf(0.1))
         ),
     ),
     "one lucky draw breaks an image": (

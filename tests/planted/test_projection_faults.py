@@ -96,7 +96,7 @@ CAUGHT_BY = {
     suspicion_of_nothing: (
         test_latent_projection.test_suspicion_is_the_error_of_the_answer_beside_the_threshold
     ),
-    slope_taken_for_each_column: test_gan.test_the_penalty_of_a_linear_critic_is_that_of_its_weight,
+    slope_taken_for_each_column: test_gan.test_the_penalty_of_a_linear_critic,
     encoder_that_sees_no_noise: lambda: test_defense_gan.test_the_encoders_losses_by_hand(0.3, 0.2),
     encoder_that_is_misled_at_random: (
         test_defense_gan.test_noise_that_misleads_is_a_step_up_the_error

@@ -7,6 +7,7 @@ parameter-free attacks", 2020. https://arxiv.org/abs/2003.01690
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -14,45 +15,45 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from spearshield.attack import Attack, check_gradient
-from spearshield.losses.margin import cross_entropy, dlr, margin_loss, targeted_dlr
+from spearshield.attack import Attack, loss_gradient, unbroken
+from spearshield.losses.margin import LOSSES, margin_loss, other_logits, targeted_dlr
+from spearshield.ranges import require
 from spearshield.rng import Rng
-from spearshield.types import Classifier, Column, Ids, Images, Labels, Logits, Mask, PerImage
+from spearshield.types import Classifier, Column, Ids, Images, Labels, Logits, Loss, Mask, PerImage
 
-OBJECTIVES = {"ce": cross_entropy, "dlr": dlr, "margin": margin_loss}
 MOMENTUM = 0.75
-"""The share of the new step; the rest repeats the last one."""
+"""Weight of the new step; the last step has the remaining weight."""
 
 
 @dataclass(frozen=True)
 class APGD(Attack):
-    """Steps with momentum, ``2 * eps`` long at first, and half as long where they stop helping.
+    """Gradient steps with momentum, whose size starts at ``2 * eps`` and is halved when they stall.
 
-    This is Algorithm 1 from a random start, with a step size for each image. An image that no run
-    breaks comes back as the best point of the run that came nearest to breaking it.
+    Algorithm 1 from a random start, with a separate step size for each image. For an image that no
+    run breaks, the result is the attempt with the largest margin loss.
 
     Args:
-        loss: What is raised: ``ce`` cross-entropy, ``dlr`` difference of logits ratio (at least
-            three classes), ``margin`` its numerator. Plays no part if there are ``targets``.
-        targets: Other classes to head for, one run each, those with the highest logits on the
-            clean image, with the targeted DLR loss (at least four classes); 0: one run, untargeted.
-        steps: Gradient steps in each run.
-        restarts: Runs per target, at most; an image that has been broken is not started again.
-        last_runs: Further runs of twice the steps, each towards the class that the best run so far
-            came nearest to. They cost less than another round over all targets and find more. Not
-            part of the paper's attack.
-        rho: The share of steps that must raise the loss for the step size to stay.
-        early_stop: An image leaves as soon as the model errs on it, with the first iterate that
-            does, an image that the model gets wrong as it is at once. Off, as a random model needs
-            it: every image takes every step of every run, and what counts is the loss alone.
+        loss: ``cross_entropy``, ``margin`` (highest other logit minus the true one) or ``dlr``
+            (difference of logits ratio, at least three classes). Ignored if ``targets`` is set.
+        targets: Number of target classes, those with the highest logits on the clean image, each
+            attacked with the targeted DLR loss (at least four classes); 0: an untargeted attack.
+        steps: Number of gradient steps in each run.
+        restarts: Maximum number of runs for each target. An image that one run has broken is not
+            attacked again.
+        last_runs: Number of further runs of ``2 * steps`` steps towards the class with the highest
+            other logit in the best attempt so far; requires ``targets``. They cost less than
+            another round over all targets and break more images. Not part of the paper's attack.
+        rho: Fraction of steps, in [0, 1], that must increase the loss for the step size to stay.
+        early_stop: Stop each image at its first misclassified iterate, and return an image that is
+            misclassified from the start unchanged. For a random model set it to False: then every
+            image takes every step of every run, and only the loss decides.
 
     Raises:
-        ValueError: ``loss`` is unknown, ``targets`` or ``last_runs`` is negative, or there are last
-            runs without targets; ``steps`` or ``restarts`` is not positive, or ``rho`` is not in
-            [0, 1]; when called: the model has too few classes.
+        ValueError: ``loss`` is unknown, an argument is out of range, or ``last_runs`` is set
+            without ``targets``; when called: the model has too few classes.
     """
 
-    loss: Literal["ce", "dlr", "margin"] = "ce"
+    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
     targets: int = 0
     steps: int = 100
     restarts: int = 1
@@ -61,78 +62,71 @@ class APGD(Attack):
     early_stop: bool = True
 
     def __post_init__(self) -> None:
-        if self.loss not in OBJECTIVES:
-            raise ValueError(f"loss must be one of {', '.join(OBJECTIVES)}, got {self.loss!r}")
-        if self.targets < 0:
-            raise ValueError(f"targets must be at least 0, got {self.targets}")
-        if self.last_runs < 0 or self.last_runs > 0 == self.targets:
-            raise ValueError(
-                f"last_runs must be at least 0, and 0 without targets, got {self.last_runs} "
-                f"with {self.targets} targets"
-            )
-        if self.steps < 1 or self.restarts < 1:
-            raise ValueError(
-                f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}"
-            )
-        if not 0 <= self.rho <= 1:
-            raise ValueError(f"rho must be a share, from 0 to 1, got {self.rho}")
+        require(self, "loss", one_of=LOSSES)
+        require(self, "targets", "last_runs", at_least=0)
+        require(self, "steps", "restarts", at_least=1)
+        require(self, "rho", at_least=0, at_most=1)
+        if self.last_runs > 0 == self.targets:
+            raise ValueError(f"last_runs must be 0 without targets, got {self.last_runs}")
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-        with torch.no_grad():
-            logits = model(x)
-        best, nearest = x.clone(), torch.full_like(logits[:, 0], -math.inf)
-        target_classes = self._target_classes(logits, y)
-        towards, left = target_classes[0].clone(), torch.arange(len(x), device=x.device)
-        for run, rival in enumerate((*target_classes, *(towards,) * self.last_runs)):
-            if self.early_stop:
-                left = left[logits.argmax(1) == y[left]]
-            if len(left) == 0:
-                break
-            steps = self.steps if run < len(target_classes) else 2 * self.steps
-            x_adv = self._climb(model, x[left], y[left], rival[left], rng[left].fold(run), steps)
-            with torch.no_grad():
-                logits = model(x_adv)
-            reached = margin_loss(logits, y[left])
-            better = reached >= nearest[left]
-            best[left[better]], nearest[left[better]] = x_adv[better], reached[better]
-            towards[left[better]] = _others(logits, y[left]).argmax(1)[better]
-        return best
+        best = BestAttempts(model, x, y)
+        runs = enumerate(self._runs(best))
+        for (number, (target, steps)), left in unbroken(
+            runs, x, best.is_broken if self.early_stop else None
+        ):
+            start = self.threat.random_start(x[left], rng[left].fold(number))
+            best.add(left, self._run(model, x[left], y[left], target[left], start, steps))
+        return best.x_adv
+
+    def _runs(self, best: BestAttempts) -> Iterator[tuple[Labels, int]]:
+        """Target class of each image and number of steps, for each run."""
+        for target in self._target_classes(best.clean_logits, best.y):
+            yield target, self.steps
+        for _ in range(self.last_runs):
+            yield best.runner_up, 2 * self.steps
 
     def _target_classes(self, logits: Logits, y: Labels) -> tuple[Labels, ...]:
-        """The class that each run heads for; an untargeted run does not look at it."""
+        """The target of each run; an untargeted run ignores it."""
         count = min(max(self.targets, 1), logits.shape[1] - 1)
-        return _others(logits, y).topk(count).indices.repeat_interleave(self.restarts, 1).unbind(1)
+        targets = other_logits(logits, y).topk(count).indices
+        return targets.repeat_interleave(self.restarts, 1).unbind(1)
 
-    def _climb(
-        self, model: Classifier, x: Images, y: Labels, rival: Labels, rng: Rng, steps: int
+    def _run(
+        self,
+        model: Classifier,
+        x: Images,
+        y: Labels,
+        target: Labels,
+        start: Images,
+        steps: int,
     ) -> Images:
-        """One run: of each image the iterate that fooled, else that of highest loss."""
+        """Algorithm 1: the misclassified iterate of each image, else that of highest loss."""
         found, left = torch.empty_like(x), torch.arange(len(x), device=x.device)
-        climb = self._set_out(model, x, y, rival, rng)
+        state = self._initial_state(model, x, y, target, start)
         windows = checkpoints(steps)
         for step in range(steps + 1):
             if step > 0:
-                self._step(model, climb, 1.0 if step == 1 else MOMENTUM)
-            if self.early_stop and climb.wrong.any():
-                found[left[climb.wrong]] = climb.x_now[climb.wrong]
-                keep = (~climb.wrong).nonzero().squeeze(1)
+                self._step(model, state, 1.0 if step == 1 else MOMENTUM)
+            if self.early_stop and state.wrong.any():
+                found[left[state.wrong]] = state.x_now[state.wrong]
+                keep = (~state.wrong).nonzero().squeeze(1)
                 if len(keep) == 0:
                     return found
-                left, climb = left[keep], climb.keep(keep)
+                left, state = left[keep], state.keep(keep)
             if step in windows:
-                climb.check(self.rho * windows[step])
-        found[left] = climb.x_best
+                state.at_checkpoint(self.rho * windows[step])
+        found[left] = state.x_best
         return found
 
-    def _set_out(
-        self, model: Classifier, x: Images, y: Labels, rival: Labels, rng: Rng
+    def _initial_state(
+        self, model: Classifier, x: Images, y: Labels, target: Labels, start: Images
     ) -> APGDState:
-        start = self.threat.project(x + self.threat.sample_perturbation(x, rng), x)
-        loss, gradient, wrong = self._look(model, start, y, rival)
+        loss, gradient, wrong = loss_gradient(model, start, y, self._loss(target))
         return APGDState(
             x=x,
             y=y,
-            rival=rival,
+            target=target,
             x_now=start,
             x_last=start,
             gradient=gradient,
@@ -140,46 +134,34 @@ class APGD(Attack):
             wrong=wrong,
             x_best=start.clone(),
             gradient_best=gradient.clone(),
-            highest=loss.clone(),
-            size=torch.full_like(start[:, :1, :1, :1], 2 * self.threat.eps),
+            loss_best=loss.clone(),
+            step_size=torch.full_like(start[:, :1, :1, :1], 2 * self.threat.eps),
             rises=torch.zeros_like(y),
-            highest_then=loss.clone(),
+            loss_best_before=loss.clone(),
             halved=torch.zeros_like(wrong),
         )
 
-    def _step(self, model: Classifier, climb: APGDState, share: float) -> None:
-        """A step of projected ascent, of which ``share`` is taken, and the last one's rest."""
-        x, x_now = climb.x, climb.x_now
-        target = self.threat.project(
-            x_now + climb.size * self.threat.steepest_step(climb.gradient), x
-        )
-        move = share * (target - x_now) + (1 - share) * (x_now - climb.x_last)
+    def _step(self, model: Classifier, state: APGDState, momentum: float) -> None:
+        """A projected gradient step with weight ``momentum``, plus the rest of the last step."""
+        x, x_now = state.x, state.x_now
+        z = self.threat.step(x_now, x, state.gradient, state.step_size)
+        move = momentum * (z - x_now) + (1 - momentum) * (x_now - state.x_last)
         x_new = self.threat.project(x_now + move, x)
-        climb.update(x_new, *self._look(model, x_new, climb.y, climb.rival))
+        state.update(x_new, *loss_gradient(model, x_new, state.y, self._loss(state.target)))
 
-    def _look(
-        self, model: Classifier, x: Images, y: Labels, rival: Labels
-    ) -> tuple[PerImage, Images, Mask]:
-        """Each image's loss, its gradient, and whether the model errs, in one pass."""
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            logits = model(x)
-            if self.targets > 0:
-                loss = targeted_dlr(logits, y, rival)
-            else:
-                loss = OBJECTIVES[self.loss](logits, y)
-            (gradient,) = torch.autograd.grad(loss.sum(), x)
-        check_gradient(gradient)
-        return loss.detach(), gradient, logits.detach().argmax(1) != y
+    def _loss(self, target: Labels) -> Loss:
+        if self.targets == 0:
+            return LOSSES[self.loss]
+        return lambda logits, y: targeted_dlr(logits, y, target)
 
 
 @dataclass
 class APGDState:
-    """Where each image of a run is, and what it remembers."""
+    """The iterate of each image of a run, and the quantities that set its step size."""
 
     x: Images
     y: Labels
-    rival: Labels
+    target: Labels
     x_now: Images
     x_last: Images
     gradient: Images
@@ -187,52 +169,85 @@ class APGDState:
     wrong: Mask
     x_best: Images
     gradient_best: Images
-    highest: PerImage
-    size: Column
+    loss_best: PerImage
+    step_size: Column
     rises: Int[Tensor, "n"]
-    highest_then: PerImage
+    loss_best_before: PerImage
     halved: Mask
 
     def keep(self, index: Ids) -> APGDState:
-        """The same run of some of the images."""
+        """The state of some of the images."""
         return APGDState(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def update(self, x_new: Images, loss: PerImage, gradient: Images, wrong: Mask) -> None:
-        """Take note of the next iterate."""
+        """Record the next iterate."""
         self.rises += loss > self.loss
         self.x_last, self.x_now = self.x_now, x_new
         self.loss, self.gradient, self.wrong = loss, gradient, wrong
-        better = (loss > self.highest).nonzero().squeeze(1)
+        better = (loss > self.loss_best).nonzero().squeeze(1)
         self.x_best[better] = x_new[better]
         self.gradient_best[better] = gradient[better]
-        self.highest[better] = loss[better]
+        self.loss_best[better] = loss[better]
 
-    def check(self, enough: float) -> None:
-        """At a checkpoint: halve the step where it stopped helping, and go on from the best point.
+    def at_checkpoint(self, required_rises: float) -> None:
+        """Halve the step size of the images that stall, and return them to their best point.
 
-        That is where too few steps raised the loss (condition 1), or where the step was not halved
-        last time and the highest loss has not grown since (condition 2).
+        An image stalls if fewer than ``required_rises`` steps increased the loss (condition 1), or
+        if the step size was not halved at the last checkpoint and the best loss has not grown since
+        (condition 2).
         """
-        stuck = ~self.halved & (self.highest == self.highest_then)
-        self.halved = (self.rises < enough) | stuck
+        stuck = ~self.halved & (self.loss_best == self.loss_best_before)
+        self.halved = (self.rises < required_rises) | stuck
         back = self.halved[:, None, None, None]
-        self.size = torch.where(back, self.size / 2, self.size)
+        self.step_size = torch.where(back, self.step_size / 2, self.step_size)
         self.x_now = torch.where(back, self.x_best, self.x_now)
         self.gradient = torch.where(back, self.gradient_best, self.gradient)
-        self.loss = torch.where(self.halved, self.highest, self.loss)
-        self.highest_then = self.highest.clone()
+        self.loss = torch.where(self.halved, self.loss_best, self.loss)
+        self.loss_best_before = self.loss_best.clone()
         self.rises = torch.zeros_like(self.rises)
 
 
-def _others(logits: Logits, y: Labels) -> Logits:
-    """The logits with that of the label out of the way."""
-    return logits.scatter(1, y[:, None], -math.inf)
+class BestAttempts:
+    """The attempt with the largest margin loss, for each image, over several runs.
+
+    Attributes:
+        x_adv: The best attempts; the clean image before the first attempt.
+        margin: Their margin losses.
+        runner_up: The class with the highest logit other than ``y`` in the best attempt.
+        broken: True for each image whose last attempt, or clean image, is misclassified.
+        clean_logits: The logits of the clean images.
+    """
+
+    def __init__(self, model: Classifier, x: Images, y: Labels) -> None:
+        self.model, self.y = model, y
+        with torch.no_grad():
+            self.clean_logits: Logits = model(x)
+        self.x_adv = x.clone()
+        self.margin = torch.full_like(self.clean_logits[:, 0], -math.inf)
+        self.runner_up = other_logits(self.clean_logits, y).argmax(1)
+        self.broken = self.clean_logits.argmax(1) != y
+
+    def is_broken(self, index: Ids) -> Mask:
+        """``broken`` for some of the images."""
+        return self.broken[index]
+
+    @torch.no_grad()
+    def add(self, index: Ids, x_adv: Images) -> None:
+        """Record an attempt on the images ``index``; costs one forward pass."""
+        logits, y = self.model(x_adv), self.y[index]
+        margin = margin_loss(logits, y)
+        better = margin >= self.margin[index]
+        kept = index[better]
+        self.x_adv[kept], self.margin[kept] = x_adv[better], margin[better]
+        self.runner_up[kept] = other_logits(logits, y).argmax(1)[better]
+        self.broken[index] = logits.argmax(1) != y
 
 
 def checkpoints(steps: int) -> dict[int, int]:
-    """The steps after which the step size is reviewed, each with the number since the one before.
+    """The steps at which the step size is reviewed, each with the number of steps since the last.
 
-    In hundredths of ``steps`` and rounded up: 22, then ever sooner, by 3 less but no less than 6.
+    In hundredths of ``steps``, rounded up: the first after 22, each further interval shorter by 3
+    but not shorter than 6 (section 3.2).
     """
     windows, last, share, gap = {}, 0, 22, 22
     while share <= 100:

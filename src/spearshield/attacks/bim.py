@@ -10,16 +10,17 @@ from dataclasses import dataclass
 
 from spearshield.attack import Attack
 from spearshield.attacks.pgd import PGD
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels
 
 
 @dataclass(frozen=True)
 class BIM(Attack):
-    """PGD from the clean image: every step is taken, and the last iterate returned.
+    """PGD from the clean image that takes every step and returns the last iterate (section 2.2).
 
     Args:
-        steps: Gradient steps. The paper takes ``min(255 * eps + 4, 1.25 * 255 * eps)``.
+        steps: Number of gradient steps. The paper takes ``min(255 * eps + 4, 1.25 * 255 * eps)``.
         step_size: Length of a step in the norm of ``threat``, on the [0, 1] scale; ``None``:
             ``eps / steps``. The paper takes 1/255.
 
@@ -31,12 +32,10 @@ class BIM(Attack):
     step_size: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if self.step_size is not None and not self.step_size > 0:
-            raise ValueError(f"step_size must be positive, got {self.step_size}")
+        require(self, "steps", at_least=1)
+        require(self, "step_size", above=0)
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-        size = self.threat.eps / self.steps if self.step_size is None else self.step_size
-        climb = PGD(self.threat, self.steps, size, random_start=False, early_stop=False)
-        return climb.perturb(model, x, y, rng)
+        step_size = self.threat.eps / self.steps if self.step_size is None else self.step_size
+        pgd = PGD(self.threat, self.steps, step_size, random_start=False, early_stop=False)
+        return pgd.perturb(model, x, y, rng)

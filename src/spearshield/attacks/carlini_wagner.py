@@ -1,4 +1,4 @@
-"""Carlini and Wagner's L2 attack: the smallest perturbation, by penalty and binary search.
+"""Carlini and Wagner's L2 attack: the smallest perturbation, by a penalty and binary search.
 
 Carlini, Wagner, "Towards Evaluating the Robustness of Neural Networks", 2017.
 https://arxiv.org/abs/1608.04644
@@ -13,6 +13,7 @@ import torch
 
 from spearshield.attack import Attack, check_gradient, within
 from spearshield.losses.margin import margin_loss
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.threat import L2
 from spearshield.types import Classifier, Images, Labels, PerImage
@@ -20,18 +21,20 @@ from spearshield.types import Classifier, Images, Labels, PerImage
 
 @dataclass(frozen=True)
 class CarliniWagner(Attack):
-    """The nearest adversarial image it finds; one farther than ``eps`` is projected.
+    """The nearest adversarial image that the search finds; one farther than ``eps`` is projected.
 
-    For each image it minimises ``|x_adv - x|_2^2 + c * max(Z_y - max_other Z, -kappa)``, Z the
-    logits, over ``w`` with ``x_adv = (tanh(w) + 1) / 2``, by Adam, and searches the smallest ``c``
-    that succeeds. ``threat.distance(x_adv, x)`` is the size of what it found.
+    For each image Adam minimises ``|x_adv - x|_2^2 + c * max(Z_y - max_other Z, -kappa)`` over
+    ``w``, where ``Z`` are the logits and ``x_adv = (tanh(w) + 1) / 2`` (section VI-A). A binary
+    search finds the smallest ``c`` that succeeds. ``threat.distance(x_adv, x)`` is the size of the
+    perturbation.
 
     Args:
-        steps: Steps of Adam for each ``c``. The authors' code takes 10,000.
-        lr: Step size of Adam, in the space of ``w``.
-        searches: Values of ``c`` tried: ten times the last until one succeeds, then bisection.
-        initial_c: The first of them.
-        kappa: By how much another logit must exceed the true one.
+        steps: Number of steps of Adam for each ``c``. The authors' code takes 10,000.
+        lr: Learning rate of Adam, in units of ``w``.
+        searches: Number of values of ``c`` tried: each is ten times the last one until one
+            succeeds, then bisection.
+        initial_c: The first value of ``c``.
+        kappa: Confidence: by how much another logit must exceed the true one, at least 0.
 
     Raises:
         ValueError: ``threat`` is not L2; ``steps``, ``lr``, ``searches`` or ``initial_c`` is not
@@ -51,26 +54,19 @@ class CarliniWagner(Attack):
             raise ValueError(
                 f"this attack minimises the L2 norm: give it L2(...), not {self.threat}"
             )
-        if self.steps < 1 or self.searches < 1:
-            raise ValueError(
-                f"steps and searches must be at least 1, got {self.steps} and {self.searches}"
-            )
-        if not (self.lr > 0 and self.initial_c > 0):
-            raise ValueError(
-                f"lr and initial_c must be positive, got {self.lr} and {self.initial_c}"
-            )
-        if not self.kappa >= 0:
-            raise ValueError(f"kappa must not be negative, got {self.kappa}")
+        require(self, "steps", "searches", at_least=1)
+        require(self, "lr", "initial_c", above=0)
+        require(self, "kappa", at_least=0)
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         c = x.new_full((len(x),), self.initial_c)
         low, high = torch.zeros_like(c), torch.full_like(c, math.inf)
-        best, nearest = x, high
+        best, best_distance = x, high
         for _ in range(self.searches):
             found, distance = self._minimise(model, x, y, c)
-            better = (distance < nearest) | nearest.isinf()
+            better = (distance < best_distance) | best_distance.isinf()
             best = torch.where(better[:, None, None, None], found, best)
-            nearest = torch.where(better, distance, nearest)
+            best_distance = torch.where(better, distance, best_distance)
             success = distance < math.inf
             low, high = torch.where(success, low, c), torch.where(success, c, high)
             c = torch.where(high < math.inf, (low + high) / 2, 10 * c)
@@ -79,21 +75,21 @@ class CarliniWagner(Attack):
     def _minimise(
         self, model: Classifier, x: Images, y: Labels, c: PerImage
     ) -> tuple[Images, PerImage]:
-        """The nearest successful iterate and its distance; the last one and infinity, without."""
-        best, nearest = x.clone(), torch.full_like(c, math.inf)
+        """The nearest success and its distance; without success the last iterate and infinity."""
+        best, best_distance = x.clone(), torch.full_like(c, math.inf)
         w = torch.logit(x, eps=5e-7) / 2  # atanh(2x - 1), finite for black and white pixels
         adam = torch.optim.Adam([w], lr=self.lr)
         for _ in range(self.steps):
             x_adv, distance, w.grad = self._differentiate(model, w, x, y, c)
-            better = (distance < nearest) | nearest.isinf()
-            best[better], nearest[better] = x_adv[better], distance[better]
+            better = (distance < best_distance) | best_distance.isinf()
+            best[better], best_distance[better] = x_adv[better], distance[better]
             adam.step()
-        return best, nearest
+        return best, best_distance
 
     def _differentiate(
         self, model: Classifier, w: Images, x: Images, y: Labels, c: PerImage
     ) -> tuple[Images, PerImage, Images]:
-        """Image, distance (infinite without success) and the objective's gradient at ``w``."""
+        """Image, distance (infinite without success) and gradient of the objective at ``w``."""
         with torch.enable_grad():
             w = w.detach().requires_grad_()
             x_adv = (w.tanh() + 1) / 2

@@ -1,4 +1,4 @@
-"""FMN: fast minimum-norm attacks, by gradient steps in a ball that grows and shrinks.
+"""FMN: fast minimum-norm attacks, by gradient steps in a ball whose radius adapts.
 
 Pintor, Roli, Brendel, Biggio, "Fast Minimum-norm Adversarial Attacks through Adaptive Norm
 Constraints", 2021. https://arxiv.org/abs/2102.12827
@@ -11,40 +11,43 @@ from dataclasses import dataclass
 
 import torch
 
-from spearshield.attack import Attack, check_gradient, fooled, within
+from spearshield.attack import Attack, fooled, loss_gradient, unbroken, within
 from spearshield.losses.margin import margin_loss
+from spearshield.ranges import require
 from spearshield.rng import Rng
-from spearshield.threat import L2, Linf
+from spearshield.threat import L2
 from spearshield.types import Classifier, Images, Labels, Mask, PerImage
 
-FAR = 10
-"""Far images that are tried where the gradient leads nowhere."""
+FAR_IMAGES = 10
+"""Number of images, far from the clean image, that are tried as a second start."""
 HALVINGS = 10
+"""Bisection steps from such an image back to the decision boundary."""
 LAST_GAMMA = 1e-4
 LAST_STEP = 0.01
-"""Share of the first step size."""
+"""Length of the last step as a fraction of the first."""
 
 
 @dataclass(frozen=True)
 class FMN(Attack):
-    """The nearest adversarial image it finds; one farther than ``eps`` is projected.
+    """The nearest adversarial image that the steps find; one farther than ``eps`` is projected.
 
-    Each image has a ball of its own, which shrinks by a share gamma when the model errs and grows
-    by as much when it does not. Until the first error it reaches that much beyond the linearised
-    boundary, and never shrinks: on the boundary, as in the paper, rounding decides. Step size and
-    gamma fall on half a cosine. Where this finds nothing, it starts again where the way to the
-    negative of the image, or else to uniform noise, crosses the boundary. An image for which that
-    finds nothing either, or that the model gets wrong as it is, comes back unchanged.
-    ``threat.distance(x_adv, x)`` is the size of what it found.
+    Each image has its own ball (algorithm 1). Its radius shrinks by the fraction gamma when the
+    iterate is misclassified and grows by the same fraction when it is not. Step size and gamma
+    decrease on a half cosine. ``threat.distance(x_adv, x)`` is the size of the perturbation.
+
+    Two details differ from the paper. Until the first success the radius never shrinks and exceeds
+    the distance to the linearised boundary by gamma, because on the boundary itself rounding
+    decides. Without success the attack starts once more, at the point where the line to the
+    negative image or else to uniform noise crosses the boundary. An image without success, or
+    misclassified from the start, is returned unchanged.
 
     Args:
-        steps: Gradient steps on the margin loss.
-        step_size: L2 length of the first step, in either norm; ``None``: 1 in the L2 norm, 10 in
-            L-inf.
-        gamma: The first change of a ball's radius, as a share of it.
+        steps: Number of gradient steps on the margin loss.
+        step_size: L2 length of the first step, in every norm; ``None``: 10 in Linf, else 1.
+        gamma: The first relative change of the radius, in (0, 1).
 
     Raises:
-        ValueError: ``steps`` or ``step_size`` is not positive, or ``gamma`` not in (0, 1).
+        ValueError: ``steps`` or ``step_size`` is not positive, or ``gamma`` is not in (0, 1).
     """
 
     minimal = True
@@ -54,84 +57,71 @@ class FMN(Attack):
     gamma: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if self.step_size is not None and not 0 < self.step_size < math.inf:
-            raise ValueError(f"step_size must be positive, got {self.step_size}")
-        if not 0 < self.gamma < 1:
-            raise ValueError(f"gamma must be between 0 and 1, got {self.gamma}")
+        require(self, "steps", at_least=1)
+        require(self, "step_size", above=0, below=math.inf)
+        require(self, "gamma", above=0, below=1)
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         best = x.clone()
-        left = (~fooled(model, x, y)).nonzero().squeeze(1)
-        if len(left) > 0:
-            best[left], nearest = self._nearest(model, x[left], y[left], x[left])
-            left = left[nearest.isinf()]
-        if len(left) > 0:
-            start = _beyond(model, x[left], y[left], rng[left])
-            best[left], _ = self._nearest(model, x[left], y[left], start)
+        success = fooled(model, x, y)
+        for start, left in unbroken(("clean", "far"), x, lambda left: success[left]):
+            clean = x[left]
+            x_adv = clean if start == "clean" else _far_start(model, clean, y[left], rng[left])
+            best[left], distance = self._run(model, clean, y[left], x_adv)
+            success[left] = distance < math.inf
         return within(self.threat, best, x)
 
-    def _nearest(
+    def _run(
         self, model: Classifier, x: Images, y: Labels, x_adv: Images
     ) -> tuple[Images, PerImage]:
-        """The nearest error that steps from ``x_adv`` find, else the image itself; and how near."""
-        first = self.step_size or (10.0 if isinstance(self.threat, Linf) else 1.0)
-        best, radius = x, self.threat.distance(x_adv, x)
-        nearest = torch.full_like(radius, math.inf)
+        """The nearest success of a run and its distance; without success ``x`` and infinity."""
+        threat = self.threat
+        best, radius = x, threat.distance(x_adv, x)
+        best_distance = torch.full_like(radius, math.inf)
         for step in range(self.steps):
-            slope, gap, wrong = _margin(model, x_adv, y)
-            size = self.threat.distance(x_adv, x)
-            best, nearest = _nearer(best, nearest, x_adv, size, wrong)
-            fall = (1 + math.cos(math.pi * step / self.steps)) / 2
-            gamma = LAST_GAMMA + (self.gamma - LAST_GAMMA) * fall
-            rate = (slope * self.threat.steepest_step(slope)).flatten(1).sum(1)
-            boundary = size + gap / rate.clamp(min=torch.finfo(rate.dtype).tiny)
-            reach = torch.where(nearest < math.inf, radius, torch.maximum(radius, boundary))
-            shrunk = torch.minimum(radius * (1 - gamma), nearest)
-            radius = torch.where(wrong, shrunk, reach * (1 + gamma))
-            length = first * (LAST_STEP + (1 - LAST_STEP) * fall)
-            x_adv = self._confine(x_adv + length * L2(1.0).steepest_step(slope), x, radius)
+            margin, gradient, wrong = loss_gradient(model, x_adv, y, margin_loss)
+            distance = threat.distance(x_adv, x)
+            best, best_distance = _nearer(best, best_distance, x_adv, distance, wrong)
+            decay = (1 + math.cos(math.pi * step / self.steps)) / 2
+            gamma = LAST_GAMMA + (self.gamma - LAST_GAMMA) * decay
+            slope = threat.dual_norm(gradient)
+            boundary = distance + margin.abs() / slope.clamp(min=torch.finfo(slope.dtype).tiny)
+            found = best_distance < math.inf
+            outer = torch.where(found, radius, torch.maximum(radius, boundary)) * (1 + gamma)
+            inner = torch.minimum(radius * (1 - gamma), best_distance)
+            radius = torch.where(wrong, inner, outer)
+            length = self._first_step * (LAST_STEP + (1 - LAST_STEP) * decay)
+            x_new = x_adv + length * L2(1.0).normalize(gradient)
+            x_adv = threat.project_within(x_new, x, radius)
         wrong = fooled(model, x_adv, y)
-        return _nearer(best, nearest, x_adv, self.threat.distance(x_adv, x), wrong)
+        return _nearer(best, best_distance, x_adv, threat.distance(x_adv, x), wrong)
 
-    def _confine(self, x_adv: Images, x: Images, radius: PerImage) -> Images:
-        """The projection into each image's own ball: that into the ball of ``eps``, to scale."""
-        scale = (radius / self.threat.eps).clamp(1e-9, 1e9)[:, None, None, None]
-        return (x + scale * self.threat.clip((x_adv - x) / scale)).clamp(0, 1)
+    @property
+    def _first_step(self) -> float:
+        default = 10.0 if self.threat.p == math.inf else 1.0
+        return default if self.step_size is None else self.step_size
 
 
 @torch.no_grad()
-def _beyond(model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-    """An error behind the boundary on the way to a far image, else the image itself."""
+def _far_start(model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
+    """A misclassified image near the boundary on the line to a far image; ``x`` without success."""
     wrong = x.clone()
-    for number in range(FAR):
+    for number in range(FAR_IMAGES):
         far = rng.fold(number).uniform(x.shape[1:]).to(x) if number else 1 - x
         missing = ~fooled(model, wrong, y) & fooled(model, far, y)
         wrong[missing] = far[missing]
     right = x
     for _ in range(HALVINGS):
         middle = (right + wrong) / 2
-        errs = fooled(model, middle, y)[:, None, None, None]
-        right, wrong = torch.where(errs, right, middle), torch.where(errs, middle, wrong)
+        success = fooled(model, middle, y)[:, None, None, None]
+        right, wrong = torch.where(success, right, middle), torch.where(success, middle, wrong)
     return torch.where(fooled(model, wrong, y)[:, None, None, None], wrong, x)
 
 
-def _margin(model: Classifier, x: Images, y: Labels) -> tuple[Images, PerImage, Mask]:
-    """Slope of the margin loss, how far it is from zero, and which images the model gets wrong."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        logits = model(x)
-        loss = margin_loss(logits, y)
-        (slope,) = torch.autograd.grad(loss.sum(), x)
-    check_gradient(slope)
-    return slope, loss.detach().abs(), logits.detach().argmax(1) != y
-
-
 def _nearer(
-    best: Images, nearest: PerImage, x_adv: Images, size: PerImage, wrong: Mask
+    best: Images, best_distance: PerImage, x_adv: Images, distance: PerImage, wrong: Mask
 ) -> tuple[Images, PerImage]:
-    """The nearest errors so far, and their distances."""
-    closer = wrong & (size < nearest)
-    best = torch.where(closer[:, None, None, None], x_adv, best)
-    return best, torch.where(closer, size, nearest)
+    """The nearest misclassified images so far, and their distances."""
+    nearer = wrong & (distance < best_distance)
+    best = torch.where(nearer[:, None, None, None], x_adv, best)
+    return best, torch.where(nearer, distance, best_distance)

@@ -1,8 +1,8 @@
-"""Guided search: Square's random search from where the gradient has led.
+"""Guided search: the random search of Square, started from the result of APGD.
 
-Near a local optimum of a piecewise linear network no gradient shows the way over the last stretch;
-windows of random colour often do, and need fewer queries than from stripes. To put one after the
-other is this project's own; the parts are those of
+Near a local optimum of a piecewise linear network the gradient is not informative. Windows of
+random colour often succeed there, with fewer queries than from their usual start. The combination
+is a contribution of this project; its parts are the attacks of
 
 Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
 parameter-free attacks", 2020. https://arxiv.org/abs/2003.01690
@@ -19,19 +19,20 @@ import torch
 from spearshield.attack import Attack
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.square import Square
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels
 
 
 @dataclass(frozen=True)
 class GuidedSearch(Attack):
-    """APGD on the DLR loss; where the model is still right, Square from its best point.
+    """APGD on the DLR loss, then Square from its result on the images that it did not break.
 
-    With two classes APGD climbs the margin loss.
+    With two classes APGD uses the margin loss.
 
     Args:
-        steps: Gradient steps.
-        queries: Images shown to the model by the search, at most, for each image.
+        steps: Number of gradient steps of APGD.
+        queries: Maximum number of queries of Square for each image.
 
     Raises:
         ValueError: ``steps`` or ``queries`` is not positive.
@@ -41,14 +42,11 @@ class GuidedSearch(Attack):
     queries: int = 2000
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.queries < 1:
-            raise ValueError(
-                f"steps and queries must be at least 1, got {self.steps} and {self.queries}"
-            )
+        require(self, "steps", "queries", at_least=1)
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
-        climb = APGD(self.threat, "dlr" if classes > 2 else "margin", steps=self.steps)
-        start = climb.perturb(model, x, y, rng.fold(0))
+        apgd = APGD(self.threat, "dlr" if classes > 2 else "margin", steps=self.steps)
+        start = apgd.perturb(model, x, y, rng.fold(0))
         return Square(self.threat, self.queries).search(model, x, y, rng.fold(1), start)

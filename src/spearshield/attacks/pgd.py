@@ -7,30 +7,38 @@ Attacks", 2018. https://arxiv.org/abs/1706.06083
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
-from spearshield.attack import Attack, fooled, loss_gradient
+from spearshield.attack import Attack, fooled, loss_gradient, unbroken
+from spearshield.losses.margin import LOSSES
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels
 
 
 @dataclass(frozen=True)
 class PGD(Attack):
-    """Repeated steepest-ascent steps on the cross-entropy, each projected back.
+    """Steepest-ascent steps on a loss, each followed by a projection into the threat model.
 
     Args:
-        steps: Gradient steps in each restart.
-        step_size: Length of a step in the norm of ``threat``, on the [0, 1] scale; ``None``: a
-            tenth of ``eps``.
-        restarts: Starts per image, at most; an image that has been broken is not started again.
-        random_start: Start at a random point of the ball rather than at the clean image.
-        early_stop: An image leaves as soon as the model errs on it, with the first iterate that
-            does. Off: every image takes every step, and the last iterate is returned, or of
-            several restarts the first one that fooled the model.
+        steps: Number of gradient steps in each run.
+        step_size: Length of a step in the norm of ``threat``, on the [0, 1] scale; ``None``:
+            ``eps / 10``.
+        restarts: Maximum number of runs for each image. An image that one run has broken is not
+            attacked again.
+        random_start: Start at a random point of the ball instead of the clean image.
+        early_stop: Stop each image at its first misclassified iterate. Otherwise every image takes
+            every step, and the result is the last iterate of the first run that broke the image,
+            or of the last run.
+        loss: ``cross_entropy``, ``margin`` (highest other logit minus the true one) or ``dlr``
+            (difference of logits ratio, at least three classes). The last two keep a gradient
+            where the model is very confident.
 
     Raises:
-        ValueError: ``steps`` or ``restarts`` is not positive, or ``step_size`` is.
+        ValueError: ``steps``, ``restarts`` or ``step_size`` is not positive, or ``loss`` is
+            unknown; when called: the model has too few classes for ``loss``.
     """
 
     steps: int = 40
@@ -38,43 +46,29 @@ class PGD(Attack):
     restarts: int = 1
     random_start: bool = True
     early_stop: bool = True
+    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.restarts < 1:
-            raise ValueError(
-                f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}"
-            )
-        if self.step_size is not None and not self.step_size > 0:
-            raise ValueError(f"step_size must be positive, got {self.step_size}")
+        require(self, "steps", "restarts", at_least=1)
+        require(self, "step_size", above=0)
+        require(self, "loss", one_of=LOSSES)
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-        best = x.clone()
-        left = torch.arange(len(x), device=x.device)
-        for restart in range(self.restarts):
-            x_adv = self._climb(model, x[left], y[left], rng[left].fold(restart))
-            best[left] = x_adv
-            if restart + 1 < self.restarts:
-                left = left[~fooled(model, x_adv, y[left])]
-                if len(left) == 0:
-                    break
-        return best
+        x_adv = self._run(model, x, y, rng.fold(0))
+        further = range(1, self.restarts)
+        for restart, left in unbroken(further, x, lambda left: fooled(model, x_adv[left], y[left])):
+            x_adv[left] = self._run(model, x[left], y[left], rng[left].fold(restart))
+        return x_adv
 
-    def _climb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-        threat = self.threat
-        size = threat.eps / 10 if self.step_size is None else self.step_size
-        x_adv = (
-            threat.project(x + threat.sample_perturbation(x, rng), x)
-            if self.random_start
-            else x.clone()
-        )
+    def _run(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
+        step_size = self.threat.eps / 10 if self.step_size is None else self.step_size
+        x_adv = self.threat.random_start(x, rng) if self.random_start else x.clone()
         left = torch.arange(len(x), device=x.device)
         for _ in range(self.steps):
-            gradient, wrong = loss_gradient(model, x_adv[left], y[left])
+            _, gradient, wrong = loss_gradient(model, x_adv[left], y[left], LOSSES[self.loss])
             if self.early_stop:
                 left, gradient = left[~wrong], gradient[~wrong]
                 if len(left) == 0:
                     break
-            x_adv[left] = threat.project(
-                x_adv[left] + size * threat.steepest_step(gradient), x[left]
-            )
+            x_adv[left] = self.threat.step(x_adv[left], x[left], gradient, step_size)
         return x_adv

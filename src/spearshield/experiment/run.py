@@ -74,8 +74,8 @@ class Run:
         """Train and evaluate what is left to do, and write ``results.json`` and the report.
 
         Raises:
-            ValueError: The folder holds the run of another recipe (names the fields that differ), or
-                another process uses it.
+            ValueError: The folder holds the run of another recipe (names the fields that differ),
+                or another process uses it.
         """
         from spearshield.report import write_report  # noqa: PLC0415 - slow, and only here
 

@@ -94,7 +94,7 @@ class CachedEvaluation:
             "method": self.name,
             "attack": name_of(trial.attack),
             "view": str(trial.view),
-            "threat": type(trial.attack.threat).__name__,
+            "threat": trial.attack.threat.norm,
             "eps": trial.attack.threat.eps,
             "parameters": dump(trial.attack),
             "truth": names(score.y),

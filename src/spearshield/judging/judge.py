@@ -151,7 +151,7 @@ class Judge:
             **self.about,
             method=method,
             attack=name_of(trial.attack) if trial else results.WORST_CASE,
-            threat=type(threat).__name__,
+            threat=threat.norm,
             eps=threat.eps,
             view=str(trial.view) if trial else results.WORST_CASE,
             seed=self.settings.seed,

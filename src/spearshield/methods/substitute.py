@@ -28,6 +28,7 @@ from torch.nn.functional import cross_entropy
 from spearshield.architecture import Architecture
 from spearshield.attack import loss_gradient
 from spearshield.classifiers.defense_gan_e import DefenseGANE
+from spearshield.losses import margin
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
 from spearshield.rng import Rng, permutation
 from spearshield.training.transfer_attack import Transfer
@@ -130,7 +131,7 @@ class SubstituteLearner(Learner):
         for index in torch.split(known, self.method.batch_size):
             x, y = self.images[index], self.labels[index]
             # The cross-entropy is minus the logarithm of that probability.
-            slope = -loss_gradient(F, x, y)[0]
+            slope = -loss_gradient(F, x, y, margin.cross_entropy).gradient
             moved.append((x + self.method.step_size * slope.sign()).clamp(0, 1))
         return torch.cat(moved)
 

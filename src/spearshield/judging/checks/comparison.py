@@ -105,11 +105,19 @@ def _findings_of_view(outcomes: Sequence[TrialOutcome]) -> Iterator[Finding | No
     if one_step and many_steps:
         yield single_step_finding(share(~_broken(one_step)), share(~_broken(many_steps)))
     losses = [getattr(each.trial.attack, "loss", None) for each in outcomes]
-    by_entropy = [each for each, loss in zip(outcomes, losses, strict=True) if loss == "ce"]
+    by_entropy = [
+        each for each, loss in zip(outcomes, losses, strict=True) if loss == "cross_entropy"
+    ]
     by_margin = [each for each, loss in zip(outcomes, losses, strict=True) if loss in MARGIN_LOSSES]
     if by_entropy and by_margin:
         left = ~_broken(by_entropy)
         yield loss_gap_finding(share(left), share(left & ~_broken(by_margin)))
+
+
+def _loss(outcome: TrialOutcome) -> str | None:
+    """The name of the loss that the attack increases, where it has a choice of losses."""
+    loss: str | None = getattr(outcome.trial.attack, "loss", None)
+    return loss
 
 
 def _broken(outcomes: Sequence[TrialOutcome]) -> Mask:

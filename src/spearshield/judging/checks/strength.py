@@ -12,7 +12,7 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.judging.checks.attacks import STEPS
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.judging.finding import BROKEN, Finding, severity_of
-from spearshield.losses.margin import margin_loss
+from spearshield.losses.margin import cross_entropy, margin_loss
 from spearshield.types import Images, Labels, PerImage
 
 CONVERGED, STUCK = 0.005, 0.1
@@ -222,8 +222,8 @@ def _late_rise(probe: Probe) -> PerImage:
     x, x_adv, y = probe.x[index], probe.start[index], probe.y[index]
     margins = [_margin(probe, x_adv, y)]
     for _ in range(STEPS):
-        gradient, _ = loss_gradient(model, x_adv, y)
-        x_adv = threat.project(x_adv + threat.eps / 10 * threat.steepest_step(gradient), x)
+        gradient = loss_gradient(model, x_adv, y, cross_entropy).gradient
+        x_adv = threat.step(x_adv, x, gradient, threat.eps / 10)
         margins.append(_margin(probe, x_adv, y))
     best = torch.stack(margins).cummax(0).values
     rise = best[-1] - best[0] + ROUNDING * best[0].abs()
