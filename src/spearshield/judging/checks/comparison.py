@@ -104,11 +104,8 @@ def _findings_of_view(outcomes: Sequence[TrialOutcome]) -> Iterator[Finding | No
     many_steps = [each for each in whole if not isinstance(each.trial.attack, FGSM)]
     if one_step and many_steps:
         yield single_step_finding(share(~_broken(one_step)), share(~_broken(many_steps)))
-    losses = [getattr(each.trial.attack, "loss", None) for each in outcomes]
-    by_entropy = [
-        each for each, loss in zip(outcomes, losses, strict=True) if loss == "cross_entropy"
-    ]
-    by_margin = [each for each, loss in zip(outcomes, losses, strict=True) if loss in MARGIN_LOSSES]
+    by_entropy = [each for each in outcomes if _loss(each) == "cross_entropy"]
+    by_margin = [each for each in outcomes if _loss(each) in MARGIN_LOSSES]
     if by_entropy and by_margin:
         left = ~_broken(by_entropy)
         yield loss_gap_finding(share(left), share(left & ~_broken(by_margin)))
