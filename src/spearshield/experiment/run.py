@@ -109,7 +109,7 @@ class Run:
         if isinstance(learn_from, AttackFrom):
             self._after(name, learn_from.training)
         if training.precompute and learn_from:
-            learn_from = PrecomputedAttack.none(learn_from)
+            learn_from = PrecomputedAttack.empty(learn_from)
         shape, classes = self.data_shape
         with ambient(self.recipe.seed):
             task = Task(self._untrained(), self._untrained(), shape, classes, learn_from)

@@ -1,4 +1,4 @@
-"""Networks that were written elsewhere: import their package, try them on, normalise for them."""
+"""Networks of other packages: import the package, check a network, normalise its input."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from spearshield.types import Images, Shape
 
 
 def package(name: str) -> ModuleType:
-    """An optional package, imported now.
+    """The optional package ``name``, imported at this call.
 
     Raises:
-        ValueError: It is absent, or broken: torchvision built for another torch fails at import
-            with a RuntimeError, and timm with it.
+        ValueError: The package is absent, or its import fails, as torchvision's and timm's do if
+            torchvision was built for another version of torch.
     """
     try:
         return importlib.import_module(name)
@@ -31,10 +31,10 @@ def package(name: str) -> ModuleType:
 
 
 def check_name(name: str, known: Sequence[str]) -> None:
-    """Refuse a name that a package does not know.
+    """Raise if ``name`` is not among the ``known`` names of a package.
 
     Raises:
-        ValueError: Lists the closest names it knows.
+        ValueError: Lists the closest names.
     """
     if name not in known:
         close = difflib.get_close_matches(name, known, n=5, cutoff=0)
@@ -42,10 +42,10 @@ def check_name(name: str, known: Sequence[str]) -> None:
 
 
 def published(name: str, create: Callable[[], nn.Module]) -> nn.Module:
-    """The network that ``create`` makes with published weights.
+    """The network with published weights that ``create`` returns.
 
     Raises:
-        ValueError: The weights could not be fetched; says what to do without them.
+        ValueError: The weights could not be downloaded.
     """
     try:
         return create()
@@ -57,9 +57,9 @@ def published(name: str, create: Callable[[], nn.Module]) -> nn.Module:
 
 
 def normalise(network: nn.Module, normalize: Normalize) -> None:
-    """Make a network take images in [0, 1].
+    """Add the normalisation to the network, so that its input is images in [0, 1].
 
-    A hook rather than a wrapper, so that the names of its weights stay those of published files.
+    It is a hook and not a wrapper, so the names of the weights stay the same.
     """
     network.register_buffer("spearshield_mean", normalize.mean, persistent=False)
     network.register_buffer("spearshield_std", normalize.std, persistent=False)
@@ -67,10 +67,10 @@ def normalise(network: nn.Module, normalize: Normalize) -> None:
 
 
 def fitted(network: nn.Module, shape: Shape, classes: int, name: str) -> nn.Module:
-    """The network, after it has answered one black image with the right number of logits.
+    """The network in training mode, after a check of its output for one black image.
 
     Raises:
-        ValueError: It does not take images of this shape, or returns something else.
+        ValueError: It does not accept images of this shape, or does not return ``classes`` logits.
     """
     c, h, w = shape
     try:
@@ -87,7 +87,7 @@ def fitted(network: nn.Module, shape: Shape, classes: int, name: str) -> nn.Modu
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in one line."""
+    """The first line of the error's message, or its type if there is none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
