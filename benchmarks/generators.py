@@ -1,10 +1,10 @@
-"""The open choices of AdvGAN and CycleAdvGAN, one changed at a time, on validation images of MNIST.
+"""Ablation of AdvGAN and CycleAdvGAN: one option at a time, on validation images of MNIST.
 
     python benchmarks/generators.py --weights RUN/standard_training/weights.safetensors --out FILE
 
-Each line is one short training: success of the attack on the bare classifier (L-inf 0.3, of images
-it gets right), the size of its perturbations, and accuracy behind the purifier on the attack's own
-images, on those learnt from, on those of PGD-40, and on clean ones.
+Each line is one short training. It holds the attack's success on the bare classifier (L-inf 0.3, of
+correctly classified images), the L2 norm of its perturbations, and the accuracy behind the purifier
+on images of its own attack, of FGSM, which it was trained on, and of PGD-40, and on clean images.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from spearshield.views import Oblivious
 
 BUDGET = Linf(0.3)
 ADV, CYCLE = AdvGAN(kappa=0.0), CycleAdvGAN(kappa=0.0, residual_purifier=False)
-"""Where the changes start from."""
+"""The settings that the variants change."""
 RESIDUAL = replace(CYCLE, residual_purifier=True, kappa=5.0)
 
 VARIANTS: dict[str, Method] = {
@@ -77,17 +77,19 @@ VARIANTS: dict[str, Method] = {
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--weights", type=Path, required=True, help="of a trained LeNet")
-    options.add_argument("--out", type=Path, required=True, help="JSON; lines there are kept")
+    options.add_argument("--weights", type=Path, required=True, help="weights of a trained LeNet")
+    options.add_argument(
+        "--out", type=Path, required=True, help="JSON; its lines are not measured again"
+    )
     options.add_argument("--steps", type=int, default=1000)
     options.add_argument("--batch-size", type=int, default=64)
     options.add_argument("--images", type=int, default=2000)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("names", nargs="*", help="variants; none: all")
+    options.add_argument("names", nargs="*", help="variants; by default all")
     given = options.parse_args()
     torch.set_num_threads(1)
     data = MNIST()
-    learnt_from = data.load("train", seed=given.seed)
+    examples = data.load("train", seed=given.seed)
     images = data.load("validation", seed=given.seed)[: given.images]
     with ambient(given.seed):
         network, fresh = (LeNet().build(images.shape, images.classes).eval() for _ in range(2))
@@ -103,7 +105,7 @@ def main() -> None:
             continue
         began = time.process_time()
         training = Training(VARIANTS[name], given.steps, FGSM(BUDGET), given.batch_size)
-        outcome = train(training, task, lambda: learnt_from, seed=given.seed).outcome()
+        outcome = train(training, task, lambda: examples, seed=given.seed).outcome()
         seconds = time.process_time() - began
         attack, victim = outcome.attack, outcome.defended
         on_bare = evaluate(bare, attack, images, seed=given.seed)

@@ -97,13 +97,13 @@ def any_attack_said_to_come_from_elsewhere(patch):
 
 CAUGHT_BY = {
     replayed_by_place_in_the_batch: (
-        test_precomputed_attack.test_every_image_gets_its_own_in_any_order
+        test_precomputed_attack.test_images_are_found_by_id_in_any_order
     ),
     kept_whatever_it_was_made_of: lambda folder: (
-        test_precomputed_attack.test_what_was_made_of_something_else_is_made_anew(folder, "weights")
+        test_precomputed_attack.test_another_setting_needs_a_new_attack(folder, "weights")
     ),
     networks_told_apart_by_their_layers_alone: (
-        test_precomputed_attack.test_images_of_another_network_are_made_anew
+        test_precomputed_attack.test_another_network_of_the_attack_needs_a_new_attack
     ),
     pixels_rounded_to_the_nearest_level: (
         test_images.test_8_bits_of_an_attacked_image_lie_between_it_and_the_clean_one
@@ -140,7 +140,7 @@ def test_a_planted_fault_is_caught(fault, tmp_path, monkeypatch):
     check = CAUGHT_BY[fault]
     keeps = (kept_whatever_it_was_made_of, networks_told_apart_by_their_layers_alone)
     given = (tmp_path,) if fault in keeps else ()
-    test_precomputed_attack.Noisy.asked.clear()
+    test_precomputed_attack.Noisy.batches.clear()
     torch.manual_seed(0)
     check(*given)
     with monkeypatch.context() as patch:
