@@ -21,7 +21,7 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.datasets.mnist import MNIST
-from spearshield.judging.evaluation import evaluate
+from spearshield.judging.evaluation import EvaluationSettings, evaluate
 from spearshield.method import Defended, Method, Task
 from spearshield.methods.adv_gan import AdvGAN
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
@@ -108,7 +108,9 @@ def main() -> None:
         outcome = train(training, task, lambda: examples, seed=given.seed).outcome()
         seconds = time.process_time() - began
         attack, victim = outcome.attack, outcome.defended
-        on_bare = evaluate(bare, attack, images, seed=given.seed)
+        assert attack is not None
+        settings = EvaluationSettings(seed=given.seed)
+        on_bare = evaluate(bare, attack, images, settings=settings)
         line = {**about, "seconds": round(seconds), "success": on_bare.asr}
         line |= {"l2": float(on_bare.l2.mean()), "queries": outcome.queries}
         line["images_per_second"] = round(len(images) / on_bare.seconds)
@@ -117,13 +119,13 @@ def main() -> None:
             others = on_bare.y != target
             line["target"] = float((on_bare.bare_adv[others] == target).float().mean())
         if not isinstance(outcome.purifier, torch.nn.Identity):
-            met = {"own": attack, "fgsm": FGSM(BUDGET), "pgd": PGD(BUDGET, steps=40)}
-            behind = {
-                what: evaluate(victim, made, images, Oblivious(), seed=given.seed)
-                for what, made in met.items()
+            attacks = {"own": attack, "fgsm": FGSM(BUDGET), "pgd": PGD(BUDGET, steps=40)}
+            scores = {
+                name: evaluate(victim, own, images, Oblivious(), settings)
+                for name, own in attacks.items()
             }
-            line |= {what: score.robust_acc for what, score in behind.items()}
-            line["clean"] = behind["own"].acc
+            line |= {name: score.robust_acc for name, score in scores.items()}
+            line["clean"] = scores["own"].acc
         lines.append(line)
         write_json(given.out, lines)
         print(json.dumps(line), flush=True)

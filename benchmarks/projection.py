@@ -110,16 +110,20 @@ def main() -> None:
 
 
 def search(
-    name: str, G: nn.Module, E: nn.Module | None, latent: int, settings: LatentSearchSettings
+    name: str,
+    generator: nn.Module,
+    encoder: nn.Module | None,
+    latent: int,
+    settings: LatentSearchSettings,
 ) -> Callable[[Tensor], Tensor]:
     """One of the four searches, as a function of the images."""
-    assert E is not None
+    assert encoder is not None
     if name == "port":
-        return lambda x: port(G, latent, x)
+        return lambda x: port(generator, latent, x)
     if name == "fast":
-        return Projector(G, E, threshold=1.0).eval()
+        return Projector(generator, encoder, threshold=1.0).eval()
     kind = Reconstructor if name == "same" else RefinedProjector
-    return kind(G, latent, settings, E).eval()
+    return kind(generator, latent, settings, encoder).eval()
 
 
 def clock(device: str) -> float:
@@ -131,7 +135,7 @@ def clock(device: str) -> float:
 
 
 def operations(generator: nn.Module, latent: int, device: str) -> float:
-    """Operations of G and of the gradient for one latent; a multiplication and an addition are two."""
+    """Operations per latent, of G and of the gradient; a multiplication and an addition are two."""
     z = torch.zeros(1, latent, device=device, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         frozen(generator)(z).square().sum().backward()  # type: ignore[no-untyped-call]

@@ -2,10 +2,11 @@
 
     python benchmarks/sweep.py RUN --gan FILE --width 16 --search 25x10 200x10 10x1e --out FILE
 
-A search is named by steps x restarts. With a final e, as in 10x1e, its one start is E(x). The search
-``nearest`` returns the nearest training image, as a generator of exactly these images would. G and E
-are loaded from FILE; images and the classifier are those of the run. The attacked images are FGSM's
-on that classifier. The time is the process time of search, classifier and scores on one thread.
+A search is named by steps x restarts. With a final e, as in 10x1e, its one start is E(x). The
+search ``nearest`` returns the nearest training image, as a generator of exactly these images would.
+G and E are loaded from FILE; images and the classifier are those of the run. The attacked images
+are FGSM's on that classifier. The time is the process time of search, classifier and scores on one
+thread.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from spearshield.method import Task
 from spearshield.methods.adv_gan import AdvGAN, misclassification_loss, size_loss, success_rate
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
 from spearshield.nets.adv_gan import (
+    ConditionedGenerator,
     Discriminator,
     Generator,
-    ConditionedGenerator,
     PerturbationGenerator,
 )
 from spearshield.rng import Rng, ambient

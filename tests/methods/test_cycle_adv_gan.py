@@ -61,7 +61,7 @@ def test_all_losses_by_hand():
     assert losses["d"] == pytest.approx(0.75**2 + 0.25**2 + 0.5**2 + 0.5**2)
     assert losses["gan"] == pytest.approx(0.75**2 + 0.5**2)
     assert losses["cycle"] == pytest.approx(0.15 + 0.15)  # P(A(x)) - x and A(P(x_ref)) - x_ref
-    # The gradient of the plane sums to 4.8: the logits differ by 9.6 times the change of each pixel.
+    # The gradient of the plane sums to 4.8: logits differ by 9.6 times the change of each pixel.
     assert losses["attack"] == pytest.approx(0.96 / 2)
     expected = 0.0
     for change in (-0.15, 0.15, 0.05):  # P(x_ref), P(A(x)), P(x)

@@ -199,8 +199,8 @@ def test_each_restart_is_the_search_from_one_start():
     found, _ = projection.search(x, rng)
     for i, image in enumerate(x):
         ends = []
-        for z in rng.normal((4, 5))[i].double():
-            v = torch.zeros_like(z)
+        for start in rng.normal((4, 5))[i].double():
+            z, v = start, torch.zeros_like(start)
             for _ in range(12):
                 z = z.detach().requires_grad_()
                 error = (projection.G(z[None]) - image).square().mean()

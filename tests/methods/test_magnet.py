@@ -81,8 +81,8 @@ class Fixed(nn.Module):
 def test_the_divergence_of_image_and_reconstruction():
     made = reformer(temperatures=(1.0, 10.0))
     model = HalfSpace()
-    for column, T in [(2, 1.0), (3, 10.0)]:
-        p, q = ((model(x) / T).softmax(1)[0].detach().double() for x in (X, X + 0.2))
+    for column, temperature in [(2, 1.0), (3, 10.0)]:
+        p, q = ((model(x) / temperature).softmax(1)[0].detach().double() for x in (X, X + 0.2))
         expected = float(jensenshannon(p.numpy(), q.numpy()) ** 2)
         assert made.errors(X)[0, column].item() == pytest.approx(expected, rel=1e-4)
 
