@@ -13,24 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from spearshield.attack import Attack
+from spearshield.paper import Paper as Paper  # noqa: PLC0414 - part of this vocabulary
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels, Logits, PerImage, Shape
-
-
-@dataclass(frozen=True)
-class Paper:
-    """The publication of a method. ``authors`` is in BibTeX form, joined by " and "."""
-
-    title: str
-    authors: str
-    year: int
-    url: str
-
-    def bibtex(self, key: str) -> str:
-        """The BibTeX entry; the year is appended to ``key``."""
-        rows = {"title": "{" + self.title + "}", "author": self.authors, "year": self.year}
-        body = "".join(f"  {name:<6} = {{{value}}},\n" for name, value in rows.items())
-        return f"@misc{{{key}{self.year},\n{body}  url    = {{{self.url}}},\n}}"
 
 
 @dataclass(frozen=True)

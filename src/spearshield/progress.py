@@ -1,4 +1,4 @@
-"""The progress of long jobs; :mod:`spearshield.cli.progress_bars` draws it."""
+"""The progress of long jobs; :mod:`spearshield.experiment.progress_bars` draws it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One's own network: what it is given, and what is said when it does not fit."""
+"""A user's network: its arguments, its errors, and that no file alone makes it run code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from spearshield.classifiers import architecture
+from spearshield.classifiers.user import UnnamedFunction, User
+from spearshield.storage.serialization import dump, load
 
 SOURCE = """
 from torch import nn
@@ -99,3 +101,25 @@ def test_a_module_with_a_syntax_error(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_half_a_target(target: str) -> None:
     with pytest.raises(ValueError, match=r"write package\.module:function"):
         architecture(target).build((1, 4, 4), 3)
+
+
+def test_a_function_that_only_a_file_names_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+    (tmp_path / "stranger.py").write_text(mark + SOURCE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    written = dump(User("stranger:both"))
+    network = load(written).build((1, 4, 4), 3)
+    assert isinstance(network, UnnamedFunction)
+    for use in (lambda: network(torch.rand(1, 1, 4, 4)), network.state_dict):
+        with pytest.raises(ValueError, match="runs its code.*add --classifier stranger:both"):
+            use()
+    assert not (tmp_path / "ran").exists()
+    assert architecture("stranger:both") == load(written)
+    assert load(written).build((1, 4, 4), 3)(torch.rand(2, 1, 4, 4)).shape == (2, 3)
+    assert (tmp_path / "ran").exists()
+
+
+def test_is_called_by_its_function() -> None:
+    assert User("stranger:both").display_name == "stranger:both"

@@ -14,7 +14,7 @@ from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.datasets.digits import Digits
 from spearshield.experiment.overrides import override
-from spearshield.experiment.recipe import Recipe
+from spearshield.experiment.recipe import Recipe, load_recipe
 from spearshield.judging.trial import Trial
 from spearshield.methods.ape_gan import APEGAN
 from spearshield.methods.dae import DAE
@@ -93,8 +93,8 @@ def test_override_makes_a_changed_copy(path, text, read):
         ("classifier", "lnet", "lenet"),
         ("data", "mnits", "mnist"),
         ("trials.0.view", "whitebox", "view is one of .*adaptive"),
-        ("images", "-5", "images must be >= 0"),
-        ("draws", "0", "draws and batch_size >= 1"),
+        ("images", "-5", "images must be at least 0"),
+        ("draws", "0", "draws must be at least 1"),
         ("seed.deeper", "1", "has no fields"),
     ],
 )
@@ -107,8 +107,10 @@ def test_a_wrong_change_says_what_is_right(path, text, said):
     "kind",
     [
         "os:system",
-        "spearshield.experiment.recipe:load",
-        "spearshield.experiment.recipe:import_module",
+        "spearshield.storage.serialization:load",
+        "spearshield.storage.serialization:import_module",
+        "spearshield.__main__:main",
+        "spearshield.absent:Value",
         "nonsense",
         None,
     ],
@@ -161,3 +163,63 @@ def test_a_network_is_named_by_its_digest_and_not_loaded():
     assert written == dumped(0.5) != dumped(0.25)
     with pytest.raises(ValueError, match="refusing to load .*BatchNorm2d.*train its method again"):
         load(written)
+
+
+def edited(change) -> object:
+    written = json.loads(json.dumps(dump(RECIPE)))
+    change(written)
+    return written
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda r: r["defences"][0]["method"].update(width="16"),
+            "defences.0.method.width must be",
+        ),
+        (lambda r: r["defences"][0].update(steps=-4), "defences.0: steps must be"),
+        (lambda r: r["defences"][0].update(method={"type": "x:Y"}), "refusing to load 'x:Y'"),
+        (lambda r: r.update(defences=None), "defences must be a list of Training, got None"),
+        (lambda r: r.update(seed=1.5), "seed must be int, got 1.5"),
+        (lambda r: r.update(seed=True), "seed must be int, got True"),
+        (lambda r: r.update(split="tset"), "split must be .*validation.*, got 'tset'"),
+        (lambda r: r.update(classifier=r["data"]), "classifier must be Architecture"),
+        (lambda r: r.update(speed=1), "speed is unknown; Recipe has data, classifier"),
+        (lambda r: r.pop("data"), "^data is missing"),
+    ],
+)
+def test_an_edited_recipe_is_refused_by_the_name_of_its_field(change, said):
+    with pytest.raises(ValueError, match=said):
+        load(edited(change))
+
+
+def test_whole_numbers_of_json_are_read_as_floats():
+    read = load(edited(lambda r: r["pretraining"]["method"].update(lr=1)))
+    assert type(read.pretraining.method.lr) is float
+
+
+def test_a_recipe_is_read_by_name_and_from_a_file(tmp_path):
+    assert load_recipe("quickstart") == discover.load("recipes", "quickstart").RECIPE
+    path = tmp_path / "mine.json"
+    for content in (dump(RECIPE), {"name": "mine", "recipe": dump(RECIPE), "images": {}}):
+        path.write_text(json.dumps(content))
+        assert load_recipe(str(path)) == RECIPE
+
+
+def test_what_is_not_a_recipe_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no 'quikstart' in recipes; there are .*quickstart"):
+        load_recipe("quikstart")
+    with pytest.raises(FileNotFoundError, match="absent.json"):
+        load_recipe(str(tmp_path / "absent.json"))
+    path = tmp_path / "mine.json"
+    deep = "[" * 100_000 + "]" * 100_000
+    for content, said in (
+        ("{", "not a recipe of this version"),
+        (deep, "not a recipe of this version"),
+        (json.dumps(dump(Digits())), "is not a recipe: it holds Digits"),
+        ("[]", "is not a recipe: it holds tuple"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=said):
+            load_recipe(str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -26,7 +27,7 @@ from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.methods.substitute import Substitute
 from spearshield.storage.checkpoint import load as load_outcome
-from spearshield.storage.weights import load_weights
+from spearshield.storage.weights import load_weights, save_weights
 from spearshield.threat import Linf
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.loop import Training
@@ -108,7 +109,7 @@ def test_a_training_may_be_against_an_earlier_defence(tmp_path):
     run = Run(recipe, "small", tmp_path / "run")
     made = run.outcomes["substitute"]
     assert made.queries == 8
-    with pytest.raises(ValueError, match="needs 'dae', which is no defence before it; .*: none"):
+    with pytest.raises(ValueError, match="needs 'dae', which is not an earlier defence; .*: none"):
         Run(replace(recipe, defences=(substitute,)), "small", tmp_path / "other").train()
     # Its labels are those of the whole victim, not of the classifier behind it.
     victim = run.outcomes["dae"].defended
@@ -225,7 +226,7 @@ def test_a_purifier_may_learn_from_the_attack_of_an_earlier_training(tmp_path):
     shown = run.training_set[run.training_set.ids.argsort()][: len(kept)]
     x = shown.images()
     torch.testing.assert_close(kept, run.attack("one")(run.bare.classifier, x, shown.y))
-    with pytest.raises(ValueError, match="two needs 'one', which is no defence before it"):
+    with pytest.raises(ValueError, match="two needs 'one', which is not an earlier defence"):
         Run(replace(RECIPE, defences=(second,)), "left", tmp_path / "other").train()
 
 
@@ -237,10 +238,10 @@ def test_an_attack_that_no_training_leaves_behind_is_refused_before_anything_is_
 
 
 def test_an_attack_of_none_or_of_another_budget_is_refused(done, rounds):
-    with pytest.raises(ValueError, match="dae is no attack: its method leaves none behind"):
+    with pytest.raises(ValueError, match="dae is not an attack: its method learns none"):
         done.attack("dae")
     other = (Trial(AttackFrom(Linf(0.2), "one")),)
-    with pytest.raises(ValueError, match=r"leaves behind an attack on Linf\(eps=0.1\), not"):
+    with pytest.raises(ValueError, match=r"attack of 'one' was trained for Linf\(eps=0.1\), not"):
         _ = replace(rounds, recipe=replace(rounds.recipe, trials=other)).trials
 
 
@@ -249,9 +250,9 @@ def test_a_claim_from_before_a_field_was_there_is_still_the_same_recipe(done, tm
     for training in (claim["recipe"]["pretraining"], *claim["recipe"]["defences"]):
         del training["name"], training["precompute"]
     (tmp_path / "recipe.json").write_text(json.dumps(claim))
-    Run(RECIPE, "small", tmp_path).claim()
+    Run(RECIPE, "small", tmp_path).write_manifest()
     with pytest.raises(ValueError, match=r"another recipe \(other seed\)"):
-        Run(replace(RECIPE, seed=1), "small", tmp_path).claim()
+        Run(replace(RECIPE, seed=1), "small", tmp_path).write_manifest()
 
 
 def test_only_an_attack_that_looks_for_the_nearest_has_a_curve(tmp_path):
@@ -291,7 +292,7 @@ def test_the_folder_holds_what_the_documentation_says(done):
 
 def test_the_weights_left_behind_are_those_of_the_victim(done):
     victim = done.outcomes["dae"].defended
-    copy = reopen(done.folder, None, "cpu").outcomes["dae"].defended
+    copy = reopen(done.folder).outcomes["dae"].defended
     with torch.no_grad():
         for parameter in copy.parameters():
             parameter.zero_()
@@ -304,7 +305,7 @@ def test_running_again_measures_nothing_anew(done, monkeypatch):
     before = (done.folder / "results.json").read_bytes()
     monkeypatch.setattr("spearshield.judging.cached_evaluation.evaluate", None)
     monkeypatch.setattr("spearshield.methods.dae.DAELearner.step", None)
-    reopen(done.folder, None, "cpu")()
+    Run(RECIPE, "small", done.folder)()
     assert (done.folder / "results.json").read_bytes() == before
 
 
@@ -380,11 +381,61 @@ def test_an_unknown_training_lists_those_there_are(done):
 
 
 def test_a_broken_recipe_file_says_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no run folder"):
-        reopen(tmp_path, None, "cpu")
+    with pytest.raises(FileNotFoundError, match="is not a run folder"):
+        reopen(tmp_path)
     (tmp_path / "recipe.json").write_text(json.dumps({"name": "x"}))
     with pytest.raises(ValueError, match="is not a recipe of this version"):
-        reopen(tmp_path, None, "cpu")
+        reopen(tmp_path)
     (tmp_path / "recipe.json").write_text("{")
     with pytest.raises(ValueError, match="is not a recipe of this version"):
-        reopen(tmp_path, None, "cpu")
+        reopen(tmp_path)
+
+
+@pytest.fixture
+def strangers_run(done, tmp_path):
+    """A finished run whose recipe.json names a function that would end the process."""
+    folder = tmp_path / "stranger"
+    shutil.copytree(done.folder, folder)
+    manifest = json.loads((folder / "recipe.json").read_text())
+    user = {"type": "spearshield.classifiers.user:User", "target": "os:abort"}
+    manifest["recipe"]["classifier"] = user
+    (folder / "recipe.json").write_text(json.dumps(manifest))
+    return replace(reopen(folder), selected="dae")
+
+
+def test_a_strangers_run_purifies_without_its_function(done, strangers_run):
+    x = done.images.images()
+    assert torch.equal(strangers_run.victim.purifiers(x), done.outcomes["dae"].purifier(x))
+
+
+def test_a_strangers_function_is_not_called(strangers_run, tmp_path):
+    message = "only a file names.*add --classifier os:abort"
+    with pytest.raises(ValueError, match=message):
+        strangers_run.victim(strangers_run.images.images())
+    with pytest.raises(ValueError, match=message):
+        replace(strangers_run, folder=tmp_path / "judged").evaluate()
+    with pytest.raises(ValueError, match=message):
+        save_weights(strangers_run.victim, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=message):
+        Run(strangers_run.recipe, "stranger", tmp_path / "again")()
+
+
+def test_an_unfinished_run_is_not_trained_by_reopening_it(done, tmp_path):
+    done.recipe.check_names()
+    Run(RECIPE, "small", tmp_path).write_manifest()
+    with pytest.raises(ValueError, match="0 of 8 steps; finish it first"):
+        _ = reopen(tmp_path).victim
+
+
+def test_a_damaged_copy_of_weights_is_written_again(done):
+    path = done.folder / "dae" / "weights.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    Run(RECIPE, "small", done.folder).train()
+    assert path.read_bytes() == whole
+
+
+def test_no_manifest_is_written_into_the_folder_of_a_training(done):
+    with pytest.raises(ValueError, match="dae holds a training; choose another --out"):
+        replace(reopen(done.folder), folder=done.folder / "dae", selected="dae").evaluate()
+    assert not (done.folder / "dae" / "recipe.json").exists()

@@ -16,7 +16,7 @@ def test_the_generator_and_the_rows_of_all_defences(tmp_path):
     whole = recipe("defense_gan_fashion_mnist")
     run = replace(small(whole, tmp_path, str(weights)), folder=tmp_path / "second")
     rows = run()
-    victims = [name for name in run.trainings if "substitute" not in name]
+    victims = [name for name in run.recipe.trainings if "substitute" not in name]
     assert list(dict.fromkeys(row.method for row in rows)) == victims
     assert len(victims) == 7
     generating = ("orig", "rec", "fast")

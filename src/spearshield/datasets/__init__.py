@@ -26,3 +26,6 @@ def dataset(spec: str) -> Dataset:
         name = "npz" if path.suffix == ".npz" else "image_folder" if path.is_dir() else spec
     kind = discover.find("datasets", Dataset, name)  # type: ignore[type-abstract]
     return kind() if name == spec else kind(path=spec)  # type: ignore[call-arg]
+
+
+__getattr__ = discover.lazy_classes("datasets")

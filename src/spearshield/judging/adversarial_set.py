@@ -29,8 +29,7 @@ from spearshield.storage.atomic import write_atomically, write_json
 from spearshield.storage.images import quantize_towards, stack
 from spearshield.storage.images import read as read_picture
 from spearshield.storage.serialization import dump
-from spearshield.threat import ThreatModel
-from spearshield.types import Images
+from spearshield.types import Images, Labels, Mask
 
 Format = Literal["safetensors", "npz"]
 LIST = "set.json"
@@ -50,29 +49,107 @@ class Verdict:
     outside: int
 
 
-def write(
-    folder: Path,
+@dataclass(frozen=True, eq=False)
+class AdversarialSet:
+    """Adversarial images in memory, with what they were made from and what they do to the victim.
+
+    Args:
+        examples: The clean images and their labels.
+        x_adv: The adversarial images: float32 in [0, 1], of shape (n, c, h, w).
+        score: The victim's predictions on both.
+    """
+
+    victim: Defended
+    trial: Trial
+    examples: Examples
+    x_adv: Images
+    score: Score
+    settings: EvaluationSettings
+
+    @property
+    def x(self) -> Images:
+        """The clean images: float32 in [0, 1], of shape (n, c, h, w)."""
+        return self.examples.images()
+
+    @property
+    def y(self) -> Labels:
+        """The true class ids, of shape (n,)."""
+        return self.examples.y
+
+    @property
+    def success(self) -> Mask:
+        """True for each image that is misclassified after the attack, of shape (n,)."""
+        return ~self.score.robust
+
+    def save(self, folder: str | Path, form: Format = "safetensors") -> list[Verdict]:
+        """Write the set to ``folder``, read it back, and evaluate the victim on the files.
+
+        The folder gets ``adversarial.safetensors`` or ``.npz`` with x, x_adv (float32, n c h w, in
+        [0, 1]), y and ids; ``png/ID-CLASS.png``; and ``set.json``, which says how the set was made
+        and gives the accuracy on the files.
+
+        Raises:
+            ValueError: The folder holds an adversarial set already.
+        """
+        folder, trial, images = Path(folder), self.trial, self.examples
+        if (folder / LIST).exists():
+            raise ValueError(f"{folder} holds an adversarial set already; choose another folder")
+        tensors = {"x": self.x, "x_adv": self.x_adv, "y": images.y, "ids": images.ids}
+        about = {
+            "trial": dump(trial),
+            "seed": self.settings.seed,
+            "names": list(images.names),
+        }
+        name = f"adversarial.{form}"
+        write_atomically(folder / name, _to_bytes(tensors, about, form))
+        files = [f"png/{i:06d}-{label}.png" for i, label in zip(images.ids, images.y, strict=True)]
+        for file, image in zip(files, quantize_towards(self.x_adv, self.x), strict=True):
+            write_png(folder / file, image)
+
+        stored = read(folder / name)
+        shown = torch.stack([read_png(folder / file, images.shape[0]) for file in files])
+        verdicts = [self._judge("float32", stored), self._judge("8-bit PNG", shown)]
+        worth = {
+            v.form: {
+                "robust_acc": v.score.robust_acc,
+                "asr": v.score.asr,
+                "linf": float(v.score.linf.max()),
+                "l2": float(v.score.l2.max()),
+                "outside": v.outside,
+            }
+            for v in verdicts
+        }
+        write_json(folder / LIST, {**about, "images": len(images), "worth": worth, "files": files})
+        return verdicts
+
+    def _judge(self, form: str, x_adv: Images) -> Verdict:
+        """The victim's score on the images of one form of file."""
+        settings, images = self.settings, self.examples
+        scores: list[Score] = []
+        outside = 0
+        for start in range(0, len(images), settings.batch_size):
+            part = images[start : start + settings.batch_size]
+            x, y = part.images(settings.device), part.y.to(settings.device)
+            seen = x_adv[start : start + settings.batch_size].to(settings.device)
+            scores.append(outcome(self.victim, x, seen, y, part.ids, draws=settings.draws))
+            outside += int((~self.trial.attack.threat.contains(seen, x)).sum())
+        return Verdict(form, _joined(scores), outside)
+
+
+def make(
     victim: Defended,
     trial: Trial,
     images: Examples,
-    *,
-    form: Format = "safetensors",
     settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008 - a frozen value
     bar: ProgressBar = no_bar,
-) -> list[Verdict]:
-    """Attack ``images``, write the set, and judge both forms from disk.
-
-    The folder gets ``adversarial.safetensors`` or ``.npz`` with x, x_adv (float32, n c h w, in
-    [0, 1]), y and ids; ``png/ID-CLASS.png``; and ``set.json``, which says how it was made and what
-    the files are worth.
+) -> AdversarialSet:
+    """Attack ``images`` and keep the adversarial images in memory.
 
     Raises:
-        ValueError: The folder holds another set, or the attack left its threat model.
+        ValueError: The attack left its threat model.
     """
-    if (folder / LIST).exists():
-        raise ValueError(f"{folder} holds an adversarial set already; choose another --out")
     parts: list[Images] = []
-    evaluate(
+    score = evaluate(
         victim,
         trial.attack,
         images,
@@ -81,33 +158,7 @@ def write(
         bar=bar,
         keep=lambda part: parts.append(part.cpu()),
     )
-    x_adv = torch.cat(parts)
-    tensors = {"x": images.images(), "x_adv": x_adv, "y": images.y, "ids": images.ids}
-    about = {"trial": dump(trial), "seed": settings.seed, "names": list(images.names)}
-    name = f"adversarial.{form}"
-    write_atomically(folder / name, _to_bytes(tensors, about, form))
-    files = [f"png/{i:06d}-{label}.png" for i, label in zip(images.ids, images.y, strict=True)]
-    for file, image in zip(files, quantize_towards(x_adv, images.images()), strict=True):
-        write_png(folder / file, image)
-
-    stored = read(folder / name)
-    shown = torch.stack([read_png(folder / file, images.shape[0]) for file in files])
-    verdicts = [
-        _judge("float32", victim, trial.attack.threat, stored, images, settings),
-        _judge("8-bit PNG", victim, trial.attack.threat, shown, images, settings),
-    ]
-    worth = {
-        v.form: {
-            "robust_acc": v.score.robust_acc,
-            "asr": v.score.asr,
-            "linf": float(v.score.linf.max()),
-            "l2": float(v.score.l2.max()),
-            "outside": v.outside,
-        }
-        for v in verdicts
-    }
-    write_json(folder / LIST, {**about, "images": len(images), "worth": worth, "files": files})
-    return verdicts
+    return AdversarialSet(victim, trial, images, torch.cat(parts), score, settings)
 
 
 def read(path: Path) -> Images:
@@ -151,27 +202,6 @@ def _to_bytes(tensors: dict[str, torch.Tensor], about: dict[str, Any], form: For
     return to_safetensors(
         {k: v.contiguous() for k, v in tensors.items()}, {"about": json.dumps(about)}
     )
-
-
-def _judge(
-    form: str,
-    victim: Defended,
-    threat: ThreatModel,
-    x_adv: Images,
-    images: Examples,
-    settings: EvaluationSettings,
-) -> Verdict:
-    scores: list[Score] = []
-    outside = 0
-    for start in range(0, len(images), settings.batch_size):
-        part = images[start : start + settings.batch_size]
-        x = part.images(settings.device)
-        seen = x_adv[start : start + settings.batch_size].to(settings.device)
-        scores.append(
-            outcome(victim, x, seen, part.y.to(settings.device), part.ids, draws=settings.draws)
-        )
-        outside += int((~threat.contains(seen, x)).sum())
-    return Verdict(form, _joined(scores), outside)
 
 
 def _joined(scores: Sequence[Score]) -> Score:

@@ -33,9 +33,8 @@ def digest(*parts: bytes | str | Tensor) -> str:
     for part in parts:
         if isinstance(part, Tensor):
             kind = f"{part.dtype}{tuple(part.shape)}"
-            content = memoryview(
-                part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-            )
+            flat = part.detach().cpu().contiguous().flatten()
+            content = flat.view(torch.uint8).numpy().data
         else:
             kind = type(part).__name__
             content = memoryview(part.encode() if isinstance(part, str) else part)
