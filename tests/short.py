@@ -10,6 +10,7 @@ from spearshield import discover
 from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run
 from spearshield.methods.defense_gan import DefenseGAN
+from spearshield.methods.encoder_projection import EncoderProjection
 
 SHORT = {
     "steps": 2,
@@ -63,10 +64,14 @@ def small(recipe: Recipe, folder: Path, weights: str = "") -> Run:
     if not data.exists():
         module.small(data)
     recipe = shortened(recipe)
-    given = tuple(
-        replace(t, method=replace(t.method, weights=weights))
-        if isinstance(t.method, DefenseGAN) and t.method.weights
-        else t
-        for t in recipe.defences
-    )
+    given = tuple(replace(t, method=with_weights(t.method, weights)) for t in recipe.defences)
     return Run(replace(recipe, defences=given), "small", folder / "run", data)
+
+
+def with_weights(method, weights):
+    """The method, with ``weights`` in place of the generator's file, if it has one."""
+    if isinstance(method, EncoderProjection):
+        return replace(method, gan=with_weights(method.gan, weights))
+    if isinstance(method, DefenseGAN) and method.weights:
+        return replace(method, weights=weights)
+    return method

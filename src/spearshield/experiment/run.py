@@ -204,7 +204,7 @@ class Run:
         """Raise if the method cannot be trained with these settings, by building its learner."""
         learn_from = training.learn_from
         if training.precompute and learn_from:
-            learn_from = PrecomputedAttack.none(learn_from)
+            learn_from = PrecomputedAttack.empty(learn_from)
         with ambient(self.recipe.seed):
             task = Task(self._untrained(), self._untrained(), *self.data_shape, learn_from)
             training.method.learner(task)
