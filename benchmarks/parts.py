@@ -18,7 +18,7 @@ from dataclasses import replace
 import torch
 from judges import opened, parser
 
-from spearshield.attack import Attack, fooled
+from spearshield.adversary import Attack, fooled
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.fab import FAB
 from spearshield.attacks.guided_search import GuidedSearch

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spearshield import discover
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.methods.ape_gan import APEGAN
 from spearshield.threat import Linf
@@ -20,7 +20,7 @@ SRC = Path(__file__).parents[1] / "src"
 
 ATTACKS = '''"""Attacks of a third party."""
 from dataclasses import dataclass
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 import missing_unless_imported
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ found = {kind: discover.names(kind) for kind in discover.PACKAGES}
 assert "torch" not in sys.modules and "third" not in sys.modules
 sys.modules["missing_unless_imported"] = sys
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.experiment.recipe import load_recipe
 from spearshield.storage.serialization import dump, load
 from spearshield.threat import Linf

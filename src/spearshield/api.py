@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples
 from spearshield.experiment.audit import Report
 from spearshield.experiment.card import Measured

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.paper import Paper as Paper  # noqa: PLC0414 - part of this vocabulary
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels, Logits, PerImage, Shape

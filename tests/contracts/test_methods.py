@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spearshield.attack import check_images
+from spearshield.adversary import check_images
 from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
 from spearshield.discover import discover, find, name_of, names

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from analytic import Affine, HalfSpace
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples

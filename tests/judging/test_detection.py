@@ -14,7 +14,7 @@ from torch import nn
 from analytic import Fence, HalfSpace
 from judging.test_battery import both, taking_part
 from judging.test_score import score
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.cli.file_tools import purify

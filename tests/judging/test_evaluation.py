@@ -10,7 +10,7 @@ from torch import nn
 
 from analytic import HalfSpace
 from spearshield import views
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
 from spearshield.judging.evaluation import (

@@ -11,7 +11,7 @@ from analytic import HalfSpace
 from methods.test_adv_gan import Added, idle, images
 from methods.test_ape_gan import Constant
 from methods.test_substitute import Oracle, Plane
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.method import Task
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN, Purifier

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.method import Task
 from spearshield.methods.dae import DAE, Autoencoder
 from spearshield.rng import Rng

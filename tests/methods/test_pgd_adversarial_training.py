@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.method import Task

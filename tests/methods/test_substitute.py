@@ -9,8 +9,8 @@ import torch
 
 from analytic import HalfSpace
 from contracts.test_methods import assert_same_tree
+from spearshield.adversary import fooled
 from spearshield.architecture import Architecture
-from spearshield.attack import fooled
 from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
 from spearshield.method import Defended, Task

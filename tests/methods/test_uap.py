@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.datasets.digits import Digits
 from spearshield.method import Task
 from spearshield.methods.uap import UAP

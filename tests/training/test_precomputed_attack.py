@@ -10,7 +10,7 @@ import torch
 
 from analytic import HalfSpace
 from contracts.test_methods import assert_same_tree
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
 from spearshield.method import Learner, Method, Outcome, Paper, Task

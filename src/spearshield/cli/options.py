@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from spearshield import discover
+from spearshield.adversary import Attack
 from spearshield.api import load
 from spearshield.architecture import Architecture
-from spearshield.attack import Attack
 from spearshield.classifiers import architecture
 from spearshield.dataset import Dataset, Examples, Split
 from spearshield.datasets import dataset

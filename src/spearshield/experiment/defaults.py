@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from spearshield import discover
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
 from spearshield.method import Method

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.experiment.recipe import Recipe, attack_from
 from spearshield.judging.trial import Trial
 from spearshield.views import Adaptive, Oblivious, Transferred, View

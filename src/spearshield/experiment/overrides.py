@@ -8,8 +8,8 @@ from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin
 
 from spearshield import discover
+from spearshield.adversary import Attack
 from spearshield.architecture import Architecture
-from spearshield.attack import Attack
 from spearshield.classifiers import architecture
 from spearshield.dataset import Dataset
 from spearshield.datasets import dataset

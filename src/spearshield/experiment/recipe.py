@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from spearshield import discover
+from spearshield.adversary import Attack
 from spearshield.architecture import Architecture
-from spearshield.attack import Attack
 from spearshield.dataset import Dataset, Split
 from spearshield.discover import name_of
 from spearshield.judging.trial import Trial

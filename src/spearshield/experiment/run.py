@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.classifiers.user import UnnamedFunction
 from spearshield.dataset import Examples, Split
 from spearshield.discover import name_of

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from spearshield.attack import check_images
+from spearshield.adversary import check_images
 from spearshield.classifiers.user import UnnamedFunction
 from spearshield.experiment.card import Card, ClassifierCard
 from spearshield.method import Defended, Detects, Outcome, RandomPurifier, Task

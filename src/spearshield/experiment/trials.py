@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from spearshield import discover
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.experiment.manifest import FILE
 from spearshield.experiment.opened import open_run
 from spearshield.experiment.shield import CARD, Spear, load_saved, weights_digest

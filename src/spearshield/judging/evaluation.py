@@ -14,7 +14,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from spearshield.attack import Attack, check_images
+from spearshield.adversary import Attack, check_images
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.judging.score import REJECTED, Score

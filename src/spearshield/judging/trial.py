@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spearshield import discover
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.ranges import require
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.transfer_attack import Transfer

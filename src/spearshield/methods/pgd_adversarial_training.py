@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen
 from spearshield.ranges import require
 from spearshield.rng import Rng

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import cross_entropy
 
+from spearshield.adversary import loss_gradient
 from spearshield.architecture import Architecture
-from spearshield.attack import loss_gradient
 from spearshield.classifiers.defense_gan_e import DefenseGANE
 from spearshield.losses import margin
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen

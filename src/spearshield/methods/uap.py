@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from spearshield.attack import check_gradient
+from spearshield.adversary import check_gradient
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen
 from spearshield.ranges import require
 from spearshield.rng import Rng

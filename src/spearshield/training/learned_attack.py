@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.discover import name_of
 from spearshield.rng import Rng
 from spearshield.training.loop import Training

@@ -21,7 +21,7 @@ from typing import Literal
 
 import torch
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.method import Learner, Method, Task

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.dataset import Examples
 from spearshield.method import frozen
 from spearshield.progress import ProgressBar, no_bar

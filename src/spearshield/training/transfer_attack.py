@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from spearshield.attack import Attack, fooled
+from spearshield.adversary import Attack, fooled
 from spearshield.attacks.pgd import PGD
 from spearshield.discover import name_of
 from spearshield.rng import Rng

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.losses.margin import margin_loss
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels

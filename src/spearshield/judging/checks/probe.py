@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
 from spearshield.judging.checks.attacks import STEPS, MarginPGD

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from spearshield.attack import loss_gradient
+from spearshield.adversary import loss_gradient
 from spearshield.attacks.fgsm import FGSM
 from spearshield.judging.checks.attacks import STEPS
 from spearshield.judging.checks.probe import Probe, share

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analytic import L1, Affine, HalfSpace
-from spearshield.attack import (
+from spearshield.adversary import (
     check_gradient,
     check_images,
     fooled,
