@@ -106,6 +106,14 @@ def test_named_classes_come_before_those_without_a_folder(tmp_path: Path) -> Non
         replace(folder, classes=1).read("test", None)
 
 
+def test_a_folder_of_grey_images_has_one_channel(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    Image.new("LA", (8, 8)).save(tmp_path / "b.png")
+    assert ImageFolder(path=str(tmp_path)).read("test", None).shape == (1, 8, 8)
+    Image.new("RGB", (8, 8)).save(tmp_path / "c.png")
+    assert ImageFolder(path=str(tmp_path)).read("test", None).shape == (3, 8, 8)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grey_palette_and_transparent_files_are_converted(tmp_path: Path, channels: int) -> None:
     colours = Image.fromarray(made.noise(8, 8, 3))

@@ -15,9 +15,8 @@ from spearshield.adversary import Attack
 from spearshield.api import load
 from spearshield.architecture import Architecture
 from spearshield.classifiers import architecture
-from spearshield.dataset import Dataset, Examples, Split
+from spearshield.dataset import Examples, Split
 from spearshield.datasets import dataset
-from spearshield.datasets.image_folder import ImageFolder
 from spearshield.experiment.as_examples import as_examples
 from spearshield.experiment.card import Card
 from spearshield.experiment.defaults import threat_for
@@ -81,12 +80,9 @@ def training_images(options: argparse.Namespace) -> Examples:
 
 
 def _read(options: argparse.Namespace, split: Split) -> Examples:
-    data: Dataset = dataset(options.data)
-    if options.size:
-        if not isinstance(data, ImageFolder):
-            raise ValueError("--size resizes the images of a folder; other data have a fixed size")
-        data = replace(data, size=tuple(options.size))
-    return as_examples(data, split=split, root=options.data_dir, classes=options.classes)
+    size = tuple(options.size) if options.size else None
+    data = dataset(options.data, size=size, classes=options.classes)
+    return as_examples(data, split=split, root=options.data_dir)
 
 
 def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifier:

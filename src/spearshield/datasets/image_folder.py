@@ -26,7 +26,7 @@ from PIL import Image
 from spearshield.dataset import Dataset, Examples
 from spearshield.ranges import require
 from spearshield.storage.downloads import locate_path
-from spearshield.storage.images import check_size, fit, read, stack
+from spearshield.storage.images import check_size, fit, is_grey, read, stack
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -39,7 +39,8 @@ class ImageFolder(Dataset):
         path: The folder, relative to the working directory or to a data folder.
         size: Height and width in pixels to which images are resized, short side first, and then
             cropped around the middle. ``None``: they keep their size, which must be the same.
-        channels: 3, or 1 for grey. Images are converted.
+        channels: 3, or 1 for grey; images are converted. ``None``: 1 if all images are stored as
+            grey, else 3.
         classes: Number of classes, where some classes have no folder. Class folders with numbers
             for names are then class ids themselves. ``None``: the number of class folders.
 
@@ -49,11 +50,11 @@ class ImageFolder(Dataset):
 
     path: str = ""
     size: tuple[int, int] | None = None
-    channels: int = 3
+    channels: int | None = None
     classes: int | None = None
 
     def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
+        if self.channels not in (1, 3, None):
             raise ValueError(f"channels must be 1 or 3, got {self.channels}")
         require(self, "classes", at_least=1)
         check_size(self.size)
@@ -89,8 +90,9 @@ class ImageFolder(Dataset):
 
     def _pictures(self, files: list[Path]) -> Iterator[Image.Image]:
         first: tuple[int, int] | None = None
+        channels = self.channels or (1 if all(map(is_grey, files)) else 3)
         for file in files:
-            image = read(file, self.channels)
+            image = read(file, channels)
             if self.size is not None:
                 image = fit(image, self.size)
             first = first or image.size

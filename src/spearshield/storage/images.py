@@ -25,6 +25,7 @@ LARGEST = 16_000_000
 _LARGEST_FILE = 64 << 20
 
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK")
+_GREY = ("1", "L", "LA", "I", "I;16")
 
 _BIT_DEPTH = 24
 """Position of the bits per channel in a PNG file."""
@@ -70,6 +71,18 @@ def read(path: Path, channels: int) -> Image.Image:
         content = file.read(_LARGEST_FILE + 1)
     with corrupt_as_value_error(path):
         return picture(content, channels)
+
+
+def is_grey(path: Path) -> bool:
+    """True if the file says that its picture is grey; its pixels are not read.
+
+    A file that cannot be read counts as grey: reading its pixels tells what is wrong.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.mode in _GREY
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return True
 
 
 def fit(image: Image.Image, size: tuple[int, int], margin: float = 1.0) -> Image.Image:
