@@ -11,9 +11,9 @@ from analytic import L1, Affine, HalfSpace
 from spearshield.adversary import (
     check_gradient,
     check_images,
-    fooled,
     linearise,
     loss_gradient,
+    misclassified,
     unbroken,
     within,
 )
@@ -65,11 +65,11 @@ def test_linearising_an_affine_model_gives_its_exact_distances(threat):
     torch.testing.assert_close(distance, difference.abs() / threat.dual_norm(gradient))
 
 
-def test_fooled_compares_with_the_label():
+def test_misclassified_compares_with_the_label():
     x = torch.tensor([0.1, 0.9]).reshape(2, 1, 1, 1)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1, 2))
     model[1].weight.data, model[1].bias.data = torch.tensor([[0.0], [2.0]]), torch.tensor([1.0, 0])
-    assert fooled(model, x, torch.tensor([0, 0])).tolist() == [False, True]
+    assert misclassified(model, x, torch.tensor([0, 0])).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)], ids=str)

@@ -1,4 +1,4 @@
-"""``python -m spearshield``: the same command, where no script directory is on the path."""
+"""``python -m spearshield``: the command line without the script ``spearshield``."""
 
 import sys
 

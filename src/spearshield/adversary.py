@@ -24,18 +24,18 @@ class Attack(abc.ABC):
     """A frozen value that maps a model and a batch of images to adversarial images.
 
     Users call it, as in ``PGD(Linf(8 / 255))(model, x, y)``; authors implement :meth:`perturb`. An
-    attack does not train or store the model, does not change its weights, their ``.grad`` or its
+    attack neither trains nor stores the model, changes neither its weights, their ``.grad`` nor its
     mode, and treats each image independently of the rest of the batch.
 
     Args:
-        threat: The images that the attack may return.
+        threat: The threat model: the images that the attack may return.
     """
 
     gradient_free: ClassVar[bool] = False
     """True if the attack never differentiates the model."""
 
     minimal: ClassVar[bool] = False
-    """True if the attack minimises the perturbation of each image instead of stopping at any."""
+    """True if the attack searches for the smallest perturbation of each image."""
 
     threat: ThreatModel
 
@@ -70,14 +70,14 @@ class Attack(abc.ABC):
 
     @abc.abstractmethod
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-        """Adversarial images; called with arguments that have been checked."""
+        """Adversarial images. The arguments have been checked, and the batch is not empty."""
 
 
 def check_images(x: Images) -> None:
     """Raise if a pixel is not finite or not in [0, 1].
 
     Raises:
-        ValueError: Names the first such image and the range of its pixels.
+        ValueError: Names the first such image, and its lowest and highest pixel.
     """
     inside = ((x >= 0) & (x <= 1)).flatten(1).all(1)
     if not inside.all():
@@ -85,7 +85,7 @@ def check_images(x: Images) -> None:
         low, high = float(x[worst].min()), float(x[worst].max())
         raise ValueError(
             f"image {worst} has pixels from {low:g} to {high:g}; images must be finite and in "
-            "[0, 1] (divide 8-bit images by 255; a classifier carries its own normalisation)"
+            "[0, 1] (divide 8-bit images by 255, and normalise inside the classifier)"
         )
 
 
@@ -125,7 +125,7 @@ def check_gradient(gradient: Images) -> None:
 
 
 @torch.no_grad()
-def fooled(model: Classifier, x: Images, y: Labels) -> Mask:
+def misclassified(model: Classifier, x: Images, y: Labels) -> Mask:
     """True for each image that ``model`` does not classify as ``y``."""
     return model(x).argmax(1) != y
 
@@ -133,15 +133,14 @@ def fooled(model: Classifier, x: Images, y: Labels) -> Mask:
 def unbroken(
     runs: Iterable[Run], x: Images, broken: Callable[[Ids], Mask] | None
 ) -> Iterator[tuple[Run, Ids]]:
-    """Each of ``runs`` with the indices of the images that are not broken when it starts.
+    """Yields each run with the indices of the images that no earlier run has broken.
 
-    The loop of every attack with restarts: an image that one run has broken is not attacked again.
-    It ends early when no image is left.
+    The loop of every attack with restarts. It ends early when all images are broken.
 
     Args:
-        runs: What distinguishes the runs, such as ``range(restarts)``.
+        runs: One value for each run, such as ``range(restarts)``.
         x: The images, for their number and device.
-        broken: Called before each run, with the indices that are left; True for each image that
+        broken: Called before each run with the remaining indices; returns True for each image that
             needs no further run. ``None``: every run attacks every image.
     """
     left = torch.arange(len(x), device=x.device)
@@ -151,6 +150,18 @@ def unbroken(
         if len(left) == 0:
             return
         yield run, left
+
+
+def until_misclassified(
+    runs: Iterable[Run], model: Classifier, x_adv: Images, y: Labels
+) -> Iterator[tuple[Run, Ids]]:
+    """Yields each run with the indices of the images that ``model`` still classifies as ``y``.
+
+    Args:
+        runs: One value for each run, such as ``range(restarts)``.
+        x_adv: The images so far; the caller changes them in place.
+    """
+    return unbroken(runs, x_adv, lambda left: misclassified(model, x_adv[left], y[left]))
 
 
 class Linearised(NamedTuple):
@@ -197,8 +208,8 @@ def linearise(
 def within(threat: ThreatModel, x_adv: Images, x: Images) -> Images:
     """``x_adv`` itself where ``threat`` allows it, elsewhere its projection.
 
-    For attacks that minimise the perturbation. Their images are so close to the decision boundary
-    that the rounding error of an unnecessary projection could change the class.
+    For attacks that search for the smallest perturbation. Their images are so close to the decision
+    boundary that the rounding error of an unnecessary projection could change the class.
     """
     inside = threat.contains(x_adv, x, tolerance=0.0)
     return torch.where(inside[:, None, None, None], x_adv, threat.project(x_adv, x))

@@ -1,4 +1,4 @@
-"""What an architecture is: a frozen value that builds a classifier."""
+"""The base class of architectures, and the normalisation layer that several of them share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Architecture(abc.ABC):
 class Normalize(nn.Module):
     """Subtracts a mean and divides by a standard deviation, per channel.
 
-    Both are buffers that are not part of the ``state_dict``.
+    Both are buffers outside the ``state_dict``.
 
     Args:
         mean: One number per channel, on the [0, 1] pixel scale.
@@ -60,7 +60,7 @@ class Normalize(nn.Module):
 
     @staticmethod
     def imagenet(channels: int) -> Normalize:
-        """The layer for the ImageNet training pixels, as most published weights expect."""
+        """The layer with the statistics of the ImageNet training pixels, for published weights."""
         return Normalize.of(channels, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
     @staticmethod

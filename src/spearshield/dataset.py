@@ -11,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from spearshield.ranges import require
 from spearshield.rng import permutation
 from spearshield.types import Ids, Images, Labels, Shape
 
@@ -26,7 +27,7 @@ class Examples:
         y: Class ids, from 0 to ``len(names) - 1``.
         ids: The position of each image in its official split. The randomness of an image depends on
             its id, not on its batch.
-        names: The classes' names, in the order of their ids.
+        names: The names of the classes, in the order of their ids.
 
     Raises:
         ValueError: The pixels are not uint8, the lengths differ, or a label is out of range.
@@ -52,7 +53,7 @@ class Examples:
 
     @staticmethod
     def of(pixels: UInt8[Tensor, "n c h w"], y: Labels, names: tuple[str, ...]) -> Examples:
-        """Examples whose ids are their positions."""
+        """Examples with their positions as ids."""
         return Examples(pixels, y, torch.arange(len(y)), names)
 
     @property
@@ -79,14 +80,20 @@ class Examples:
 
 @dataclass(frozen=True)
 class Dataset(abc.ABC):
-    """A data set: the location of its files and how they are read.
+    """A data set: the location and the format of its files.
 
     Args:
-        validation: Number of training images that form the validation split, drawn by seed. The
-            others are the ``train`` split.
+        validation: Number of training images in the ``validation`` split, drawn by seed. The other
+            training images are the ``train`` split.
+
+    Raises:
+        ValueError: ``validation`` is negative.
     """
 
     validation: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        require(self, "validation", at_least=0)
 
     @abc.abstractmethod
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
@@ -96,8 +103,8 @@ class Dataset(abc.ABC):
             root: A folder that is searched first (``--data-dir``); see :mod:`spearshield.datasets`.
 
         Raises:
-            FileNotFoundError: A file is missing; says which folders were searched and how to get
-                it.
+            FileNotFoundError: A file is missing; names the searched folders and the source of the
+                file.
             ValueError: A file is truncated, corrupt or unsuitable; names the file.
         """
 
@@ -115,7 +122,7 @@ class Dataset(abc.ABC):
         if split == "test":
             return self.read("test", root)
         train = self.read("train", root)
-        if not 0 <= self.validation < len(train):
+        if self.validation >= len(train):
             raise ValueError(
                 f"validation must be between 0 and {len(train) - 1}, got {self.validation}"
             )

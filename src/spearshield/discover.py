@@ -39,10 +39,10 @@ PACKAGES = {
 
 @cache
 def registered(kind: str) -> dict[str, EntryPoint]:
-    """The entry points of one kind by name: the files of the package, then installed ones.
+    """The entry points of one kind by name: the files of the package, then installed packages.
 
     Raises:
-        ValueError: Two have the same name; names both.
+        ValueError: Two entry points have the same name; names both.
     """
     package = PACKAGES[kind]
     spec = importlib.util.find_spec(package)
@@ -61,7 +61,7 @@ def registered(kind: str) -> dict[str, EntryPoint]:
 
 @cache
 def names(kind: str) -> dict[str, str]:
-    """The names of one kind, each with the first line of its docstring; imports nothing."""
+    """The names of one kind, each with the first line of its docstring; no module is imported."""
     return {name: _summary(entry) for name, entry in registered(kind).items()}
 
 
@@ -98,7 +98,7 @@ def discover(kind: str, base: type[Thing]) -> dict[str, type[Thing]]:
 
 
 def classes_of(kind: str) -> dict[str, str]:
-    """The public classes in the files of one kind, each with the name of its file; imports none."""
+    """The public classes of one kind, each with the name of its file; no module is imported."""
     found: dict[str, str] = {}
     for name in registered(kind):
         tree = parsed(registered(kind)[name].module)
@@ -128,7 +128,7 @@ def name_of(thing: object) -> str:
 
 
 def is_registered_module(module: str) -> bool:
-    """True for the modules of this package, and for the modules that entry points name."""
+    """True for a module of this package, and for a module that an entry point names."""
     if module.startswith("spearshield."):
         return "__main__" not in module
     return any(entry.module == module for kind in PACKAGES for entry in registered(kind).values())
@@ -136,7 +136,7 @@ def is_registered_module(module: str) -> bool:
 
 @cache
 def _names_by_value() -> dict[str, str]:
-    """The name of each entry point, by the module or ``module:Class`` that it stands for."""
+    """The name of each entry point, by the module or ``module:Class`` that it refers to."""
     entries = [entry for kind in PACKAGES for entry in registered(kind).values()]
     return {entry.value: entry.name for entry in entries}
 

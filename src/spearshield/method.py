@@ -1,4 +1,4 @@
-"""What a published method is: its hyper-parameters, the state of its training, and the outcome."""
+"""The interface of published methods: hyper-parameters, state of the training, and outcome."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Task:
             ValueError: The task has none.
         """
         if self.learn_from is None:
-            raise ValueError("this method learns from an attack; give its training `learn_from`")
+            raise ValueError("this method is trained on an attack; set learn_from of its training")
         return self.learn_from
 
 
@@ -55,26 +55,26 @@ class Detects(Protocol):
     """A purifier that can reject an image."""
 
     def detection_score(self, x: Images) -> PerImage:
-        """One score per image. An image is rejected if its score is above 0."""
+        """The score of each image; a positive score rejects the image."""
         ...
 
 
 @runtime_checkable
 class Generates(Protocol):
-    """A purifier whose output is always an image of a generator ``G``."""
+    """A purifier that always outputs an image of its generator ``G``."""
 
     G: nn.Module
 
     def search(self, x: Images, rng: Rng) -> tuple[Tensor, PerImage]:
-        """For each image, the latent of a generated image near it, and the distance of the two."""
+        """The latent of a generated image near each image, and its distance to the image."""
         ...
 
 
 class Defended(nn.Module):
     """A purifier in front of a classifier; itself a classifier.
 
-    A rejected image has logits too: use :meth:`detection_score` to find out whether an image is
-    rejected. A new victim is in training mode if one of its two parts is.
+    Rejected images have logits, too: only :meth:`detection_score` shows that an image is rejected.
+    A new instance is in training mode if one of its two parts is.
     """
 
     def __init__(self, purifier: nn.Module, classifier: nn.Module) -> None:
@@ -89,7 +89,7 @@ class Defended(nn.Module):
 
     @property
     def purifiers(self) -> nn.Module:
-        """All purifiers in their order, as one module, if the classifier is itself defended."""
+        """All purifiers in order, as one module, because the classifier may itself be defended."""
         if isinstance(self.classifier, Defended):
             return nn.Sequential(self.purifier, self.classifier.purifiers)
         return self.purifier
@@ -129,10 +129,10 @@ class Outcome:
 
 
 class RandomPurifier(nn.Module, abc.ABC):
-    """A purifier whose output is random.
+    """A purifier with random output.
 
-    The randomness is a function of the image's own pixels, so the output for an image does not
-    depend on its batch, and any change of the image leads to an independent draw.
+    The randomness is a function of the pixels of the image. The output for an image therefore does
+    not depend on its batch, and any change of the image gives an independent draw.
 
     Args:
         seed: Outputs under different seeds are independent.
@@ -146,8 +146,8 @@ class RandomPurifier(nn.Module, abc.ABC):
         """The purified images.
 
         Args:
-            draw: Number of the independent draw. The deployed purifier uses draw 0; an attacker
-                who averages over the randomness uses the others.
+            draw: Number of the independent draw. The deployed purifier uses draw 0; attacks that
+                average over the randomness use the others.
         """
         return self.purify(x, Rng.of_content(self.seed, x).fold(draw))
 
@@ -157,7 +157,7 @@ class RandomPurifier(nn.Module, abc.ABC):
 
 
 class Trainable(nn.Module):
-    """A module whose ``state_dict`` includes its optimisers, which are plain attributes."""
+    """A module with optimisers as plain attributes, which its ``state_dict`` includes."""
 
     def get_extra_state(self) -> dict[str, Any]:
         return {name: optimiser.state_dict() for name, optimiser in self._optimisers().items()}
@@ -173,7 +173,7 @@ class Trainable(nn.Module):
 class Learner(Trainable, abc.ABC):
     """The state of a training run. ``state_dict`` holds all of it: networks, optimisers, counters.
 
-    A counter that decides what a step does must be a buffer.
+    A counter that a step depends on must be a buffer.
     """
 
     @abc.abstractmethod
@@ -205,7 +205,7 @@ class Method(abc.ABC):
 def frozen(module: nn.Module) -> Classifier:
     """The module as a function: in evaluation mode, and differentiable in its input alone.
 
-    The function follows changes of the weights. Each call leaves the mode of the module as it was.
+    The function uses the current weights at each call. No call changes the mode of the module.
     """
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     weights = {name: value.detach() for name, value in state.items()}

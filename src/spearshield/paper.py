@@ -1,4 +1,4 @@
-"""The publication that a method comes from."""
+"""The publication of a method, and its BibTeX entry."""
 
 from __future__ import annotations
 

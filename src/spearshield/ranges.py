@@ -1,4 +1,4 @@
-"""Range checks of hyper-parameters: one call for each range, one wording for every message."""
+"""Range checks of hyper-parameters, with the same wording in every message."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Random numbers that are a function of the image, not of a generator's state.
+"""Random numbers that are a function of the image, not of the state of a generator.
 
 A draw is a pure function of (key, image id, position): image 17 gets the same random start in every
 batch, order, number of workers and device. There is no state to save, and a resumed run draws the
-same numbers as an uninterrupted one.
+same numbers as a run without interruption.
 
 The mixing function is the finaliser of SplitMix64: Steele, Lea, Flood, "Fast Splittable
 Pseudorandom Number Generators", 2014, https://doi.org/10.1145/2660193.2660195.
@@ -58,7 +58,7 @@ class Rng:
 
     def fold(self, value: int) -> Rng:
         """An independent stream for the same images, identified by an integer."""
-        other = value + 1 if value >= 0 else value  # never 0, which would leave key 0 as it is
+        other = value + 1 if value >= 0 else value  # never 0, because key 0 would map to itself
         return Rng(_mix_int(self.key + _GOLDEN * other), self.ids)
 
     def __getitem__(self, index: Tensor | slice) -> Rng:
@@ -95,7 +95,7 @@ class Rng:
 def ambient(seed: int, step: int = 0) -> Iterator[None]:
     """Seed torch's global generators inside the block, and restore them afterwards.
 
-    For code that only draws from the global generator, such as initial weights and dropout.
+    For code that can only draw from the global generator, such as initial weights and dropout.
     """
     with torch.random.fork_rng():
         torch.manual_seed(_mix_int(seed * _GOLDEN + step + 1))
@@ -103,7 +103,7 @@ def ambient(seed: int, step: int = 0) -> Iterator[None]:
 
 
 def permutation(n: int, seed: int, epoch: int) -> Int[Tensor, "n"]:
-    """Order of the ``n`` images in epoch ``epoch``."""
+    """The order of ``n`` images in epoch ``epoch``: a permutation of 0 to n - 1."""
     generator = torch.Generator().manual_seed(_mix_int(seed * _GOLDEN + epoch + 1))
     return torch.randperm(n, generator=generator)
 

@@ -1,7 +1,7 @@
 """Threat models: the images that an attacker may submit in place of a clean image.
 
-The only file that computes with norms. Attacks and judge call the methods of
-:class:`ThreatModel`, so one subclass adds a norm to all of them.
+The only file that computes with norms. Attacks and the judge call the methods of
+:class:`ThreatModel`, so a new norm is one subclass.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class ThreatModel(abc.ABC):
     def project(self, x_adv: Images, x: Images) -> Images:
         """``x_adv`` moved into the threat model around ``x``.
 
-        Clamping to [0, 1] comes last. It moves no pixel away from ``x``, which is in [0, 1], so it
-        never enlarges the perturbation.
+        Clamping to [0, 1] comes last. It moves no pixel away from ``x``, which is in [0, 1], so the
+        perturbation does not grow.
         """
         return (x + self.clip(x_adv - x)).clamp(0, 1)
 
@@ -133,9 +133,8 @@ class ThreatModel(abc.ABC):
         largest = gradient.abs().amax((1, 2, 3)).clamp(min=torch.finfo(gradient.dtype).tiny)
         w = (gradient * (rise.sign() / largest)[:, None, None, None]).flatten(1)
         sign, x = w.sign(), x.flatten(1)
-        room = (
-            1 + sign
-        ) / 2 - sign * x  # 1 - x upwards, x downwards; ``where`` is ten times slower
+        # 1 - x upwards, x downwards; ``where`` is ten times slower.
+        room = (1 + sign) / 2 - sign * x
         speed = w.abs() ** (1 / (self.p - 1))
         full = room / speed.clamp(min=torch.finfo(w.dtype).tiny)
         level = _solve_level(w.abs() * speed, full, rise.abs() / largest)
@@ -145,7 +144,7 @@ class ThreatModel(abc.ABC):
         """True for each image that the attacker may submit; False if a pixel is NaN.
 
         Args:
-            tolerance: Allowed excess over ``eps``, for rounding such as that of 8-bit images.
+            tolerance: Allowed excess over ``eps``, for rounding errors.
         """
         in_range = ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
         return in_range & (self.distance(x_adv, x) <= self.eps + tolerance)

@@ -5,7 +5,7 @@ Shape letters, the same in every signature:
     c h w  channels, height, width
     k      classes
 
-Images are floats in [0, 1], labels are class indices, logits are unnormalised scores.
+Images are floats in [0, 1], labels are class ids, logits are unnormalised scores.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Views: the classifiers that an attacker differentiates in place of the victim.
+"""Views: the classifier that an attacker differentiates, made from the victim.
 
-The threat model limits the images that the attacker may submit; the view states what the attacker
-knows about the victim. Which views apply follows from the purifier: whether the victim has one,
-whether it is random (:class:`~spearshield.method.RandomPurifier`), whether it rejects images
-(:class:`~spearshield.method.Detects`), whether it searches the range of a generator
+The threat model limits the images that the attacker may submit; the view is the attacker's
+knowledge of the victim. The purifier of the victim decides whether a view applies: whether there is
+a purifier, whether it is random (:class:`~spearshield.method.RandomPurifier`), rejects images
+(:class:`~spearshield.method.Detects`) or searches the range of a generator
 (:class:`~spearshield.method.Generates`), and whether it has a ``differentiable_approximation``.
 """
 
@@ -28,7 +28,7 @@ class View(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, victim: Defended) -> Classifier:
-        """The classifier that the attack is given."""
+        """The classifier that the attack is called with."""
 
     @abc.abstractmethod
     def applies_to(self, purifier: nn.Module) -> bool:
@@ -36,7 +36,7 @@ class View(abc.ABC):
 
     @classmethod
     def cli_name(cls) -> str:
-        """Name of this kind of view on the command line."""
+        """The name of this type of view on the command line."""
         return re.sub("(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class View(abc.ABC):
 class Oblivious(View):
     """The classifier without its purifier: the attacker is unaware of the defence (gray-box).
 
-    The setting of most published tables. The robust accuracy under it is only an upper bound.
+    The setting of most published tables. Robust accuracy under this view is only an upper bound.
     """
 
     def __call__(self, victim: Defended) -> Classifier:
@@ -165,8 +165,8 @@ class EOT(View):
 class DetectorAware(View):
     """The victim with its detector, for attacks that also evade detection.
 
-    Such an attack uses the method :class:`~spearshield.method.Detects` of the model. Any other
-    attack can use this view too, but attacks the class alone.
+    Such an attack calls :meth:`~spearshield.method.Detects.detection_score` of the model. Other
+    attacks through this view ignore the detector.
     """
 
     def __call__(self, victim: Defended) -> Classifier:
@@ -180,7 +180,7 @@ class DetectorAware(View):
 class InRange(View):
     """The victim with its generator, for attacks that search the range of the generator.
 
-    Such an attack uses the interface :class:`~spearshield.method.Generates` of the purifier.
+    Such an attack calls :meth:`~spearshield.method.Generates.search` of the purifier.
     """
 
     def __call__(self, victim: Defended) -> Classifier:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from analytic import Affine, HalfSpace, Island, Watched
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks import apgd
 from spearshield.attacks.apgd import APGD
 from spearshield.rng import Rng
@@ -143,7 +143,9 @@ def test_dlr_and_margin_work_where_cross_entropy_is_saturated():
         return 1e4 * torch.cat([logits, -9 + 0 * logits[:, :1]], 1)
 
     broken = {
-        loss: int(fooled(model, APGD(Linf(0.1), loss=loss, steps=10)(confident, x, y), y).sum())
+        loss: int(
+            misclassified(model, APGD(Linf(0.1), loss=loss, steps=10)(confident, x, y), y).sum()
+        )
         for loss in ("cross_entropy", "dlr", "margin")
     }
     assert broken == {"cross_entropy": 0, "dlr": 8, "margin": 8}
@@ -170,8 +172,8 @@ def test_targets_break_images_that_the_untargeted_attack_does_not():
 
     x, y = torch.full((40, 1, 1, 1), 0.5), torch.zeros(40, dtype=torch.long)
     attack = APGD(Linf(EPS), loss="dlr")
-    assert fooled(model, attack(model, x, y), y).float().mean() < 0.5
-    assert fooled(model, APGD(Linf(EPS), targets=9)(model, x, y), y).all()
+    assert misclassified(model, attack(model, x, y), y).float().mean() < 0.5
+    assert misclassified(model, APGD(Linf(EPS), targets=9)(model, x, y), y).all()
 
 
 def test_last_runs_are_longer_and_target_the_runner_up_of_the_best_attempt():
@@ -193,7 +195,7 @@ def test_more_restarts_never_lose_an_image():
     # One step overshoots the island, so an image is broken only if a start is on it.
     x, y = torch.full((200, 1, 1, 1), 0.5), torch.zeros(200, dtype=torch.long)
     broken = [
-        fooled(Island(), APGD(Linf(EPS), steps=1, restarts=r)(Island(), x, y), y)
+        misclassified(Island(), APGD(Linf(EPS), steps=1, restarts=r)(Island(), x, y), y)
         for r in range(1, 6)
     ]
     assert all((more | ~less).all() for less, more in itertools.pairwise(broken))
@@ -238,7 +240,7 @@ def test_without_early_stop_one_misclassified_output_is_ignored():
     stopped = APGD(Linf(0.1), loss="margin")(random_model, x, y)
     assert calls == 4
     for x_adv in (full, stopped):
-        assert not fooled(model, x_adv, y).any()
+        assert not misclassified(model, x_adv, y).any()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace
-from spearshield.adversary import Attack, fooled
+from spearshield.adversary import Attack, misclassified
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.auto_attack import AutoAttack
 from spearshield.attacks.fab import FAB
@@ -87,7 +87,7 @@ def test_a_part_is_given_the_images_that_earlier_parts_did_not_break():
     (one, all_four), (other, rest) = CALLS
     assert (all_four, rest) == ([0, 1, 2, 3], [0, 2, 3])
     assert one != other  # and independent randomness
-    assert fooled(model, x_adv, y).tolist() == [True, True, False, False]
+    assert misclassified(model, x_adv, y).tolist() == [True, True, False, False]
 
 
 def test_returns_the_first_success_or_the_attempt_of_highest_margin():
@@ -129,7 +129,7 @@ def test_rand_is_not_stopped_by_one_misclassified_output():
     model = HalfSpace()
     x, y = model.images(40, THREAT, 0.08)
     broken = {
-        version: fooled(
+        version: misclassified(
             model, AutoAttack(THREAT, version, steps=20)(random_model(model, draws), x, y), y
         ).float()
         for version, draws in (("standard", 1), ("rand", 20))
@@ -142,10 +142,10 @@ def test_breaks_images_within_the_budget_and_no_others():
     model = HalfSpace()
     x, y = model.images(4, THREAT, 0.06)
     quick = AutoAttack(THREAT, steps=20, queries=100)
-    assert fooled(model, quick(model, x, y), y).all()
+    assert misclassified(model, quick(model, x, y), y).all()
     for version in ("standard", "rand"):
         x_adv = replace(quick, version=version, threat=Linf(0.059))(model, x, y)
-        assert not fooled(model, x_adv, y).any()
+        assert not misclassified(model, x_adv, y).any()
 
 
 @pytest.mark.parametrize(

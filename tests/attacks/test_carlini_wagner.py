@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks.carlini_wagner import CarliniWagner
 from spearshield.losses.margin import margin_loss
 from spearshield.threat import L2, Linf
@@ -23,7 +23,7 @@ def test_finds_the_exact_distance_of_each_image():
     x, y = (torch.cat(part) for part in zip(*batches, strict=True))
     x_adv = ATTACK(model, x, y)
     exact = model.distance(x, ATTACK.threat).detach()
-    assert fooled(model, x_adv, y).all()
+    assert misclassified(model, x_adv, y).all()
     torch.testing.assert_close(ATTACK.threat.distance(x_adv, x), exact, rtol=0.02, atol=0)
 
 
@@ -84,7 +84,7 @@ def test_black_and_white_pixels_can_move():
     x = torch.where(model.w > 0, 0.0, 1.0).detach()[None]  # the corner farthest inside class 0
     attack = CarliniWagner(L2(4.0), steps=200, searches=4, initial_c=1.0, lr=0.1)
     x_adv = attack(model, x, y)
-    assert fooled(model, x_adv, y).all()
+    assert misclassified(model, x_adv, y).all()
     torch.testing.assert_close(
         L2(4.0).distance(x_adv, x), model.distance(x, L2(4.0)).detach(), rtol=0.1, atol=0
     )

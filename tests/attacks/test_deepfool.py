@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analytic import Affine, HalfSpace
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks.deepfool import DeepFool
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
@@ -25,7 +25,7 @@ def test_one_step_reaches_the_exact_distance_of_an_affine_classifier(norm, class
     y = model(x).argmax(1)
     attack = DeepFool(threat, steps=1, overshoot=0.02, candidates=classes)
     x_adv = attack(model, x, y)
-    assert fooled(model, x_adv, y).all()
+    assert misclassified(model, x_adv, y).all()
     torch.testing.assert_close(threat.distance(x_adv, x), 1.02 * model.distance(x, threat))
 
 
@@ -55,8 +55,8 @@ def test_pixels_at_the_limit_do_not_prevent_success(norm):
     model, y = HalfSpace(), torch.zeros(1, dtype=torch.long)
     x = torch.where(model.w > 0, 0.2, 0.0).detach()[None]
     x_adv = DeepFool(norm(5.0))(model, x, y)
-    assert not fooled(model, x, y).any()
-    assert fooled(model, x_adv, y).all()
+    assert not misclassified(model, x, y).any()
+    assert misclassified(model, x_adv, y).all()
 
 
 @NORMS

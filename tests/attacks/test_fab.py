@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analytic import Affine, HalfSpace, Watched, dual_exponent
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks.fab import FAB
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
@@ -27,7 +27,7 @@ def test_the_exact_distance_of_an_affine_classifier(norm, targets, classes):
     model, x, threat = Affine(classes), inner(), norm(2.0)
     y = model(x).argmax(1)
     x_adv = FAB(threat, targets=targets, steps=5, early_stop=False)(model, x, y)
-    assert fooled(model, x_adv, y).all()
+    assert misclassified(model, x_adv, y).all()
     expected = model.distance(x, threat)
     torch.testing.assert_close(threat.distance(x_adv, x), expected, rtol=2e-3, atol=0)
 
@@ -98,7 +98,7 @@ def test_the_final_search_removes_the_overshoot(norm):
     model, x, threat = Affine(3), inner(), norm(2.0)
     y = model(x).argmax(1)
     x_adv = FAB(threat, targets=0, steps=1, eta=1.5, early_stop=False)(model, x, y)
-    assert fooled(model, x_adv, y).all()
+    assert misclassified(model, x_adv, y).all()
     expected = model.distance(x, threat)
     torch.testing.assert_close(threat.distance(x_adv, x), expected, rtol=1e-3, atol=0)
 
@@ -111,7 +111,7 @@ def test_the_final_search_handles_a_curved_boundary():
 
     x, y = torch.full((1, 1, 1, 1), 0.3), torch.zeros(1, dtype=torch.long)
     x_adv = FAB(Linf(1.0), early_stop=False, steps=1, eta=1.05)(model, x, y)
-    assert fooled(model, x_adv, y).all()
+    assert misclassified(model, x_adv, y).all()
     assert 0.5 ** (1 / 3) < float(x_adv) < 0.9
 
 
@@ -126,7 +126,7 @@ def test_an_image_stops_once_it_is_within_eps(norm):
     assert [len(seen) for seen in watched.seen] == [4, 4, 4, 2, 2, 2, 2, *[2] * 5]
     expected = torch.tensor([1.05 * 0.05] * 2 + [0.1] * 2)
     torch.testing.assert_close(threat.distance(x_adv, x), expected)
-    assert fooled(model, x_adv, y.repeat(2)).tolist() == [True, True, False, False]
+    assert misclassified(model, x_adv, y.repeat(2)).tolist() == [True, True, False, False]
 
 
 @NORMS
@@ -149,7 +149,11 @@ def test_a_random_start_escapes_a_plateau():
 
     x, y = torch.full((100, 1, 1, 1), 0.5), torch.zeros(100, dtype=torch.long)
     shares = [
-        float(fooled(model, FAB(Linf(0.12), steps=3, restarts=r)(model, x, y), y).float().mean())
+        float(
+            misclassified(model, FAB(Linf(0.12), steps=3, restarts=r)(model, x, y), y)
+            .float()
+            .mean()
+        )
         for r in (1, 2, 3)
     ]
     assert shares == pytest.approx([0, 1 / 2, 3 / 4], abs=0.1)

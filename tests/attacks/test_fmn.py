@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from analytic import Affine, HalfSpace, Watched, dual_exponent
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks.fmn import FMN
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
@@ -31,7 +31,7 @@ def test_the_exact_distance_of_a_plane(norm):
     model, threat = HalfSpace(), norm(1.0)
     x, y = model.images(8, threat, 0.1)
     x_adv = FMN(threat)(model, x, y)
-    assert fooled(model, x_adv, y).all()
+    assert misclassified(model, x_adv, y).all()
     torch.testing.assert_close(threat.distance(x_adv, x), torch.full((8,), 0.1), rtol=1e-3, atol=0)
 
 
@@ -41,7 +41,7 @@ def test_the_distance_of_most_images_of_an_affine_classifier(norm):
     model, x, threat = Affine(10), inner(), norm(2.0)
     y = model(x).argmax(1)
     x_adv = FMN(threat)(model, x, y)
-    assert fooled(model, x_adv, y).all()
+    assert misclassified(model, x_adv, y).all()
     excess = threat.distance(x_adv, x) / model.distance(x, threat)
     assert excess.min() > 1 - 1e-4
     assert excess.median() < 1.001 and excess.mean() < 1.05
@@ -54,7 +54,7 @@ def test_the_exact_distance_where_pixels_cannot_move(norm):
     movable = model.w.detach().clamp(min=0)
     exact = model.margin(x).detach().abs() / movable.flatten().norm(dual_exponent(norm))
     x_adv = FMN(norm(5.0), steps=200)(model, x, y)
-    assert fooled(model, x_adv, y).all()
+    assert misclassified(model, x_adv, y).all()
     torch.testing.assert_close(norm(5.0).distance(x_adv, x), exact, rtol=5e-3, atol=0)
 
 
@@ -106,7 +106,7 @@ def test_the_nearest_misclassified_iterate_is_returned(norm):
     x_adv = FMN(threat, steps=20)(watched, x, y)
     distances = torch.stack(
         [
-            torch.where(fooled(model, seen, y), threat.distance(seen, x), math.inf)
+            torch.where(misclassified(model, seen, y), threat.distance(seen, x), math.inf)
             for seen in watched.seen
         ]
     )
@@ -174,7 +174,7 @@ def test_without_gradient_it_starts_from_a_far_image(norm):
     x, y = torch.full((3, 1, 4, 4), 0.3), torch.zeros(3, dtype=torch.long)
     threat = norm(5.0)
     x_adv = FMN(threat, step_size=0.05)(plateau, x, y)
-    assert fooled(plateau, x_adv, y).all()
+    assert misclassified(plateau, x_adv, y).all()
     nearest = threat.distance(torch.full_like(x, 0.65), x)
     assert (threat.distance(x_adv, x) < 1.1 * nearest).all()
 

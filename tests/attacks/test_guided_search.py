@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks import guided_search
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.guided_search import GuidedSearch
@@ -38,7 +38,7 @@ Y = torch.zeros(20, dtype=torch.long)
 def broken(attack):
     x_adv = attack(staircase, X, Y)
     assert attack.threat.contains(x_adv, X).all()
-    return float(fooled(staircase, x_adv, Y).double().mean())
+    return float(misclassified(staircase, x_adv, Y).double().mean())
 
 
 def test_breaks_images_that_neither_part_breaks_alone():
@@ -60,7 +60,7 @@ def test_the_search_starts_from_the_result_of_apgd():
 def test_two_classes_use_the_margin_loss():
     model = HalfSpace()
     x, y = model.images(4, Linf(0.1), 0.08)
-    assert fooled(model, GuidedSearch(Linf(0.1), queries=10)(model, x, y), y).all()
+    assert misclassified(model, GuidedSearch(Linf(0.1), queries=10)(model, x, y), y).all()
 
 
 @pytest.mark.parametrize("bad", [{"steps": 0}, {"queries": 0}], ids=str)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from analytic import HalfSpace
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks.latent_search import LatentSearch
 from spearshield.attacks.pgd import PGD
 from spearshield.method import Defended
@@ -62,9 +62,9 @@ def test_breaks_a_purifier_that_hides_its_gradient(threat):
     y = victim()(x).argmax(1)
     x_adv = LatentSearch(threat, steps=150)(InRange()(victim()), x, y)
     assert threat.contains(x_adv, x).all()
-    assert fooled(victim(), x_adv, y).all()
+    assert misclassified(victim(), x_adv, y).all()
     by_gradient = PGD(threat, random_start=False)(victim(), x, y)
-    assert not fooled(victim(), by_gradient, y).any()
+    assert not misclassified(victim(), by_gradient, y).any()
 
 
 def test_finds_nothing_beyond_the_budget():
@@ -72,7 +72,7 @@ def test_finds_nothing_beyond_the_budget():
     reach = threat.eps / float(ALONG.flatten().norm())
     x = images(-1.2 * reach)
     y = victim()(x).argmax(1)
-    assert not fooled(victim(), LatentSearch(threat, steps=150)(victim(), x, y), y).any()
+    assert not misclassified(victim(), LatentSearch(threat, steps=150)(victim(), x, y), y).any()
 
 
 def test_follows_the_boundary_of_the_budget():
@@ -91,7 +91,7 @@ def test_follows_the_boundary_of_the_budget():
 def test_without_a_generator_the_search_is_over_images():
     model = HalfSpace()
     x, y = model.images(4, L2(0.3), 0.25)
-    assert fooled(model, LatentSearch(L2(0.3), steps=150)(model, x, y), y).all()
+    assert misclassified(model, LatentSearch(L2(0.3), steps=150)(model, x, y), y).all()
 
 
 def test_an_image_misclassified_from_the_start_is_returned_unchanged():

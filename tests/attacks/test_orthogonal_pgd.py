@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analytic import Fence, HalfSpace, Watched
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.method import Defended
@@ -30,7 +30,7 @@ def evaded(victim, attack, x=X, y=Y):
     x_adv = attack(victim, x, y)
     assert attack.threat.contains(x_adv, x).all()
     with torch.no_grad():
-        return fooled(victim, x_adv, y) & (victim.detection_score(x_adv) <= 0)
+        return misclassified(victim, x_adv, y) & (victim.detection_score(x_adv) <= 0)
 
 
 def test_finds_the_gap_that_pgd_does_not():
@@ -49,7 +49,7 @@ def test_both_kinds_of_steps_find_a_gap(first):
     x_adv = attack._run(fenced(OPEN), X, Y, rng, orthogonal=first == 1)
     victim = fenced(OPEN)
     with torch.no_grad():
-        found = fooled(victim, x_adv, Y) & (victim.detection_score(x_adv) <= 0)
+        found = misclassified(victim, x_adv, Y) & (victim.detection_score(x_adv) <= 0)
     # Orthogonal steps succeed only from starts in the gap of the last pixel, 0.05 of 0.6 wide.
     assert found.float().mean() > (0.2 if first else 0.4)
 
@@ -70,7 +70,7 @@ def test_an_orthogonal_step_does_not_change_the_detection_score():
 def test_a_model_without_a_detector_is_attacked_by_the_margin_loss():
     model = HalfSpace()
     x, y = model.images(8, Linf(0.1), 0.09)
-    assert fooled(model, OrthogonalPGD(Linf(0.1))(model, x, y), y).all()
+    assert misclassified(model, OrthogonalPGD(Linf(0.1))(model, x, y), y).all()
 
 
 def test_a_detector_without_a_gradient_does_not_stop_the_attack():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace, Island, Watched
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks.pgd import PGD
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
@@ -95,7 +95,7 @@ def test_the_margin_and_dlr_losses_break_a_confident_model():
         return 1e4 * torch.cat([logits, -9 + 0 * logits[:, :1]], 1)
 
     broken = {
-        loss: int(fooled(model, PGD(Linf(0.1), loss=loss)(confident, x, y), y).sum())
+        loss: int(misclassified(model, PGD(Linf(0.1), loss=loss)(confident, x, y), y).sum())
         for loss in ("cross_entropy", "margin", "dlr")
     }
     assert broken == {"cross_entropy": 0, "margin": 8, "dlr": 8}
@@ -115,7 +115,8 @@ def test_more_restarts_never_lose_an_image(early_stop):
     model, x, y, settings = short_runs()
     settings["early_stop"] = early_stop
     broken = [
-        fooled(model, PGD(Linf(0.3), restarts=r, **settings)(model, x, y), y) for r in range(1, 6)
+        misclassified(model, PGD(Linf(0.3), restarts=r, **settings)(model, x, y), y)
+        for r in range(1, 6)
     ]
     assert all((more | ~less).all() for less, more in itertools.pairwise(broken))
     # A start is on the island with probability 0.1 / 0.6.
@@ -127,7 +128,7 @@ def test_a_broken_image_is_not_attacked_again():
     model, x, y, settings = short_runs()
     one = PGD(Linf(0.3), restarts=1, **settings)(model, x, y)
     many = PGD(Linf(0.3), restarts=5, **settings)(model, x, y)
-    broken = fooled(model, one, y)
+    broken = misclassified(model, one, y)
     assert torch.equal(many[broken], one[broken])
     assert not torch.equal(many[~broken], one[~broken])
 

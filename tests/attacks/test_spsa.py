@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace, Island
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks import spsa
 from spearshield.attacks.spsa import SPSA
 from spearshield.rng import Rng
@@ -60,7 +60,7 @@ def test_breaks_a_staircase(threat):
     model = HalfSpace()
     x, y = model.images(6, threat, threat.eps / 1.3)
     x_adv = SPSA(threat, steps=40, delta=0.05)(Oracle(staircase), x, y)
-    assert fooled(staircase, x_adv, y).all() and threat.contains(x_adv, x).all()
+    assert misclassified(staircase, x_adv, y).all() and threat.contains(x_adv, x).all()
 
 
 def test_queries_are_new_pairs_around_the_image():
@@ -105,7 +105,7 @@ def test_an_image_that_has_stopped_is_not_queried_again():
     far, _ = model.images(2, Linf(0.1), 0.2)
     oracle = Oracle(model)
     x_adv = SPSA(Linf(0.1), steps=6, samples=32)(oracle, torch.cat([near, far]), y.repeat(2))
-    assert fooled(model, x_adv, y.repeat(2)).tolist() == [True, True, False, False]
+    assert misclassified(model, x_adv, y.repeat(2)).tolist() == [True, True, False, False]
     sizes = [len(seen) for seen in oracle.seen]
     assert sizes[:2] == [4, 4 * 32] and sizes[-2:] == [2, 2 * 32]
 

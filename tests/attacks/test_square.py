@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analytic import L1, HalfSpace, Island, Watched
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks.square import LinfWindows, LpWindows, Square
 from spearshield.losses.margin import margin_loss
 from spearshield.rng import Rng
@@ -36,7 +36,7 @@ def test_a_model_without_gradients_is_attacked_equally(threat):
         return model(x).detach()
 
     x_adv = Square(threat, queries=300)(scores, x, y)
-    assert fooled(model, x_adv, y).all()
+    assert misclassified(model, x_adv, y).all()
     assert torch.equal(x_adv, Square(threat, queries=300)(model, x, y))
 
 
@@ -184,9 +184,9 @@ def test_a_broken_image_stops_at_once(threat):
     y = torch.zeros(8, dtype=torch.long)
     watched = Watched(model)
     x_adv = Square(threat, queries=100)(watched, torch.cat([near, far]), y)
-    assert fooled(model, x_adv, y).tolist() == [True] * 4 + [False] * 4
+    assert misclassified(model, x_adv, y).tolist() == [True] * 4 + [False] * 4
     for seen, following in itertools.pairwise(watched.seen):
-        assert len(following) == len(seen) - fooled(model, seen, y[: len(seen)]).sum()
+        assert len(following) == len(seen) - misclassified(model, seen, y[: len(seen)]).sum()
     assert len(watched.seen[-1]) == 4
 
 
@@ -205,7 +205,7 @@ def test_more_restarts_break_more_images_and_keep_the_broken_ones():
         Square(Linf(0.12), queries=1, restarts=r)(Island(), x, y, rng=Rng.of_batch(5, 200))
         for r in (1, 2, 3)
     ]
-    broken = [fooled(Island(), x_adv, y) for x_adv in found]
+    broken = [misclassified(Island(), x_adv, y) for x_adv in found]
     shares = [float(b.float().mean()) for b in broken]
     assert shares == pytest.approx([1 / 2, 3 / 4, 7 / 8], abs=0.1)
     assert torch.equal(found[2][broken[0]], found[0][broken[0]])

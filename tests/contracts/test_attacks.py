@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from analytic import L1, HalfSpace
-from spearshield.adversary import Attack, fooled
+from spearshield.adversary import Attack, misclassified
 from spearshield.attacks.square import Square
 from spearshield.discover import discover, load, names
 from spearshield.rng import Rng, ambient
@@ -92,14 +92,14 @@ def test_succeeds_where_it_can(attack):
     # 4: on so few pixels the windows of Square use the budget of L2 and L1 inefficiently.
     model, x, y = near_the_plane(attack, 4 if isinstance(attack, Square) else 1.6)
     x_adv = attack(model, x, y)
-    assert not fooled(model, x, y).any()
-    assert fooled(model, x_adv, y).all()
+    assert not misclassified(model, x, y).any()
+    assert misclassified(model, x_adv, y).all()
 
 
 @every_attack
 def test_cannot_beat_the_closed_form_optimum(attack):
     model, x, y = near_the_plane(attack, 0.99)
-    assert not fooled(model, attack(model, x, y), y).any()
+    assert not misclassified(model, attack(model, x, y), y).any()
 
 
 @every_attack

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.datasets.digits import Digits
 from spearshield.method import Task
 from spearshield.methods.uap import UAP
@@ -79,7 +79,7 @@ def test_new_images_are_misclassified_more_often_than_with_noise():
         train(made, x[start : start + 60], y[start : start + 60])
 
     def share(x_adv):
-        return float(fooled(model, x_adv, truth).float().mean())
+        return float(misclassified(model, x_adv, truth).float().mean())
 
     x = new.images()
     signs = [2 * Rng.of_batch(k, 1).integers((1, 8, 8), 2) - 1 for k in range(5)]

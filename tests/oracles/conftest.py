@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.rng import Rng, ambient, permutation
 from spearshield.threat import L2, Linf, ThreatModel
 from spearshield.types import Images, Labels
@@ -111,7 +111,7 @@ def agree(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Asserts that two attacks leave the same accuracy, within 1.5 points; junit shows both."""
 
     def check(victim: Victim, ours: Images, theirs: Images | np.ndarray) -> None:
-        hits = [~fooled(victim.model, torch.as_tensor(x), victim.y) for x in (ours, theirs)]
+        hits = [~misclassified(victim.model, torch.as_tensor(x), victim.y) for x in (ours, theirs)]
         accuracy = [100 * float(h.float().mean()) for h in hits]
         request.node.user_properties.append(("ours, theirs", accuracy))
         assert 5 < accuracy[0] < 95  # else any two attacks agree

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks.bim import BIM
 from spearshield.attacks.carlini_wagner import CarliniWagner
 from spearshield.attacks.deepfool import DeepFool
@@ -52,7 +52,9 @@ def test_fgsm_image_by_image(victim, norm, agree):
     other = run(victim, evasion.FastGradientMethod, norm=NORM[norm], eps=threat.eps)
     # But for a few pixels whose gradient is nothing but rounding.
     assert ((ours - other).abs() > 1e-5).float().mean() < 1e-4
-    assert torch.equal(fooled(victim.model, ours, victim.y), fooled(victim.model, other, victim.y))
+    assert torch.equal(
+        misclassified(victim.model, ours, victim.y), misclassified(victim.model, other, victim.y)
+    )
     agree(victim, ours, other)
 
 
@@ -108,7 +110,7 @@ def test_deepfool(victim, agree):
     ours = DeepFool(threat, steps=10)(victim.model, x, y)
     other = run(victim, evasion.DeepFool, max_iter=10, epsilon=0.02, verbose=False)
     # Theirs leads away from the prediction, ours from the label: leave what is wrong as it is.
-    wrong = fooled(victim.model, x, y)[:, None, None, None]
+    wrong = misclassified(victim.model, x, y)[:, None, None, None]
     agree(victim, ours, torch.where(wrong, x, threat.project(other, x)))
 
 
@@ -128,5 +130,7 @@ def test_carlini_wagner_is_no_weaker(victim):
         verbose=False,
     )
     model, x, y = victim.model, victim.x, victim.y
-    weaker = fooled(model, threat.project(other, x), y) & ~fooled(model, ours(model, x, y), y)
+    weaker = misclassified(model, threat.project(other, x), y) & ~misclassified(
+        model, ours(model, x, y), y
+    )
     assert weaker.float().mean() <= 0.015

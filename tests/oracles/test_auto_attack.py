@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.auto_attack import AutoAttack
 from spearshield.threat import L2, Linf
@@ -22,7 +22,7 @@ norms = pytest.mark.parametrize("norm", [Linf, L2])
 @pytest.fixture(params=["digits"])
 def victim(victim):
     """The first 200 images that the model gets right, for theirs goes on only with those."""
-    right = (~fooled(victim.model, victim.x, victim.y)).nonzero().squeeze(1)[:200]
+    right = (~misclassified(victim.model, victim.x, victim.y)).nonzero().squeeze(1)[:200]
     return replace(victim, x=victim.x[right], y=victim.y[right])
 
 
@@ -33,7 +33,7 @@ def settings(threat):
 
 def compare(request, victim, ours, theirs):
     """How many images stand; of 200, one is half a point."""
-    ours, theirs = (int((~fooled(victim.model, x, victim.y)).sum()) for x in (ours, theirs))
+    ours, theirs = (int((~misclassified(victim.model, x, victim.y)).sum()) for x in (ours, theirs))
     request.node.user_properties.append(("ours, theirs", [ours, theirs]))
     assert 10 < ours < 190  # else any two attacks agree
     assert abs(ours - theirs) <= 1

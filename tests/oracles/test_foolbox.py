@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 import torch
 
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks.bim import BIM
 from spearshield.attacks.carlini_wagner import CarliniWagner
 from spearshield.attacks.deepfool import DeepFool
@@ -45,7 +45,9 @@ def test_fgsm_image_by_image(victim, norm, agree):
     other = run(victim, kind(random_start=False), threat)
     # But for a few pixels whose gradient is nothing but rounding.
     assert ((ours - other).abs() > 1e-5).float().mean() < 1e-4
-    assert torch.equal(fooled(victim.model, ours, victim.y), fooled(victim.model, other, victim.y))
+    assert torch.equal(
+        misclassified(victim.model, ours, victim.y), misclassified(victim.model, other, victim.y)
+    )
     agree(victim, ours, other)
 
 

@@ -74,7 +74,11 @@ FAULTS = {
         lambda: evaluating.test_a_random_victim_is_judged_by_the_majority(evaluating.grey()),
     ),
     "a broken image handed to the next source": (
-        (transfer_attack, "fooled", lambda model, x, y: torch.zeros(len(y), dtype=torch.bool)),
+        (
+            transfer_attack,
+            "misclassified",
+            lambda model, x, y: torch.zeros(len(y), dtype=torch.bool),
+        ),
         transferring.test_an_image_that_one_source_broke_is_not_handed_to_the_next,
     ),
     "white-box attacks counted as none": (

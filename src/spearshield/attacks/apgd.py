@@ -22,7 +22,7 @@ from spearshield.rng import Rng
 from spearshield.types import Classifier, Column, Ids, Images, Labels, Logits, Loss, Mask, PerImage
 
 MOMENTUM = 0.75
-"""Weight of the new step; the last step has the remaining weight."""
+"""Weight of the new step; the previous step has weight ``1 - MOMENTUM``."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class APGD(Attack):
     Args:
         loss: ``cross_entropy``, ``margin`` (highest other logit minus the true one) or ``dlr``
             (difference of logits ratio, at least three classes). Ignored if ``targets`` is set.
-        targets: Number of target classes, those with the highest logits on the clean image, each
-            attacked with the targeted DLR loss (at least four classes); 0: an untargeted attack.
+        targets: Number of target classes, in order of their logits on the clean image. Each is
+            attacked with the targeted DLR loss (at least four classes). 0: an untargeted attack.
         steps: Number of gradient steps in each run.
         restarts: Maximum number of runs for each target. An image that one run has broken is not
             attacked again.
@@ -45,8 +45,8 @@ class APGD(Attack):
             another round over all targets and break more images. Not part of the paper's attack.
         rho: Fraction of steps, in [0, 1], that must increase the loss for the step size to stay.
         early_stop: Stop each image at its first misclassified iterate, and return an image that is
-            misclassified from the start unchanged. For a random model set it to False: then every
-            image takes every step of every run, and only the loss decides.
+            misclassified from the start unchanged. Set it to False for a random model: every image
+            then takes every step of every run, and only the loss selects the result.
 
     Raises:
         ValueError: ``loss`` is unknown, an argument is out of range, or ``last_runs`` is set
@@ -101,7 +101,7 @@ class APGD(Attack):
         start: Images,
         steps: int,
     ) -> Images:
-        """Algorithm 1: the misclassified iterate of each image, else that of highest loss."""
+        """Algorithm 1: the misclassified iterate of each image, else the one of highest loss."""
         found, left = torch.empty_like(x), torch.arange(len(x), device=x.device)
         state = self._initial_state(model, x, y, target, start)
         windows = checkpoints(steps)
@@ -142,7 +142,7 @@ class APGD(Attack):
         )
 
     def _step(self, model: Classifier, state: APGDState, momentum: float) -> None:
-        """A projected gradient step with weight ``momentum``, plus the rest of the last step."""
+        """A projected gradient step with weight ``momentum``, and the last one with the rest."""
         x, x_now = state.x, state.x_now
         z = self.threat.step(x_now, x, state.gradient, state.step_size)
         move = momentum * (z - x_now) + (1 - momentum) * (x_now - state.x_last)

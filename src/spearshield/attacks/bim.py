@@ -21,7 +21,7 @@ class BIM(Attack):
 
     Args:
         steps: Number of gradient steps. The paper takes ``min(255 * eps + 4, 1.25 * 255 * eps)``.
-        step_size: Length of a step in the norm of ``threat``, on the [0, 1] scale; ``None``:
+        step_size: Length of a step in the norm of ``threat``, on the [0, 1] pixel scale; ``None``:
             ``eps / steps``. The paper takes 1/255.
 
     Raises:

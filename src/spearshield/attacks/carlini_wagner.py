@@ -1,4 +1,4 @@
-"""Carlini and Wagner's L2 attack: the smallest perturbation, by a penalty and binary search.
+"""Carlini and Wagner's L2 attack: the smallest perturbation, by a penalty and a binary search.
 
 Carlini, Wagner, "Towards Evaluating the Robustness of Neural Networks", 2017.
 https://arxiv.org/abs/1608.04644

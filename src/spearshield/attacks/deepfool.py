@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from spearshield.adversary import Attack, fooled, linearise, unbroken, within
+from spearshield.adversary import Attack, linearise, until_misclassified, within
 from spearshield.losses.margin import other_logits
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -31,8 +31,8 @@ class DeepFool(Attack):
     Args:
         steps: Maximum number of linearisations for each image.
         overshoot: Fraction of the perturbation by which the result goes beyond the boundary.
-        candidates: Number of other classes to consider, those with the highest logits. Each costs
-            a backward pass in every step.
+        candidates: Number of other classes to consider, in order of their logits. Each costs a
+            backward pass in every step.
 
     Raises:
         ValueError: ``steps``, ``overshoot`` or ``candidates`` is not positive.
@@ -50,8 +50,7 @@ class DeepFool(Attack):
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         x_adv, delta = x.clone(), torch.zeros_like(x)
-        steps = range(self.steps)
-        for _, left in unbroken(steps, x, lambda left: fooled(model, x_adv[left], y[left])):
+        for _, left in until_misclassified(range(self.steps), model, x_adv, y):
             delta[left] += self._step(model, (x[left] + delta[left]).clamp(0, 1), y[left])
             x_adv[left] = (x[left] + (1 + self.overshoot) * delta[left]).clamp(0, 1)
         return within(self.threat, x_adv, x)

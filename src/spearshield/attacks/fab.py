@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from spearshield.adversary import Attack, fooled, linearise, unbroken, within
+from spearshield.adversary import Attack, linearise, misclassified, unbroken, within
 from spearshield.losses.margin import other_logits
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -31,9 +31,9 @@ class FAB(Attack):
     perturbation.
 
     Args:
-        targets: Number of target classes, those with the highest logits on the clean image, with
-            one run for each; 0: one untargeted run towards the nearest boundary of any class, at
-            one backward pass per class and step.
+        targets: Number of target classes, in order of their logits on the clean image, with one run
+            for each; 0: one untargeted run towards the nearest boundary of any class, at one
+            backward pass per class and step.
         steps: Number of linearisations in each run.
         restarts: Runs per target. The first starts at the clean image, others at a random point.
         alpha_max: Largest weight of the projection of the clean image, in [0, 1].
@@ -90,7 +90,7 @@ class FAB(Attack):
         return within(self.threat, best, x)
 
     def _target_classes(self, logits: Logits, y: Labels) -> tuple[Int[Tensor, "n r"], ...]:
-        """For each run the ``r`` classes whose boundaries it considers."""
+        """For each run, the ``r`` classes towards which it goes."""
         others, count = other_logits(logits, y), logits.shape[1] - 1
         if self.targets == 0:
             return (others.topk(count).indices,)
@@ -98,7 +98,7 @@ class FAB(Attack):
         return tuple(target[:, None] for target in targets.unbind(1))
 
     def _done(self, distance: PerImage) -> Mask:
-        """True for each image whose distance needs no further reduction."""
+        """True for each image with a distance that needs no further reduction."""
         return distance <= (self.threat.eps if self.early_stop else 0.0)
 
     def _random_start(self, x: Images, distance: PerImage, rng: Rng) -> Images:
@@ -121,7 +121,7 @@ class FAB(Attack):
         for _, left in unbroken(steps, x, lambda left: self._done(best_distance[left])):
             clean = x[left]
             x_new = self._step(model, x_now[left], clean, y[left], classes[left])
-            wrong = fooled(model, x_new, y[left])
+            wrong = misclassified(model, x_new, y[left])
             distance = self.threat.distance(x_new, clean)
             nearer = wrong & (distance < best_distance[left])
             best[left[nearer]], best_distance[left[nearer]] = x_new[nearer], distance[nearer]

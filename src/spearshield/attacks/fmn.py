@@ -1,4 +1,4 @@
-"""FMN: fast minimum-norm attacks, by gradient steps in a ball whose radius adapts.
+"""FMN: the fast minimum-norm attack, by gradient steps in a ball of adaptive radius.
 
 Pintor, Roli, Brendel, Biggio, "Fast Minimum-norm Adversarial Attacks through Adaptive Norm
 Constraints", 2021. https://arxiv.org/abs/2102.12827
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from spearshield.adversary import Attack, fooled, loss_gradient, unbroken, within
+from spearshield.adversary import Attack, loss_gradient, misclassified, unbroken, within
 from spearshield.losses.margin import margin_loss
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -63,7 +63,7 @@ class FMN(Attack):
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         best = x.clone()
-        success = fooled(model, x, y)
+        success = misclassified(model, x, y)
         for start, left in unbroken(("clean", "far"), x, lambda left: success[left]):
             clean = x[left]
             x_adv = clean if start == "clean" else _far_start(model, clean, y[left], rng[left])
@@ -93,7 +93,7 @@ class FMN(Attack):
             length = self._first_step * (LAST_STEP + (1 - LAST_STEP) * decay)
             x_new = x_adv + length * L2(1.0).normalize(gradient)
             x_adv = threat.project_within(x_new, x, radius)
-        wrong = fooled(model, x_adv, y)
+        wrong = misclassified(model, x_adv, y)
         return _nearer(best, best_distance, x_adv, threat.distance(x_adv, x), wrong)
 
     @property
@@ -108,14 +108,14 @@ def _far_start(model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
     wrong = x.clone()
     for number in range(FAR_IMAGES):
         far = rng.fold(number).uniform(x.shape[1:]).to(x) if number else 1 - x
-        missing = ~fooled(model, wrong, y) & fooled(model, far, y)
+        missing = ~misclassified(model, wrong, y) & misclassified(model, far, y)
         wrong[missing] = far[missing]
     right = x
     for _ in range(HALVINGS):
         middle = (right + wrong) / 2
-        success = fooled(model, middle, y)[:, None, None, None]
+        success = misclassified(model, middle, y)[:, None, None, None]
         right, wrong = torch.where(success, right, middle), torch.where(success, middle, wrong)
-    return torch.where(fooled(model, wrong, y)[:, None, None, None], wrong, x)
+    return torch.where(misclassified(model, wrong, y)[:, None, None, None], wrong, x)
 
 
 def _nearer(

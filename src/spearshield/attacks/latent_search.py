@@ -1,7 +1,7 @@
-"""Latent search: a misclassified image in the range of the purifier's generator.
+"""Latent search: a search for misclassified images in the range of the purifier's generator.
 
-A purifier that returns the nearest generated image returns such an image unchanged, however well
-its own search works.
+A purifier that returns the nearest generated image returns such an image unchanged, even if its own
+search is perfect.
 
 Athalye, Carlini, Wagner, "Obfuscated Gradients Give a False Sense of Security: Circumventing
 Defenses to Adversarial Examples", 2018. https://arxiv.org/abs/1802.00420
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spearshield.adversary import Attack, check_gradient, fooled, unbroken
+from spearshield.adversary import Attack, check_gradient, until_misclassified
 from spearshield.losses.margin import margin_loss
 from spearshield.method import Defended, Generates
 from spearshield.ranges import require
@@ -25,20 +25,21 @@ from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels, PerImage
 
 PENALTY_RATE = 1.05
-"""Factor by which the penalty weight grows in a step outside the budget and shrinks inside."""
+"""Factor of the penalty weight: it grows in a step outside the threat model and shrinks inside."""
 TOLERANCE = 0.05
-"""L2 distance to the budget up to which a generated image counts as inside, relative to ``eps``."""
+"""L2 distance to the threat model at which a generated image counts as inside, relative to eps."""
 
 
 @dataclass(frozen=True)
 class LatentSearch(Attack):
-    """Adam on the latent: margin loss minus a penalty on the squared distance to the budget.
+    """Adam on the latent: margin loss minus a penalty on the distance to the threat model.
 
-    The search starts from the latents that the purifier finds for the clean image. The penalty
-    weight grows while the generated image is outside the budget and shrinks while it is inside, so
-    the search follows the boundary of the budget. The result is the generated image inside the
-    budget with the largest margin loss, or without one the image nearest to the budget; either is
-    projected into the budget. An image stops once the whole model misclassifies it.
+    The search starts from the latents that the purifier finds for the clean image. The weight of
+    the penalty, the squared L2 distance, grows while the generated image is outside the threat
+    model and shrinks while it is inside, so the search follows the boundary. The result is the
+    generated image inside the threat model with the largest margin loss or, without one, the
+    generated image nearest to the threat model; either is projected into the threat model. An
+    image stops once the whole model misclassifies it.
 
     If the purifier of the model does not implement :class:`~spearshield.method.Generates`, the
     search is over images instead of latents.
@@ -66,10 +67,7 @@ class LatentSearch(Attack):
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         x_adv = x.clone()
-        restarts = range(self.restarts)
-        for restart, left in unbroken(
-            restarts, x, lambda left: fooled(model, x_adv[left], y[left])
-        ):
+        for restart, left in until_misclassified(range(self.restarts), model, x_adv, y):
             x_adv[left] = self._search(model, x[left], y[left], rng[left].fold(restart))
         return x_adv
 
@@ -101,7 +99,7 @@ class LatentSearch(Attack):
         return self.threat.project(best.clamp(0, 1), x)
 
     def _squared_excess(self, generated: Images, x: Images) -> PerImage:
-        """Squared L2 distance of each generated image to the budget."""
+        """Squared L2 distance of each generated image to the threat model."""
         nearest = self.threat.project(generated.detach(), x)
         return (generated - nearest).square().flatten(1).sum(1)
 

@@ -26,7 +26,7 @@ class MIFGSM(Attack):
 
     Args:
         steps: Number of gradient steps.
-        step_size: Length of a step in the norm of ``threat``, on the [0, 1] scale; ``None``:
+        step_size: Length of a step in the norm of ``threat``, on the [0, 1] pixel scale; ``None``:
             ``eps / steps``, as in the paper.
         mu: Decay factor of the sum, at least 0; with 0 the attack is BIM.
 

@@ -1,4 +1,4 @@
-"""Orthogonal PGD: evades a classifier and its detector, one gradient at a time.
+"""Orthogonal PGD: gradient steps against a classifier and its detector, one at a time.
 
 Bryniarski, Hingun, Pachuca, Wang, Carlini, "Evading Adversarial Example Detection Defenses with
 Orthogonal Projected Gradient Descent", 2021. https://arxiv.org/abs/2106.15023
@@ -23,7 +23,7 @@ from spearshield.types import Classifier, Images, Labels, Mask, PerImage
 
 @dataclass(frozen=True)
 class OrthogonalPGD(Attack):
-    """Steps that increase the margin loss until misclassified, then lower the detection score.
+    """Steps that increase the margin loss or, once misclassified, decrease the detection score.
 
     Even runs follow the whole gradient (the paper's selective PGD). Odd runs follow the component
     that is orthogonal to the gradient of the other objective, so that a step for one objective
@@ -33,7 +33,7 @@ class OrthogonalPGD(Attack):
 
     Args:
         steps: Number of gradient steps in each run.
-        step_size: Length of the first step in the norm of ``threat``, on the [0, 1] scale;
+        step_size: Length of the first step in the norm of ``threat``, on the [0, 1] pixel scale;
             ``None``: ``eps / 4``.
         restarts: Maximum number of runs for each image. An image that one run has broken is not
             attacked again.

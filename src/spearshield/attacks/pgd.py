@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from spearshield.adversary import Attack, fooled, loss_gradient, unbroken
+from spearshield.adversary import Attack, loss_gradient, until_misclassified
 from spearshield.losses.margin import LOSSES
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -24,7 +24,7 @@ class PGD(Attack):
 
     Args:
         steps: Number of gradient steps in each run.
-        step_size: Length of a step in the norm of ``threat``, on the [0, 1] scale; ``None``:
+        step_size: Length of a step in the norm of ``threat``, on the [0, 1] pixel scale; ``None``:
             ``eps / 10``.
         restarts: Maximum number of runs for each image. An image that one run has broken is not
             attacked again.
@@ -55,8 +55,7 @@ class PGD(Attack):
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         x_adv = self._run(model, x, y, rng.fold(0))
-        further = range(1, self.restarts)
-        for restart, left in unbroken(further, x, lambda left: fooled(model, x_adv[left], y[left])):
+        for restart, left in until_misclassified(range(1, self.restarts), model, x_adv, y):
             x_adv[left] = self._run(model, x[left], y[left], rng[left].fold(restart))
         return x_adv
 

@@ -24,8 +24,8 @@ class RandFGSM(Attack):
     random direction, and the second step follows the normalised gradient.
 
     Args:
-        alpha: Length of the random step in the norm of ``threat``, on the [0, 1] scale, between 0
-            and ``eps``; ``None``: ``eps / 6``, as 0.05 of 0.3 in the tables of Defense-GAN.
+        alpha: Length of the random step in the norm of ``threat``, on the [0, 1] pixel scale,
+            between 0 and ``eps``; ``None``: ``eps / 6``. The tables of Defense-GAN use 0.05 of 0.3.
 
     Raises:
         ValueError: ``alpha`` is out of range.

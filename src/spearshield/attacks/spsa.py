@@ -1,4 +1,4 @@
-"""SPSA: gradient ascent on a gradient that is estimated from queries in random directions.
+"""SPSA: gradient ascent with a gradient estimated from queries in random directions.
 
 Uesato, O'Donoghue, van den Oord, Kohli, "Adversarial Risk and the Dangers of Evaluating Against
 Weak Attacks", 2018. https://arxiv.org/abs/1802.05666
@@ -11,14 +11,14 @@ from typing import ClassVar
 
 import torch
 
-from spearshield.adversary import Attack, check_gradient, fooled, unbroken
+from spearshield.adversary import Attack, check_gradient, until_misclassified
 from spearshield.losses.margin import margin_loss
 from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels
 
 MAX_VALUES = 2**21
-"""Approximate number of pixel values in one forward pass. Bounds memory and changes no result."""
+"""Approximate number of pixel values in one forward pass; limits memory, changes no result."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class SPSA(Attack):
         steps: Maximum number of steps of Adam.
         samples: Number of queries for each image and step, an even number: they come in pairs of
             opposite directions. One more query tests whether the image is misclassified.
-        lr: Learning rate of Adam, on the [0, 1] scale.
-        delta: Distance of each query from the image, in every pixel, on the [0, 1] scale.
+        lr: Learning rate of Adam, on the [0, 1] pixel scale.
+        delta: Distance of each query from the image, in every pixel, on the [0, 1] pixel scale.
 
     Raises:
         ValueError: ``steps``, ``lr`` or ``delta`` is not positive, or ``samples`` is not a positive
@@ -59,11 +59,10 @@ class SPSA(Attack):
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         x_adv, offset = x.clone(), torch.zeros_like(x)
         adam = torch.optim.Adam([offset], self.lr, maximize=True)
-        steps = range(self.steps)
-        for step, left in unbroken(steps, x, lambda left: fooled(model, x_adv[left], y[left])):
+        for step, left in until_misclassified(range(self.steps), model, x_adv, y):
             gradient = self._estimate(model, x_adv[left], y[left], rng[left].fold(step))
             check_gradient(gradient)
-            # Momentum also moves the offsets of images that have stopped; those are not used again.
+            # Momentum also moves the offsets of stopped images, which are not used again.
             offset.grad = torch.zeros_like(x)
             offset.grad[left] = gradient
             adam.step()
@@ -72,10 +71,10 @@ class SPSA(Attack):
         return x_adv
 
     def _estimate(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-        """The estimated gradient of each image's margin loss, in several forward passes.
+        """The estimated gradient of the margin loss of each image, in several forward passes.
 
-        The number of pairs in a pass depends on the size of the image alone, so that the draws of
-        an image do not depend on the rest of the batch.
+        The number of pairs in a pass depends only on the size of an image, so that the draws of an
+        image do not depend on its batch.
         """
         pairs = self.samples // 2
         block = min(pairs, max(1, MAX_VALUES // (2 * x[0].numel())))
@@ -89,7 +88,7 @@ class SPSA(Attack):
         return total / (2 * self.delta * pairs)
 
     def _differences(self, model: Classifier, x: Images, y: Labels, rng: Rng, count: int) -> Images:
-        """Sum over ``count`` directions of the difference of the loss along each, times it."""
+        """Sum over ``count`` directions ``v`` of ``(L(x + delta * v) - L(x - delta * v)) * v``."""
         signs = 2 * rng.integers((count, *x.shape[1:]), 2) - 1
         v = signs.to(x.dtype)
         queries = torch.stack([x[:, None] + self.delta * v, x[:, None] - self.delta * v], 1)

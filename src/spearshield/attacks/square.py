@@ -1,4 +1,4 @@
-"""Square Attack: random search with squares of colour, from the model's logits alone.
+"""Square Attack: random search with coloured squares, by the logits alone.
 
 Andriushchenko, Croce, Flammarion, Hein, "Square Attack: a query-efficient black-box adversarial
 attack via random search", 2020. https://arxiv.org/abs/1912.00049
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from spearshield.adversary import Attack, fooled, unbroken
+from spearshield.adversary import Attack, until_misclassified
 from spearshield.losses.margin import margin_loss
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -27,7 +27,7 @@ from spearshield.types import Classifier, Images, Labels, Mask, PerImage
 Tensors: TypeAlias = tuple[Tensor, ...]
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""The queries, of 10,000, after which the share of pixels in a window halves."""
+"""Numbers of queries, out of 10,000, after which the share of pixels in a window halves."""
 BLOCK = 64
 """Maximum number of queries whose randomness is drawn at once, because drawing is slow."""
 
@@ -65,10 +65,7 @@ class Square(Attack):
     @torch.no_grad()
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         x_adv = x.clone()
-        restarts = range(self.restarts)
-        for restart, left in unbroken(
-            restarts, x, lambda left: fooled(model, x_adv[left], y[left])
-        ):
+        for restart, left in until_misclassified(range(self.restarts), model, x_adv, y):
             own = rng[left].fold(restart)
             start = self._windows.start(x[left], own.fold(0))
             x_adv[left] = self.search(model, x[left], y[left], own, start)
@@ -133,7 +130,7 @@ class Windows(abc.ABC):
 
     @abc.abstractmethod
     def start(self, x: Images, rng: Rng) -> Images:
-        """The first image shown to the model."""
+        """The first query of each image."""
 
     @abc.abstractmethod
     def side(self, share: float, h: int, w: int) -> int:
@@ -145,7 +142,7 @@ class Windows(abc.ABC):
 
     @abc.abstractmethod
     def shared(self, x: Images, side: int) -> Tensors:
-        """Tensors that all windows with this side have in common."""
+        """Tensors that do not depend on the query, only on the side of the window."""
 
     @abc.abstractmethod
     def propose(self, x: Images, x_now: Images, shared: Tensors, draw: Tensors) -> Images:
@@ -157,7 +154,7 @@ class LinfWindows(Windows):
     """Linf (algorithm 2): every channel of a window changes by ``eps``, up or down."""
 
     def start(self, x: Images, rng: Rng) -> Images:
-        """Vertical stripes."""
+        """Images with vertical stripes of ``eps`` or ``-eps``."""
         _, c, _, w = x.shape
         return self.threat.project(x + self.threat.eps * _signs(rng, (c, 1, w), x), x)
 
@@ -181,15 +178,15 @@ class LinfWindows(Windows):
 
 @dataclass(frozen=True)
 class LpWindows(Windows):
-    """L2 (algorithm 3): a window takes over the perturbation of another, in the shape of two bumps.
+    """L2 (algorithm 3): a window receives the perturbation of another, in the shape of two bumps.
 
-    The size stays ``eps``: the budget that clamping to [0, 1] has left unused is spent in the
-    window too. The paper defines it for ``p = 2``; other finite ``p`` use the p-th power in place
-    of the square.
+    The norm stays ``eps``: the window also receives the part of ``eps`` that clamping to [0, 1] has
+    removed. The paper defines the attack for ``p = 2``; for other finite ``p`` the p-th power
+    replaces the square.
     """
 
     def start(self, x: Images, rng: Rng) -> Images:
-        """Tiles of bumps, five along the shorter side."""
+        """Images with tiles of bumps, five along the shorter side."""
         n, c, h, w = x.shape
         side = max(min(h, w) // 5, 1)
         tiles = (h // side, w // side)
@@ -248,6 +245,7 @@ class LpWindows(Windows):
 
 
 def _signs(rng: Rng, shape: tuple[int, ...], like: Tensor) -> Float[Tensor, "n *shape"]:
+    """Random signs, 1 or -1, with the type of ``like``."""
     return (2 * rng.integers(shape, 2) - 1).to(like.dtype)
 
 

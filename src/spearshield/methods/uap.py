@@ -91,7 +91,7 @@ class UAPLearner(Learner):
         self.perturbation.seen += len(x)
         return {
             "cross_entropy": loss.item(),
-            "fooled": (logits.argmax(1) != y).float().mean().item(),
+            "success": (logits.argmax(1) != y).float().mean().item(),
             "images": self.perturbation.seen.item(),
         }
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from spearshield.adversary import Attack, fooled
+from spearshield.adversary import Attack, misclassified
 from spearshield.attacks.pgd import PGD
 from spearshield.discover import name_of
 from spearshield.rng import Rng
@@ -62,7 +62,7 @@ class Transfer(Attack):
         left = torch.arange(len(x), device=x.device)
         for source in self.sources:
             best[left] = attack.perturb(source, x[left], y[left], rng[left])
-            left = left[~fooled(model, best[left], y[left])]
+            left = left[~misclassified(model, best[left], y[left])]
             if len(left) == 0:
                 break
         return best
