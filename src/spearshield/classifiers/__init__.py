@@ -13,9 +13,9 @@ def architecture(spec: str) -> Architecture:
 
     Args:
         spec: The name of a file of :mod:`spearshield.classifiers` (``lenet``) or of an installed
-            classifier, a model of another library (``torchvision:NAME``, ``timm:NAME``), or the
-            function that builds your own (``package.module:function``), which is then imported
-            when the network is built.
+            classifier; a model of another library (``torchvision:NAME``, ``timm:NAME``); or a
+            function that builds a network (``package.module:function``), which is imported when
+            the network is built.
 
     Raises:
         ValueError: No such name; the message lists the names.

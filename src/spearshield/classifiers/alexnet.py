@@ -17,7 +17,7 @@ from spearshield.architecture import Architecture, Normalize, check_size
 from spearshield.types import Shape
 
 LARGE = 128
-"""Smallest side, in pixels, of images for which the published network is built."""
+"""The published network is built for images with sides of at least this number of pixels."""
 
 
 @dataclass(frozen=True)

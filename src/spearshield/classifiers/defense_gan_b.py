@@ -20,8 +20,8 @@ class DefenseGANB(Architecture):
     """Convolutions 64x8x8 and 128x6x6 of stride 2 and 128x5x5; images from 27x27.
 
     Args:
-        keep_probability: True: the dropout numbers are probabilities of keeping a value, as in the
-            authors' code. False: probabilities of dropping it, as in the paper.
+        keep_probability: If true, the dropout numbers are probabilities of keeping a value, as in
+            the authors' code, else probabilities of dropping it, as in the paper.
     """
 
     keep_probability: bool = False

@@ -21,7 +21,7 @@ from spearshield.types import Shape
 class LeNet(Architecture):
     """Two unpadded convolutions, each with a maximum pool, and two linear layers.
 
-    A ReLU follows each layer but the last; Caffe's file has only the one between the linear layers.
+    A ReLU follows each layer except the last; in Caffe's file, only the first linear layer has one.
     Pixels are not normalised. Images from 16x16 pixels. 431,080 weights for MNIST.
     """
 

@@ -1,10 +1,9 @@
 """M-CNN: a plain CNN in place of the undescribed MNIST classifier of the IP-GAN paper.
 
 Zhang, Zhang, Song, Yang, Zuo, Acta Electronica Sinica, 2023, no. 4, pp. 879-884 (IP-GAN), reports
-results for its own "M_CNN". We do not know its layers. The network here is ours, of the kind usual
-for MNIST since Carlini, Wagner, "Towards Evaluating the Robustness of Neural Networks", 2016,
-https://arxiv.org/abs/1608.04644, table 1. Results are not comparable with those of the IP-GAN
-paper.
+results for a classifier "M_CNN" with unknown layers. The layers here are our choice, similar to
+Carlini, Wagner, "Towards Evaluating the Robustness of Neural Networks", 2016,
+https://arxiv.org/abs/1608.04644, table 1. Results are not comparable with the IP-GAN paper.
 """
 
 from __future__ import annotations

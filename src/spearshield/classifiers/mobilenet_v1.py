@@ -2,8 +2,8 @@
 
 Howard, Zhu, Chen, Kalenichenko, Wang, Weyand, Andreetto, Adam, "MobileNets: Efficient
 Convolutional Neural Networks for Mobile Vision Applications", 2017,
-https://arxiv.org/abs/1704.04861, table 1. Padding and pixel range are those of the TensorFlow
-weights of https://github.com/tensorflow/models.
+https://arxiv.org/abs/1704.04861, table 1. Padding and pixel range match the TensorFlow weights of
+https://github.com/tensorflow/models.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ PAIRS = (
 class MobileNetV1(Architecture):
     """27 convolutions, every second one depthwise. Pixels are scaled to [-1, 1].
 
-    Meant for published weights. Without batch normalisation it is hard to train from random
-    weights.
+    For use with published weights. Without batch normalisation, training from random weights is
+    difficult.
 
     Args:
-        width: Factor of the numbers of channels.
+        width: Factor of the numbers of channels, at least 1/32.
 
     Raises:
-        ValueError: ``width`` is below 1/32, which leaves no channel.
+        ValueError: ``width`` is out of range.
     """
 
     width: float = 0.75

@@ -1,8 +1,8 @@
 """MobileNetV2 for published weights, with batch normalisation folded into its convolutions.
 
 Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
-2018, https://arxiv.org/abs/1801.04381, table 2. Padding and pixel range are those of the
-TensorFlow weights of https://github.com/tensorflow/models; names are those of torchvision.
+2018, https://arxiv.org/abs/1801.04381, table 2. Padding and pixel range match the TensorFlow
+weights of https://github.com/tensorflow/models; the weights have the names of torchvision.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ STAGES = (
 class MobileNetV2(Architecture):
     """Seventeen inverted residuals between two convolutions. Pixels are scaled to [-1, 1].
 
-    Meant for published weights. Without batch normalisation it is hard to train from random
-    weights.
+    For use with published weights. Without batch normalisation, training from random weights is
+    difficult.
     """
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
@@ -67,7 +67,7 @@ class InvertedResidual(nn.Module):
     The input is added if input and output have the same shape.
 
     Args:
-        expansion: Ratio of the inner channels to ``inputs``. 1: there is no expanding convolution.
+        expansion: Ratio of the inner channels to ``inputs``; 1: no expanding convolution.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
@@ -86,5 +86,6 @@ class InvertedResidual(nn.Module):
 def _rectified(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
+    """A padded convolution and a ReLU6."""
     pad, conv = same_conv(inputs, outputs, kernel, stride, groups)
     return nn.Sequential(OrderedDict([("pad", pad), ("0", conv), ("relu", nn.ReLU6())]))

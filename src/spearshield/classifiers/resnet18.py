@@ -2,7 +2,7 @@
 
 He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015,
 https://arxiv.org/abs/1512.03385, table 1. The stem for small images and the names of the weights
-are those of https://github.com/kuangliu/pytorch-cifar.
+follow https://github.com/kuangliu/pytorch-cifar.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spearshield.types import Shape
 class ResNet18(Architecture):
     """Four stages of two blocks with 64 to 512 channels; 11,173,962 weights for CIFAR-10.
 
-    Pixels are normalised by mean and standard deviation of ImageNet.
+    Pixels are normalised by the mean and standard deviation of ImageNet.
     """
 
     def build(self, shape: Shape, classes: int) -> nn.Module:

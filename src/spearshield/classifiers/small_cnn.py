@@ -1,4 +1,4 @@
-"""Small strided CNN of papers on provable and fast robust training.
+"""Small CNN: the strided network of papers on provable and fast robust training.
 
 Wong, Kolter, "Provable Defenses against Adversarial Examples via the Convex Outer Adversarial
 Polytope", 2018, https://arxiv.org/abs/1711.00851, section 5; also in Wong, Rice, Kolter, "Fast is

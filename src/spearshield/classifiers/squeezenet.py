@@ -23,7 +23,7 @@ class SqueezeNet(Architecture):
     """Eight fire modules; 1,235,496 weights for 1,000 classes.
 
     Images from 17x17 pixels; published weights expect 224x224. As published, a logit is the mean of
-    rectified scores: it is never negative, and has no gradient where all its scores are zero.
+    rectified scores. It is never negative, and has no gradient where all scores are zero.
     """
 
     def build(self, shape: Shape, classes: int) -> nn.Module:

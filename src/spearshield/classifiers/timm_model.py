@@ -1,4 +1,4 @@
-"""Classifiers of timm, by name: ``timm:NAME``.
+"""timm: the classifiers of this library, as ``timm:NAME``.
 
 Wightman, "PyTorch Image Models", 2019, https://github.com/huggingface/pytorch-image-models. timm
 needs torchvision. Both are optional, and imported only when a network is built.

@@ -1,4 +1,4 @@
-"""Classifiers of torchvision, by name: ``torchvision:NAME``.
+"""torchvision: the classifiers of this library, as ``torchvision:NAME``.
 
 https://pytorch.org/vision/stable/models.html. torchvision is optional, and imported only when a
 network is built.
@@ -53,8 +53,8 @@ class TorchvisionModel(Architecture):
             )
         else:
             network = models.get_model(self.name, num_classes=classes)
-        # Inception and GoogLeNet: logits alone in training, although the auxiliary heads remain for
-        # the sake of published files; and the rescaling that their published weights expect
+        # Inception and GoogLeNet: in training only logits, although the auxiliary heads remain so
+        # that published files fit; and the rescaling that the published weights expect.
         for flag, value in (("aux_logits", False), ("transform_input", True)):
             if hasattr(network, flag):
                 setattr(network, flag, value)

@@ -1,4 +1,4 @@
-"""Networks of the user, by the function that builds them: ``package.module:function``.
+"""User: a network of your own, as ``package.module:function`` that builds it.
 
 The notation is that of Python's entry points,
 https://packaging.python.org/en/latest/specifications/entry-points/.
@@ -19,7 +19,7 @@ from spearshield.nets import external
 from spearshield.types import Images, Logits, Shape
 
 _named_by_user: set[str] = set()
-"""The functions that the user of this process named; no other one is imported."""
+"""The functions that the user of this process has named; no other function is imported."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class User(Architecture):
     The function may also be an ``nn.Module`` class. If it has parameters named ``shape`` (channels,
     height, width) and ``classes``, they are passed to it; any other parameter needs a default.
 
-    Importing a function runs code. A ``User`` that was read from a file, such as the recipe of
-    somebody else's run folder, therefore builds an :class:`UnnamedFunction` until the user of the
-    process has named the same function, with ``--classifier`` or
+    Importing a function runs code. A ``User`` that was read from a file, such as the recipe of a
+    downloaded run folder, therefore builds an :class:`UnnamedFunction`, unless the user of this
+    process has named the same function with ``--classifier`` or
     :func:`spearshield.classifiers.architecture`.
 
     Args:
@@ -46,7 +46,7 @@ class User(Architecture):
 
     @staticmethod
     def named(target: str) -> User:
-        """The network of a function that the user named, which may be imported from now on."""
+        """The network of a function that the user has named; from now on it may be imported."""
         _named_by_user.add(target)
         return User(target)
 
@@ -81,9 +81,9 @@ class User(Architecture):
 
 
 class UnnamedFunction(nn.Module):
-    """In place of a network whose function the user did not name: raises where it is used.
+    """Replaces a network of which the user has not named the function; raises when used.
 
-    Parts of a trained run that need no classifier, such as purifiers, work without the function.
+    Purifiers and other parts of a trained run that need no classifier work without the function.
     """
 
     def __init__(self, target: str) -> None:

@@ -1,9 +1,9 @@
-"""20-layer ResNet of Wang and Yu, who train it against a generator of perturbations.
+"""ResNet of Wang and Yu: 20 layers, published with training against a generator of perturbations.
 
 Wang, Yu, "A Direct Approach to Robust Deep Learning Using Adversarial Networks", 2019,
 https://arxiv.org/abs/1905.09591; layers as in the authors' code,
-https://github.com/whxbergkamp/RobustDL_GAN, where the file is called "resnet18". The shortcut
-of the first block is projected in every stage, including the first.
+https://github.com/whxbergkamp/RobustDL_GAN, in a file called "resnet18". In every stage, also
+the first, the shortcut of the first block is projected.
 
 The authors' code normalises by the statistics of the current batch even during tests and attacks,
 and keeps no running averages. Here evaluation uses running averages, so that the logits of an image
@@ -30,7 +30,7 @@ class WangYuResNet(Architecture):
     Args:
         width: Factor of the channels of the stages, not of the stem. The wide network of the paper
             has 10.
-        stem_norm: True: batch normalisation after the stem, as for CIFAR-10. False: after the last
+        stem_norm: If true, batch normalisation follows the stem, as for CIFAR-10, else the last
             block, as for SVHN.
 
     Raises:

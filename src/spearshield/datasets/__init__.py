@@ -20,11 +20,11 @@ def dataset(spec: str, **settings: Any) -> Dataset:
     """The data set of a name, or else of the path of a folder of images or of an npz file.
 
     Args:
-        settings: Fields of the data set, such as ``size`` and ``classes`` of an image folder; those
-            that are ``None`` keep their defaults.
+        settings: Fields of the data set, such as ``size`` and ``classes`` of an image folder;
+            ``None`` keeps the default.
 
     Raises:
-        ValueError: Not a name and not such a path, or the data set has no such field; the message
+        ValueError: There is no such name or path, or the data set has no such field; the message
             lists the names.
     """
     path = Path(spec)
@@ -33,9 +33,9 @@ def dataset(spec: str, **settings: Any) -> Dataset:
         name = "npz" if path.suffix == ".npz" else "image_folder" if path.is_dir() else spec
     kind = discover.find("datasets", Dataset, name)  # type: ignore[type-abstract]
     chosen = {key: value for key, value in settings.items() if value is not None}
-    known = [field.name for field in fields(kind)]
-    if unknown := [key for key in chosen if key not in known]:
-        raise ValueError(f"{name} has no setting {unknown[0]!r}; it has {', '.join(known)}")
+    own = [field.name for field in fields(kind)]
+    if unknown := [key for key in chosen if key not in own]:
+        raise ValueError(f"{name} has no setting {unknown[0]!r}; it has {', '.join(own)}")
     data = kind() if name == spec else kind(path=spec)  # type: ignore[call-arg]
     return replace(data, **chosen)
 

@@ -29,7 +29,7 @@ from spearshield.dataset import Dataset, Examples
 from spearshield.ranges import require
 from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error
 from spearshield.storage.downloads import File, locate
-from spearshield.storage.images import fit, picture, stack
+from spearshield.storage.images import fit, stack, zipped_pictures
 
 _ADDRESS = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, for research only"
 
@@ -48,10 +48,10 @@ class CelebA(Dataset):
 
     Args:
         size: Height and width of an image, in pixels.
-        attribute: The attribute that is the class.
+        attribute: The attribute that divides the images into two classes.
 
     Raises:
-        ValueError: ``size`` is not positive.
+        ValueError: ``size`` is not positive, or ``validation`` is negative.
     """
 
     validation: int = field(default=5000, kw_only=True)
@@ -59,6 +59,7 @@ class CelebA(Dataset):
     attribute: str = "Male"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self, "size", at_least=1)
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
@@ -93,11 +94,7 @@ class CelebA(Dataset):
             return {name: int(row[names.index(self.attribute)]) for name, row in table.items()}
 
     def _pictures(self, members: zipfile.ZipFile, names: list[str]) -> Iterator[Image.Image]:
-        for name in names:
-            if members.getinfo(name).file_size > _LARGEST:
-                raise UnsuitableError(f"{name} unpacks to more than {_LARGEST} bytes")
-            with corrupt_as_value_error(name):
-                image = picture(members.read(name), 3)
+        for name, image in zip(names, zipped_pictures(members, names, _LARGEST), strict=True):
             left, top = (image.width - CROP) // 2, (image.height - CROP) // 2
             if min(left, top) < 0:
                 raise UnsuitableError(f"{name} has fewer than {CROP} x {CROP} pixels")

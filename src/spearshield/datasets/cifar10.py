@@ -70,7 +70,7 @@ class CIFAR10(Dataset):
 def _records(
     archive: tarfile.TarFile, name: str
 ) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    """Rows of a label and 3 x 32 x 32 pixels."""
+    """Rows of one label and 3 x 32 x 32 pixels."""
     member = archive.extractfile(name)
     content = member.read() if member else b""
     if not content or len(content) % _RECORD:

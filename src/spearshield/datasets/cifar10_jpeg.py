@@ -1,11 +1,11 @@
 """CIFAR-10 as lossy JPEG: 60,000 colour photographs of 32 x 32 pixels in 10 classes.
 
 The photographs of CIFAR-10 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images",
-2009, https://www.cs.toronto.edu/~kriz/cifar.html) in the form of JPEG files of quality 75 with
-halved chroma resolution, about 30.5 dB from the original pixels. Do not compare results with
-published CIFAR-10 results: networks trained on the originals lose about 10 points on these images,
-so train and test on the same version. A defence by JPEG compression is given images here that were
-compressed before.
+2009, https://www.cs.toronto.edu/~kriz/cifar.html) as JPEG files of quality 75 with halved chroma
+resolution, with a signal-to-noise ratio of about 30.5 dB. Do not compare results with published
+CIFAR-10 results: networks trained on the originals lose about 10 points of accuracy on these
+images, so train and test on the same version. For a defence by JPEG compression, note that the
+images are already compressed.
 
 ``cifar10_jpeg.npz`` holds, for ``train`` and ``test``: ``*_bytes``, the concatenated JPEG files
 (uint8); ``*_offsets``, the start of each file and the end of the last one; and ``*_labels``. The

@@ -3,8 +3,8 @@
 Alpaydin, Kaynak, "Optical Recognition of Handwritten Digits", 1998.
 https://archive.ics.uci.edu/dataset/80
 
-scikit-learn defines no split. Here the first 1,437 are the training images and the last 360 the
-test images. They are ordered by writer, so most test writers are not in the training images.
+scikit-learn defines no split. Here the first 1,437 images are the training images and the last 360
+the test images. They are ordered by writer, so most writers of test images wrote no training image.
 """
 
 from __future__ import annotations

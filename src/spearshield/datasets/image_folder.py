@@ -37,15 +37,15 @@ class ImageFolder(Dataset):
 
     Args:
         path: The folder, relative to the working directory or to a data folder.
-        size: Height and width in pixels to which images are resized, short side first, and then
-            cropped around the middle. ``None``: they keep their size, which must be the same.
+        size: Height and width in pixels. Images are resized until they cover it, and cropped around
+            the middle. ``None``: they keep their size, which must be the same for all.
         channels: 3, or 1 for grey; images are converted. ``None``: 1 if all images are stored as
             grey, else 3.
-        classes: Number of classes, where some classes have no folder. Class folders with numbers
-            for names are then class ids themselves. ``None``: the number of class folders.
+        classes: Number of classes, if some classes have no folder. Class folders with numbers for
+            names are then class ids themselves. ``None``: the number of class folders.
 
     Raises:
-        ValueError: ``channels``, ``size`` or ``classes`` is none of these.
+        ValueError: ``channels``, ``size``, ``classes`` or ``validation`` is out of range.
     """
 
     path: str = ""
@@ -54,6 +54,7 @@ class ImageFolder(Dataset):
     classes: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.channels not in (1, 3, None):
             raise ValueError(f"channels must be 1 or 3, got {self.channels}")
         require(self, "classes", at_least=1)

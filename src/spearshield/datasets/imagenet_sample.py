@@ -3,8 +3,8 @@
 Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", 2015.
 https://arxiv.org/abs/1409.0575
 
-These are the first pictures of each class, apparently training images: networks score far above
-their published accuracy on them. Use them to attack and to look at, not to rank classifiers.
+These are the first pictures of each class. They appear to be training images: the accuracy of
+networks is far above the published one. Use them for attacks, not for a comparison of classifiers.
 
 ``imagenet_sample_1000.zip`` holds JPEG files named ``<class id, 3 digits>_<wnid>.jpg``;
 ``imagenet_classes.json`` is a list of the classes, each with its ``index``, ``wnid`` and ``name``.
@@ -16,19 +16,17 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from PIL import Image
 
 from spearshield.dataset import Dataset, Examples
 from spearshield.ranges import require
 from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error
 from spearshield.storage.downloads import File, locate
-from spearshield.storage.images import fit, picture, stack
+from spearshield.storage.images import fit, stack, zipped_pictures
 
 _ADDRESS = "https://github.com/EliSchwartz/imagenet-sample-images, "
 
@@ -54,6 +52,7 @@ class ImageNetSample(Dataset):
     size: int = 224
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self, "size", at_least=1)
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
@@ -73,13 +72,7 @@ class ImageNetSample(Dataset):
                 raise UnsuitableError(
                     f"its {len(names)} names do not follow the classes in {classes}"
                 )
-            pixels = stack(self._pictures(members, names), len(names))
+            size = (self.size, self.size)
+            pictures = zipped_pictures(members, names, _LARGEST)
+            pixels = stack((fit(image, size, margin=8 / 7) for image in pictures), len(names))
             return Examples.of(pixels, torch.arange(len(names)), tuple(listed.values()))
-
-    def _pictures(self, members: zipfile.ZipFile, names: list[str]) -> Iterator[Image.Image]:
-        for name in names:
-            if members.getinfo(name).file_size > _LARGEST:
-                raise UnsuitableError(f"{name} unpacks to more than {_LARGEST} bytes")
-            with corrupt_as_value_error(name):
-                image = picture(members.read(name), 3)
-            yield fit(image, (self.size, self.size), margin=8 / 7)

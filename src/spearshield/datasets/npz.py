@@ -1,10 +1,10 @@
 """NPZ: arrays of images and labels in one NumPy file.
 
-The file holds ``x_train``, ``y_train``, ``x_test`` and ``y_test`` (or one of the two pairs), or
-else ``x`` and ``y``, or ``images`` and ``labels``, which are all test images. An array ``names`` of
-strings may name the classes.
+The file holds ``x_train``, ``y_train``, ``x_test`` and ``y_test`` (or one of the two pairs); or
+``x`` and ``y``, or ``images`` and ``labels``, as test images. An array ``names`` of strings may
+name the classes.
 
-Images are uint8, or floats in [0, 1], which are rounded to 8 bits; of shape (n, h, w), (n, h, w, c)
+Images are uint8, or floats in [0, 1] that are rounded to 8 bits, of shape (n, h, w), (n, h, w, c)
 or (n, c, h, w) with 1 or 3 channels. Labels are integers of shape (n,) or (n, 1). Python objects
 are refused.
 """
@@ -36,12 +36,12 @@ class Npz(Dataset):
     Args:
         path: The file, relative to the working directory or to a data folder.
         classes: Number of classes. ``None``: the number of ``names`` in the file, or else the
-            largest label plus one. State it where no image has the last class.
-        size: Height and width in pixels to which images are resized, short side first, and then
-            cropped around the middle. ``None``: they keep their size.
+            largest label plus one. Set it if no image has the last class.
+        size: Height and width in pixels. Images are resized until they cover it, and cropped around
+            the middle. ``None``: they keep their size.
 
     Raises:
-        ValueError: ``classes`` or ``size`` is not positive.
+        ValueError: ``classes``, ``size`` or ``validation`` is out of range.
     """
 
     path: str = ""
@@ -49,6 +49,7 @@ class Npz(Dataset):
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self, "classes", at_least=1)
         check_size(self.size)
 
@@ -59,8 +60,8 @@ class Npz(Dataset):
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
         path = locate_path(self.path, root)
-        known = ["names", "y_train", "y_test", f"x_{split}", *PAIRS[0], *PAIRS[1]]
-        arrays = archives.npz(path, known)
+        wanted = ["names", "y_train", "y_test", f"x_{split}", *PAIRS[0], *PAIRS[1]]
+        arrays = archives.npz(path, wanted)
         with corrupt_as_value_error(path):
             x, y = _pair(arrays, split)
             pixels, labels = torch.from_numpy(_pixels(arrays[x], x)), _labels(arrays[y], y)
@@ -75,7 +76,7 @@ class Npz(Dataset):
     def _names(
         self, arrays: dict[str, NDArray[Any]], y: dict[str, NDArray[Any]]
     ) -> tuple[str, ...]:
-        """The names of the classes, after the labels of all splits were checked against them."""
+        """The names of the classes, after a check that the labels of all splits fit them."""
         labels = {key: _labels(array, key) for key, array in y.items()}
         count = self.classes or max(1 + int(array.max()) for array in labels.values())
         names = tuple(map(str, arrays.get("names", np.arange(count))))
@@ -92,7 +93,7 @@ class Npz(Dataset):
 
 
 def _pair(arrays: dict[str, NDArray[Any]], split: str) -> tuple[str, str]:
-    """The names under which the images and labels of a split are stored."""
+    """The names of the arrays of images and labels of a split."""
     pairs = [(f"x_{split}", f"y_{split}"), *(PAIRS if split == "test" else ())]
     for x, y in pairs:
         if x in arrays and y in arrays:
@@ -128,6 +129,7 @@ def _pixels(x: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 
 def _labels(y: NDArray[Any], name: str) -> NDArray[np.int64]:
+    """Class ids of shape (n,)."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or len(y) == 0:

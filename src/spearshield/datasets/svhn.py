@@ -39,7 +39,7 @@ _LARGEST = 100_000
 
 @dataclass(frozen=True)
 class SVHN(Dataset):
-    """73,257 training and 26,032 test images; class 10 of the files is the digit 0."""
+    """73,257 training and 26,032 test images; label 10 of the files is the digit 0."""
 
     validation: int = field(default=5000, kw_only=True)
 

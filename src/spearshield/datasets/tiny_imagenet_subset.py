@@ -1,4 +1,4 @@
-"""Part of Tiny ImageNet: 14,000 photographs of 64 x 64 pixels in 200 classes of ImageNet.
+"""Tiny ImageNet, in part: 14,000 photographs of 64 x 64 pixels in 200 classes of ImageNet.
 
 Le, Yang, "Tiny ImageNet Visual Recognition Challenge", 2015.
 http://cs231n.stanford.edu/reports/2015/pdfs/yle_project.pdf

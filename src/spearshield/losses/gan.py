@@ -14,7 +14,7 @@ from spearshield.types import Images, Scalar
 
 
 def bce(logits: Float[Tensor, "*any"], real: bool) -> Scalar:
-    """Mean binary cross-entropy of a discriminator's logits with the label real, or with fake.
+    """Mean binary cross-entropy of a discriminator's logits with the label 1 (real) or 0 (fake).
 
     Goodfellow et al., "Generative Adversarial Networks", 2014, https://arxiv.org/abs/1406.2661.
     With ``real=True`` on generated images it is the non-saturating loss of the generator.

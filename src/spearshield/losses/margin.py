@@ -1,4 +1,4 @@
-"""Losses that an attack increases: one value for each image, computed from its logits.
+"""Losses that an attack increases: one value for each image, from its logits.
 
 Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
 parameter-free attacks", 2020. https://arxiv.org/abs/2003.01690
@@ -61,6 +61,7 @@ def other_logits(logits: Logits, y: Labels) -> Logits:
 
 
 def _at(logits: Logits, label: Labels) -> PerImage:
+    """The logit of the class ``label`` of each image."""
     return logits.gather(1, label[:, None]).squeeze(1)
 
 

@@ -1,4 +1,4 @@
-"""AdvGAN: a generator is trained to perturb any image in one pass so that it is misclassified.
+"""AdvGAN: a generator of adversarial perturbations, in one forward pass per image.
 
 Xiao, Li, Zhu, He, Liu, Song, "Generating Adversarial Examples with Adversarial Networks", 2018.
 https://arxiv.org/abs/1801.02610
@@ -19,22 +19,22 @@ The gradient of f is used in training only (semi-white-box); the attack makes no
 student of a black box takes one step of distillation after every step of G, on clean images and on
 images of the current G (section 3.3).
 
-Differences from the paper. The paper's text was not available: the kinds of losses, their weights,
-the networks and the optimiser are those of a public port,
+Differences from the paper. The text of the paper was not available. The kinds of losses, their
+weights, the networks and the optimiser follow a public port,
 https://github.com/mathcbc/advGAN_pytorch. Reconstructed or new here:
 
 - The perturbation is inside the threat model by construction: eps times a tanh, then clipped. The
   port clips a full tanh to eps and penalises the size before clipping. With ``clip=False`` only the
   finished attack is clipped, and in training only the penalty limits the perturbation.
 - The margin is on logits, and an image contributes to the loss until it is misclassified by a
-  margin of ``kappa``. The port uses probabilities and a margin of 0, from which many new images
-  fall short. The loss is a mean over the batch; the port's is a sum, which multiplies its weight by
-  the batch size.
+  margin of ``kappa``. The port uses probabilities and a margin of 0, which many new images do not
+  reach. The loss is a mean over the batch; the port takes a sum, so that the weight of the loss
+  grows with the batch size.
 - G uses batch normalisation throughout; the port uses instance normalisation outside the residual
   blocks. D has no sigmoid, and one linear layer on its last maps, so it accepts images of any size.
   Initial weights are PyTorch's, not Gaussian with a standard deviation of 0.02.
-- The learning rate has a half-cosine decay if ``decay_steps`` is set, and no stages.
-- The paper's distillation targets are unknown; they are probabilities here, or labels.
+- The learning rate is constant or has a half-cosine decay (``decay_steps``), without stages.
+- The distillation targets of the paper are unknown; here they are probabilities or labels.
 - ``conditioned``: G also receives the feature maps and probabilities of f on the clean image, and
   the finished attack contains its own copy of f. This option is new, after AdvGAN++, Mangla,
   Jandial, Varshney, Balasubramanian, 2019, https://arxiv.org/abs/1908.00706, whose generator
@@ -75,21 +75,20 @@ class AdvGAN(Method):
         size_weight: Weight of the penalty on the L2 norm of the perturbation.
         norm_hinge: Perturbations with an L2 norm below this are not penalised.
         kappa: Margin of logits above which a misclassified image does not contribute to the loss.
-        target: The class that images should be classified as; ``None``: any wrong class.
+        target: The class that all images should receive; ``None``: any wrong class.
         clip: If true, the perturbation is projected into ``threat`` in training too.
         conditioned: If true, G receives the feature maps and probabilities of f on the image. The
             attack then contains a copy of f, and still makes no queries.
         lr: Learning rate of all Adam optimisers.
-        decay_steps: Steps over which the learning rate of G and D falls to zero along a half
-            cosine; 0: it is constant. The student's is always constant.
+        decay_steps: Steps over which the learning rate of G and D decays to zero on a half cosine;
+            0: it is constant. The learning rate of the student is always constant.
         student: Architecture of a student that is distilled from the task's classifier, which is
             then a black box; ``None``: the classifier itself is differentiated.
         student_steps: Steps, before the others, that train only the student, on clean images.
         labels_only: If true, the black box returns labels in place of probabilities.
 
     Raises:
-        ValueError: A number is out of range, or at the start of training, ``target`` is not a
-            class.
+        ValueError: A number is out of range. At the start of training: ``target`` is not a class.
     """
 
     paper = Paper(
@@ -119,6 +118,7 @@ class AdvGAN(Method):
         require(self, "width", at_least=1)
         require(self, "gan_weight", "attack_weight", "size_weight", at_least=0)
         require(self, "norm_hinge", "kappa", "lr", "decay_steps", "student_steps", at_least=0)
+        require(self, "target", at_least=0)
 
     def learner(self, task: Task) -> AdvGANLearner:
         check_target(self.target, task.classes)
@@ -179,7 +179,7 @@ class AdvGANLearner(Learner):
 
 
 def misclassification_loss(logits: Logits, y: Labels, target: int | None, kappa: float) -> Scalar:
-    """Mean margin that is missing for a misclassification, or for ``target``; at least -kappa."""
+    """Mean over images of max(Z_y - max_other Z, -kappa), or with a target of the targeted loss."""
     if target is None:
         return (-margin_loss(logits, y)).clamp(min=-kappa).mean()
     return margin_loss(logits, torch.full_like(y, target)).clamp(min=-kappa).mean()
@@ -191,7 +191,7 @@ def size_loss(x_adv: Images, x: Images, hinge: float) -> Scalar:
 
 
 def success_rate(logits: Logits, y: Labels, target: int | None) -> float:
-    """Share of misclassified images; with a target, its share among images of other classes."""
+    """Share of misclassified images; with a target, share of other classes classified as it."""
     if target is None:
         return (logits.argmax(1) != y).float().mean().item()
     others = y != target

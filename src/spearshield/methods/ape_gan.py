@@ -1,4 +1,4 @@
-"""APE-GAN: a generator maps adversarial images to clean images.
+"""APE-GAN: a generator that maps adversarial images to clean images.
 
 Shen, Jin, Gao, Zhang, "APE-GAN: Adversarial Perturbation Elimination with GAN", 2017.
 https://arxiv.org/abs/1707.05474
@@ -10,9 +10,9 @@ https://arxiv.org/abs/1707.05474
     L_G = mse_weight * sqrt(MSE(G(x_adv), x)) + adversarial_weight * BCE(D(G(x_adv)), 1)
 
 Differences from the paper. The weights, the square root, the two updates of G for each update of D,
-the optimiser and the widths are those of the authors' released code; kernels are 4x4. Images are in
-[0, 1]; G and D scale them to [-1, 1] inside. The method was broken by an attack that differentiates
-G: Carlini, Wagner, 2017, https://arxiv.org/abs/1711.08478.
+the optimiser and the widths follow the authors' released code; kernels are 4x4. Images are in
+[0, 1]; G and D scale them to [-1, 1]. The defence was broken by an attack that differentiates G:
+Carlini, Wagner, 2017, https://arxiv.org/abs/1711.08478.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class APEGAN(Method):
         lr: Learning rate of both Adam optimisers.
 
     Raises:
-        ValueError: A number is out of range.
+        ValueError: A number is out of range. At the start of training: there is no attack to train
+            on.
     """
 
     paper = Paper(
@@ -73,6 +74,7 @@ class APEGANLearner(Learner):
         super().__init__()
         self.method = method
         self.task = task
+        self.attack = task.attack
         self.G = Generator(task.shape[0], method.width)
         self.D = Discriminator(task.shape, method.width)
         self.opt_g = torch.optim.Adam(self.G.parameters(), method.lr, betas=(0.5, 0.999))
@@ -80,7 +82,7 @@ class APEGANLearner(Learner):
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
         method, G, D = self.method, self.G.train(), self.D.train()
-        x_adv = self.task.attack(frozen(self.task.classifier), x, y, rng=rng)
+        x_adv = self.attack(frozen(self.task.classifier), x, y, rng=rng)
 
         # D: high scores for clean images, low scores for purified images.
         loss_d = bce(D(x), real=True) + bce(D(G(x_adv).detach()), real=False)

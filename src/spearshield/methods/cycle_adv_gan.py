@@ -1,4 +1,4 @@
-"""CycleAdvGAN: one training produces an attack and the purifier that removes its perturbations.
+"""CycleAdvGAN: an attack and the purifier of its perturbations, trained together.
 
 Jiang, Qiao, Qin, Wang, Chen, Bu, Yan, "Cycle-Consistent Adversarial GAN: the integration of
 adversarial attack and defense", 2019. https://arxiv.org/abs/1904.06026
@@ -20,8 +20,8 @@ adversarial attack and defense", 2019. https://arxiv.org/abs/1904.06026
         + size_weight * mean max(|A(x) - x|_2 - norm_hinge, 0)
 
 P is called once for x_ref, A(x) and x together: in training, its batch normalisation uses the
-statistics of all three. Three calls would train another purifier. f, in evaluation mode, is called
-once as well, which changes nothing but rounding.
+statistics of all three, so three calls would train another purifier. f is called once as well; in
+evaluation mode this changes only rounding.
 
 Differences from the paper. Only its abstract was available, and no code: two generators, two
 discriminators, cycle consistency, a semi-white-box and a black-box setting. All losses, weights,
@@ -31,8 +31,8 @@ https://arxiv.org/abs/1801.02610. `benchmarks/generators.py` changes these choic
 
 - the discriminators' losses are least squares, without CycleGAN's pool of older images;
 - x and x_ref can be used as pairs (``paired_weight``), which CycleGAN does not need;
-- a generator's output is an image or a change of its input (``residual_attack``,
-  ``residual_purifier``), and the change of P can be limited (``max_residual``);
+- a generator outputs an image or a change of its input (``residual_attack``,
+  ``residual_purifier``), and the change by P can be limited (``max_residual``);
 - A is projected into the threat model in training, or only penalised (``clip``);
 - A can receive the features of f (``conditioned``), as an option of AdvGAN;
 - the identity loss, and a recovery loss on clean images;
@@ -40,7 +40,8 @@ https://arxiv.org/abs/1801.02610. `benchmarks/generators.py` changes these choic
   Without ``cooperative``, the losses of P(A(x)) do not train A. To train an A against a finished
   P, start another training with ``trained_on``.
 
-If f is a black box, x_ref are made on the student, so the gradient of the classifier is never used.
+If f is a black box, the student is attacked for x_ref, so the gradient of the classifier is never
+used.
 """
 
 from __future__ import annotations
@@ -88,25 +89,25 @@ class CycleAdvGAN(Method):
         size_weight: Weight of the penalty on the L2 norm of A's perturbation.
         norm_hinge: Perturbations with an L2 norm below this are not penalised.
         kappa: Margin of logits above which a misclassified image does not contribute to the loss.
-        target: The class that images should be classified as; ``None``: any wrong class.
+        target: The class that all images should receive; ``None``: any wrong class.
         clip: If true, A's perturbation is projected into ``threat`` in training too.
         conditioned: If true, A receives the feature maps and probabilities of f on the image. The
             attack then contains a copy of f, and still makes no queries.
-        cooperative: If true, the losses of P(A(x)) also train A, so that P can purify its images.
+        cooperative: If true, the losses of P(A(x)) also train A, so that P can purify A(x).
         residual_attack: If true, A's network outputs the perturbation, else the image.
         residual_purifier: If true, P's network outputs the change of its input, else the image.
         max_residual: Largest change of a pixel by a residual P.
         lr: Learning rate of all Adam optimisers.
-        decay_steps: Steps over which the learning rate of A, P, D_A and D_P falls to zero along a
-            half cosine; 0: it is constant. The student's is always constant.
+        decay_steps: Steps over which the learning rate of A, P, D_A and D_P decays to zero on a
+            half cosine; 0: it is constant. The learning rate of the student is always constant.
         student: Architecture of a student that is distilled from the task's classifier, which is
             then a black box; ``None``: the classifier itself is differentiated.
         student_steps: Steps, before the others, that train only the student, on clean images.
         labels_only: If true, the black box returns labels in place of probabilities.
 
     Raises:
-        ValueError: A number is out of range; or at the start of training, ``target`` is not a
-            class, or there is a student and the training images were attacked before.
+        ValueError: A number is out of range. At the start of training: ``target`` is not a class,
+            there is no attack to train on, or its images are precomputed and there is a student.
     """
 
     paper = Paper(
@@ -146,13 +147,14 @@ class CycleAdvGAN(Method):
         require(self, "gan_weight", "cycle_weight", "identity_weight", "paired_weight", at_least=0)
         require(self, "attack_weight", "recovery_weight", "size_weight", "norm_hinge", at_least=0)
         require(self, "max_residual", "kappa", "lr", "decay_steps", "student_steps", at_least=0)
+        require(self, "target", at_least=0)
 
     def learner(self, task: Task) -> CycleAdvGANLearner:
         check_target(self.target, task.classes)
         if self.student and isinstance(task.learn_from, PrecomputedAttack):
             raise ValueError(
-                "the images cannot be attacked before the first step, because a black box is not "
-                "differentiated and its student is not trained yet: set precompute=false"
+                "images cannot be attacked before the first step, because a black box is not "
+                "differentiated and its student is not trained yet; set precompute=false"
             )
         return CycleAdvGANLearner(self, task)
 
@@ -164,6 +166,7 @@ class CycleAdvGANLearner(Learner):
         super().__init__()
         self.method = method
         self.task = task
+        self.attack = task.attack
         shape, width = task.shape, method.width
         self.A = PerturbationGenerator(
             shape,
@@ -191,7 +194,7 @@ class CycleAdvGANLearner(Learner):
         if taken < self.f.student_steps:
             return self.f.distil(x)
         set_lr(cosine(method.lr, taken, method.decay_steps), self.opt_g, self.opt_d)
-        x_ref = self.task.attack(self.f.surrogate(), x, y, rng=rng)
+        x_ref = self.attack(self.f.surrogate(), x, y, rng=rng)
         losses, x_adv = self.step_gan(x, x_ref, y)
         return {**losses, **self.f.distil(torch.cat([x, x_adv]))}
 
@@ -240,7 +243,7 @@ class CycleAdvGANLearner(Learner):
 
 
 class Purifier(nn.Module):
-    """A generator whose output is an image in [0, 1].
+    """A generator that outputs images in [0, 1].
 
     Args:
         residual: If true, the network outputs the change of its input, else the image.

@@ -1,4 +1,4 @@
-"""DAE: a denoising autoencoder is trained to remove noise, and purifies the classifier's input.
+"""DAE: a denoising autoencoder in front of the classifier.
 
 Vincent, Larochelle, Bengio, Manzagol, "Extracting and Composing Robust Features with Denoising
 Autoencoders", 2008. https://doi.org/10.1145/1390156.1390294
@@ -8,7 +8,7 @@ Examples", 2014, https://arxiv.org/abs/1412.5068.
     A  autoencoder  x + noise -> x   the purifier
     L = MSE(A(x + noise), x),  noise ~ N(0, noise^2), then clipped to [0, 1]
 
-Differences from the paper. The network is convolutional, and the noise is Gaussian rather than
+Differences from the paper. The network is convolutional, and the noise is Gaussian in place of
 masking. Later publications compare with a "DAE" of unknown architecture. With the default
 ``attack_share``, training uses neither adversarial images nor labels.
 """
@@ -40,7 +40,8 @@ class DAE(Method):
         lr: Learning rate of Adam.
 
     Raises:
-        ValueError: A number is out of range.
+        ValueError: A number is out of range. At the start of training: ``attack_share`` is above 0
+            and there is no attack to train on.
     """
 
     paper = Paper(
@@ -69,6 +70,7 @@ class DAELearner(Learner):
         super().__init__()
         self.method = method
         self.task = task
+        self.attack = task.attack if method.attack_share > 0 else None
         self.A = Autoencoder(task.shape[0], method.width)
         self.optimiser = torch.optim.Adam(self.A.parameters(), method.lr)
 
@@ -81,9 +83,9 @@ class DAELearner(Learner):
         """Images with noise, or adversarial images for a random ``attack_share`` of them."""
         noisy = (x + self.method.noise * rng.fold(0).normal(x.shape[1:])).clamp(0, 1)
         attacked = rng.fold(1).uniform(()) < self.method.attack_share
-        if attacked.any():
+        if self.attack and attacked.any():
             classifier = frozen(self.task.classifier)
-            noisy[attacked] = self.task.attack(
+            noisy[attacked] = self.attack(
                 classifier, x[attacked], y[attacked], rng=rng.fold(2)[attacked]
             )
         return noisy
@@ -95,7 +97,7 @@ class DAELearner(Learner):
 class Autoencoder(nn.Module):
     """One strided convolution and one deconvolution, for images of any size.
 
-    Without batch normalisation, training on dark images such as MNIST's stops at black images.
+    Without batch normalisation, training on dark images, such as in MNIST, ends at black images.
     """
 
     def __init__(self, channels: int, width: int) -> None:

@@ -1,4 +1,4 @@
-"""Defense-GAN: a classifier receives the nearest generated image in place of its input.
+"""Defense-GAN: the nearest image of a generator replaces the input of the classifier.
 
 Samangouei, Kabkab, Chellappa, "Defense-GAN: Protecting Classifiers Against Adversarial Attacks
 Using Generative Models", 2018. https://arxiv.org/abs/1805.06605
@@ -13,27 +13,28 @@ Using Generative Models", 2018. https://arxiv.org/abs/1805.06605
     L_G = -mean(D(G(z)))
     x_hat = G(z*),  z* = argmin over R starts of |G(z) - x|^2 after L steps of gradient descent
 
-Differences from the paper. Networks and settings are those of the authors' release,
-https://github.com/kabkabm/defensegan, which differs from the code behind the paper's tables.
+Differences from the paper. Networks and settings follow the authors' release,
+https://github.com/kabkabm/defensegan, which differs from the code for the tables of the paper.
 
 - The penalty uses the norm of the gradient over a whole image; the release takes one norm for each
   column of pixels.
-- The learning rate of the search is constant; so it is in the release, whose decay never starts.
-- The search starts near zero (standard deviation 0.088), as in the release. The paper's N(0, I) is
-  ``z_std=1``. Its loss is the mean over pixels, summed over images, so images do not interact.
+- The learning rate of the search is constant, also in the release, where the decay never starts.
+- The search starts near zero (standard deviation 0.088), as in the release. The N(0, I) of the
+  paper is ``z_std=1``. The loss of the search is the mean over pixels, summed over images, so
+  images do not interact.
 - x_hat is the image after the last step of the search; in the release it may be one step older.
-- A training step updates D, and every ``critic_steps``-th step also updates G: the release's
-  200,000 iterations are 1,000,000 steps here. ``decay_steps`` is new, for shorter trainings.
-- Above 32 pixels, a rectifier precedes the last deconvolution as it precedes the others; D has one
-  output for its 8x8 maps, where the release has four; and pixels are in [0, 1], not [-1, 1], so
-  that the learning rate of the release's search is ``lr=40`` here.
+- A training step updates D, and every ``critic_steps``-th step also updates G: 200,000 iterations
+  of the release are 1,000,000 steps here. ``decay_steps`` is new, for shorter trainings.
+- Above 32 pixels, a ReLU precedes every deconvolution, also the last; D has one output for its 8x8
+  maps, where the release has four; and pixels are in [0, 1], not [-1, 1], so that the learning rate
+  of the search in the release is ``lr=40`` here.
 - C is trained on reconstructions from one new start each, not on the nearest of R in a fixed set.
 
 The defence was broken by an attack that searches the range of G: Athalye, Carlini, Wagner, 2018,
-https://arxiv.org/abs/1802.00420. The release's white-box attack differentiates a search whose
-gradient is zero by construction. Here the last ``unroll`` steps of the search are differentiable.
+https://arxiv.org/abs/1802.00420. The white-box attack of the release differentiates a search with a
+gradient of zero by construction. Here the last ``unroll`` steps of the search are differentiable.
 For BPDA, an encoder from the file of weights gives a differentiable approximation, G(E(x)); it does
-not change the output. :mod:`spearshield.methods.encoder_projection` trains one.
+not change the output. :mod:`spearshield.methods.encoder_projection` trains an encoder.
 """
 
 from __future__ import annotations
@@ -77,19 +78,21 @@ class DefenseGAN(Method):
         critic_steps: Updates of D for each update of G.
         penalty_weight: Weight of the gradient penalty.
         lr: Learning rate of the Adam optimisers of G and D.
-        decay_steps: Steps over which it falls to zero along a half cosine; 0: it is constant.
+        decay_steps: Steps over which it decays to zero on a half cosine; 0: it is constant.
         search: The search for z*.
-        threshold: Mean squared error of x_hat above which an image is rejected; 1: none is.
-        classifier: The defended classifier: the given one, or a fresh one trained on
-            reconstructions, or on both originals and reconstructions.
-        gan_steps: Steps that train G and D, before those that train C; 0 if no C is trained.
+        threshold: Mean squared error of x_hat above which an image is rejected; 1: no rejection.
+        classifier: The defended classifier C. ``given``: the classifier of the task;
+            ``reconstructions``: a new classifier, trained on reconstructions; ``both``: a new
+            classifier, trained on originals and reconstructions.
+        gan_steps: Number of first steps, which train G and D; the others train C. 0 if no C is
+            trained.
         weights: A file with the weights of G, which is then not trained: ``weights.safetensors`` or
             the checkpoint of a run of this method or of ``encoder_projection``. An E in the file is
-            used for the differentiable approximation.
+            used for the differentiable approximation. Empty: G is trained.
 
     Raises:
-        ValueError: A number is out of range, or ``gan_steps`` does not agree with ``classifier``
-            and ``weights``.
+        ValueError: A number is out of range, ``classifier`` is unknown, or ``gan_steps`` does not
+            agree with ``classifier`` and ``weights``.
     """
 
     paper = Paper(
@@ -115,9 +118,10 @@ class DefenseGAN(Method):
         require(self, "width", "latent", "critic_steps", at_least=1)
         require(self, "penalty_weight", "lr", "decay_steps", "gan_steps", at_least=0)
         require(self, "threshold", above=0)
+        require(self, "classifier", one_of=("given", "reconstructions", "both"))
         if (self.gan_steps > 0) != (self.classifier != "given" and not self.weights):
             raise ValueError(
-                "gan_steps are the steps before those of a classifier, if no weights are given; "
+                "set gan_steps only if a classifier is trained after G, without weights; "
                 f"got gan_steps={self.gan_steps}, classifier={self.classifier!r}, "
                 f"weights={self.weights!r}"
             )
@@ -190,7 +194,7 @@ class DefenseGANLearner(Learner):
             return self.step_gan(x, taken, rng)
         if method.classifier != "given":
             return self.step_classifier(x, y, rng)
-        raise ValueError("there is nothing to train, because G is given: set steps=0")
+        raise ValueError("there is nothing to train, because G is given; set steps=0")
 
     def step_gan(self, x: Images, taken: int, rng: Rng) -> Mapping[str, float]:
         """Update D, and G at every ``critic_steps``-th step."""
@@ -202,7 +206,7 @@ class DefenseGANLearner(Learner):
         return {name: loss.item() for name, loss in losses.items()}
 
     def update_critic(self, x: Images, rng: Rng) -> dict[str, Tensor]:
-        """Update D: high scores for clean images, low ones for G(z), a gradient of norm 1."""
+        """Update D: high scores for clean images, low scores for G(z), a gradient of norm 1."""
         method, G, D = self.method, self.G, self.D
         with torch.no_grad():
             fake = G(rng.fold(0).normal((method.latent,)))

@@ -1,4 +1,4 @@
-"""Encoder projection: an encoder finds the latent of a generated image in one pass.
+"""Encoder projection: the input is replaced by a generated image, found by an encoder in one pass.
 
 Raj, Li, Bresler, "GAN-based Projector for Faster Recovery with Convergence Guarantees in Linear
 Inverse Problems", 2019. https://arxiv.org/abs/1902.09698
@@ -9,16 +9,16 @@ Inverse Problems", 2019. https://arxiv.org/abs/1902.09698
     L_E   = mean((G(E(x + noise)) - x)^2) + latent_weight * mean(E(x + noise)^2)
     x_hat = G(E(x))
 
-Differences from the paper. There, G(E(x)) is a step of an algorithm for inverse problems; here it
-is a purifier, in place of the search of :mod:`spearshield.methods.defense_gan`: faster, and with an
-exact gradient that an attacker can use. New here:
+Differences from the paper. There, G(E(x)) is a step of an algorithm for inverse problems. Here it
+is a purifier in place of the search of :mod:`spearshield.methods.defense_gan`. It is faster, and
+an attacker can use its exact gradient. New here:
 
-- E is trained on real images with noise, not on generated ones. Half of them have random noise in
+- E is trained on real images with noise, not on generated images. Half of them have random noise in
   patches of 1, 2 or 4 pixels; the other half has adversarial noise: one signed step from a random
   start that increases the error of G(E(x)). No classifier takes part in the training.
-- The latents are penalised by their size, not by their distance to known latents.
-- ``refine_steps``: Defense-GAN's search with one start, E(x). Its steps were seen to restore some
-  of an attack's perturbation, so the default is none.
+- The penalty on latents is their mean square, not their distance to given latents.
+- ``refine_steps``: Defense-GAN's search with one start, E(x). In our experiments these steps
+  restored a part of the perturbation of attacks, so the default is 0.
 """
 
 from __future__ import annotations
@@ -46,20 +46,21 @@ class EncoderProjection(Method):
     """Hyper-parameters of the encoder projection.
 
     Args:
-        gan: G, and how it is trained or the file that it is loaded from; also the threshold of
-            rejection, and the settings of the search of ``refine_steps``.
-        gan_steps: Steps that train G, before those that train E; 0 if ``gan.weights`` is given.
-        encoder_steps: Steps that train E, over which its learning rate falls to zero along a half
-            cosine; 0: E is loaded from ``gan.weights``.
-        lr: Learning rate of E's Adam at the start.
+        gan: The settings of G and of its training, or the file that it is loaded from; also the
+            threshold of rejection, and the settings of the search of ``refine_steps``.
+        gan_steps: Number of first steps, which train G; the others train E. 0 if ``gan.weights`` is
+            given.
+        encoder_steps: Number of steps that train E, over which its learning rate decays to zero on
+            a half cosine; 0: E is loaded from ``gan.weights``.
+        lr: Learning rate of the Adam optimiser of E at the start.
         noise: Largest amplitude of the random noise, on the [0, 1] pixel scale.
         adversarial_eps: Largest L-inf norm of the adversarial noise, on the same scale.
         latent_weight: Weight of the mean square of the latents.
         refine_steps: Steps of Defense-GAN's search from E(x).
 
     Raises:
-        ValueError: A number is out of range, G is both trained and loaded or neither, or E is
-            neither.
+        ValueError: A number is out of range, or ``gan_steps`` and ``encoder_steps`` do not agree
+            with ``gan``.
     """
 
     paper = Paper(
@@ -114,7 +115,7 @@ class EncoderProjectionLearner(DefenseGANLearner):
             return super().step(x, y, rng=rng)
         self.taken += 1
         if not self.encoder.encoder_steps:
-            raise ValueError("there is nothing to train, because G and E are given: set steps=0")
+            raise ValueError("there is nothing to train, because G and E are given; set steps=0")
         set_lr(cosine(self.encoder.lr, taken, self.encoder.encoder_steps), self.opt_e)
         return {name: loss.item() for name, loss in self.update_encoder(x, rng).items()}
 

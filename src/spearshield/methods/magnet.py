@@ -1,4 +1,4 @@
-"""MagNet: autoencoders reject images that they reconstruct badly, and purify the others.
+"""MagNet: autoencoders that reject images with a large reconstruction error and purify the others.
 
 Meng, Chen, "MagNet: a Two-Pronged Defense against Adversarial Examples", 2017.
 https://arxiv.org/abs/1705.09064
@@ -12,15 +12,14 @@ https://arxiv.org/abs/1705.09064
                  for each T: JSD(softmax(f(x) / T), softmax(f(A(x)) / T))
     x is rejected if an error is above its threshold; else its logits are f(A(x))
 
-Differences from the paper. Networks and settings for MNIST are those of the authors' release,
+Differences from the paper. Networks and settings for MNIST follow the authors' release,
 https://github.com/Trevillie/MagNet. The settings for CIFAR-10, which the release lacks, are
 ``MagNet.cifar10()``: one network without pooling is both A and B, and there are temperatures. As in
 the release, the error of A is the mean square without a root.
 
 - The thresholds are quantiles over the last clean training images, each with its errors before the
-  step that trained on it; the release uses a validation set. On new images the share of rejected
-  images can exceed the rates, above all for the divergence, because f was trained on the training
-  images.
+  training step on it; the release uses a validation set. On new images the share of rejected images
+  can exceed the rates, most of all for the divergence, because f was trained on the same images.
 - Noise is drawn at each step, not once for each image.
 - The activity penalty is a sum over the activations of an image, and a mean over images.
 - The paper's random choice among several networks, against adaptive attackers, is not implemented.
@@ -106,7 +105,7 @@ class MagNet(Method):
 
 
 class MagNetLearner(Learner):
-    """The last ``known`` rows of ``errors`` are those of the latest images, newest last."""
+    """The last ``known`` rows of ``errors`` belong to the latest images, newest last."""
 
     errors: torch.Tensor
     known: torch.Tensor
@@ -159,8 +158,7 @@ class Reformer(nn.Module):
 
     Args:
         autoencoders: A and B, or one network that is both.
-        classifier: The classifier whose probabilities are compared; its weights are not part of
-            this module.
+        classifier: The classifier f of the divergences; its weights are not part of this module.
     """
 
     thresholds: torch.Tensor
@@ -208,9 +206,8 @@ class Autoencoder(nn.Module):
 
         def conv(inward: int, outward: int) -> nn.Conv2d:
             layer = nn.Conv2d(inward, outward, 3, padding=1)
-            nn.init.xavier_uniform_(
-                layer.weight
-            )  # as in the release; smaller weights make the sigmoids constant
+            # As in the release; smaller weights make the sigmoids constant.
+            nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
             return layer
 
@@ -235,7 +232,7 @@ class Autoencoder(nn.Module):
 
 
 def jensen_shannon(a: Logits, b: Logits) -> PerImage:
-    """The Jensen-Shannon divergence of the two softmax outputs, in nats: from 0 to log 2."""
+    """The Jensen-Shannon divergence of two softmax outputs, in nats, from 0 to log 2."""
     # At high temperatures the difference is close to the precision of float32.
     log_p, log_q = a.double().log_softmax(1), b.double().log_softmax(1)
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
@@ -246,7 +243,7 @@ def jensen_shannon(a: Logits, b: Logits) -> PerImage:
 def threshold(errors: PerImage, rate: float) -> Scalar:
     """The smallest of ``errors`` such that at most a share ``rate`` of them is larger.
 
-    It is positive, so that it can be a divisor.
+    At least the smallest positive float, so that it can be a divisor.
     """
     above = int(rate * len(errors))
     limit = errors.sort(descending=True).values[above]

@@ -1,4 +1,4 @@
-"""PGD adversarial training: a classifier is trained on adversarial images in place of clean ones.
+"""PGD adversarial training: a classifier trained on adversarial images in place of clean ones.
 
 Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards Deep Learning Models Resistant to Adversarial
 Attacks", 2018. https://arxiv.org/abs/1706.06083
@@ -35,11 +35,12 @@ class PGDAdversarialTraining(Method):
     Args:
         lr: Learning rate of Adam at the start.
         hold_steps: Steps with this learning rate.
-        decay_steps: Steps over which it then falls to zero along a half cosine; 0: it is constant.
-        warmup_steps: Steps over which eps grows linearly to the attack's eps.
+        decay_steps: Steps over which it then decays to zero on a half cosine; 0: it is constant.
+        warmup_steps: Steps over which eps grows linearly to the eps of the attack.
 
     Raises:
-        ValueError: A number is out of range.
+        ValueError: A number is out of range. At the start of training: there is no attack to train
+            on.
     """
 
     paper = Paper(

@@ -1,4 +1,4 @@
-"""Standard training: a classifier is trained on clean images, the baseline of all defences.
+"""Standard training: a classifier trained on clean images, the baseline of all defences.
 
 Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors", 1986.
 https://doi.org/10.1038/323533a0
@@ -28,7 +28,7 @@ class StandardTraining(Method):
 
     Args:
         lr: Learning rate of Adam at the start.
-        decay_steps: Steps over which it falls to zero along a half cosine; 0: it is constant.
+        decay_steps: Steps over which it decays to zero on a half cosine; 0: it is constant.
 
     Raises:
         ValueError: A number is out of range.

@@ -1,4 +1,4 @@
-"""Substitute: a classifier is trained on the labels of a black box, to be attacked in its place.
+"""Substitute: a classifier trained on the labels of a black box and attacked in its place.
 
 Papernot, McDaniel, Goodfellow, Jha, Celik, Swami, "Practical Black-Box Attacks against Machine
 Learning", 2017. https://arxiv.org/abs/1602.02697
@@ -10,8 +10,8 @@ Learning", 2017. https://arxiv.org/abs/1602.02697
 
 Differences from the paper. The settings are those of Defense-GAN's scripts, Samangouei, Kabkab,
 Chellappa, 2018, https://arxiv.org/abs/1805.06605: Adam, six rounds of training with five
-augmentations between them, a lambda of constant sign, and an S that keeps all images. Unlike
-there, the oracle labels the seeds too, and new images are clipped to [0, 1]. One step of the
+augmentations between them, a lambda of constant sign, and an S that keeps all images. Unlike in
+the scripts, the oracle also labels the seeds, and new images are clipped to [0, 1]. One step of the
 training is an epoch over S, so all rounds take ``rounds * epochs`` steps; further steps use the
 last S.
 """
@@ -41,16 +41,16 @@ from spearshield.types import Images, Labels
 class Substitute(Method):
     """A substitute for the task's classifier, which is only queried for labels.
 
-    If the training has an attack to learn from, the outcome includes this attack as a transfer
+    If the training has an attack (``learn_from``), the outcome includes this attack as a transfer
     attack with the substitute as its source.
 
-    The seeds are the first images of the first batch: set the training's ``batch_size`` to at
+    The seeds are the first images of the first batch: set the ``batch_size`` of the training to at
     least ``seeds``. Later batches and the given labels are not used.
 
     Args:
-        network: Architecture of the substitute; the oracle's may be another one.
+        network: Architecture of the substitute; the oracle may have another architecture.
         seeds: Largest number of images that the attacker owns.
-        rounds: Rounds of training. Each one after the first doubles S, and so the queries.
+        rounds: Rounds of training. Each round after the first doubles S, and so the queries.
         epochs: Epochs in each round.
         step_size: Lambda, the change of each pixel in an augmentation.
         lr: Learning rate of Adam.
@@ -77,7 +77,8 @@ class Substitute(Method):
     batch_size: int = 128
 
     def __post_init__(self) -> None:
-        require(self, "seeds", "rounds", "epochs", "step_size", "lr", "batch_size", above=0)
+        require(self, "seeds", "rounds", "epochs", "batch_size", at_least=1)
+        require(self, "step_size", "lr", above=0)
 
     def learner(self, task: Task) -> SubstituteLearner:
         return SubstituteLearner(self, task)

@@ -10,7 +10,7 @@ Training", 2020, https://arxiv.org/abs/1811.11304.
 Differences from the paper. The paper processes images one by one, adds the DeepFool step of each
 image that is still classified correctly, and stops at a given success rate. Here each batch gives
 one steepest-ascent step on the clipped cross-entropy, as in the second paper, with the true labels
-in place of the predicted ones, and the number of steps is the training's. The gradient is taken at
+in place of predicted labels, and the training sets the number of steps. The gradient is taken at
 the images x + delta, clipped to [0, 1], without the derivative of the clipping; on MNIST this gave
 stronger perturbations.
 """
@@ -43,9 +43,9 @@ class UAP(Method):
         threat: The threat model of the perturbation. The default is the paper's for ImageNet.
         step_size: Length of a step in the norm of ``threat``, on the [0, 1] pixel scale; ``None``:
             a tenth of ``eps``.
-        beta: Cross-entropy above which an image does not contribute to the gradient, so that a few
-            images do not dominate the mean. It must be well above the logarithm of the number of
-            classes, the cross-entropy of a uniform prediction.
+        beta: Cross-entropy above which an image does not contribute to the gradient, so that no
+            image dominates the mean. It must be well above the cross-entropy of a uniform
+            prediction, the logarithm of the number of classes.
 
     Raises:
         ValueError: ``step_size`` or ``beta`` is not positive.

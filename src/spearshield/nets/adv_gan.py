@@ -54,8 +54,8 @@ class Generator(nn.Module):
 class ConditionedGenerator(nn.Module):
     """A generator that receives the features of a classifier on the image, at three scales.
 
-    As in U-Net, Ronneberger, Fischer, Brox, 2015, https://arxiv.org/abs/1505.04597, each scale of
-    the decoder also receives the maps of that scale of the encoder.
+    Each scale of the decoder also receives the maps of the encoder at the same scale, as in U-Net,
+    Ronneberger, Fischer, Brox, 2015, https://arxiv.org/abs/1505.04597.
 
     Args:
         classes: Number of classes; each probability enters as a constant plane.
@@ -94,10 +94,12 @@ class ConditionedGenerator(nn.Module):
 
 
 def convolution(before: int, after: int, stride: int = 1) -> nn.Sequential:
+    """A 3x3 convolution with batch normalisation and a ReLU."""
     return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1), nn.BatchNorm2d(after), nn.ReLU())
 
 
 def deconvolution(before: int, after: int) -> nn.Sequential:
+    """A deconvolution that doubles the size, with batch normalisation and a ReLU."""
     return nn.Sequential(
         nn.ConvTranspose2d(before, after, 4, 2, 1), nn.BatchNorm2d(after), nn.ReLU()
     )
@@ -110,7 +112,7 @@ def padded(x: Tensor) -> Tensor:
 
 
 def concatenate(maps: Tensor, others: Tensor) -> Tensor:
-    """The channels of ``maps`` and of ``others``, which are resized to the size of ``maps``."""
+    """The channels of ``maps`` and of ``others``, resized to the size of ``maps``."""
     return torch.cat([maps, interpolate(others, maps.shape[2:])], 1)
 
 
@@ -133,7 +135,7 @@ class Residual(nn.Module):
 
 
 class PerturbationGenerator(nn.Module):
-    """A generator whose output is an adversarial image.
+    """A generator that outputs adversarial images.
 
     Args:
         residual: If true, the network outputs the perturbation, else the image.
@@ -179,9 +181,9 @@ class PerturbationGenerator(nn.Module):
     def classifier_features(self, x: Images) -> tuple[Tensor, ...]:
         """Probabilities (n, k) and three maps (n, c, h, w) of the classifier on the images.
 
-        The maps are the classifier's last ones with the height of the image, half of it and a
-        quarter of it, or with the nearest height there is. A classifier without maps yields the
-        images in their place. An unconditioned generator receives no features: an empty tuple.
+        The maps are the last maps of the classifier with the height of the image, half and a
+        quarter of it, or with the nearest height. Without maps in the classifier, the images take
+        their place. Without a condition network the result is an empty tuple.
         """
         if self.condition_network is None:
             return ()

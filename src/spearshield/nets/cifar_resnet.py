@@ -40,7 +40,7 @@ def projection(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch normalisation, and a shortcut that is added."""
+    """Two 3x3 convolutions with batch normalisation, and an additive shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: nn.Module) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def cifar_resnet(
 
     Args:
         blocks: Number of blocks per stage.
-        shortcut: The shortcut of blocks that change width and size.
+        shortcut: The shortcut of the blocks that change width and size.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         normalize=Normalize.imagenet(channels),

@@ -1,4 +1,4 @@
-"""Networks of other packages: import, check of input and output, normalisation."""
+"""Networks of other packages: their import, their normalisation, and checks of their output."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def package(name: str) -> ModuleType:
     """An optional package, imported now.
 
     Raises:
-        ValueError: It is absent or broken. A torchvision that was built for another torch fails at
-            import with a RuntimeError, and so does timm, which imports it.
+        ValueError: It is absent or broken. For example, a torchvision built for another torch fails
+            at import with a RuntimeError, and so does timm, which imports torchvision.
     """
     try:
         return importlib.import_module(name)
@@ -47,7 +47,7 @@ def published(name: str, create: Callable[[], nn.Module]) -> nn.Module:
     """The network that ``create`` builds with published weights.
 
     Raises:
-        ValueError: The weights could not be downloaded; says what to do without them.
+        ValueError: The weights could not be downloaded; suggests a file of weights.
     """
     try:
         return create()
@@ -59,9 +59,9 @@ def published(name: str, create: Callable[[], nn.Module]) -> nn.Module:
 
 
 def normalise(network: nn.Module, normalize: Normalize) -> None:
-    """Add normalisation to a network that then takes images in [0, 1].
+    """Add normalisation to a network, which then takes images in [0, 1].
 
-    It is a hook and not a wrapper, so that the weights keep the names of published files.
+    A hook is used, not a wrapper, so that the weights keep the names of published files.
     """
     network.register_buffer("spearshield_mean", normalize.mean, persistent=False)
     network.register_buffer("spearshield_std", normalize.std, persistent=False)
@@ -89,7 +89,7 @@ def fitted(network: nn.Module, shape: Shape, classes: int, name: str) -> nn.Modu
 
 
 def cause(error: Exception) -> str:
-    """What code of others raised, in one line, with the place in that code."""
+    """The message of an error in foreign code, in one line, with the file and the line number."""
     known = isinstance(error, (RuntimeError, ValueError, AssertionError))
     message = reason(error) if known else f"{type(error).__name__}: {reason(error)}"
     inside = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
@@ -99,7 +99,7 @@ def cause(error: Exception) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error's message, or else its type."""
+    """The first line of the message of an error, or else the type of the error."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 

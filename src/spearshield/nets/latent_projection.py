@@ -1,13 +1,12 @@
 """Projection on the range of a generator by a search for latents.
 
-This file holds what surrounds the search of :mod:`spearshield.methods.defense_gan`: splitting into
-chunks, a cache, the exact gradient of the last steps, and rejection by the error.
+The search itself is in :mod:`spearshield.methods.defense_gan`. This file adds chunks, a cache, the
+exact gradient of the last steps, and the rejection of images with a large error.
 """
 
 from __future__ import annotations
 
 import abc
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from spearshield.method import RandomPurifier, frozen
 from spearshield.ranges import require
 from spearshield.rng import Rng
+from spearshield.storage.digest import digest
 from spearshield.types import Classifier, Images, PerImage
 
 Latents: TypeAlias = Float[Tensor, "n latent"]
@@ -34,8 +34,8 @@ class LatentSearchSettings:
         restarts: Number of starts R per image.
         lr: Learning rate, for the mean squared error over the pixels of an image.
         momentum: Share of the previous update that is added to the gradient, in [0, 1).
-        z_std: Standard deviation of the starts, which are Gaussian around zero.
-        unroll: Number of last steps that the result is differentiable through; 0: no gradient.
+        z_std: Standard deviation of the starts, which are Gaussian with mean zero.
+        unroll: The result is differentiable through this number of last steps; 0: no gradient.
         chunk: Number of latents in one batch; changes speed and memory, not results.
 
     Raises:
@@ -60,14 +60,14 @@ class LatentSearchSettings:
 class LatentProjection(RandomPurifier):
     """A purifier that returns, for each image, a generated image near it.
 
-    The output for an image does not depend on its batch, except for rounding. Latents that were
-    found are cached. A subclass implements the search.
+    The output for an image does not depend on its batch, except for rounding. The resulting latents
+    are cached. A subclass implements the search.
 
     Args:
         generator: Maps latents to images. Neither its weights nor its mode change.
         latent: Dimension of a latent.
-        encoder: Maps images to latents; only used for :attr:`differentiable_approximation`, unless
-            a subclass says otherwise.
+        encoder: Maps images to latents, for :attr:`differentiable_approximation`; a subclass may
+            also use it in the search.
         threshold: Mean squared error above which an image is rejected.
     """
 
@@ -96,10 +96,11 @@ class LatentProjection(RandomPurifier):
     def nearest(
         self, x: Images, z: Float[Tensor, "n restarts latent"], unroll: int
     ) -> tuple[Latents, Latents, Latents]:
-        """The result of the search from ``z``, and where it was ``unroll`` steps before the end.
+        """The result of the search from ``z``, and its state ``unroll`` steps before the end.
 
         Returns:
-            The latent of each image; its latent and its velocity ``unroll`` steps before.
+            The latent of each image at the end; its latent and its velocity ``unroll`` steps
+            before.
         """
 
     @abc.abstractmethod
@@ -170,17 +171,17 @@ class LatentProjection(RandomPurifier):
             return z
         if unroll < steps:
             before, velocity = before.detach(), velocity.detach()
-        # The last steps again, of the nearest descents only and with a gradient.
+        # Repeat the last steps of the nearest start of each image, with a gradient.
         last, _ = self.descend(x, before, velocity, unroll, graph=True)
         return z.detach() + (last - last.detach())
 
 
 class LatentCache:
-    """Latents by the pixels and the randomness of their image; emptied when a weight changes."""
+    """Latents by pixels and randomness of the image; a change of the weights empties the cache."""
 
     def __init__(self, capacity: int = 50_000) -> None:
         self.capacity = capacity
-        self.latents: dict[tuple[int, int, bytes], Tensor] = {}
+        self.latents: dict[tuple[int, int, str], Tensor] = {}
         self.weights: list[tuple[int, int]] = []
 
     def __call__(
@@ -198,7 +199,7 @@ class LatentCache:
         versions = [(weight.data_ptr(), weight._version) for weight in weights]
         if versions != self.weights or len(self.latents) > self.capacity:
             self.latents, self.weights = {}, versions
-        pixels = [hashlib.sha1(image.tobytes()).digest() for image in x.detach().cpu().numpy()]
+        pixels = map(digest, x.detach().cpu())
         keys = [(rng.key, *own) for own in zip(rng.ids.tolist(), pixels, strict=True)]
         new = [place for place, key in enumerate(keys) if key not in self.latents]
         found = search(torch.tensor(new, dtype=torch.long, device=x.device))

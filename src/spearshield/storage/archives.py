@@ -1,4 +1,4 @@
-"""Compressed files to bytes and arrays. Truncated, corrupt and oversized files are refused."""
+"""Bytes and arrays of compressed files. Truncated, corrupt and oversized files are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST = 4 << 30
-"""Bytes to which the arrays of one npz may unpack."""
+"""Largest size of the unpacked arrays of an npz, in bytes."""
 
 DECODER_ERRORS = (
     ArithmeticError,
@@ -40,18 +40,18 @@ DECODER_ERRORS = (
 
 
 class UnsuitableError(ValueError):
-    """A file can be decoded, but its content cannot be used; says what is wrong with it."""
+    """A file can be decoded, but its content cannot be used; the message gives the reason."""
 
 
 @contextlib.contextmanager
 def corrupt_as_value_error(path: Path | str, *also: type[Exception]) -> Iterator[None]:
     """Turns the errors of decoders into a ``ValueError`` that calls the file truncated or corrupt.
 
-    An :class:`UnsuitableError` stays one; the name of the file is put before its message. Open the
-    file outside, so that an error about permissions keeps its own message.
+    An :class:`UnsuitableError` keeps its type; its message gets the name of the file. Open the file
+    before the block, so that an error about permissions keeps its own message.
 
     Args:
-        also: Exceptions that only this decoder raises.
+        also: Further exceptions of this decoder.
     """
     try:
         yield
@@ -63,7 +63,7 @@ def corrupt_as_value_error(path: Path | str, *also: type[Exception]) -> Iterator
 
 
 def gunzip(path: Path, largest: int) -> bytes:
-    """The content of a gzip file, after its checksum was verified.
+    """The content of a gzip file, after a check of its checksum.
 
     Raises:
         ValueError: The file is truncated or corrupt, or unpacks to more than ``largest`` bytes.
@@ -80,15 +80,18 @@ def gunzip(path: Path, largest: int) -> bytes:
 
 
 def npz(path: Path, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
-    """The named arrays that an npz file holds, or all, after their checksums were verified.
+    """The arrays of an npz file, after a check of their checksums.
+
+    Args:
+        names: The arrays to read, as far as they exist; ``None``: all.
 
     Raises:
-        ValueError: The file is truncated or corrupt, a named array holds Python objects, or the
-            named arrays unpack to more than ``LARGEST`` bytes.
+        ValueError: The file is truncated or corrupt, an array to read holds Python objects, or the
+            arrays to read unpack to more than ``LARGEST`` bytes.
     """
     with path.open("rb") as file, corrupt_as_value_error(path), zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
-            archive.open(info).close()  # compares the name in the directory with the member's own
+            archive.open(info).close()  # compares both copies of the name of the member
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if names is not None:
             members = {name: info for name, info in members.items() if name in names}

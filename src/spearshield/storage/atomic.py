@@ -11,13 +11,13 @@ from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers, and a crash, find the old or the new content, never a part.
+    """Write a file such that it has either its old or its new content, even after a crash.
 
     The content is written to a temporary file in the same folder, flushed to disk and renamed; the
     entry of the folder is flushed as well.
 
     Raises:
-        OSError: Such as a full disk; an earlier file at ``path`` is kept whole.
+        OSError: For example, the disk is full; an earlier file at ``path`` is kept whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -45,6 +45,6 @@ def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically.
 
     Raises:
-        ValueError: It holds NaN or an infinity, which JSON does not have.
+        ValueError: ``value`` contains NaN or an infinity, which JSON does not have.
     """
     write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())

@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file each, written atomically.
 
-A checkpoint is a tree of dicts and lists whose leaves are tensors and JSON values. The safetensors
-body holds the tensors under their paths; its header holds the rest and a checksum of the body.
+A checkpoint is a tree of dicts and lists with tensors and JSON values as leaves. The body of the
+file holds the tensors under their paths; the header holds the rest and a checksum of the body.
 Nothing is unpickled.
 """
 

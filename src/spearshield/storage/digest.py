@@ -1,7 +1,7 @@
 """SHA-256 digests of values and of networks: the keys of everything that is cached on disk.
 
-Two values with the same digest are taken to be the same. What a digest does not cover, a cache
-cannot notice.
+Two values with the same digest count as equal, so a cache does not notice a change that the digest
+does not cover.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def digest(*parts: bytes | str | Tensor) -> str:
 
 
 def network_digest(network: nn.Module) -> str:
-    """The digest of everything that determines what ``network`` computes in evaluation mode.
+    """The digest of everything that determines the output of ``network`` in evaluation mode.
 
-    It covers the name and type of each layer; its settings, which are the attributes that are
-    numbers, text, functions, frozen values or tuples and lists of these; its parameters and its
-    buffers, also those that are not in the ``state_dict``; and the source code of layers that are
-    defined outside torch and this package. It does not cover functions that a layer's code calls,
-    nor hooks.
+    It covers the name and type of each layer; the settings of each layer: its attributes that are
+    numbers, text, functions, frozen values, or tuples and lists of these; all parameters and
+    buffers, including buffers outside the ``state_dict``; and the source code of layers that are
+    defined outside torch and this package. It covers neither the functions that the code of a layer
+    calls, nor hooks.
     """
     parts: list[str | Tensor] = []
     for path, module in network.named_modules():
@@ -61,7 +61,7 @@ def network_digest(network: nn.Module) -> str:
 
 
 def _settings(module: nn.Module) -> dict[str, str]:
-    """The attributes of a layer that decide what it computes, without tensors and layers."""
+    """The attributes of a layer that determine its output, except tensors and layers."""
     own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
     own.pop("training", None)
     return {name: _text(value) for name, value in sorted(own.items()) if _is_setting(value)}
@@ -75,14 +75,14 @@ def _is_setting(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """Text that stays the same from one process to the next, unlike a function's ``repr``."""
+    """Text that is the same in every process, unlike the ``repr`` of a function."""
     if isinstance(value, tuple | list):
         return f"({', '.join(map(_text, value))})"
     return value.__qualname__ if isinstance(value, FUNCTIONS) else repr(value)
 
 
 def _sources(kind: type[nn.Module]) -> list[str]:
-    """The name of a layer's type, and the code of a type that no package's version determines."""
+    """The name of the type of a layer, and its code if it is not part of a known package."""
     parts = [f"{kind.__module__}:{kind.__qualname__}"]
     for base in kind.__mro__:
         if base.__module__.partition(".")[0] not in ("torch", "spearshield", "builtins", "typing"):

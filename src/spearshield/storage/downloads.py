@@ -1,8 +1,8 @@
-"""Finds the files of data sets on disk, and downloads those that are missing.
+"""The files of data sets: search on disk, and download of missing files.
 
-A file in a folder with the data set's name is used as it is; its format has checksums, so damage is
-noticed. A file elsewhere must be the published one, if there is one, because MNIST and its
-replacements use the same file names.
+A file in a folder with the name of the data set is used without a check of its digest, because the
+checksums of its format reveal damage. A file elsewhere must be the published file, if there is one,
+because MNIST and its replacements use the same file names.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from urllib.error import HTTPError
 from spearshield.storage.atomic import write_atomically
 
 TIMEOUT = 5.0
-"""Seconds that a server may stay silent."""
+"""Seconds without data from the server after which a download fails."""
 
 LARGEST = 256 << 20
-"""Bytes that a download may have at most."""
+"""Largest size of a download, in bytes."""
 
 
 @dataclass(frozen=True)
 class File:
-    """A file that a data set is read from.
+    """A file of a data set.
 
     Args:
         address: The URL of the file, or of a page that explains how to get it.
@@ -57,13 +57,13 @@ def locate(
     """The paths of ``files``; missing ones are downloaded to the cache.
 
     Args:
-        dataset: The data set's name, which is also the name of the folder of its files. In that
-            folder, a file ``*.gz`` may also lie unzipped.
+        dataset: The name of the data set, and of the folder of its files. In that folder, a file
+            ``*.gz`` may also be unzipped.
         root: A folder that is searched first.
-        beside: Another data set whose folder may hold the files.
+        beside: The name of another data set with a folder that may hold the files.
 
     Raises:
-        FileNotFoundError: A file is missing; says which folders were searched and how to get it.
+        FileNotFoundError: A file is missing; names the searched folders and the source of the file.
         ValueError: A file is not the published one although it must be.
     """
     own = [name for name in (dataset, beside) if name]
@@ -88,7 +88,7 @@ def locate_path(path: str, root: Path | None) -> Path:
 
     Raises:
         ValueError: ``path`` is empty.
-        FileNotFoundError: It is in none of them; says which folders were searched.
+        FileNotFoundError: There is no such file; names the searched folders.
     """
     if not path:
         raise ValueError("path is empty; set it to the path of the images, as --set data.path=PATH")

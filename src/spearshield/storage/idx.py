@@ -1,4 +1,4 @@
-"""IDX, the file format of MNIST and of the data sets made to replace it.
+"""IDX: the file format of MNIST and of its replacements.
 
 LeCun, Cortes, Burges, "The MNIST database of handwritten digits". http://yann.lecun.com/exdb/mnist
 """
@@ -19,7 +19,7 @@ from spearshield.storage.archives import corrupt_as_value_error, gunzip
 from spearshield.storage.downloads import File
 
 LARGEST = 64 << 20
-"""Bytes to which a file may unpack; the largest of MNIST has 47,040,016."""
+"""Largest size of an unpacked file, in bytes; the largest file of MNIST has 47,040,016."""
 
 Pair = tuple[File, File]
 
@@ -27,7 +27,7 @@ Pair = tuple[File, File]
 def published(
     address: str, *, train: tuple[str, str], test: tuple[str, str]
 ) -> dict[Literal["train", "test"], Pair]:
-    """The files of each split, images and labels, given the SHA-256 of both."""
+    """The files of images and labels of each split, given their SHA-256 digests."""
 
     def pair(prefix: str, sha256: tuple[str, str]) -> Pair:
         images, labels = f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"

@@ -1,10 +1,11 @@
-"""PNG and JPEG to 8-bit pixels."""
+"""Pixels of PNG and JPEG files, and rounding to 8 bits."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error
 from spearshield.types import Images
 
 LARGEST = 16_000_000
-"""Pixels that a picture may have."""
+"""Largest number of pixels of a picture."""
 
 _LARGEST_FILE = 64 << 20
 
@@ -38,7 +39,7 @@ def picture(content: bytes, channels: int) -> Image.Image:
 
     Raises:
         UnsuitableError: It has more than ``LARGEST`` pixels, or more than 8 bits per channel.
-        Exception: Pillow's various errors for truncated or corrupt bytes; see
+        Exception: Various errors of Pillow for truncated or corrupt bytes; see
             :func:`spearshield.storage.archives.corrupt_as_value_error`.
     """
     image = _open(content)
@@ -61,7 +62,7 @@ def picture(content: bytes, channels: int) -> Image.Image:
 def read(path: Path, channels: int) -> Image.Image:
     """The picture in a file; see :func:`picture`.
 
-    JPEG has no checksum: a missing end is noticed, a changed byte in the middle may not be.
+    JPEG has no checksum: a truncated file is noticed, but a changed byte may not be.
 
     Raises:
         ValueError: The file is truncated, corrupt, too large, not PNG or JPEG, or has more than 8
@@ -74,9 +75,9 @@ def read(path: Path, channels: int) -> Image.Image:
 
 
 def is_grey(path: Path) -> bool:
-    """True if the file says that its picture is grey; its pixels are not read.
+    """True if the header of the file declares a grey picture; the pixels are not read.
 
-    A file that cannot be read counts as grey: reading its pixels tells what is wrong.
+    A file that cannot be read counts as grey; :func:`read` then raises the error.
     """
     try:
         with Image.open(path) as image:
@@ -90,7 +91,7 @@ def fit(image: Image.Image, size: tuple[int, int], margin: float = 1.0) -> Image
 
     Args:
         size: Height and width of the result.
-        margin: The resized picture covers ``size`` times this factor; the rest is cut off.
+        margin: The resized picture covers ``size`` times this factor, before it is cropped.
     """
     height, width = size
     scale = margin * max(height / image.height, width / image.width)
@@ -99,17 +100,17 @@ def fit(image: Image.Image, size: tuple[int, int], margin: float = 1.0) -> Image
     across, down = image.width / large[0], image.height / large[1]
     right, bottom = (left + width) * across, (top + height) * down
     box = (left * across, top * down, min(right, image.width), min(bottom, image.height))
-    # equal to resizing everything and cropping, without the huge intermediate of a thin picture
+    # Equal to resizing and then cropping, without the huge intermediate result of a thin picture.
     return image.resize((width, height), Image.Resampling.BILINEAR, box)
 
 
 def quantize_towards(x_adv: Images, x: Images) -> Images:
     """Attacked images rounded to 256 levels, towards the clean images ``x``.
 
-    Where ``x`` has whole levels itself, no perturbation grows by more than a thousandth of a level.
+    If ``x`` has whole levels, no perturbation grows by more than a thousandth of a level.
 
     Args:
-        x_adv, x: Images in [0, 1], of the same shape.
+        x_adv, x: Images in [0, 1], of the same shape (n, c, h, w).
     """
     moved = 255 * (x_adv - x)
     moved = (moved + 1e-3 * moved.sign()).trunc()  # whole levels, despite rounding errors
@@ -125,7 +126,11 @@ def resized(pixels: UInt8[Tensor, "n c h w"], size: tuple[int, int]) -> UInt8[Te
 
 
 def check_size(size: tuple[int, int] | None) -> None:
-    """Raise unless ``size`` is ``None`` or a height and a width in pixels."""
+    """Raise unless ``size`` is ``None`` or a height and a width in pixels.
+
+    Raises:
+        ValueError: Names the size.
+    """
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"size must be a height and a width in pixels, got {size}")
 
@@ -151,13 +156,30 @@ def stack(pictures: Iterable[Image.Image], n: int) -> UInt8[Tensor, "n c h w"]:
     return torch.from_numpy(pixels)
 
 
+def zipped_pictures(
+    members: zipfile.ZipFile, names: Iterable[str], largest: int
+) -> Iterator[Image.Image]:
+    """The colour pictures in files of a zip archive.
+
+    Raises:
+        ValueError: A file is truncated, corrupt or unsuitable, or unpacks to more than ``largest``
+            bytes; names the file.
+    """
+    for name in names:
+        if members.getinfo(name).file_size > largest:
+            raise UnsuitableError(f"{name} unpacks to more than {largest} bytes")
+        with corrupt_as_value_error(name):
+            image = picture(members.read(name), 3)
+        yield image
+
+
 def packed(path: Path, prefix: str, names: tuple[str, ...] | None = None) -> Examples:
     """The colour images of one split of an npz that holds concatenated JPEG files.
 
     Args:
-        path: An npz with ``<prefix>_bytes`` (uint8), ``<prefix>_offsets``, which are the start of
-            each file and the end of the last one, and ``<prefix>_labels``.
-        names: The classes' names. ``None``: they are in the file, as ``names``.
+        path: An npz with ``<prefix>_bytes`` (uint8); ``<prefix>_offsets``, the start of each file
+            and the end of the last one; and ``<prefix>_labels``.
+        names: The names of the classes. ``None``: they are in the file, as ``names``.
 
     Raises:
         ValueError: The file is truncated or corrupt, or its arrays do not fit; names the file.

@@ -1,4 +1,4 @@
-"""A lock of a folder, so that two processes do not write to it at the same time."""
+"""The lock of a folder, so that two processes do not write to it at the same time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FILE = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds ``folder`` for this process, which may enter several times; creates the folder.
+    """Locks ``folder`` inside the block; creates the folder. One process can lock it repeatedly.
 
-    The system releases the lock if the process ends in any way.
+    The operating system releases the lock when the process ends, even after a crash.
 
     Raises:
         ValueError: Another process holds the folder.

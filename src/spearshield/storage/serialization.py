@@ -17,7 +17,7 @@ from spearshield.storage.digest import network_digest
 def dump(value: Any) -> Any:
     """A frozen value, such as a recipe, as plain JSON types.
 
-    A network, which a learned attack holds, is replaced by its type and digest.
+    A network, such as in a learned attack, is replaced by its type and digest.
     """
     if is_dataclass(value) and not isinstance(value, type):
         return {"type": _name(value)} | {
@@ -33,15 +33,15 @@ def dump(value: Any) -> Any:
 def load(data: Any, path: str = "") -> Any:
     """The value that :func:`dump` turned into ``data``.
 
-    Nothing is built but frozen values of this package and of modules that installed packages
-    register (see :mod:`spearshield.discover`), from fields of the right types.
+    Only frozen values of this package, and of modules that installed packages register (see
+    :mod:`spearshield.discover`), are built, and only from fields of the right types.
 
     Args:
-        path: The dotted name of ``data`` in the value that holds it, for messages.
+        path: The dotted name of ``data`` in the value that contains it, for messages.
 
     Raises:
-        ValueError: A type that is not such a value, a network, an unknown or missing field, or a
-            field with a wrong value; names the field.
+        ValueError: ``data`` names another type or a network, a field is unknown or missing, or its
+            value has the wrong type or range; names the field.
     """
     if isinstance(data, list):
         return tuple(load(v, f"{path}.{i}".strip(".")) for i, v in enumerate(data))
@@ -61,16 +61,16 @@ def load(data: Any, path: str = "") -> Any:
 
 
 def _field_values(kind: Any, data: dict[str, Any], path: str) -> dict[str, Any]:
-    """The loaded values of all fields of ``kind`` that ``data`` holds."""
-    known = {field.name: field for field in fields(kind)}
+    """The loaded values of all fields of ``kind`` in ``data``."""
+    expected = {field.name: field for field in fields(kind)}
     hints = typing.get_type_hints(kind)
     values = {}
     for name in data.keys() - {"type"}:
         inner = f"{path}.{name}".strip(".")
-        if name not in known:
-            raise ValueError(f"{inner} is unknown; {kind.__name__} has {', '.join(known)}")
+        if name not in expected:
+            raise ValueError(f"{inner} is unknown; {kind.__name__} has {', '.join(expected)}")
         values[name] = _fitted(load(data[name], inner), hints[name], inner)
-    for name, field in known.items():
+    for name, field in expected.items():
         if name not in data and field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"{path}.{name} is missing".removeprefix("."))
     return values
@@ -81,7 +81,7 @@ def _name(value: Any) -> str:
 
 
 def _frozen_type(name: str) -> Any:
-    """The frozen type that is called ``module:Type``."""
+    """The frozen type with the name ``module:Type``."""
     module, _, own = name.partition(":")
     refusal = ValueError(f"refusing to load {name!r}: not a frozen value of spearshield")
     if not is_registered_module(module):
@@ -96,7 +96,7 @@ def _frozen_type(name: str) -> Any:
 
 
 def _fitted(value: Any, hint: Any, path: str) -> Any:
-    """``value`` if it is of the type ``hint``; JSON's whole numbers also as floats."""
+    """``value`` if it has the type ``hint``; an integer is converted where a float is expected."""
     choices = get_args(hint) if get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     if float in choices and int not in choices and type(value) is int:
         value = float(value)
@@ -115,7 +115,7 @@ def _words(hint: Any) -> str:
 
 
 def _is(value: Any, hint: Any) -> bool:
-    """True if ``value`` is of the type ``hint``, and for hints that say nothing about JSON."""
+    """True if ``value`` has the type ``hint``, or if ``hint`` is not a type of JSON values."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Literal:
         return value in inner

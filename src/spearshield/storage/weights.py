@@ -1,7 +1,7 @@
 """Weights in files, read without running code and checked before they reach a network.
 
-The suffix decides the format: ``.safetensors``, ``.npz``, or torch's ``.pt``, ``.pth``, ``.ckpt``
-and ``.bin``, from which nothing is unpickled but tensors and plain values.
+The suffix decides the format: ``.safetensors``, ``.npz``, or ``.pt``, ``.pth``, ``.ckpt`` and
+``.bin`` of torch. From torch's formats only tensors and plain values are unpickled.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from spearshield.storage.atomic import write_atomically
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".ckpt", ".bin")
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
-"""The keys under which checkpoints hold the ``state_dict`` of the network."""
+"""Keys of the ``state_dict`` of the network in a checkpoint."""
 
 PREFIXES = ("module.", "model.", "net.", "_orig_mod.", "classifier.")
-"""Prefixes of all names: of DataParallel, Lightning and other wrappers, torch.compile, and of
+"""Prefixes that wrappers add to all names: DataParallel, Lightning, torch.compile, and
 :class:`~spearshield.method.Defended` without a purifier."""
 
 _COUNTER = "num_batches_tracked"
@@ -42,7 +42,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
 
     Raises:
         ValueError: ``path`` does not end in ``.safetensors``.
-        OSError: Such as a full disk; an earlier file at ``path`` is kept whole.
+        OSError: For example, the disk is full; an earlier file at ``path`` is kept whole.
     """
     if path.suffix != ".safetensors":
         raise ValueError(f"weights are written as .safetensors, got {path.name!r}")
@@ -54,13 +54,13 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """Load the weights of a file into ``module``; if they do not fit, change nothing.
 
     Floating point numbers of another precision are converted. The counters of batch normalisation
-    may be missing. Prefixes of all names (:data:`PREFIXES`) are removed where the names then are
-    those of ``module``.
+    may be missing. A prefix of all names (:data:`PREFIXES`) is removed if the names then match
+    ``module``.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is truncated, corrupt or holds more than tensors; its names, shapes or
-            types are not those of ``module``; or a number is not finite. Names the file.
+            types do not match ``module``; or a number is not finite. Names the file.
     """
     expected = module.state_dict()
     found = _without_prefix(expected, read_weights(path))
@@ -81,9 +81,9 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def load_part(module: nn.Module, name: str, path: Path) -> bool:
-    """Load one network of a training, called ``name``, into ``module``; see :func:`load_weights`.
+    """Load the network ``name`` of a training into ``module``; see :func:`load_weights`.
 
-    The file is the checkpoint of the training, the weights of its victim, or those of a purifier.
+    The file is the checkpoint of the training, or the weights of its victim or of its purifier.
 
     Returns:
         True if the file holds such a network, else False.
@@ -141,7 +141,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _torch_load(content: bytes) -> Any:
-    """The content of one of torch's files, with errors that do not advise to load it unsafely."""
+    """The content of a file of torch, with errors that do not suggest to load it unsafely."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # TorchScript is refused below
@@ -159,7 +159,7 @@ def _torch_load(content: bytes) -> Any:
 
 
 def _state_dict(saved: Any) -> dict[str, Tensor]:
-    """The ``state_dict`` in a checkpoint, which may lie under one of ``WRAPPERS``."""
+    """The ``state_dict`` in a checkpoint: the checkpoint itself, or the entry of one wrapper."""
     if not isinstance(saved, Mapping):
         raise UnsuitableError(f"it is not a state_dict, but a {type(saved).__name__}")
     if all(isinstance(k, str) and isinstance(v, Tensor) for k, v in saved.items()):
@@ -173,7 +173,7 @@ def _state_dict(saved: Any) -> dict[str, Tensor]:
 
 
 def _without_prefix(expected: Mapping[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names of ``expected``, if removing prefixes leads there."""
+    """The tensors under the names of ``expected``, if prefixes can be removed; else unchanged."""
     wanted = {name for name in expected if not name.endswith(_COUNTER)}
     stripped = found
     while stripped:
@@ -187,7 +187,7 @@ def _without_prefix(expected: Mapping[str, Tensor], found: dict[str, Tensor]) ->
 
 
 def _fault(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """What keeps ``found`` from being loaded in place of ``expected``; empty if nothing does."""
+    """The reasons why ``found`` cannot replace ``expected``; empty if it can."""
     both = [name for name in expected if name in found]
     faults = {
         "missing": [name for name in expected if name not in found],
@@ -220,10 +220,11 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _kind(value: Tensor) -> str:
-    """One word for all types that are converted into each other: floats of any precision."""
+    """The dtype of a tensor, with one name for all floats, which are converted into each other."""
     return "float" if value.is_floating_point() else str(value.dtype)
 
 
 def _some(names: list[str], count: int = 3) -> str:
+    """The first names of a list, and the number of the others."""
     more = len(names) - count
     return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")

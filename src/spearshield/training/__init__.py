@@ -1,1 +1,1 @@
-"""The training loop, and what methods share: optimisers, black boxes, attacks from training."""
+"""The training loop, optimiser steps, black boxes, and attacks that come from training."""

@@ -1,8 +1,8 @@
-"""The classifier that an attack is trained on: differentiated itself, or only queried.
+"""The classifier that an attack is trained on, as a white box or as a black box.
 
-A black box is queried, and a student that is distilled from its output is differentiated in its
-place: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015,
-https://arxiv.org/abs/1503.02531.
+A white box is differentiated. A black box is only queried, and a student that is distilled from its
+output is differentiated in its place: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural
+Network", 2015, https://arxiv.org/abs/1503.02531.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spearshield.types import Classifier, Images
 
 
 class WhiteBox(nn.Module):
-    """The task's classifier, which is differentiated itself."""
+    """The task's classifier as a white box, which is differentiated."""
 
     student_steps = 0
     queries = 0
@@ -39,7 +39,7 @@ class WhiteBox(nn.Module):
         return copy.deepcopy(self.task.classifier).requires_grad_(False)
 
     def distil(self, x: Images) -> Mapping[str, float]:  # noqa: ARG002
-        """Nothing to do, and no losses."""
+        """No losses, because there is no student to train."""
         return {}
 
 
@@ -80,9 +80,8 @@ class BlackBox(Trainable):
         return self.student
 
     def distil(self, x: Images) -> Mapping[str, float]:
-        """Query the black box with ``x``, and take one step of the student on the answers."""
-        answers = self.query(x)
-        loss = cross_entropy(self.student.train()(x), answers)
+        """Query the black box with ``x``, and take one step of the student on its output."""
+        loss = cross_entropy(self.student.train()(x), self.query(x))
         minimise(self.optimiser, loss)
         return {"distillation": loss.item(), "queries": self.queries}
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from spearshield.adversary import Attack
 from spearshield.discover import name_of
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.training.loop import Training
 from spearshield.types import Classifier, Images, Labels
@@ -30,8 +31,9 @@ class LearnedAttack(Attack):
         queries: Number of images that a black box was queried with in training, for the record.
 
     Raises:
-        ValueError: When called: the network is in training mode, so that the images of a batch may
-            depend on each other, or its output has another shape than its input.
+        ValueError: ``queries`` is negative. When called: the network is in training mode, so that
+            the images of a batch may depend on each other, or its output has another shape than its
+            input.
     """
 
     gradient_free: ClassVar[bool] = True
@@ -39,6 +41,9 @@ class LearnedAttack(Attack):
     network: nn.Module
     training: Training | None = None
     queries: int = 0
+
+    def __post_init__(self) -> None:
+        require(self, "queries", at_least=0)
 
     @property
     def display_name(self) -> str:
@@ -72,7 +77,7 @@ class AttackAsModule(nn.Module):
 
 @dataclass(frozen=True)
 class AttackFrom(Attack):
-    """In a recipe, the attack that one of its trainings produces; a run replaces it by that attack.
+    """A reference, in a recipe, to the attack of one of its trainings; a run replaces it.
 
     Args:
         training: Name of the training.
@@ -92,5 +97,6 @@ class AttackFrom(Attack):
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:  # noqa: ARG002
         raise ValueError(
-            f"only a run of its recipe can replace this by the attack from {self.training!r}"
+            f"this is only a reference to the attack of {self.training!r}; a run of its recipe "
+            "replaces it"
         )

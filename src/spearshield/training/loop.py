@@ -1,8 +1,8 @@
-"""The training loop. It saves its state, so a training can be stopped and resumed at any step.
+"""The training loop, which saves its state so that a training can be resumed at any step.
 
-A step is a function of the learner's state, the number of the step and the seed. The order of the
-data, the randomness of the images and torch's global generator all follow from these, so a resumed
-training ends with the same weights as one that was never stopped.
+A step is a function of the state of the learner, the number of the step and the seed. These
+determine the order of the data, the randomness of the images and torch's global generator, so a
+resumed training ends with the same weights as a training without interruption.
 """
 
 from __future__ import annotations
@@ -50,14 +50,15 @@ class Training:
         batch_size: Images per batch; the last batch of an epoch is dropped if it is smaller.
         trained_on: Name of an earlier defence of the recipe. The method is then given that
             defended classifier; empty: the bare classifier.
-        split: The images of the training: ``validation`` for an attacker who has no image that the
-            victim was trained on.
+        split: The training images; ``validation`` for an attacker without access to the images that
+            the victim was trained on.
         name: Name in the recipe; empty: the method's name.
-        precompute: If true, each training image is attacked once, before the first step, and
-            every step uses the images of that time; else images are attacked at each step.
+        precompute: If true, each training image is attacked once, before the first step; else
+            images are attacked at each step.
 
     Raises:
-        ValueError: A number is out of range, or ``name`` cannot be the name of a folder.
+        ValueError: A number is out of range, ``split`` is unknown, or ``name`` cannot be the name
+            of a folder.
     """
 
     method: Method
@@ -74,6 +75,7 @@ class Training:
             raise ValueError(f"name takes letters, digits, _, ~ and -, got {self.name!r}")
         require(self, "steps", at_least=0)
         require(self, "batch_size", at_least=1)
+        require(self, "split", one_of=("train", "validation"))
 
     @property
     def display_name(self) -> str:
@@ -95,7 +97,7 @@ def train(
     """A learner of ``training.method`` after all its steps.
 
     Args:
-        examples: Returns the training images; not called if all steps were taken before.
+        examples: Returns the training images; not called if no step is left.
         folder: Folder to save to and to resume from; ``None``: nothing is saved.
         progress: Opens the bars of the training and of the attack on its training images.
         finished: If true, raise instead of taking a step.
@@ -142,7 +144,7 @@ def _fresh(method: Method, task: Task, seed: int, device: torch.device | str) ->
         learner = method.learner(task)
     learner.to(device)
     for parameter in learner.parameters():
-        if parameter.dim() == 4:  # convolutions: pooling is several times faster in this format
+        if parameter.dim() == 4:  # with channels last, pooling is several times as fast
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return learner
 
@@ -208,7 +210,7 @@ def _batches(
     device: torch.device | str,
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, Rng]]:
     """Yields step number, images, labels and randomness, from step ``done`` to step ``steps``."""
-    pixels = examples.pixels.to(device)  # at once, because indexing is fast where the learner is
+    pixels = examples.pixels.to(device)  # all at once, because indexing on the device is fast
     per_epoch = len(examples) // batch_size
     order, order_epoch = torch.empty(0, dtype=torch.long), -1
     for step in range(done, steps):
@@ -246,8 +248,8 @@ def _check_finite(step: int, losses: Mapping[str, float]) -> None:
     bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
     if bad:
         raise ValueError(
-            f"losses at step {step} are not finite: {bad}; the last checkpoint is from before, "
-            "lower the learning rate"
+            f"losses at step {step} are not finite: {bad}; the last checkpoint is from an earlier "
+            "step; decrease the learning rate"
         )
 
 

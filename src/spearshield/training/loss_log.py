@@ -17,8 +17,8 @@ class LossLog:
 
     Args:
         folder: The training's folder; ``None``: nothing is written.
-        done: Number of steps taken before. Lines of later steps, from a run that was killed after
-            its last checkpoint, are removed.
+        done: Number of earlier steps. Lines of later steps, from a run that was killed after its
+            last checkpoint, are removed.
     """
 
     def __init__(self, folder: Path | None, done: int) -> None:
@@ -43,7 +43,7 @@ class LossLog:
                 self.board.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """Write all lines to the file; must precede a checkpoint, which counts on them."""
+        """Write all lines to the file; must precede a checkpoint, which relies on them."""
         if self.folder:
             self.lines.flush()
 

@@ -1,7 +1,7 @@
-"""An adversarial training set: each training image is attacked once, and the result is kept.
+"""Adversarial training sets: each training image is attacked once, and the result is stored.
 
-Methods call the attack that they are trained on at every step. If the attacked model does not
-change during the training and the attack is slow, attacking each image once is enough.
+By default a method calls its training attack at every step. If the attacked model does not change
+during the training and the attack is slow, attacking each image once is enough.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from spearshield.method import frozen
 from spearshield.progress import ProgressBar, no_bar
 from spearshield.rng import Rng
 from spearshield.storage import checkpoint
-from spearshield.storage.digest import digest
+from spearshield.storage.digest import digest, network_digest
 from spearshield.storage.serialization import dump
 from spearshield.types import Classifier, Ids, Images, Labels
 
 PART = 500
-"""Number of images that are attacked together and kept in one file."""
+"""Number of images that are attacked together and stored in one file."""
 
 
 @dataclass(frozen=True)
 class PrecomputedAttack(Attack):
-    """Returns adversarial images that were made before; neither model nor labels are used.
+    """Returns stored adversarial images; neither the model nor the labels are used.
 
     An image is identified by the id of its randomness.
 
@@ -48,7 +48,7 @@ class PrecomputedAttack(Attack):
 
     @staticmethod
     def empty(attack: Attack) -> PrecomputedAttack:
-        """The value without images; used to check a training before its images are attacked."""
+        """A value without images, to check a training before its images are attacked."""
         return PrecomputedAttack(
             attack.threat, attack, torch.empty(0, 1, 1, 1), torch.empty(0).long()
         )
@@ -60,7 +60,7 @@ class PrecomputedAttack(Attack):
         if not (torch.equal(self.ids[row], ids) and self.threat.contains(x_adv, x).all()):
             raise ValueError(
                 "these are not the training images that were attacked before the first step; a "
-                "method that changes images before it attacks them needs precompute=false"
+                "method that attacks changed images needs precompute=false"
             )
         return x_adv
 
@@ -79,7 +79,7 @@ def precompute_attack(
 
     Args:
         folder: Folder for the images, in parts. A part in the folder is used if it was made with
-            the same attack, weights, images and seed. ``None``: images are kept in memory only.
+            the same attack, classifier, images and seed. ``None``: images stay in memory only.
         bar: Called with the number of images done.
 
     Raises:
@@ -87,7 +87,7 @@ def precompute_attack(
     """
     examples = examples[examples.ids.argsort()]
     x_adv = torch.empty(len(examples), *examples.shape)
-    source = digest(json.dumps([dump(attack), seed]), *classifier.state_dict().values())
+    source = digest(json.dumps([dump(attack), seed]), network_digest(classifier))
     for start in range(0, len(examples), PART):
         part = examples[start : start + PART]
         key = digest(source, part.ids, part.y, part.pixels)

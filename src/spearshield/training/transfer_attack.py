@@ -1,4 +1,4 @@
-"""Transfer attack: adversarial images for other classifiers are submitted to the victim.
+"""Transfer attack: adversarial images of other classifiers, submitted to the victim.
 
 Papernot, McDaniel, Goodfellow, "Transferability in Machine Learning: from Phenomena to Black-Box
 Attacks using Adversarial Samples", 2016. https://arxiv.org/abs/1605.07277
@@ -15,6 +15,7 @@ from torch import nn
 from spearshield.adversary import Attack, misclassified
 from spearshield.attacks.pgd import PGD
 from spearshield.discover import name_of
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.training.loop import Training
 from spearshield.types import Classifier, Images, Labels
@@ -28,14 +29,15 @@ class Transfer(Attack):
 
     Args:
         sources: The classifiers that are attacked, in evaluation mode.
-        attack: The attack on the sources; ``None``: PGD of 40 steps without early stopping. Images
-            of an attack that stops as soon as the source misclassifies them transfer less.
+        attack: The attack on the sources; ``None``: PGD of 40 steps without early stopping. An
+            attack that stops as soon as the source misclassifies an image transfers less well.
         queries: Number of images that the victim was queried with in the training of the sources,
             for the record.
         training: The training of the sources, for the record.
 
     Raises:
-        ValueError: There are no sources, or ``attack`` has another threat model.
+        ValueError: There are no sources, ``attack`` has another threat model, or ``queries`` is
+            negative.
     """
 
     gradient_free: ClassVar[bool] = True
@@ -55,6 +57,7 @@ class Transfer(Attack):
             raise ValueError("a transfer attack needs at least one source classifier")
         if self.attack and self.attack.threat != self.threat:
             raise ValueError(f"the attack is on {self.attack.threat}, not {self.threat}")
+        require(self, "queries", at_least=0)
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         attack = self.attack or PGD(self.threat, steps=40, early_stop=False)
