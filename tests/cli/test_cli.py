@@ -114,7 +114,7 @@ def test_attack_writes_floats_and_pngs_that_are_worth_what_it_says(folder, tmp_p
     assert "float32" in said and "8-bit PNG" in said
     assert len(list((out / "png").iterdir())) == 12
     record = json.loads((out / "set.json").read_text())
-    worth = record["worth"]
+    worth = record["scores"]
     assert worth["float32"]["linf"] <= 0.2 + 1e-6 and worth["float32"]["outside"] == 0
     assert abs(worth["8-bit PNG"]["linf"] - 0.2) < 1e-6  # 51 of 255 levels
     assert worth["8-bit PNG"]["outside"] == 0

@@ -36,6 +36,12 @@ def test_the_standard_deviation_of_the_noise():
     assert abs(float(noise.mean())) < 0.005
 
 
+def test_a_share_of_attacked_images_needs_an_attack_from_the_start():
+    model = HalfSpace().eval()
+    with pytest.raises(ValueError, match="set learn_from of its training"):
+        DAE(width=4, attack_share=0.5).learner(Task(model, model, (1, 4, 4), 2))
+
+
 def test_noisy_images_are_in_range():
     noisy = learner(noise=3.0).corrupt(X, Y, Rng.of_batch(0, 400))
     assert noisy.min() == 0 and noisy.max() == 1

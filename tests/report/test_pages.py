@@ -21,7 +21,7 @@ from report.samples import (
 )
 from spearshield.judging import results
 from spearshield.judging.results import WORST_CASE
-from spearshield.report import merge, write_report
+from spearshield.report import runs, write_report
 
 
 def test_html_and_markdown_show_every_cell_and_finding(tmp_path: Path) -> None:
@@ -90,8 +90,10 @@ def test_several_runs_are_shown_together(tmp_path: Path) -> None:
     first = run_folder(tmp_path / "a" / "run", rows(), eps=0.3)
     second = run_folder(tmp_path / "b" / "run", rows(seed=1), eps=0.3)
     page, markdown = written(tmp_path, first, second, first / "results.json")
-    assert merge([first, second]) == rows() + rows(seed=1)
-    assert results.read(tmp_path / "out" / "results.json") == merge([first, second])
+    assert runs.joined(runs.read([first, second])) == rows() + rows(seed=1)
+    assert results.read(tmp_path / "out" / "results.json") == runs.joined(
+        runs.read([first, second])
+    )
     sheets = {f"{name}.ape_gan.pgd.eot(20).0a1b2c3d.png" for name in ("run", "run~2")}
     assert {path.name for path in (tmp_path / "out" / "pictures").iterdir()} == sheets
     assert "run run~2" in page.text and "Recipe of run~2" in markdown
@@ -106,11 +108,11 @@ def test_a_run_can_hold_its_own_report(tmp_path: Path) -> None:
 
 
 def test_a_report_on_several_runs_overwrites_no_run(tmp_path: Path) -> None:
-    runs = [run_folder(tmp_path / name, rows(seed=i)) for i, name in enumerate("abc")]
-    (runs[0] / "recipe.json").unlink()
-    for folder in (runs[0], runs[2]):
+    folders = [run_folder(tmp_path / name, rows(seed=i)) for i, name in enumerate("abc")]
+    (folders[0] / "recipe.json").unlink()
+    for folder in (folders[0], folders[2]):
         with pytest.raises(ValueError, match="give another folder"):
-            write_report(runs[:2], folder)
+            write_report(folders[:2], folder)
         assert not (folder / "report.html").exists()
 
 
@@ -120,29 +122,29 @@ def test_a_report_on_several_runs_overwrites_no_run(tmp_path: Path) -> None:
 def test_an_impossible_curve_is_refused(tmp_path: Path, fault: list[tuple[float, float]]) -> None:
     run = run_folder(tmp_path / "run", [row(curve=fault)])
     with pytest.raises(ValueError, match=r"results\.json: \$\[0\]\.curve"):
-        merge([run])
+        runs.read([run])
 
 
 def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one run folder"):
-        merge([])
+        runs.read([])
     with pytest.raises(FileNotFoundError, match=r"nowhere does not exist; give a run folder"):
-        merge([tmp_path / "nowhere"])
+        runs.read([tmp_path / "nowhere"])
     with pytest.raises(FileNotFoundError, match=r"results\.json; `spearshield"):
-        merge([tmp_path])
+        runs.read([tmp_path])
     run = run_folder(tmp_path / "run", [])
     with pytest.raises(ValueError, match=r"results\.json has no rows"):
-        merge([run])
+        runs.read([run])
     (run / "results.json").write_text("[{")
     with pytest.raises(ValueError, match=r"results\.json is not JSON"):
-        merge([run])
+        runs.read([run])
     run = run_folder(tmp_path / "run", [row(robust_acc=float("nan"))])
     with pytest.raises(ValueError, match=r"results\.json is not JSON: NaN is no"):
-        merge([run])
+        runs.read([run])
     run = run_folder(tmp_path / "run", rows())
     (run / "recipe.json").write_text("{")
     with pytest.raises(ValueError, match=r"recipe\.json is not JSON"):
-        merge([run])
+        runs.read([run])
 
 
 def test_torch_is_never_imported(tmp_path: Path) -> None:

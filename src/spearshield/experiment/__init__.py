@@ -1,1 +1,1 @@
-"""Recipes, their overrides, the manifest of a run folder, and runs."""
+"""Recipes and their runs; audits, trainings and attacks of a user's classifier; saved results."""

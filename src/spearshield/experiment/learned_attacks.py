@@ -1,4 +1,4 @@
-"""Which victims the learned attacks of a recipe attack, and under which view."""
+"""The victims and the views of the learned attacks of a recipe."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def learned_attack_view(recipe: Recipe, name: str, victim: str) -> View:
 def learned_attack_trials(
     recipe: Recipe, attacks: Mapping[str, Attack], victim: str
 ) -> tuple[Trial, ...]:
-    """The trials of learned attacks that the defence ``victim`` undergoes besides the recipe's.
+    """The trials of learned attacks on the defence ``victim``, in addition to the recipe's trials.
 
-    They are the attacks that were trained on it, and the attack of its own training, which was
-    trained without its purifier. An attack that is in the recipe's trials is left out.
+    They use the attacks that were trained on this defence, and the attack of its own training,
+    which was trained without its purifier. An attack in the trials of the recipe is omitted.
 
     Args:
         attacks: The learned attack of each training that has one.

@@ -1,4 +1,4 @@
-"""The manifest of a run folder: the recipe to which the folder belongs, written first."""
+"""The manifest of a run folder: the recipe of the folder, written before anything else."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Manifest:
 
     @staticmethod
     def read(folder: Path) -> Manifest:
-        """The manifest in ``folder``. No function that it names is imported.
+        """The manifest in ``folder``. Functions that it names are not imported.
 
         Raises:
             FileNotFoundError: There is none.
@@ -85,7 +85,7 @@ class Manifest:
 
 
 def _with_new_fields(saved: Any, weights: str) -> Any:
-    """A manifest with the fields that were added since it was written, at their defaults."""
+    """A manifest with default values for the fields that were added after it was written."""
     try:
         return {"weights_sha256": weights, **saved, "recipe": dump(load(saved["recipe"]))}
     except (KeyError, TypeError, ValueError, RecursionError):

@@ -25,12 +25,12 @@ def override(value: Any, path: str, text: str) -> Any:
     """A copy of ``value`` with the field at the dotted ``path`` set to the value of ``text``.
 
     In a tuple, a step of the path is a position or the name of an element: ``defences.ape_gan`` is
-    the training of that name. The text of a method, attack, classifier, data set or view is its
-    name, and the new value has default settings. If a defence is removed, so are the trials of its
-    learned attack.
+    the training with this name. A method, attack, classifier, data set or view is set by its name,
+    and gets default settings. If a defence is removed, the trials of its learned attack are removed
+    as well.
 
     Raises:
-        ValueError: There is no such field (lists the fields), or ``text`` is not a value of it.
+        ValueError: There is no such field (lists the fields), or ``text`` does not fit it.
     """
     name, _, rest = path.partition(".")
     if isinstance(value, tuple):
@@ -42,10 +42,10 @@ def override(value: Any, path: str, text: str) -> Any:
         )
     if not is_dataclass(value):
         raise ValueError(f"{value!r} has no fields, so no {path!r}")
-    known = [f.name for f in fields(value)]
-    if name not in known:
+    own = [f.name for f in fields(value)]
+    if name not in own:
         raise ValueError(
-            f"no field {name!r} in {type(value).__name__}; it has {', '.join(known) or 'none'}"
+            f"no field {name!r} in {type(value).__name__}; it has {', '.join(own) or 'none'}"
         )
     old = getattr(value, name)
     hint = hints(type(value))[name]
@@ -70,7 +70,7 @@ def _without_trials_of(old: tuple[Training, ...], recipe: Recipe) -> Recipe:
 
 
 def hints(kind: Any) -> dict[str, Any]:
-    """The types of a value's fields."""
+    """The types of the fields of a dataclass."""
     return typing.get_type_hints(kind)
 
 
@@ -78,7 +78,7 @@ def parse(text: str, hint: Any, old: Any, name: str) -> Any:
     """``text`` as a value of the type ``hint``, in place of ``old`` in the field ``name``.
 
     Raises:
-        ValueError: It is not such a value; names the allowed ones.
+        ValueError: ``text`` does not fit the type; names the allowed values.
     """
     if get_origin(hint) in (types.UnionType, typing.Union):
         if text.lower() == "none" and type(None) in get_args(hint):
@@ -113,7 +113,7 @@ KINDS: dict[str, type] = {"methods": Method, "attacks": Attack}
 
 
 def _default(kind: type, old: Any) -> Any:
-    """A value of ``kind`` with default settings; fields without default are those of ``old``."""
+    """A value of ``kind`` with default settings; ``old`` gives the fields without default."""
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if missing := [name for name in needed if not hasattr(old, name)]:
         raise ValueError(
@@ -124,10 +124,10 @@ def _default(kind: type, old: Any) -> Any:
 
 
 def view(text: str) -> View:
-    """The view of a name, which may state its setting: ``eot``, ``eot(10)``.
+    """The view of a name, which may contain its setting: ``eot``, ``eot(10)``.
 
     Raises:
-        ValueError: No such name, or no such setting; the message lists the names.
+        ValueError: There is no such view or setting; the message lists the names.
     """
     kinds = {kind.cli_name(): kind for kind in View.__subclasses__()}
     name, opened, setting = text.lower().removesuffix(")").partition("(")
@@ -141,6 +141,7 @@ def view(text: str) -> View:
 
 
 def _parse_tuple(text: str, inner: tuple[Any, ...], old: Any, name: str) -> tuple[Any, ...]:
+    """Comma-separated text as a tuple of numbers, strings or trainings of the recipe."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if inner[0] is Training:
         named = {discover.name_of(t): t for t in old}
@@ -159,6 +160,7 @@ def _one_of(text: str, allowed: tuple[str, ...], name: str) -> str:
 
 
 def _position(value: tuple[Any, ...], name: str) -> int:
+    """The position of an element, given the position or the name of the element."""
     names = [element_name(v) for v in value]
     if name in names:
         return names.index(name)
@@ -169,7 +171,7 @@ def _position(value: tuple[Any, ...], name: str) -> int:
 
 
 def element_name(element: Any) -> str:
-    """The name of an element of a tuple in a path: of a trial, its attack and view."""
+    """The name of an element of a tuple in a path; the name of a trial is its attack and view."""
     if isinstance(element, Trial):
         return f"{discover.name_of(element.attack)}-{element.view}"
     return discover.name_of(element)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from spearshield import discover
 from spearshield.adversary import Attack
@@ -20,7 +20,7 @@ from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
 
 UNDEFENDED = "undefended"
-"""The name of the bare classifier in results, where no training gives it one."""
+"""The name of the bare classifier in results, if it is not trained by the recipe."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,20 @@ class Recipe:
     Args:
         data: The data set.
         classifier: The architecture of the bare classifier.
-        pretraining: How the bare classifier is trained. ``None``: it is not trained.
-        defences: The trainings of the methods. Each protects, or attacks, the bare classifier or an
+        pretraining: The training of the bare classifier. ``None``: it is not trained.
+        defences: The trainings of the methods. Each protects or attacks the bare classifier or an
             earlier defence.
         trials: The attacks and views under which each defence is evaluated. The bare classifier is
             evaluated once under each attack.
-        weights: A file with weights of the bare classifier. It replaces ``pretraining``.
-        split: The split whose images are attacked. Use ``validation`` to choose settings.
-        images: Number of images that are attacked, from the first. 0: all.
-        draws: Number of independent predictions of a random defence for each image. Its class is
-            the one predicted most often.
-        batch_size: Images attacked at a time. Changes speed and memory, not results.
-        seed: Seed of trainings, attacks and random defences.
+        weights: A file with weights of the bare classifier; replaces ``pretraining``.
+        split: The split of the images to attack. Use ``validation`` to choose settings.
+        images: Number of images to attack, from the first; 0: all.
+        draws: Number of predictions of a random victim for each image; their majority is scored.
+        batch_size: Number of images attacked at a time; changes speed and memory, not results.
+        seed: Seed of trainings, attacks and random purifiers.
 
     Raises:
-        ValueError: A number is out of range.
+        ValueError: A number is out of range, or ``split`` is unknown.
     """
 
     data: Dataset
@@ -62,6 +61,7 @@ class Recipe:
     def __post_init__(self) -> None:
         require(self, "images", at_least=0)
         require(self, "draws", "batch_size", at_least=1)
+        require(self, "split", one_of=get_args(Split))
 
     @property
     def trainings(self) -> dict[str, Training | None]:
@@ -86,11 +86,11 @@ class Recipe:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The settings of the bare classifier, as they are stored with results."""
+        """The settings of the bare classifier, for ``Row.parameters``."""
         return {"weights": self.weights, "classifier": dump(self.classifier)}
 
     def about(self, name: str) -> dict[str, str]:
-        """The fields ``recipe``, ``data``, ``split`` and ``classifier`` of results.
+        """The fields ``recipe``, ``data``, ``split`` and ``classifier`` of rows.
 
         Args:
             name: The name of the recipe.
@@ -103,9 +103,9 @@ class Recipe:
         }
 
     def trained_on(self, name: str) -> str:
-        """The name of the victim that the method of the training ``name`` is given.
+        """The name of the victim that the method of the training ``name`` protects or attacks.
 
-        By default the bare classifier.
+        The default is the bare classifier.
         """
         bare, *_ = self.trainings
         training = self.trainings.get(name)
@@ -151,7 +151,7 @@ class Recipe:
 
 
 def attack_from(attack: Attack | None) -> str:
-    """The name of the training whose attack is meant, or "" if ``attack`` is any other attack."""
+    """The name of the training that an :class:`AttackFrom` refers to; "" for other attacks."""
     return attack.training if isinstance(attack, AttackFrom) else ""
 
 
@@ -161,12 +161,12 @@ def load_recipe(spec: str) -> Recipe:
     Args:
         spec: The name of a file of :mod:`spearshield.recipes` or of an installed recipe, or the
             path of a JSON file: the output of ``--dry-run``, or the ``recipe.json`` of a run
-            folder. A function that the file names is not imported; see
+            folder. Functions that the file names are not imported; see
             :class:`spearshield.classifiers.user.User`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: Not a name, or the file is not a recipe.
+        ValueError: There is no such name, or the file is not a recipe.
     """
     if spec in discover.names("recipes") or not spec.endswith(".json"):
         recipe: Recipe = discover.load("recipes", spec).RECIPE
@@ -175,7 +175,7 @@ def load_recipe(spec: str) -> Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a JSON file, bare or as a run folder's ``recipe.json``.
+    """The recipe in a JSON file: the recipe alone, or the ``recipe.json`` of a run folder.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -1,10 +1,10 @@
-"""A run: a recipe in a folder. It trains, attacks, evaluates and reports, and can be resumed.
+"""A run: a recipe in a folder, which trains, attacks, evaluates and reports, and can be resumed.
 
 recipe.json                     the manifest, written first
 TRAINING/                       checkpoint, losses and weights.safetensors of each training;
                                 attack.safetensors where its method trains an attack
 TRAINING/attacked/              the attacked training images, where the attack is precomputed
-outcomes/METHOD.ATTACK.VIEW     the result for each image; an evaluation in it is not repeated
+outcomes/METHOD.ATTACK.VIEW     the result for each image; it is not computed again
 pictures/METHOD.ATTACK.VIEW     a few images for the report
 results.json  report.html  report.md
 """
@@ -47,17 +47,19 @@ from spearshield.views import Transferred, View
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe in a folder. Its parts are computed, or loaded, when they are first used.
+    """A recipe in a folder. Its parts are computed or loaded when they are first used.
 
     Args:
-        name: The recipe's name.
-        folder: The folder to which everything is written.
+        name: The name of the recipe.
+        folder: The folder for all files of the run.
         data_dir: A folder that is searched for data first.
-        device: Where tensors live, as torch names it.
+        device: The device of all tensors, as PyTorch names it.
         progress: Opens a bar for each long job.
-        trained: The run folder of finished trainings. ``None``: ``folder``; unfinished ones go on.
-        selected: The name of the one training that is evaluated. Empty: all.
-        examined: Number of images on which the checks query each defence. 0: they compare scores.
+        trained: The run folder of finished trainings. ``None``: ``folder``, where unfinished
+            trainings are resumed.
+        selected: The name of the only training to evaluate; empty: all.
+        examined: Number of images on which the checks examine each defence; 0: they only compare
+            scores.
     """
 
     recipe: Recipe
@@ -71,7 +73,7 @@ class Run:
     examined: int = 0
 
     def __call__(self) -> list[results.Row]:
-        """Train and evaluate what is left to do, and write ``results.json`` and the report.
+        """Do all remaining trainings and evaluations, and write ``results.json`` and the report.
 
         Raises:
             ValueError: The folder holds the run of another recipe (names the fields that differ),
@@ -85,10 +87,11 @@ class Run:
         return rows
 
     def train(self) -> dict[str, Outcome]:
-        """The outcomes, after the trainings that were left to do; writes their weights.
+        """The outcomes, after all remaining trainings; writes their weights.
 
         Raises:
-            ValueError: A training cannot work with these settings; raised before any starts.
+            ValueError: A training cannot work with these settings; raised before the first
+                training starts.
         """
         for training in filter(None, self.recipe.trainings.values()):
             self._check_trainable(training)
@@ -101,7 +104,7 @@ class Run:
         return self.outcomes
 
     def evaluate(self) -> list[results.Row]:
-        """The rows of all evaluations, after those that were left to do; writes results.json."""
+        """The rows, after all remaining evaluations; writes ``results.json``."""
         self.write_manifest()
         with locked(self.folder):
             rows = list(self.rows())
@@ -109,7 +112,7 @@ class Run:
         return rows
 
     def write_manifest(self) -> None:
-        """Write the recipe to the folder, or verify that it is the recipe of the folder."""
+        """Write the manifest to the folder, or verify that it is the manifest of the folder."""
         self.recipe.check_names()
         file = self.recipe.weights
         weights = digest(Path(file).read_bytes()) if file else ""
@@ -117,7 +120,7 @@ class Run:
 
     @cached_property
     def data_shape(self) -> tuple[Shape, int]:
-        """Shape of an image and number of classes, of a trained run from its manifest."""
+        """Shape of an image and number of classes; for a trained run, from its manifest."""
         if self.trained and (self.trained / FILE).exists():
             manifest = Manifest.read(self.trained)
             return manifest.shape, manifest.classes
@@ -130,7 +133,7 @@ class Run:
 
     @cached_property
     def images(self) -> Examples:
-        """The images that are attacked."""
+        """The images to attack."""
         return self._load(self.recipe.split)[: self.recipe.images or None]
 
     def _load(self, split: Split) -> Examples:
@@ -141,7 +144,7 @@ class Run:
 
     @cached_property
     def outcomes(self) -> dict[str, Outcome]:
-        """The outcomes of the selected trainings, in the memory layout that is fastest."""
+        """The outcomes of the selected trainings, with networks in the fastest memory format."""
         for name in self.selected_names:
             victim = self._outcome(name).defended
             victim.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -149,7 +152,7 @@ class Run:
 
     @property
     def selected_names(self) -> list[str]:
-        """The names of the trainings that are evaluated."""
+        """The names of the trainings to evaluate."""
         if self.selected:
             self.recipe.require_training(self.selected)
         return [self.selected] if self.selected else [*self.recipe.trainings]
@@ -178,10 +181,11 @@ class Run:
 
     @cached_property
     def _computed(self) -> dict[str, Outcome]:
-        """The outcomes that were computed so far."""
+        """The outcomes so far, by name."""
         return {}
 
     def _outcome(self, name: str) -> Outcome:
+        """The outcome of one training, computed once."""
         if name not in self._computed:
             training = self.recipe.trainings[name]
             if training is None or training is self.recipe.pretraining:
@@ -193,7 +197,7 @@ class Run:
         return self._computed[name]
 
     def _untrained(self) -> nn.Module:
-        """The classifier with fresh weights, the same for the same seed."""
+        """The classifier with fresh weights, which depend on the seed only."""
         with ambient(self.recipe.seed, step=-2):
             network = self.recipe.classifier.build(*self.data_shape)
         if isinstance(network, UnnamedFunction) and not self.trained:
@@ -210,7 +214,7 @@ class Run:
             training.method.learner(task)
 
     def _train(self, training: Training, classifier: nn.Module, name: str) -> Outcome:
-        """The outcome of a training whose method is given ``classifier``."""
+        """The outcome of a training with a method that protects or attacks ``classifier``."""
         learn_from = training.learn_from and self._attack_of(training.learn_from)
         learner = train(
             replace(training, learn_from=learn_from),
@@ -225,10 +229,10 @@ class Run:
         return learner.outcome()
 
     def attack(self, name: str) -> Attack:
-        """The attack that a training learned. It needs neither the classifier nor the data.
+        """The attack that a training yields. It needs neither the classifier nor the data.
 
         Raises:
-            ValueError: There is no such training, or its method does not learn an attack.
+            ValueError: There is no such training, or its method does not train an attack.
         """
         self.recipe.require_training(name)
         training = self.recipe.trainings[name]
@@ -237,7 +241,7 @@ class Run:
         else:
             outcome = self._outcome(name)
         if outcome.attack is None:
-            raise ValueError(f"{self.folder / name} is not an attack: its method learns none")
+            raise ValueError(f"{self.folder / name} is not an attack: its method trains no attack")
         if training and isinstance(outcome.attack, (LearnedAttack, Transfer)):
             return replace(outcome.attack, training=training)
         return outcome.attack

@@ -1,7 +1,7 @@
-"""Adversarial sets on disk: exact floats, and 8-bit PNG files that any program can open.
+"""Adversarial sets on disk: exact floats, and 8-bit PNG files.
 
 Both forms are read back from disk and scored, because rounding to 8 bits can undo an attack. Pixels
-are rounded towards the clean image, so that the perturbation stays within the budget.
+are rounded towards the clean image, so that the perturbation does not grow.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ INDEX = "set.json"
 
 @dataclass(frozen=True)
 class FormScore:
-    """The score of one form of an adversarial set, computed from its files.
+    """The score of one form of an adversarial set, from its files.
 
     Args:
         form: "float32" or "8-bit PNG".
@@ -52,12 +52,15 @@ class FormScore:
 
 @dataclass(frozen=True, eq=False)
 class AdversarialSet:
-    """Adversarial images in memory, with what they were made from and what they do to the victim.
+    """Adversarial images in memory, with their clean images, their attack and their score.
 
     Args:
+        victim: The victim that was attacked.
+        trial: The attack and its view.
         examples: The clean images and their labels.
         x_adv: The adversarial images: float32 in [0, 1], of shape (n, c, h, w).
-        score: The victim's predictions on both.
+        score: The predictions of the victim on the clean and on the adversarial images.
+        settings: Seed, draws, batch size and device of the attack.
     """
 
     victim: Defended
@@ -106,8 +109,9 @@ class AdversarialSet:
         files = self._write_pngs(folder)
         pngs = torch.stack([read_png(folder / file, images.shape[0]) for file in files])
         scores = [self._score("float32", read(floats)), self._score("8-bit PNG", pngs)]
-        worth = {scored.form: _summary(scored) for scored in scores}
-        write_json(folder / INDEX, {**about, "images": len(images), "worth": worth, "files": files})
+        summaries = {scored.form: _summary(scored) for scored in scores}
+        counts = {"images": len(images), "scores": summaries, "files": files}
+        write_json(folder / INDEX, {**about, **counts})
         return scores
 
     def _write_pngs(self, folder: Path) -> list[str]:
@@ -141,7 +145,7 @@ def make(
     """The adversarial set of an attack on ``images``, in memory.
 
     Raises:
-        ValueError: The attack left its threat model.
+        ValueError: The attack returned an image outside its threat model.
     """
     parts: list[Images] = []
     score = evaluate(
@@ -157,7 +161,7 @@ def make(
 
 
 def read(path: Path) -> Images:
-    """The attacked images of a stored set.
+    """The adversarial images of a stored set: float32 of shape (n, c, h, w).
 
     Raises:
         ValueError: The file is truncated or is not an adversarial set.

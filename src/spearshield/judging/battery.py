@@ -1,12 +1,12 @@
-"""Batteries: the attacks and views that a robust accuracy must be measured under.
+"""Batteries: the trials for a measurement of robust accuracy.
 
-The first trial, an adaptive attack, and the last, an oblivious attack that is comparable with
-published results, attack every image. The trials between them attack only the images that no
-earlier trial broke; their score is the worst case so far, and their cost depends on how many images
-survive. Attackers with less knowledge come after attackers with more, so that an image broken by
-them alone is a finding. A guided search, which combines gradients and random search, comes last on
-the surviving images. A trial takes part if its view applies to the victim: see
-:mod:`spearshield.views`.
+The first trial, an adaptive attack, and the last trial, an oblivious attack that is comparable with
+published results, attack every image. The other trials attack only the surviving images: the images
+that no earlier trial broke. Their score is the worst case so far, and their cost depends on the
+number of surviving images. Attacks with less knowledge come after attacks with more knowledge, so
+that an image that only they break is a finding. A guided search, which combines gradients and
+random search, is the last attack on surviving images. A trial takes part if its view applies to the
+victim: see :mod:`spearshield.views`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from spearshield.training.transfer_attack import Transfer
 from spearshield.views import BPDA, EOT, Adaptive, DetectorAware, InRange, Oblivious
 
 IMAGES = {"standard": 1000, "quick": 200}
-"""Images that each battery attacks by default."""
+"""Number of images that each battery attacks by default."""
 
 
 def standard(
     threat: ThreatModel, classes: int, sources: Sequence[Outcome] = ()
 ) -> tuple[Trial, ...]:
-    """The parts of AutoAttack, with effort where it breaks most, and attacks on purifiers.
+    """The parts of AutoAttack, with most effort for the most effective, and attacks on purifiers.
 
     The attacks:
 
@@ -52,7 +52,7 @@ def standard(
     - guided search: APGD on the DLR, then 2,000 queries of Square from its result;
     - PGD of 40 steps on the bare classifier.
 
-    The effort of each part was chosen on validation images: see ``docs/results/judge``.
+    The effort of each attack was chosen on validation images: see ``docs/results/judge``.
 
     Args:
         classes: Number of classes.
@@ -85,7 +85,7 @@ def quick(
     classes: int,  # noqa: ARG001
     sources: Sequence[Outcome] = (),
 ) -> tuple[Trial, ...]:
-    """A subset for daily use, at a tenth of the cost: APGD of 50 steps, Square of 500 queries.
+    """A battery for daily use, at a tenth of the cost: APGD of 50 steps, Square of 500 queries.
 
     Args:
         classes: Number of classes.
@@ -109,7 +109,7 @@ def quick(
 def _oblivious_pgd(threat: ThreatModel) -> Trial:
     """The attack of most published tables: PGD of 40 steps on the bare classifier.
 
-    It takes all its steps: a perturbation that only just fools the classifier is easily removed.
+    It takes all its steps, because a perturbation with a small margin is easily removed.
     """
     return Trial(PGD(threat, steps=40, early_stop=False), Oblivious())
 

@@ -1,4 +1,4 @@
-"""Evaluations stored on disk, so that each runs only once."""
+"""Evaluations with scores on disk, so that each evaluation runs only once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from spearshield.method import Defended
 from spearshield.progress import ProgressBar, no_bar
 from spearshield.storage import checkpoint
 from spearshield.storage.atomic import write_atomically
-from spearshield.storage.digest import digest
+from spearshield.storage.digest import digest, network_digest
 from spearshield.storage.serialization import dump
 from spearshield.types import Images
 
 PICTURES = 10
-"""Images of each trial that are stored for the report."""
+"""Number of images of each trial that are stored for the report."""
 
 
 def title(trial: Trial) -> str:
@@ -49,7 +49,7 @@ class CachedEvaluation:
     def __call__(self, trial: Trial, images: Examples, bar: ProgressBar = no_bar) -> Score:
         """The score of the victim under ``trial``, read from the folder or evaluated and stored.
 
-        A stored score is valid for the same weights, images, attack, view, seed and draws.
+        A stored score is used for the same victim, images, attack, view, seed and draws only.
 
         Raises:
             ValueError: The stored score is corrupt, or as in
@@ -109,7 +109,6 @@ class CachedEvaluation:
         write_atomically(self.folder / "pictures" / f"{stem}.safetensors", content)
 
     def _key(self, trial: Trial, images: Examples) -> str:
-        """A digest of everything that a score depends on."""
+        """The digest of everything that a score depends on."""
         settings = json.dumps([dump(trial), self.settings.seed, self.settings.draws])
-        weights = self.victim.state_dict().values()
-        return digest(settings, *weights, images.ids, images.y, images.pixels)
+        return digest(settings, network_digest(self.victim), images.ids, images.y, images.pixels)

@@ -1,4 +1,4 @@
-"""Evaluation: attack every image through a view, and score the predictions of the victim."""
+"""Evaluation: the score of a victim under an attack through a view."""
 
 from __future__ import annotations
 
@@ -77,14 +77,15 @@ def evaluate(
     images, attack and seed give the same predictions for every batch size and order.
 
     Args:
-        view: What the attacker differentiates; by default the victim as it is.
+        view: Maps the victim to the classifier that the attacker differentiates; by default the
+            victim itself.
         settings: Seed, draws, batch size and device.
         bar: Called after each batch with the number of images done.
         keep: Called with the attacked images of each batch, in order.
 
     Raises:
-        ValueError: The victim fails :func:`check_victim`; the attack left its threat model, with
-            the names of the attack and the image; or there are no images.
+        ValueError: The victim fails :func:`check_victim`; the attack returned an image outside its
+            threat model (names the attack and the image); or there are no images.
     """
     view = view or Adaptive()
     device = settings.device
@@ -155,7 +156,7 @@ def score_attacked(
 def draw_predictions(
     victim: Defended, x: Images, ids: Ids, draws: int, detection_score: DetectionScore
 ) -> Draws:
-    """The classes that a random victim predicts in independent draws; else its one prediction.
+    """The predictions of a random victim, one column per draw; one column for other victims.
 
     The first column is the deployed prediction. The class of a rejected image is ``REJECTED``.
 
@@ -186,7 +187,7 @@ def predict(model: Classifier, x: Images, ids: Ids) -> Labels:
     """The classes that ``model`` predicts.
 
     Raises:
-        ValueError: Logits are not finite, so their argmax means nothing; names the image.
+        ValueError: Logits are not finite, so their argmax is not a class; names the image.
     """
     logits: Logits = model(x)
     finite = logits.isfinite().all(1)
@@ -223,7 +224,7 @@ def check_victim(
     Raises:
         ValueError: A layer is in training mode; the classifier does not return one finite logit for
             each class, or returns probabilities; or the purifier does not return images in [0, 1]
-            of the same shape. The message says what to change.
+            of the same shape. The message suggests a change.
     """
     training = [name or "the model" for name, m in victim.named_modules() if m.training]
     if training:

@@ -1,4 +1,4 @@
-"""Findings of the checks, and the verdict that follows from them. Imports no torch."""
+"""Findings of the checks, and the verdict on a robust accuracy. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Finding:
         severity: ``note``: the reader should know; ``low``: the number is somewhat too high;
             ``high``: the number cannot be trusted.
         saw: The measured numbers, each under its description.
-        means: What follows from them.
-        next: What to run or to change next.
+        means: The meaning of these numbers.
+        next: The next thing to run or to change.
     """
 
     check: Annotated[str, keywords(minLength=1)]
@@ -40,7 +40,7 @@ class Finding:
 
 
 def severity_of(number: float, low: float, high: float) -> Severity | None:
-    """The severity of a number: ``high`` or ``low`` if it is above that threshold, else none."""
+    """``high`` or ``low`` for the higher of the two thresholds that a number exceeds, else none."""
     return "high" if number > high else "low" if number > low else None
 
 

@@ -1,7 +1,7 @@
 """Defences with one deliberate fault each, and the checks that must find it.
 
-They test the judge: most of them keep a high accuracy against PGD without being more robust than
-the classifier that they protect. They must not be used as defences.
+They test the judge: most of them keep a high accuracy under PGD without being more robust than the
+classifier that they protect. Do not use them as defences.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spearshield.types import Images, Labels, Logits, PerImage
 
 @dataclass(frozen=True)
 class Material:
-    """What a flawed defence is built from: a trained classifier, and the images of its test."""
+    """The material of a flawed defence: a trained classifier, and the test images."""
 
     classifier: nn.Module
     x: Images
@@ -32,7 +32,9 @@ class FlawedDefence:
     """A defence with one fault.
 
     Args:
+        name, fault: Name of the defence, and a description of its fault.
         expected: Checks that must all find the fault.
+        build: Builds the defence.
     """
 
     name: str
@@ -53,19 +55,19 @@ class Layer(nn.Module):
 
 
 def purifier(module: nn.Module) -> Callable[[Material], Defended]:
-    """Builds the victim with this purifier."""
+    """A function that builds the victim with this purifier."""
     return lambda material: Defended(module, material.classifier).eval()
 
 
 def last_layer(module: nn.Module) -> Callable[[Material], Defended]:
-    """Builds the victim without a purifier, with this layer after the classifier."""
+    """A function that builds a victim with this layer after the classifier, without a purifier."""
     return lambda material: Defended(
         nn.Identity(), nn.Sequential(material.classifier, module)
     ).eval()
 
 
 def blur(x: Images) -> Images:
-    """A weighted mean of each pixel and its eight neighbours. A smooth denoiser without a fault."""
+    """A weighted mean of each pixel and its eight neighbours: a smooth denoiser without a fault."""
     side = torch.tensor([0.15, 0.7, 0.15], device=x.device)
     kernel = (side[:, None] * side).expand(x.shape[1], 1, 3, 3)
     padded = pad(x, (1, 1, 1, 1), mode="replicate")

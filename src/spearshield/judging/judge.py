@@ -1,4 +1,4 @@
-"""The judge: runs the trials of a victim, and reports each result with the reasons to doubt it."""
+"""The judge: runs the trials of a victim, and reports each result with its findings."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from spearshield.judging.score import Score, worst_case
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended, Outcome
 from spearshield.progress import Progress, no_progress
+from spearshield.ranges import require
 from spearshield.storage.serialization import dump
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import Training
@@ -31,14 +32,18 @@ class Judge:
     Args:
         trials: Trials for every victim; each takes part if its view applies.
         images: Images to attack.
-        folder: Where scores and pictures are stored.
+        folder: Folder for scores and pictures.
         settings: Seed, draws, batch size and device.
         about: Fields of :class:`~spearshield.judging.results.Row` that are the same in all rows:
             ``recipe``, ``data``, ``split`` and ``classifier``; optionally ``command``.
         parameters: Entries of ``Row.parameters`` that are the same in all rows, such as the
             architecture and the weights of the classifier.
         progress: Opens a bar for each trial.
-        examined: Images on which the checks examine each victim; 0 to compare scores only.
+        examined: Number of images on which the checks examine each victim; 0: they only compare
+            scores.
+
+    Raises:
+        ValueError: ``examined`` is negative.
     """
 
     trials: tuple[Trial, ...]
@@ -49,6 +54,9 @@ class Judge:
     parameters: Mapping[str, Any]
     progress: Progress = no_progress
     examined: int = 0
+
+    def __post_init__(self) -> None:
+        require(self, "examined", at_least=0)
 
     def rows(
         self,
@@ -61,7 +69,7 @@ class Judge:
 
         Args:
             method: Name of the victim.
-            training: How the victim was trained; stored in ``Row.parameters``.
+            training: The training of the victim; stored in ``Row.parameters``.
             more: Trials for this victim alone, after the others.
         """
         made_with = {
@@ -95,9 +103,9 @@ class Judge:
             yield trial, scores[-1]
 
     def applicable(self, outcome: Outcome) -> tuple[Trial, ...]:
-        """The trials whose view applies to a victim.
+        """The trials with a view that applies to a victim.
 
-        Without a purifier, the oblivious view is the adaptive view and is replaced by it.
+        Without a purifier, the oblivious view is replaced by the adaptive view, which is the same.
         """
         bare, found = isinstance(outcome.purifier, nn.Identity), []
         for trial in self.trials:
@@ -123,6 +131,7 @@ class Judge:
     def _examine(
         self, method: str, victim: Defended, threat: ThreatModel
     ) -> tuple[checks.Finding, ...]:
+        """The findings of the checks that query the victim."""
         if not self.examined:
             return ()
         bar = self.progress(f"examine {method}", 1)
@@ -162,10 +171,10 @@ class Judge:
 
 
 def _has_curve(trial: Trial) -> bool:
-    """True if each distance in the score is the smallest that the attack found.
+    """True if each distance in the score is the smallest distance that the attack found.
 
-    It is not if the attack stops at its first success, or if most images of the score come from
-    earlier trials.
+    False if the attack stops at its first success, or if most images of the score come from earlier
+    trials.
     """
     stops = getattr(trial.attack, "early_stop", False)
     return trial.attack.minimal and not stops and not trial.survivors

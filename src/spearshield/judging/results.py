@@ -1,4 +1,4 @@
-"""The rows that an evaluation writes and a report reads. Imports no torch.
+"""The rows of results, which evaluations write and reports read. Imports no torch.
 
 ``results.json`` is a list of rows; the dataclass :class:`Row` is the only definition of its schema,
 and ``docs/evaluation.md`` defines every field.
@@ -53,30 +53,30 @@ class Row:
         attack: Name of the attack; ``worst_case`` for the worst case over all trials.
         threat: Norm of the threat model, such as ``Linf`` or ``L2``.
         eps: Budget in that norm.
-        view: What the attacker differentiates; ``worst_case`` for the worst case.
+        view: The view of the attacker; ``worst_case`` for the worst case.
         acc: Clean accuracy of the victim.
         robust_acc: Share of images that the victim classifies correctly before the attack, and
             classifies correctly or rejects after it.
         interval: 95 % Wilson interval of ``robust_acc``.
-        asr: Attack success rate: of the images that the bare classifier classifies correctly, the
-            share that it misclassifies after the attack.
-        dsr: Defence success rate: of the images counted as a success in ``asr``, the share that the
-            victim classifies correctly or rejects.
+        asr: Attack success rate: among the images that the bare classifier classifies correctly,
+            the share that it misclassifies after the attack.
+        dsr: Defence success rate: among the successes of ``asr``, the share that the victim
+            classifies correctly or rejects.
         ssim: Structural similarity of clean and attacked images.
         l2, linf: Norms of the perturbation.
         seconds_per_image, forwards_per_image: Cost of the attack.
         seed, device, versions: Seed, device, and versions of Python and packages.
         parameters: Hyper-parameters of data, classifier, training, method, attack and view.
         verdict: For a worst case: ``trustworthy``, ``not trustworthy`` or ``broken``.
-        findings: For a worst case: the reasons to doubt it; each holds the fields of
+        findings: For a worst case: the reasons to doubt it, each with the fields of
             :class:`~spearshield.judging.finding.Finding`.
         repeated: For a random victim: accuracy on clean and on attacked images, by the statistic
             over its repeated predictions.
-        rejected: For a victim that rejects images: the shares of clean and of attacked images that
-            it rejected.
+        rejected: For a victim that rejects images: the rejected shares of clean and of attacked
+            images.
         auc: For a victim with a detector: area under its ROC curve.
-        curve: For an attack that minimises the perturbation: distances from 0 to ``eps``, each with
-            the robust accuracy at that distance.
+        curve: For an attack that searches for the smallest perturbation: distances from 0 to
+            ``eps``, each with the robust accuracy at that distance.
         command: The command that made the row, such as ``spearshield run mnist_purifiers``.
     """
 

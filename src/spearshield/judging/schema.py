@@ -1,4 +1,4 @@
-"""JSON schemas of dataclasses: the annotated fields are their only definition. Imports no torch.
+"""JSON schemas that follow from the annotated fields of dataclasses. Imports no torch.
 
 A field without a default is required, and unknown fields are refused. The metadata of ``Annotated``
 narrows a type: :func:`keywords` adds keywords of JSON Schema (draft 2020-12), and a dataclass gives
@@ -79,7 +79,7 @@ def _object(kind: Any) -> dict[str, Any]:
 
 
 def _dictionary(key: Any, value: Any) -> dict[str, Any]:
-    """The schema of a dictionary; keys that are a ``Literal`` are the only ones it may have."""
+    """The schema of a dictionary; a ``Literal`` as type of the keys lists all allowed keys."""
     if get_origin(key) is Literal:
         entries = {name: schema_of(value) for name in get_args(key)}
         return {"type": "object", "properties": entries, "additionalProperties": False}
@@ -87,7 +87,7 @@ def _dictionary(key: Any, value: Any) -> dict[str, Any]:
 
 
 def _stripped(kind: Any) -> Any:
-    """The type without the metadata of ``Annotated``; of an optional type, the type itself."""
+    """The type without the metadata of ``Annotated`` and without ``None``."""
     if get_origin(kind) is Annotated:
         return _stripped(get_args(kind)[0])
     if get_origin(kind) in (Union, UnionType):

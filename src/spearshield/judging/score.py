@@ -1,4 +1,4 @@
-"""Scores: the predictions for every image under one attack, and the rates computed from them.
+"""Scores: the predictions for every image under one attack, and the rates that follow from them.
 
 ``docs/evaluation.md`` defines every rate.
 """
@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from functools import reduce
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from spearshield.judging.results import Statistic
@@ -20,7 +19,7 @@ from spearshield.types import DetectionScore, Draws, Ids, Labels, Mask, PerImage
 
 Z95 = 1.959963984540054
 REJECTED = -1
-"""Stands for the predicted class of an image that the victim rejects."""
+"""The predicted class of an image that the victim rejects."""
 CURVE_STEPS = 20
 """Steps of a curve from distance 0 to the budget."""
 
@@ -34,7 +33,7 @@ class Interval:
 
 
 def wilson(hits: int, trials: int) -> Interval:
-    """The score interval of a binomial share; [0, 1] if there are no trials.
+    """The 95 % score interval of a binomial share; [0, 1] if there are no trials.
 
     Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927,
     https://doi.org/10.1080/01621459.1927.10502953.
@@ -45,22 +44,29 @@ def wilson(hits: int, trials: int) -> Interval:
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     spread = share * (1 - share) / trials + z2 / (4 * trials**2)
     half = Z95 / (1 + z2 / trials) * math.sqrt(spread)
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+    # Exact at both ends, where rounding would leave 2e-17 or 1 - 1e-16.
+    low = centre - half if hits > 0 else 0.0
+    high = centre + half if hits < trials else 1.0
+    return Interval(low, high)
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
     """The predictions for every image; rates are derived, so scores can be combined.
 
-    ``victim`` is the purifier followed by the classifier, ``bare`` the classifier alone. Both hold
-    predicted classes, for the clean and for the attacked image, or ``REJECTED``. Rejecting an
-    attacked image is correct; rejecting a clean image is an error.
+    All tensors have one row per image. Rejecting an attacked image is correct; rejecting a clean
+    image is an error.
 
     Args:
-        l2, linf: Norm of each perturbation, on the [0, 1] scale.
+        ids, y: Ids and labels of the images.
+        victim_clean, victim_adv: Classes that the victim predicts for the clean and for the
+            attacked image, or ``REJECTED``.
+        bare_clean, bare_adv: The same for the classifier without its purifier.
+        l2, linf: Norm of each perturbation, on the [0, 1] pixel scale.
         ssim: Structural similarity of the attacked and the clean image.
-        clean_draws, adv_draws: Classes that a random victim predicts independently, one column for
-            each prediction; no columns for other victims. ``victim`` is their majority.
+        clean_draws, adv_draws: Classes that a random victim predicts in independent draws, one
+            column per draw; no columns for other victims. ``victim_clean`` and ``victim_adv`` are
+            their majority.
         clean_detection, adv_detection: Detection score of each image; no columns if the victim has
             no detector.
         seconds: Time that the attack took, over all images.
@@ -117,22 +123,6 @@ class Score:
         return float((below + upto).double().mean() / (2 * len(clean)))
 
     @property
-    def roc(self) -> Float[Tensor, "thresholds 2"] | None:
-        """The ROC curve: for each threshold, the shares of clean and of attacked images rejected.
-
-        From no image rejected to all; ``auc`` is the area under it. ``None`` without a detector.
-        """
-        if self.clean_detection.shape[1] == 0:
-            return None
-        negated = [-self.clean_detection.flatten(), -self.adv_detection.flatten()]
-        thresholds = torch.unique(torch.cat(negated))  # ascending: the highest scores first
-        shares = [
-            torch.searchsorted(each.sort().values, thresholds, right=True).double() / len(each)
-            for each in negated
-        ]
-        return torch.cat([torch.zeros(1, 2).double(), torch.stack(shares, 1)])
-
-    @property
     def acc(self) -> float:
         """Clean accuracy: share of clean images that the victim classifies correctly."""
         return float((self.victim_clean == self.y).double().mean())
@@ -151,8 +141,8 @@ class Score:
     def asr(self) -> float | None:
         """Attack success rate on the bare classifier.
 
-        Of the images that it classifies correctly, the share that it misclassifies after the
-        attack; ``None`` if it classifies none correctly.
+        Among the images that it classifies correctly, the share that it misclassifies after the
+        attack; ``None`` if it classifies no image correctly.
         """
         right = self.bare_clean == self.y
         return _share((self.bare_adv != self.y)[right])
@@ -161,8 +151,8 @@ class Score:
     def dsr(self) -> float | None:
         """Defence success rate.
 
-        Of the images on which the attack succeeds against the bare classifier, the share that the
-        victim classifies correctly or rejects; ``None`` if there are none.
+        Among the successes of :attr:`asr`, the share that the victim classifies correctly or
+        rejects; ``None`` if there is no success.
         """
         success = (self.bare_clean == self.y) & (self.bare_adv != self.y)
         return _share(_right_or_rejected(self.victim_adv, self.y)[success])
@@ -171,9 +161,10 @@ class Score:
     def repeated(self) -> dict[Statistic, tuple[float, float]] | None:
         """Accuracy of a random victim by several statistics; ``None`` for other victims.
 
-        ``one_shot``: mean over the predictions; ``worst_of``: share of images for which every
-        prediction is correct; ``vote``: for which the majority is; ``fixed_seed``: for which the
-        deployed prediction is. Each on clean images, which is the control, and on attacked images.
+        Each statistic is computed on clean images, as a control, and on attacked images.
+        ``one_shot`` is the mean accuracy of all predictions; the others are shares of images:
+        ``worst_of``, with only correct predictions; ``vote``, with a correct majority;
+        ``fixed_seed``, with a correct deployed prediction.
         """
         if self.clean_draws.shape[1] == 0:
             return None
@@ -198,9 +189,9 @@ class Score:
         """Distances from 0 to the budget, each with the robust accuracy at that distance.
 
         The robust accuracy at a distance is the share of all images that are classified correctly
-        before the attack and not broken within the distance. If the attack does not minimise the
-        perturbation of each image, the curve is only an upper bound. ``None`` if sizes in this norm
-        were not measured.
+        before the attack and not broken within the distance. If the attack does not search for the
+        smallest perturbation, the curve is only an upper bound. ``None`` if sizes in this norm were
+        not measured.
         """
         size = self.size(threat)
         if size is None:
@@ -276,4 +267,5 @@ def _right_or_rejected(predictions: Tensor, y: Tensor) -> Tensor:
 
 
 def _share(mask: Mask) -> float | None:
+    """The share of true values; ``None`` if there are no values."""
     return float(mask.double().mean()) if len(mask) else None

@@ -1,4 +1,4 @@
-"""The self-test of the judge: it must find the flawed defences and pass the sound ones."""
+"""The self-test of the judge, with flawed defences that it must find and sound ones."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class Judged:
 def selftest(*, images: int = 50, progress: Progress = no_progress) -> list[Judged]:
     """Findings for the defences of :mod:`spearshield.judging.flawed_defences` and sound ones.
 
-    The defences protect small networks, which are trained on the embedded digits first.
+    The defences protect small networks, which are first trained on the embedded digits.
 
     Args:
         images: Test images that each defence is examined on.
         progress: Opens the bar of the whole self-test.
     """
-    bar = progress("judge the judge", len(DEFENCES) + len(SOUND))
+    bar = progress("self-test of the judge", len(DEFENCES) + len(SOUND))
     plain, hardened = trained(StandardTraining(LR)), trained(PGDAdversarialTraining(LR))
     examples = Digits().load("test")[:images]
     material = Material(plain, examples.images(), examples.y)

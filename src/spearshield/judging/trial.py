@@ -1,4 +1,4 @@
-"""Trials: an attack, and the view through which it sees the victim."""
+"""Trials: an attack and its view."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Trial:
     """One attack through one view.
 
     Args:
-        images: Number of images to attack, from the first; 0 for all.
+        images: Number of images to attack, from the first; 0: all.
         survivors: Attack only the images that earlier trials with the same threat model did not
             break. The score is then the worst case over these trials and this one.
 
     Raises:
-        ValueError: ``images`` is negative, or the view is ``Transferred`` and the attack works on
-            the victim itself.
+        ValueError: ``images`` is negative, or the view is ``Transferred`` and the attack
+            differentiates or queries the victim itself.
     """
 
     attack: Attack
@@ -36,5 +36,5 @@ class Trial:
         made_elsewhere = isinstance(self.attack, (LearnedAttack, AttackFrom, Transfer))
         if isinstance(self.view, Transferred) and not made_elsewhere:
             raise ValueError(
-                f"{discover.name_of(self.attack)} works on its victim; choose another view"
+                f"{discover.name_of(self.attack)} attacks the victim itself; choose another view"
             )

@@ -1,1 +1,1 @@
-"""Complete runs, one frozen ``RECIPE`` per file. The name of the file is the name of the recipe."""
+"""Recipes, one frozen ``RECIPE`` per file. The name of the file is the name of the recipe."""

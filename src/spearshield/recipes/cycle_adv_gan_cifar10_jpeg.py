@@ -1,11 +1,12 @@
 """CIFAR-10 as JPEG, ResNet-20, L-inf 8/255: CycleAdvGAN and AdvGAN; takes four hours on one core.
 
-Training and test images are JPEG-compressed, so no number is comparable with published ones. To
-limit the time without a GPU, the classifier is trained for nine epochs, the generators, of 16 to 64
-channels, for three and a half epochs in batches of 32, and iterative attacks use 500 test images.
-The generators are conditioned on the classifier's features, except ``adv_gan_uninformed``. One
-black-box attack has a student of another architecture, the other of the classifier's own. A file
-with weights of the classifier saves twenty minutes: ``--set pretraining=none --set weights=FILE``.
+Training and test images are JPEG-compressed, so no number is comparable with published results. To
+limit the time without a GPU, the classifier is trained for nine epochs; the generators have 16 to
+64 channels and are trained for three and a half epochs in batches of 32; and iterative attacks use
+500 test images. The generators are conditioned on the features of the classifier, except
+``adv_gan_uninformed``. The student of one black-box attack has another architecture than the
+classifier, the student of the other has the same. A file with weights of the classifier saves
+twenty minutes: ``--set pretraining=none --set weights=FILE``.
 """
 
 from __future__ import annotations

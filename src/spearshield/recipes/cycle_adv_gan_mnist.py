@@ -1,13 +1,13 @@
 """MNIST, LeNet, L-inf 0.3: CycleAdvGAN on four attacks, with a black box, and in rounds; AdvGAN.
 
 Each CycleAdvGAN yields an attack and a purifier. Attacks that were trained on the bare classifier
-are evaluated on all victims, obliviously: each purifier is tested with the attack that it was
-trained on, its own attack, and unseen ones. The adaptive attacks on a purifier are PGD, and the
-attack of the next round, which was trained on the defended classifier. A training is two epochs of
-859 batches of 64, from 55,000 training images that are attacked once; 5,000 are for validation. The
-black-box attacks use these images, their labels, and the probabilities of the classifier. A seed
-takes two hours on one core, half an hour for the Carlini-Wagner images; that attack's budget is in
-L2, so it has a worst case of its own.
+are evaluated on all victims through the oblivious view: each purifier is tested with the attack
+that it was trained on, with its own attack, and with unseen attacks. The adaptive attacks on a
+purifier are PGD, and the attack of the next round, which was trained on the defended classifier. A
+training is two epochs of 859 batches of 64, from 55,000 training images that are attacked once;
+5,000 images are for validation. The black-box attacks use these images, their labels, and the
+probabilities of the classifier. A seed takes two hours on one core, with half an hour for the
+Carlini-Wagner images. The budget of that attack is in L2, so it has a worst case of its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """CelebA, 64 x 64, gender: Defense-GAN at the size of the release; takes days on a GPU.
 
-Networks, steps and search are the release's: 200,000 updates of G, 200 steps from each of 2 starts.
-The release's pixels are in [-1, 1], where the learning rate of the same search is 10.
+Networks, steps and search follow the release: 200,000 updates of G, 200 steps from each of 2
+starts. The pixels of the release are in [-1, 1], where the same search has a learning rate of 10.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spearshield.training.loop import Training
 from spearshield.views import BPDA, Adaptive, InRange, Oblivious
 
 BUDGET = Linf(0.15)
-"""Equal to 0.3 on the release's pixels in [-1, 1]."""
+"""Equal to 0.3 for the pixels of the release, in [-1, 1]."""
 PGD_40 = PGD(BUDGET, steps=40, step_size=0.01)
 
 RECIPE = Recipe(

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: G and E, whose weights `defense_gan_fashion_mnist` loads; as for MNIST."""
+"""Fashion-MNIST: the generator G and the encoder E of `defense_gan_fashion_mnist`."""
 
 from __future__ import annotations
 

@@ -8,11 +8,11 @@ G and E are the weights that the recipe `defense_gan_mnist_generator` trains. Th
     rec                                Defense-GAN with a classifier trained on reconstructions
     fast                               the encoder projection with the given classifier
 
-The attackers are: FGSM, RAND+FGSM and Carlini-Wagner on the bare classifier; the substitutes B and
-E, trained on the labels of each victim; and adaptive attacks, through the purifier, in the range of
-G, and against the detectors. The classifier is trained for ten epochs, as in the release: after two
-epochs its clean accuracy behind the search is as high, but FGSM's images are harder to purify.
-For the other models: `--set classifier=defense_gan_b`, and so on.
+The attacks are: FGSM, RAND+FGSM and Carlini-Wagner on the bare classifier; transfer from the
+substitutes B and E, trained on the labels of each victim; and adaptive attacks through the
+purifier, in the range of G, and against the detectors. The classifier is trained for ten
+epochs, as in the release: after two epochs its accuracy on purified clean images is as high, but
+FGSM images are harder to purify. For the other models: `--set classifier=defense_gan_b`, and so on.
 """
 
 from __future__ import annotations

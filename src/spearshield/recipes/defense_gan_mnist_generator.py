@@ -1,8 +1,8 @@
-"""MNIST: Defense-GAN's generator G and an encoder E, whose weights `defense_gan_mnist` loads.
+"""MNIST: the generator G and the encoder E of `defense_gan_mnist`.
 
-G has a quarter of the width of the release. It takes 50,000 steps, or 10,000 updates of G in place
-of the release's 200,000, at five times the learning rate, which falls to zero. E takes another
-20,000 steps. Both take an hour and a half on one core.
+G has a quarter of the width of the release. Its training has 50,000 steps, with 10,000 updates of G
+in place of 200,000, at five times the learning rate, which decays to zero. The training of E has
+another 20,000 steps. Both take an hour and a half on one core.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """MNIST, LeNet, L-inf 0.3: APE-GAN, DAE and PGD adversarial training, two kinds of attacker.
 
-APE-GAN is trained on FGSM's images and DAE on noise, as in their papers. The oblivious attacker
+APE-GAN is trained on FGSM images and DAE on noise, as in their papers. The oblivious attacker
 attacks the bare classifier without early stopping; the adaptive attacker differentiates through the
 purifier. An epoch is 859 batches of 64, or 429 of 128, from 55,000 training images; 5,000 are for
-validation. APE-GAN has half the width of its release and trains for one epoch in place of two, and
-adversarial training takes three large inner steps, so that a seed trains in half an hour on one
-core.
+validation. APE-GAN has half the width of its release and is trained for one epoch in place of two,
+and adversarial training takes three large inner steps, so that the trainings of a seed take half an
+hour on one core.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Reports: the rows and pictures of runs as one HTML page and as Markdown. Imports no torch.
 
-``report.html`` is self-contained: it holds its styles, charts and pictures, and loads nothing from
-the network. ``report.md`` shows the same content and links to picture sheets beside it. Both are
-rendered from one value, :class:`spearshield.report.document.Report`.
+``report.html`` is self-contained: it contains all styles, charts and pictures, and loads nothing
+from the network. ``report.md`` shows the same content and links to picture sheets in the same
+folder. Both are rendered from one value, :class:`spearshield.report.document.Report`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spearshield.judging import results
-from spearshield.judging.results import Row
 from spearshield.report import render, runs
 from spearshield.report.defences import group
 from spearshield.report.document import document
@@ -47,13 +46,3 @@ def write_report(sources: Sequence[Path], folder: Path) -> None:
     write_atomically(folder / "report.html", render.html(report).encode())
     if several:
         write_json(folder / runs.RESULTS, results.to_json(rows))
-
-
-def merge(sources: Sequence[Path]) -> list[Row]:
-    """All rows of all sources in order; a row that occurs twice counts once.
-
-    Raises:
-        FileNotFoundError: A source does not exist.
-        ValueError: A source cannot be read or has no rows.
-    """
-    return runs.joined(runs.read(sources))

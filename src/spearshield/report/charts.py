@@ -22,6 +22,7 @@ class Line:
     """One defence under one attack through one view; a mean over seeds.
 
     Args:
+        defence: Label of the defence.
         trial: Attack and view.
         note: Number of images and of seeds, where needed.
         points: Positions on the horizontal axis, each with a share.
@@ -42,10 +43,10 @@ class Axes:
     """The axes of a chart.
 
     Args:
-        vertical: The shares that are shown.
-        horizontal: The quantity that they are shown over.
+        vertical: Title of the vertical axis, which shows shares.
+        horizontal: Title of the horizontal axis.
         point: The word before the number of a position.
-        caption: The caption of the table of the same numbers.
+        caption: The caption of the table with the same numbers.
     """
 
     vertical: str
@@ -56,7 +57,7 @@ class Axes:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines that can be compared, no more than there are marks and dash patterns for."""
+    """Comparable lines, with enough marks and dash patterns to distinguish them."""
 
     setting: str
     axes: Axes
@@ -64,7 +65,7 @@ class Chart:
 
     @property
     def positions(self) -> list[float]:
-        """The positions of the points, which all lines share."""
+        """The positions of the points; the same for all lines."""
         return [position for position, _ in self.lines[0].points]
 
     def style(self, line: Line) -> tuple[int, int]:
@@ -79,7 +80,7 @@ class Chart:
         return sorted({round(quarter * last / 4) for quarter in range(5)})
 
     def described(self, line: Line) -> str:
-        """The line in words, for readers who do not see the drawing."""
+        """The line in words, for screen readers."""
         points = (line.points[k] for k in self.shown)
         shares = (
             f"{words.percent(y)} % {self.axes.point} {words.size(position)}"
@@ -109,6 +110,7 @@ def curves(defences: Iterable[Defence]) -> list[Chart]:
 
 
 def _curve(defence: Defence, selected: Selection) -> Line:
+    """The line of the selected rows of a defence."""
     title, row = selected.cells[0]
     notes = []
     if words.images(row) != words.images(defence.shown.cells[0].row):
@@ -120,7 +122,7 @@ def _curve(defence: Defence, selected: Selection) -> Line:
 
 
 def _parts(lines: Sequence[Line]) -> list[tuple[Line, ...]]:
-    """The lines of each chart, such that marks and dash patterns suffice."""
+    """The lines of each chart, divided such that marks and dash patterns suffice."""
     defences, trials = _numbers(lines)
     parts: dict[tuple[int, int], list[Line]] = {}
     for line in lines:
@@ -137,7 +139,7 @@ def _numbers(lines: Iterable[Line]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def rounds(defences: Iterable[Defence]) -> list[Chart]:
-    """A chart for each sequence of trainings, each against the result of the previous one."""
+    """A chart for each sequence of trainings that are each trained on the previous result."""
     found: dict[tuple[str, str, str], Defence] = {}
     for defence in defences:
         row = defence.first
@@ -157,20 +159,21 @@ def rounds(defences: Iterable[Defence]) -> list[Chart]:
 
 
 def _own(defence: Defence) -> list[Measured]:
-    """The rows of the attack that the training of the defence itself made.
+    """The rows of the attack that the training of the defence itself yields.
 
-    A learned attack has the name of its training, as the defence has.
+    A learned attack has the same name as its training, and so has the defence.
     """
     return [cell for cell in defence.cells if cell.row.attack == cell.row.method]
 
 
 def _trained_on(defence: Defence) -> str:
+    """The name of the earlier training that the defence was trained on; "" for the classifier."""
     training = defence.first.parameters.get("training")
     return str(training.get("trained_on", "")) if isinstance(training, dict) else ""
 
 
 def _round_chart(links: Sequence[Defence]) -> Chart:
-    """The shares that are known for every round."""
+    """The chart of the shares that every round has."""
     attacked = [[cell.row for cell in _own(link)] for link in links]
     judged = [[cell.row for cell in link.shown.cells] for link in links]
     shares = {
@@ -180,10 +183,10 @@ def _round_chart(links: Sequence[Defence]) -> Chart:
         "robust accuracy": [_mean(row.robust_acc for row in rows) for rows in judged],
     }
     lines = tuple(
-        Line(label, "", "", tuple((float(i), share) for i, share in enumerate(known, 1)))
+        Line(label, "", "", tuple((float(i), share) for i, share in enumerate(measured, 1)))
         for label, each in shares.items()
-        for known in [[share for share in each if share is not None]]
-        if len(known) == len(each)
+        for measured in [[share for share in each if share is not None]]
+        if len(measured) == len(each)
     )
     names = ", ".join(link.label for link in links)
     axes = Axes("share", "rounds", "round", "Share in percent by round")
@@ -192,5 +195,5 @@ def _round_chart(links: Sequence[Defence]) -> Chart:
 
 def _mean(shares: Iterable[float | None]) -> float | None:
     """The mean over the seeds that have a share; ``None`` if no seed has one."""
-    known = [share for share in shares if share is not None]
-    return sum(known) / len(known) if known else None
+    measured = [share for share in shares if share is not None]
+    return sum(measured) / len(measured) if measured else None

@@ -12,7 +12,7 @@ from spearshield.report import words
 from spearshield.report.naming import attack_titles, differences
 
 GAP = 0.20
-"""An unaware attacker above the worst case by more than this is reported as a gap."""
+"""Robust accuracy under an unaware attacker minus the worst case: a gap if larger than this."""
 
 OF_ATTACK = ("attack", "view", "cells", "survivors")
 """Parameters of a row that belong to its attack, not to its defence."""
@@ -117,17 +117,17 @@ class Defence:
 
     @property
     def unaware(self) -> Selection | None:
-        """The strongest attack by an attacker unaware of the defence."""
+        """The strongest attack of each seed that is unaware of the defence; ``None`` if none is."""
         return _lowest(cell for cell in self.cells if cell.row.view == "oblivious")
 
     @property
     def lowest(self) -> Selection:
-        """The row of lowest robust accuracy of each seed, of any attack and view."""
+        """The row with the lowest robust accuracy of each seed, for any attack and view."""
         return _lowest(self.cells) or Selection(self.cells)
 
     @property
     def shown(self) -> Selection:
-        """The worst case, or the lowest row where there is none."""
+        """The worst case, or the lowest row if there is no worst case."""
         return self.worst or self.lowest
 
     @property
@@ -142,7 +142,7 @@ class Defence:
 
     @property
     def gap(self) -> bool:
-        """True if the defence is robust only against an attacker unaware of it."""
+        """True if the defence is only robust against an attacker unaware of it."""
         if self.worst is None or self.unaware is None:
             return False
         return round(self.unaware.robust.mean - self.worst.robust.mean, 9) > GAP
@@ -166,7 +166,7 @@ def group(rows: Sequence[Row]) -> list[Defence]:
 
 
 def by_setting(defences: Iterable[Defence]) -> dict[str, list[Defence]]:
-    """Groups of defences whose numbers can be compared."""
+    """Groups of defences with comparable numbers, by their setting."""
     together: dict[str, list[Defence]] = {}
     for defence in defences:
         together.setdefault(defence.setting, []).append(defence)
@@ -174,7 +174,7 @@ def by_setting(defences: Iterable[Defence]) -> dict[str, list[Defence]]:
 
 
 def configuration(row: Row) -> dict[str, Any]:
-    """The recipe and the parameters of the defence of a row, without those of its attack."""
+    """The recipe and the parameters of the defence of a row, without parameters of its attack."""
     rest = {k: v for k, v in row.parameters.items() if k not in OF_ATTACK}
     return {"recipe": row.recipe, **rest}
 
@@ -184,7 +184,7 @@ def _spread(shares: Sequence[float]) -> Spread:
 
 
 def _lowest(cells: Iterable[Measured]) -> Selection | None:
-    """The cell of lowest robust accuracy of each seed."""
+    """The cell with the lowest robust accuracy of each seed; ``None`` if there are no cells."""
     lowest: dict[int, Measured] = {}
     for cell in sorted(cells, key=lambda cell: cell.row.robust_acc, reverse=True):
         lowest[cell.row.seed] = cell

@@ -18,7 +18,7 @@ from spearshield.report.runs import Run
 from spearshield.report.tables import Table
 
 OPEN = 4
-"""A page with more pictures than this shows the first of every defence and folds the others."""
+"""A page with more pictures shows only the first picture of every defence and folds the others."""
 
 
 class Part(NamedTuple):
@@ -39,7 +39,7 @@ class Plate(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report shows, in the order in which it shows it."""
+    """The content of a report, in the order of its sections."""
 
     subject: str
     written: str
@@ -54,7 +54,7 @@ class Report:
 
 
 def document(runs: Sequence[Run], defences: Sequence[Defence]) -> Report:
-    """The report of ``runs``, whose rows are grouped as ``defences``."""
+    """The report on ``runs``, with their rows grouped as ``defences``."""
     sources = Sources(runs)
     rows = [row for run in runs for row in run.rows]
     today = datetime.now(timezone.utc).date().isoformat()

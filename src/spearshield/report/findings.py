@@ -1,4 +1,4 @@
-"""Findings: sentences that a reader needs before relying on the numbers or comparing them."""
+"""Findings: sentences about the reliability and comparability of the numbers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from spearshield.report import words
 from spearshield.report.defences import Defence
 
 UNAWARE = ("oblivious", "transferred")
-"""Views of an attacker who is unaware of the defence."""
-
+"""Views of an attacker that is unaware of the defence."""
 
 SEEDS = (
     "With several seeds, a share is the mean over seeds, followed by the lowest and the highest "
@@ -22,8 +21,8 @@ VERDICTS = {
     "trustworthy": "no check found a reason to doubt the number.",
     "not trustworthy": "a check found a reason to doubt the number. This is a statement about the "
     "evaluation, not about the defence.",
-    "broken": "less than 5 % of the images survive. The attack succeeds, so the number needs no "
-    "further check.",
+    "broken": "less than 5 % of the images survive. The attack succeeds, so no further check is "
+    "needed.",
 }
 
 
@@ -44,7 +43,7 @@ def findings(defences: Sequence[Defence]) -> list[Finding]:
 
 
 def _gaps(defences: Iterable[Defence]) -> Iterator[Finding]:
-    """One sentence for each setting with defences that only resist an unaware attacker."""
+    """One sentence for each setting with defences that only resist unaware attackers."""
     gaps: dict[str, list[str]] = {}
     for defence in defences:
         if defence.gap and defence.worst and defence.unaware:
@@ -59,7 +58,7 @@ def _gaps(defences: Iterable[Defence]) -> Iterator[Finding]:
 
 
 def _checks(defences: Iterable[Defence]) -> Iterator[Finding]:
-    """Verdicts on the worst cases and failed checks; equal ones of one setting are joined."""
+    """Verdicts on the worst cases, and failed checks; equal sentences of one setting are joined."""
     found: dict[tuple[str, str, str], dict[str, None]] = {}
     seeds: dict[tuple[str, str, str], set[int]] = {}
     for defence in defences:

@@ -11,7 +11,7 @@ from spearshield.report import words
 
 
 def attack_titles(rows: Sequence[Row]) -> list[str]:
-    """The title of the attack of each row, with settings where titles of one budget coincide."""
+    """The title of the attack of each row, with settings that distinguish equal titles."""
     kinds: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
         kinds.setdefault(_title(row), {})[_key(row)] = words.hyper(row)
@@ -32,9 +32,9 @@ def _key(row: Row) -> str:
 
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each of several settings, the values that not all of them share, as ``width=32``.
+    """For each of several settings, the values that are not the same in all, as ``width=32``.
 
-    A nested name is shortened as far as it stays unique.
+    A nested name is shortened as long as it stays unique.
     """
     flat = [dict(_flat(setting, ())) for setting in settings]
     paths = dict.fromkeys(path for setting in flat for path in setting)

@@ -22,13 +22,13 @@ SIDE = 96
 GAP = 4
 
 REJECTED = "rejected"
-"""The name in place of a class where a defence rejects an image."""
+"""The name in place of a class for a rejected image."""
 
 Pixels = npt.NDArray[np.float32]
 
 
 class Prediction(NamedTuple):
-    """A predicted class; rejecting an attacked image is right."""
+    """A predicted class; rejecting an attacked image is also right."""
 
     name: str
     right: bool
@@ -59,7 +59,7 @@ class Picture:
 
     Args:
         stem: The name of the file without its suffix.
-        parameters: Hyper-parameters of the attack, as far as they are known.
+        parameters: Hyper-parameters of the attack, as far as they were stored.
         truth: The true class names, one per image.
         bare_clean, bare_adv: Predictions of the classifier without its purifier.
         victim_clean, victim_adv: Predictions of the defended classifier.
@@ -141,7 +141,7 @@ class Picture:
 def _verdicts(
     bare: tuple[Prediction, ...], victim: tuple[Prediction, ...]
 ) -> tuple[tuple[str, tuple[Prediction, ...]], ...]:
-    """The predictions without and with the defence, once if they are the same."""
+    """The predictions without and with the defence; only once if they are the same."""
     if bare == victim:
         return (("predicted", bare),)
     return ("undefended", bare), ("defended", victim)

@@ -40,7 +40,7 @@ def _environment(*, autoescape: bool) -> Environment:
 
 
 def breakable(name: str) -> Markup:
-    """``name`` escaped, with places where a narrow column may break it."""
+    """``name`` escaped, with places at which a narrow column may break it."""
     return Markup(escape(name).replace("_", Markup("_<wbr>")))
 
 

@@ -23,7 +23,7 @@ class Run:
     Args:
         name: The name of the folder; unique in a report.
         path: The file that holds the rows.
-        recipe: Indented JSON; ``None`` where the source has no recipe.
+        recipe: Indented JSON; ``None`` if the source has no recipe.
     """
 
     name: str
@@ -38,7 +38,7 @@ def read(sources: Sequence[Path]) -> list[Run]:
 
     Raises:
         FileNotFoundError: A source does not exist, or is a folder without ``results.json``.
-        ValueError: There is no source, a file cannot be read, or it has no rows; names the file.
+        ValueError: There is no source, or a file cannot be read or has no rows; names the file.
     """
     if not sources:
         raise ValueError("a report needs at least one run folder or results.json, got none")

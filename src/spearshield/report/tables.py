@@ -14,7 +14,7 @@ from spearshield.report.provenance import Sources
 
 
 class Column(NamedTuple):
-    """A column with its title; Markdown leaves drawings out."""
+    """A column with its title; Markdown has no columns of drawings."""
 
     title: str
     kind: Literal["text", "number", "code", "source", "drawing"] = "text"
@@ -34,7 +34,7 @@ class Cell(NamedTuple):
 
     Args:
         text: Follows ``strong``, and is followed by ``details`` in small print.
-        strong: The number that the cell is about.
+        strong: The main number of the cell.
         drawing: A bar, or the key of a line of a chart.
     """
 
@@ -48,7 +48,8 @@ class Record(NamedTuple):
     """One line of a table; the first cell is its heading.
 
     Args:
-        kind: ``total`` for a worst case, ``again`` for another seed of the line above, ``gap``.
+        kind: ``total`` for a worst case, ``again`` for another seed of the previous line, ``gap``
+            for a defence with a gap.
     """
 
     cells: tuple[Cell, ...]
@@ -56,7 +57,7 @@ class Record(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Lines under a common heading, which may be empty."""
+    """Lines under a common title, which may be empty."""
 
     title: str
     records: tuple[Record, ...]

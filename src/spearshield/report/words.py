@@ -1,4 +1,4 @@
-"""Titles of attacks and formats of numbers, shared by the HTML and the Markdown of a report."""
+"""Titles of attacks and formats of numbers, for the HTML and the Markdown of a report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ATTACKS = {
 }
 
 STEPPED = ("bim", "mi_fgsm", "orthogonal_pgd", "pgd")
-"""Attacks whose name is followed by their number of steps, as in PGD-40."""
+"""Attacks with their number of steps in the title, as in PGD-40."""
 
 LEARNED = ("network", "sources", "queries")
 """Parameters of a learned attack that differ between seeds of one training."""
@@ -50,7 +50,7 @@ def size(value: float) -> str:
 
 
 def number(value: float | int | None) -> str:
-    """A number that a check measured."""
+    """A number of a finding."""
     return "n/a" if value is None else f"{value:.3g}"
 
 
@@ -72,9 +72,9 @@ def norm(name: str) -> str:
 
 
 def hyper(row: Row) -> dict[str, Any]:
-    """The hyper-parameters of the attack of a row, as far as they are known.
+    """The hyper-parameters of the attack of a row, as far as they were stored.
 
-    A learned attack is identified by its training, whatever the seed.
+    A learned attack is identified by its training, for all seeds.
     """
     about = row.parameters.get("attack")
     if not isinstance(about, dict):
@@ -86,7 +86,7 @@ def hyper(row: Row) -> dict[str, Any]:
 def attack(name: str, about: Mapping[str, Any]) -> str:
     """The title of an attack, as ``APGD-CE``, or ``5 x PGD-40`` with five restarts.
 
-    A learned attack, or an attack of the user, is called by its own name.
+    A learned attack, or an attack of the user, keeps its own name.
 
     Args:
         name: The name of its file, or of its training.

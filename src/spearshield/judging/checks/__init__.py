@@ -1,7 +1,8 @@
-"""Checks of an evaluation: can its robust accuracy be trusted?
+"""Checks of an evaluation, which show whether its robust accuracy can be trusted.
 
-If an attack fails, the reason may be the attack or the evaluation, not the defence. Each check
-tests a property of every sound evaluation, and returns a :class:`Finding` if it does not hold.
+The reason why an attack fails may be a fault of the attack or of the evaluation, not the defence.
+Each check tests a property of every sound evaluation, and returns a :class:`Finding` if the
+evaluation does not have it.
 
 Athalye, Carlini, Wagner, "Obfuscated Gradients Give a False Sense of Security", 2018,
 https://arxiv.org/abs/1802.00420. Carlini et al., "On Evaluating Adversarial Robustness", 2019,
@@ -67,8 +68,8 @@ def examine(
 ) -> tuple[Finding, ...]:
     """Findings about the robust accuracy of ``victim`` under white-box attacks.
 
-    The checks attack the images with PGD of 40 steps, about a dozen times, on a copy of the victim.
-    For a victim that rejects images, the logits of rejected images are examined as well.
+    The checks attack the images about a dozen times with PGD of 40 steps, on a copy of the victim.
+    They do not take rejection into account: they use the logits of rejected images, too.
 
     Args:
         images: Number of examples to use, from the first.

@@ -1,4 +1,4 @@
-"""Two attacks that only the checks use."""
+"""Attacks for the checks: PGD on the margin loss, and random noise."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from spearshield.types import Classifier, Images, Labels
 STEPS = 40
 """Steps of PGD, as in Madry et al., 2018, on MNIST."""
 NOISE_SAMPLES = 100
-"""Random images tried for each image; Carlini et al., 2019, try 10,000 or more."""
+"""Number of random images for each image; Carlini et al., 2019, try 10,000 or more."""
 
 
 @dataclass(frozen=True)
 class MarginPGD(Attack):
-    """PGD on the margin loss, whose gradient does not vanish where the victim is confident."""
+    """PGD on the margin loss, which has a gradient even where the victim is very confident."""
 
     early_stop: bool = True
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         threat = self.threat
-        x_adv = threat.project(x + threat.sample_perturbation(x, rng), x)
+        x_adv = threat.random_start(x, rng)
         left = torch.arange(len(x), device=x.device)
         for _ in range(STEPS):
             with torch.enable_grad():
@@ -37,8 +37,7 @@ class MarginPGD(Attack):
                 left, gradient = left[margin < 0], gradient[margin < 0]
                 if len(left) == 0:
                     break
-            step = threat.eps / 10 * threat.steepest_step(gradient)
-            x_adv[left] = threat.project(x_adv[left] + step, x[left])
+            x_adv[left] = threat.step(x_adv[left], x[left], gradient, threat.eps / 10)
         return x_adv
 
 
@@ -52,7 +51,7 @@ class Noise(Attack):
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         x_adv, best = x.clone(), torch.full_like(x[:, 0, 0, 0], -math.inf)
         for k in range(NOISE_SAMPLES):
-            noisy = self.threat.project(x + self.threat.sample_perturbation(x, rng.fold(k)), x)
+            noisy = self.threat.random_start(x, rng.fold(k))
             margin = margin_loss(model(noisy), y)
             x_adv = torch.where((margin > best)[:, None, None, None], noisy, x_adv)
             best = torch.maximum(margin, best)

@@ -1,4 +1,4 @@
-"""Findings from comparing the scores of one victim."""
+"""Findings from a comparison of the scores of one victim."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ from spearshield.views import BPDA, EOT, Adaptive, DetectorAware, InRange
 
 Scored: TypeAlias = Sequence[tuple[Trial, Score]]
 MARGIN_LOSSES = ("dlr", "margin")
-"""Losses whose gradient does not vanish where the victim is confident."""
+"""Losses that have a gradient even where the victim is very confident."""
 ADAPTIVE_VIEWS = (Adaptive, BPDA, DetectorAware, EOT, InRange)
-"""Views of an attacker who is aware of the purifier."""
+"""Views of an attacker that is aware of the purifier."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrialOutcome:
-    """The images that one trial broke; not the images that earlier trials had broken before it."""
+    """The images that one trial broke, except images that earlier trials had broken."""
 
     trial: Trial
     broken: Mask
 
     @property
     def transferred(self) -> bool:
+        """True if the attack was made on another model than the whole victim."""
         adaptive = isinstance(self.trial.view, ADAPTIVE_VIEWS)
         return not adaptive or isinstance(self.trial.attack, Transfer)
 
     @property
     def white_box(self) -> bool:
+        """True if the attack used gradients of the whole victim."""
         return not self.transferred and not self.trial.attack.gradient_free
 
 
@@ -63,6 +65,7 @@ def compare(scored: Scored) -> tuple[Finding, ...]:
 
 
 def _outcomes(scored: Scored) -> list[TrialOutcome]:
+    """The outcome of each trial on the images that all trials share."""
     count = min(score.images for _, score in scored)
     outcomes: list[TrialOutcome] = []
     for trial, score in scored:
@@ -74,6 +77,7 @@ def _outcomes(scored: Scored) -> list[TrialOutcome]:
 
 
 def _findings(outcomes: Sequence[TrialOutcome]) -> Iterator[Finding | None]:
+    """Findings from the trials of one threat model."""
     white_box = [each for each in outcomes if each.white_box]
     if not white_box:
         yield Finding(
@@ -112,7 +116,7 @@ def _findings_of_view(outcomes: Sequence[TrialOutcome]) -> Iterator[Finding | No
 
 
 def _loss(outcome: TrialOutcome) -> str | None:
-    """The name of the loss that the attack increases, where it has a choice of losses."""
+    """The name of the loss that the attack increases, if it has a choice of losses."""
     loss: str | None = getattr(outcome.trial.attack, "loss", None)
     return loss
 

@@ -14,9 +14,10 @@ from spearshield.method import Detects
 from spearshield.views import DetectorAware
 
 NO_GRADIENT = (0.0, 0.05)
-"""Shares of images whose detection score has no gradient: low and high. A few may be dead units."""
+"""Shares of images without a gradient of the detection score: low and high. A few may have dead
+units."""
 FALSE_ALARMS = 0.1
-"""Share of clean images that a detector may reject without a note."""
+"""Share of rejected clean images above which there is a note."""
 
 
 def blind_detector(probe: Probe) -> Finding | None:
@@ -37,8 +38,8 @@ def blind_detector(probe: Probe) -> Finding | None:
         return Finding(
             "blind_detector",
             severity,
-            {"share of images whose detection score has no gradient": lost},
-            "Gradient attacks cannot take the detector into account. It may reject side effects of "
+            {"share of images without a gradient of the detection score": lost},
+            "Gradient attacks cannot take the detector into account. It may detect side effects of "
             "attacks that an attacker can avoid.",
             "give the detector a differentiable approximation and attack both; also attack with "
             "images rounded to 8 bits.",
@@ -69,6 +70,6 @@ def false_alarms(scored: Sequence[tuple[Trial, Score]]) -> Finding | None:
         "false_alarms",
         "note",
         {"share of clean images rejected": share},
-        "A detector that rejects every image is never fooled. Read the clean accuracy first.",
+        "A detector that rejects every image is robust and useless. Read the clean accuracy first.",
         "set the threshold on clean validation images.",
     )

@@ -1,4 +1,4 @@
-"""Replaces logits and gradients that are not finite, so that attacks can run on any victim."""
+"""A guard against logits and gradients that are not finite, so that attacks run on any victim."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spearshield.types import Classifier, Images, Logits
 
 @dataclass
 class NonFiniteCounts:
-    """Numbers of images whose logits or gradients were not finite."""
+    """Numbers of images with logits or gradients that were not finite."""
 
     logits: int = 0
     gradients: int = 0
@@ -20,10 +20,10 @@ class NonFiniteCounts:
 
 @dataclass(frozen=True)
 class FiniteGuard:
-    """A classifier whose logits and gradients are zero where the model's are not finite.
+    """A classifier that replaces logits and gradients of the model by zero if they are not finite.
 
     Args:
-        counts: Counts the logits and gradients that were replaced.
+        counts: Counts the replaced logits and gradients.
         detached: True if the model passes no gradient; the gradient is then zero as well.
     """
 

@@ -16,15 +16,15 @@ from spearshield.types import Labels, Mask, PerImage
 
 ZERO_SHARE = (0.0, 0.05)
 """Share of images without a gradient: low and high. AutoAttack (Croce, Hein, 2020) and the
-indicators of Pintor et al., 2022, flag a single image; a few may be dead units."""
+indicators of Pintor et al., 2022, flag a single image; here a few may have dead units."""
 DIRECTIONS, PROBED = 10, 20
-"""Directions for each image, and images, that are compared with finite differences."""
+"""Numbers of directions per image, and of images, for the comparison with finite differences."""
 STEP_SIZES = (1e-3, 1e-4, 1e-5)
-"""Root mean square of a finite step, for each pixel. A long step crosses kinks of the function, a
-short one is dominated by rounding."""
+"""Root mean square of a finite step, per pixel. A long step crosses kinks of the function; in a
+short step rounding dominates."""
 NOISE = 0.1
-"""Share of noise in the compared points. Where black pixels meet, maxima are tied and rectifiers
-are at zero: there a sound network has a gradient but no derivative."""
+"""Share of noise in the compared points. In black regions, maxima are tied and the inputs of ReLUs
+are zero: there a sound network has a gradient but no derivative."""
 TINY = torch.finfo(torch.float32).tiny
 FALSE, FALSE_SHARE = 0.05, 0.1
 """Relative error above which a gradient is false, and the share of images that may have one."""
@@ -51,8 +51,8 @@ def zero_gradient(probe: Probe) -> Finding | None:
             "zero_gradient",
             severity,
             {"share of images": zero},
-            "The gradient is exactly zero, as after rounding or comparing. White-box attacks do "
-            "not leave their starting points.",
+            "The gradient is exactly zero, as after rounding or a comparison. White-box attacks "
+            "stay at their random starts.",
             "attack through the bpda view, by transfer and without gradients.",
         )
     return None
@@ -111,7 +111,7 @@ def inner_optimisation(probe: Probe) -> Finding | None:
 
 
 def _zero_gradient(probe: Probe, loss: Callable[[Tensor, Labels], Tensor]) -> Mask:
-    """Images at whose random start the gradient of ``loss`` is exactly zero."""
+    """True for each image with a gradient of ``loss`` of exactly zero at its random start."""
     x = probe.start.detach().requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(loss(probe.deterministic(x), probe.y).sum(), x)
@@ -121,7 +121,7 @@ def _zero_gradient(probe: Probe, loss: Callable[[Tensor, Labels], Tensor]) -> Ma
 def _gradient_error(probe: Probe) -> PerImage:
     """Relative error of the directional derivatives of a random mixture of the logits.
 
-    The smallest error over three step sizes, relative to a size that is at least the rounding.
+    The smallest error over three step sizes, relative to a scale of at least the rounding error.
     """
     rng = Rng.of_batch(0, min(PROBED, len(probe.x)), probe.x.device)
     x = torch.lerp(probe.start[:PROBED], rng.uniform(probe.x.shape[1:]).to(probe.x), NOISE)

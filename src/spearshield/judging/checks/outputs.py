@@ -1,4 +1,4 @@
-"""Checks of the victim's purified images and logits, mostly without an attack."""
+"""Checks of the purified images and logits of the victim, mostly without an attack."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ RANDOM = 1e-4
 PROBABILITY = 1e-5
 """Tolerance of the test for probabilities: the same source."""
 ROUNDING = 1e-4
-"""Difference of logits, relative to the largest, that another order of operations explains."""
+"""Largest difference of logits, relative to the largest logit, by another order of operations."""
 SINGLE = 20
-"""Images that are also classified one by one."""
+"""Number of images that are also classified one by one."""
 RANGE = 1e-6
-"""Distance outside [0, 1] that is rounding."""
+"""Largest distance to [0, 1] that counts as rounding error."""
 INVISIBLE = 0.4 * LEVEL
 """Amplitude of noise that vanishes when an image is rounded to 8 bits."""
 JUMP, JUMPS = 0.25, 0.02
-"""Total variation distance between probabilities that is a jump, and the share of images that may
-jump. No image jumps for the sound victims of the self-test."""
+"""Total variation distance between probabilities that counts as a jump, and the allowed share of
+images with a jump. No image has a jump for the sound victims of the self-test."""
 ISOLATED, MATERIAL = 10.0, 0.05
-"""For a memorised image, the first invisible step changes the logits this many times more than the
-second, and by this share of their norm. For a smooth function both steps change them alike."""
+"""For a memorised image, the first invisible step changes the logits by this factor more than the
+second step, and by this share of their norm. For a smooth function, both changes are equal."""
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 CHANGED = 0.002
-"""Share of predictions that may change in float32: the tolerance of AutoAttack's flags."""
+"""Allowed share of predictions that change in float32: the tolerance of AutoAttack's flags."""
 
 
 def training_mode(probe: Probe) -> Finding | None:
-    """A finding if a layer is in training mode (as RobustBench, Croce et al., 2021)."""
+    """A finding if a layer is in training mode (as in RobustBench, Croce et al., 2021)."""
     layers = list(probe.victim.modules())
     training = sum(layer.training for layer in layers)
     if not training:
@@ -70,7 +70,7 @@ def probabilities(probe: Probe) -> Finding | None:
 def random_answers(probe: Probe) -> Finding | None:
     """A finding if repeated passes over the same images return different logits.
 
-    A note if the purifier declares its randomness.
+    Its severity is ``note`` if the purifier declares its randomness, else ``high``.
     """
     saw = {f"spread of {PASSES} passes": probe.spread}
     if probe.declares_randomness:
@@ -142,14 +142,14 @@ def purifier_range(probe: Probe) -> Finding | None:
         "purifier_range",
         "high",
         saw,
-        "The purifier does not return images, so the predictions of the classifier mean nothing.",
-        "end the purifier with a sigmoid or a clamp, and train it with that.",
+        "The purifier does not return images, so the predictions of the classifier are undefined.",
+        "end the purifier with a sigmoid or a clamp, and train it with this layer.",
     )
 
 
 @torch.no_grad()
 def abrupt_answers(probe: Probe) -> Finding | None:
-    """A finding if noise that vanishes in an 8-bit image changes the probabilities.
+    """A finding if noise that vanishes in 8-bit images changes the probabilities.
 
     Tested on the clean images, on random images in the ball, and on images attacked through the
     bare classifier.
@@ -168,15 +168,15 @@ def abrupt_answers(probe: Probe) -> Finding | None:
         "abrupt_answers",
         "high",
         shares,
-        "Noise that no 8-bit image can hold changes the prediction. The victim recognises attacked "
-        "images by it, or seeds its randomness with it. Gradients do not show this.",
-        "round images to 8 bits before the victim sees them; attack without gradients.",
+        "Noise below the resolution of 8-bit images changes the prediction. The victim uses it to "
+        "recognise attacked images, or to seed its randomness. Gradients do not show this.",
+        "round images to 8 bits in front of the victim; attack without gradients.",
     )
 
 
 @torch.no_grad()
 def memorised_images(probe: Probe) -> Finding | None:
-    """A finding if the logits of a clean image differ from the logits right next to it."""
+    """A finding if the logits of a clean image differ from the logits of the nearest images."""
     here, beside, beyond = (
         probe.deterministic(_shifted(probe, probe.x, 3, half_steps)) for half_steps in range(3)
     )
@@ -194,9 +194,10 @@ def memorised_images(probe: Probe) -> Finding | None:
 
 
 def low_precision(probe: Probe) -> Finding | None:
-    """A finding if the victim computes in less than float32.
+    """A finding if the victim computes in a lower precision than float32.
 
-    A note if its predictions are the same in float32, else of high severity.
+    Its severity is ``note`` if the predictions are the same in float32, ``high`` if they differ,
+    and ``low`` if the victim does not run in float32.
     """
     low = sum(p.dtype in LOW_PRECISION for p in probe.victim.parameters())
     logits = probe.deployed(probe.start)
@@ -233,7 +234,7 @@ def not_finite(probe: Probe) -> Finding | None:
 
 @torch.no_grad()
 def _changed_in_float32(probe: Probe) -> float | None:
-    """Share of attacked images whose prediction changes; ``None`` if float32 does not run."""
+    """Share of changed predictions of attacked images; ``None`` if float32 does not run."""
     exact = replace(probe, victim=copy.deepcopy(probe.victim).float())
     try:
         changed: Mask = exact.deployed(probe.attacked).argmax(1) != (

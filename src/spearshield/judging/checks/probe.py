@@ -1,4 +1,4 @@
-"""A victim under examination, with the attacks that several checks share."""
+"""A victim under examination, with the results that several checks share."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from spearshield.types import Images, Labels, Logits, Mask
 from spearshield.views import EOT
 
 LEVEL = 1 / 255
-"""Difference of neighbouring 8-bit levels."""
+"""Distance between neighbouring 8-bit levels."""
 DRAWS = 4
-"""Draws of a random purifier that the attacker averages."""
+"""Number of draws of a random purifier that the attacker averages."""
 FRESH_DRAWS = 20
-"""Other draws of it, whose mean decides whether an image is broken."""
+"""Number of other draws; their mean decides whether an image is broken."""
 PASSES = 5
-"""Forward passes compared with each other: Croce, Hein, 2020 (AutoAttack), ``checks.py``."""
+"""Number of compared forward passes: Croce, Hein, 2020 (AutoAttack), ``checks.py``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
     """A victim, and the images and the threat model of its examination.
 
-    A declared random purifier is attacked through the mean of its logits, and the mean over other
-    draws decides, so a single draw cannot break an image.
+    If a purifier declares its randomness, the mean of the logits over some draws is attacked. The
+    mean over other draws decides whether an image is broken, so a single draw cannot break it.
     """
 
     victim: Defended
@@ -62,6 +62,7 @@ class Probe:
 
     @property
     def declares_randomness(self) -> bool:
+        """True if the purifier is a :class:`~spearshield.method.RandomPurifier`."""
         return isinstance(self.victim.purifier, RandomPurifier)
 
     @property
@@ -102,7 +103,7 @@ class Probe:
 
     @torch.no_grad()
     def correct(self, x: Images, y: Labels) -> Mask:
-        """Images that the victim classifies correctly."""
+        """True for each image that the victim classifies correctly."""
         purifier = self.victim.purifier
         if not isinstance(purifier, RandomPurifier):
             return self.deployed(x).argmax(1) == y
@@ -114,7 +115,7 @@ class Probe:
         return total(x).argmax(1) == y
 
     def attacked_by(self, attack: Attack, among: Mask) -> Images:
-        """All images; the images in ``among`` are attacked."""
+        """All images, after ``attack`` on the images in ``among``."""
         x_adv, index = self.x.clone(), among.nonzero().squeeze(1)
         if len(index):
             x, y, rng = self.x[index], self.y[index], self.rng[index]
@@ -122,13 +123,13 @@ class Probe:
         return x_adv
 
     def robust_to(self, attack: Attack, among: Mask) -> Mask:
-        """Images in ``among`` that are classified correctly after ``attack``."""
+        """True for each image in ``among`` that is classified correctly after ``attack``."""
         return among & self.correct(self.attacked_by(attack, among), self.y)
 
     def pgd(
         self, threat: ThreatModel | None = None, *, steps: int = STEPS, restarts: int = 1
     ) -> PGD:
-        """PGD on the cross-entropy. On a random victim a single error does not stop it."""
+        """PGD on the cross-entropy; for a random victim without early stopping."""
         early = not self.declares_randomness
         return PGD(threat or self.threat, steps, restarts=restarts, early_stop=early)
 
@@ -142,15 +143,13 @@ class Probe:
 
     @cached_property
     def clean(self) -> Mask:
-        """Images that are classified correctly without an attack."""
+        """True for each image that is classified correctly without an attack."""
         return self.correct(self.x, self.y)
 
     @cached_property
     def start(self) -> Images:
-        """A random point in the ball of each image, where attacks begin."""
-        return self.threat.project(
-            self.x + self.threat.sample_perturbation(self.x, self.rng), self.x
-        )
+        """The random start of each image, where attacks begin."""
+        return self.threat.random_start(self.x, self.rng)
 
     @cached_property
     def attacked(self) -> Images:
@@ -165,29 +164,29 @@ class Probe:
 
     @cached_property
     def robust(self) -> Mask:
-        """Images that survive PGD on the cross-entropy."""
+        """True for each image that survives PGD on the cross-entropy."""
         return self.clean & self.correct(self.attacked, self.y)
 
     @cached_property
     def robust_to_margin(self) -> Mask:
-        """Images that survive PGD on the margin loss."""
+        """True for each image that survives PGD on the margin loss."""
         attack = MarginPGD(self.threat, early_stop=not self.declares_randomness)
         return self.robust_to(attack, self.clean)
 
     @cached_property
     def robust_to_more_steps(self) -> Mask:
-        """Images that survive PGD, and PGD of twice the steps."""
+        """True for each image that survives PGD, and PGD of twice the steps."""
         return self.robust_to(self.pgd(steps=2 * STEPS), self.robust)
 
     @cached_property
     def robust_to_more_restarts(self) -> Mask:
-        """Images that survive PGD, and PGD from two more random starts."""
+        """True for each image that survives PGD, and PGD from two more random starts."""
         again = replace(self, rng=self.rng.fold(1))
         return again.robust_to(self.pgd(restarts=2), self.robust)
 
     @cached_property
     def survivors(self) -> Mask:
-        """Images that survive all white-box attacks."""
+        """True for each image that survives all white-box attacks."""
         return self.robust_to_margin & self.robust_to_more_steps & self.robust_to_more_restarts
 
 

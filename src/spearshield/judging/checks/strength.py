@@ -1,4 +1,4 @@
-"""Checks of the white-box attack: is it as strong as it can be?"""
+"""Checks of the strength of the white-box attack."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from spearshield.losses.margin import cross_entropy, margin_loss
 from spearshield.types import Images, Labels, PerImage
 
 CONVERGED, STUCK = 0.005, 0.1
-"""Share of images that more steps or restarts may break: low (or one standard error, if larger) and
-high. Carlini et al., 2019, allow none."""
+"""Allowed share of images that more steps or restarts break: low (or one standard error, if that is
+larger) and high. Carlini et al., 2019, allow none."""
 LAST_STEPS = 10
 LATE_RISE = (0.05, 0.1)
-"""Share of the rise of the margin loss that the last steps may make: low and high. Pintor et al.,
-2022, flag 0.05 of the attacked loss, but the cross-entropy rises for long where it breaks nothing.
-For sound networks above 0.05, PGD of 400 steps breaks another 2 to 10 % of the images. Above 0.1
-each step moves a single pixel, and the robust accuracy means nothing."""
+"""Allowed share of the last steps in the rise of the margin loss: low and high. Pintor et al. flag
+0.05 of the attacked loss, but the cross-entropy can rise without breaking images. For sound
+networks above 0.05, PGD of 400 steps breaks another 2 to 10 % of the images. Above 0.1, each step
+moves a single pixel, and the robust accuracy is meaningless."""
 ROUNDING = 1e-5
-"""Rise of the margin loss, relative to its size, that is rounding."""
+"""Rise of the margin loss, relative to its size, that counts as rounding error."""
 LOSS_GAP = (0.05, 0.1)
-"""Robust accuracy under the cross-entropy minus that under the margin loss: low and high. For the
-sound victims of the self-test it is below 0.05; for a saturated victim 0.6."""
+"""Difference of the robust accuracies under cross-entropy and margin loss: low and high. It is less
+than 0.05 for the sound victims of the self-test, and 0.6 for a saturated victim."""
 LUCK = 0.02
-"""Share of images that one step may break in addition to many, by chance."""
+"""Allowed difference, by chance, of the robust accuracies under many steps and under one step."""
 BUDGETS = (1 / 3, 1 / 2, 1, 3 / 2, 2, 3)
 """Budgets of ``flat_accuracy``, as multiples of the budget under examination."""
 FLAT = 0.02
-"""Least fall of the accuracy over these budgets."""
+"""Smallest decrease of the accuracy over these budgets."""
 BETTER_THAN_NOISE = 2.0
-"""Least rise of the margin loss under an attack, as a multiple of the change under noise."""
+"""Smallest rise of the margin loss under an attack, as a multiple of the change under noise."""
 UNBOUNDED = 0.02
-"""Accuracy that may be left when every image is allowed; Athalye et al., 2018, allow none."""
+"""Allowed accuracy when every image is in the threat model; Athalye et al., 2018, allow none."""
 NEAR = 1 / 4
 """Distance to a planted adversarial example, as a multiple of the budget."""
 MISSED = (0.02, 0.1)
-"""Share of planted examples that the attack may miss: low and high. Below 0.02 for sound
-victims."""
+"""Allowed share of planted examples that the attack misses: low and high. For sound victims it is
+below 0.02."""
 
 
 def more_steps(probe: Probe) -> Finding | None:
@@ -77,7 +77,7 @@ def not_converged(probe: Probe) -> Finding | None:
             severity,
             {f"share of the rise in the last {LAST_STEPS} of {STEPS} steps": late},
             "The loss was still rising when the attack stopped. More steps may break more images.",
-            "take ten times the steps, or larger ones, until the margin no longer changes.",
+            "take ten times the steps, or larger steps, until the margin no longer changes.",
         )
     return None
 
@@ -139,8 +139,8 @@ def loss_gap_finding(by_entropy: float, by_margin: float) -> Finding | None:
 def flat_accuracy(probe: Probe) -> Finding | None:
     """A finding if a larger budget does not help the attack.
 
-    The budget grows ninefold. The attack must break more images, or at least raise the margin loss
-    of the surviving ones by more than noise does.
+    The budget grows by a factor of nine. The attack must break more images, or at least increase
+    the margin loss of the surviving images by more than noise does.
     """
     left, curve = probe.clean, {}
     for factor in BUDGETS:
@@ -170,7 +170,7 @@ def flat_accuracy(probe: Probe) -> Finding | None:
 
 
 def unbounded_budget(probe: Probe) -> Finding | None:
-    """A finding if images survive when every image is allowed (Athalye et al., 2018)."""
+    """A finding if images survive although every image is allowed (Athalye et al., 2018)."""
     black, white = torch.zeros_like(probe.x[:1]), torch.ones_like(probe.x[:1])
     threat = replace(probe.threat, eps=float(probe.threat.distance(white, black)))
     left = share(probe.robust_to(probe.pgd(threat), probe.robust))
@@ -186,12 +186,12 @@ def unbounded_budget(probe: Probe) -> Finding | None:
 
 
 def planted_example(probe: Probe) -> Finding | None:
-    """A finding if the attack misses adversarial examples that are known to exist in the ball.
+    """A finding if the attack misses adversarial examples that certainly exist in the ball.
 
     After Zimmermann, Brendel, Tramer, Carlini, "Increasing Confidence in Adversarial Robustness
     Evaluations", 2022, https://arxiv.org/abs/2206.13991, with another way to plant an example: the
-    centre of the ball is moved to where the line to an image of another class crosses the decision
-    boundary.
+    centre of the ball is moved to the point at which the line to an image of another class crosses
+    the decision boundary.
     """
     planted = _near_the_boundary(probe)
     missed = share(planted.robust_to(probe.pgd(), planted.clean)[planted.clean])
@@ -208,15 +208,15 @@ def planted_example(probe: Probe) -> Finding | None:
 
 
 def _tolerance(probe: Probe) -> float:
-    """The share of images that more effort may break by chance."""
+    """The allowed share of images that more effort breaks by chance."""
     p = share(probe.robust)
     return max(CONVERGED, math.sqrt(p * (1 - p) / len(probe.y)))
 
 
 def _late_rise(probe: Probe) -> PerImage:
-    """For each surviving image, the share of the rise of the margin loss in PGD's last steps.
+    """The share of the last steps of PGD in the rise of the margin loss of each surviving image.
 
-    The best margin loss so far counts at every step.
+    At every step, the largest margin loss so far counts.
     """
     model, threat, index = probe.model, probe.threat, probe.robust.nonzero().squeeze(1)
     x, x_adv, y = probe.x[index], probe.start[index], probe.y[index]
@@ -234,6 +234,7 @@ def _late_rise(probe: Probe) -> PerImage:
 
 @torch.no_grad()
 def _margin(probe: Probe, x: Images, y: Labels) -> PerImage:
+    """The margin loss of each image."""
     return margin_loss(probe.model(x), y)
 
 
@@ -244,7 +245,7 @@ def _rise(probe: Probe, x_adv: Images) -> PerImage:
 
 @torch.no_grad()
 def _near_the_boundary(probe: Probe) -> Probe:
-    """The probe with its images moved next to the decision boundary, on their own side of it."""
+    """The probe with images close to the decision boundary, still classified correctly."""
     predicted = probe.model(probe.x).argmax(1)
     pixels = probe.x.flatten(1)
     other = predicted != probe.y[:, None]

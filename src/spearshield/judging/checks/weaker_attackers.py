@@ -13,21 +13,21 @@ from spearshield.types import Mask
 
 NEWLY_BROKEN = (0.002, 0.02)
 """Shares of images that only a weaker attacker breaks: low and high. AutoAttack flags 0.2 points of
-a thousand images; a single image is never flagged here."""
+a thousand images; here a single image is never flagged."""
 QUERIES = 300
 
 
 def black_box_wins(probe: Probe) -> Finding | None:
-    """A finding if random search without gradients breaks images that white-box attacks do not."""
+    """A finding if random search breaks images that white-box attacks do not break."""
     left = probe.robust_to(Square(probe.threat, queries=QUERIES), probe.survivors)
     return weaker_attacker_finding("black_box_wins", "random search", probe.survivors & ~left)
 
 
 def transfer_wins(probe: Probe) -> Finding | None:
-    """A finding if attacks on the bare classifier break images that white-box attacks do not.
+    """A finding if transferred attacks break images that white-box attacks do not break.
 
-    The attacked images are tried as they are and rounded to 8 bits, because a victim may recognise
-    attacked images by pixels between 8-bit levels.
+    PGD attacks the bare classifier. Its images are tried exactly and rounded to 8 bits, because a
+    victim may recognise attacked images by pixels between 8-bit levels.
     """
     if isinstance(probe.victim.purifier, nn.Identity):
         return None
@@ -40,7 +40,7 @@ def transfer_wins(probe: Probe) -> Finding | None:
 
 
 def noise_wins(probe: Probe) -> Finding | None:
-    """A finding if random images in the ball break images that white-box attacks do not."""
+    """A finding if random noise breaks images that white-box attacks do not break."""
     left = probe.robust_to(Noise(probe.threat), probe.survivors)
     return weaker_attacker_finding(
         "noise_wins", f"{NOISE_SAMPLES} random images each", probe.survivors & ~left
@@ -48,7 +48,7 @@ def noise_wins(probe: Probe) -> Finding | None:
 
 
 def weaker_attacker_finding(check: str, attacker: str, newly_broken: Mask) -> Finding | None:
-    """The finding, given the images that ``attacker`` broke and no white-box attack did."""
+    """The finding, given the images that ``attacker`` broke and no white-box attack broke."""
     gain = share(newly_broken)
     severity = severity_of(gain, *NEWLY_BROKEN) if newly_broken.sum() > 1 else None
     if severity is None:
