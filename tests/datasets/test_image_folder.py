@@ -141,7 +141,7 @@ def test_grey(tmp_path: Path) -> None:
     [
         ({}, "holds no .png"),
         ({"a/1.txt": b""}, "a holds no .png"),
-        ({"a/1.png": png(0), "2.png": png(0)}, r"2\.png lies beside the class folders"),
+        ({"a/1.png": png(0), "2.png": png(0)}, r"2\.png is outside the class folders"),
         ({"train/a/1.png": png(0), "test/b/1.png": png(0)}, "b is a class that .*train does not"),
         ({"train/a/1.png": png(0)}, "has no folder 'test'"),
         ({"a/1.png": png(0)[:-20]}, r"a/1\.png is truncated, corrupt"),

@@ -376,5 +376,7 @@ def test_settings_out_of_range_raise(setting):
 
 @pytest.mark.parametrize("target", [-1, 2])
 def test_a_target_that_is_not_a_class_raises(target):
-    with pytest.raises(ValueError, match=f"class from 0 to 1 or none, got {target}"):
+    with pytest.raises(
+        ValueError, match=f"target must be (at least 0|a class from 0 to 1 or none), got {target}"
+    ):
         learner(target=target)

@@ -156,5 +156,5 @@ def test_the_black_box_can_have_a_purifier():
 
 @pytest.mark.parametrize("name", ["seeds", "rounds", "epochs", "step_size", "lr", "batch_size"])
 def test_settings_out_of_range_raise(name):
-    with pytest.raises(ValueError, match=f"{name} must be above 0, got 0"):
+    with pytest.raises(ValueError, match=f"{name} must be (at least 1|above 0), got 0"):
         Substitute(**{name: type(getattr(Substitute, name))(0)})

@@ -18,6 +18,7 @@ from spearshield.method import Learner, Outcome, Task
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.rng import Rng
 from spearshield.storage import checkpoint
+from spearshield.training import loop
 from spearshield.training.loop import CHECKPOINT, Interrupted, Training, fit, train
 from spearshield.training.loss_log import LOSSES
 
@@ -83,11 +84,12 @@ CHILD = """
 import sys, time, torch
 from pathlib import Path
 from training.test_loop import TRAINING, examples, task
-from spearshield.training.loop import fit
+from spearshield.training import loop
 from spearshield.rng import ambient
+loop.SAVE_EVERY = 0.0
 with ambient(0):
     learner = TRAINING.method.learner(task())
-fit(learner, examples(), steps=60, batch_size=8, seed=0, folder=Path(sys.argv[1]), save_every=0.0,
+loop.fit(learner, examples(), steps=60, batch_size=8, seed=0, folder=Path(sys.argv[1]),
     bar=lambda done, losses: (print(done, flush=True), time.sleep(0.01)))
 """
 
@@ -142,9 +144,10 @@ class Diverging(Learner):
         return Outcome(torch.nn.Identity())
 
 
-def test_a_loss_that_is_not_finite_raises(tmp_path):
+def test_a_loss_that_is_not_finite_raises(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
     with pytest.raises(ValueError, match=r"losses at step 2 are not finite: \{'loss': nan\}"):
-        fit(Diverging(), examples(), steps=5, batch_size=8, seed=0, folder=tmp_path, save_every=0.0)
+        fit(Diverging(), examples(), steps=5, batch_size=8, seed=0, folder=tmp_path)
     assert checkpoint.load(tmp_path / CHECKPOINT)["steps"] == 2
 
 

@@ -42,11 +42,12 @@ class TorchvisionModel(Architecture):
         external.check_name(self.name, models.list_models(module=models))
         weights = models.get_model_weights(self.name).DEFAULT
         if self.pretrained:
-            known = len(weights.meta["categories"])
-            if classes != known:
+            published = len(weights.meta["categories"])
+            if classes != published:
                 raise ValueError(
-                    f"the published weights of {self.name} have {known} classes, not {classes}; "
-                    f"use timm:{self.name}, which replaces the last layer, or pretrained=false"
+                    f"the published weights of {self.name} have {published} classes, not "
+                    f"{classes}; use timm:{self.name}, which replaces the last layer, or "
+                    "pretrained=false"
                 )
             network = external.published(
                 self.name, lambda: models.get_model(self.name, weights=weights)

@@ -1,6 +1,6 @@
-"""User: a network of your own, as ``package.module:function`` that builds it.
+"""User: your own network, built by the function ``package.module:function``.
 
-The notation is that of Python's entry points,
+The notation follows the entry points of Python,
 https://packaging.python.org/en/latest/specifications/entry-points/.
 """
 
@@ -81,7 +81,7 @@ class User(Architecture):
 
 
 class UnnamedFunction(nn.Module):
-    """Replaces a network of which the user has not named the function; raises when used.
+    """Replaces a network until the user has named its function; raises when used.
 
     Purifiers and other parts of a trained run that need no classifier work without the function.
     """
@@ -97,7 +97,11 @@ class UnnamedFunction(nn.Module):
         self.refuse()
 
     def refuse(self) -> NoReturn:
-        """Raise a ``ValueError`` that says how to name the function."""
+        """Raise.
+
+        Raises:
+            ValueError: Explains how to name the function.
+        """
         raise ValueError(
             f"the classifier is built by {self.target}, which only a file names; importing it runs "
             f"its code. If you trust it, add --classifier {self.target}, or in Python call "

@@ -126,7 +126,7 @@ def _listed(folder: Path, split: str) -> tuple[list[tuple[Path, str]], list[str]
     if not files and not names:
         files, names = [(file, "unlabelled") for file in loose], ["unlabelled"]
     elif loose:
-        raise ValueError(f"{loose[0]} lies beside the class folders; move it into one of them")
+        raise ValueError(f"{loose[0]} is outside the class folders; move it into one of them")
     if not files:
         raise ValueError(f"{part} holds no {', '.join(SUFFIXES)} files, and no folders of them")
     return files, names

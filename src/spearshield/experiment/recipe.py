@@ -65,10 +65,10 @@ class Recipe:
 
     @property
     def trainings(self) -> dict[str, Training | None]:
-        """The trainings by name: first that of the bare classifier, then the defences.
+        """The trainings by name: first the training of the bare classifier, then the defences.
 
-        A name that occurs again is numbered: ``dae``, ``dae~2``. The value is ``None`` for a bare
-        classifier that is not trained.
+        Equal names are numbered: ``dae``, ``dae~2``. The value is ``None`` for a bare classifier
+        that is not trained.
         """
         bare = None if self.weights else self.pretraining
         named: dict[str, Training | None] = {name_of(bare) if bare else UNDEFENDED: bare}

@@ -1,4 +1,4 @@
-"""Encoder projection: the input is replaced by a generated image, found by an encoder in one pass.
+"""Encoder projection: a generated image, found by an encoder in one pass, replaces the input.
 
 Raj, Li, Bresler, "GAN-based Projector for Faster Recovery with Convergence Guarantees in Linear
 Inverse Problems", 2019. https://arxiv.org/abs/1902.09698

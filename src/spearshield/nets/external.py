@@ -90,8 +90,8 @@ def fitted(network: nn.Module, shape: Shape, classes: int, name: str) -> nn.Modu
 
 def cause(error: Exception) -> str:
     """The message of an error in foreign code, in one line, with the file and the line number."""
-    known = isinstance(error, (RuntimeError, ValueError, AssertionError))
-    message = reason(error) if known else f"{type(error).__name__}: {reason(error)}"
+    plain = isinstance(error, (RuntimeError, ValueError, AssertionError))
+    message = reason(error) if plain else f"{type(error).__name__}: {reason(error)}"
     inside = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"{f.filename}:{f.lineno}" for f in frames if not f.filename.startswith(inside)]

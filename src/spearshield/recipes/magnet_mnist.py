@@ -1,4 +1,4 @@
-"""MNIST, LeNet, L-inf 0.3: MagNet, under attacks without and with regard to its detectors.
+"""MNIST, LeNet, L-inf 0.3: MagNet, under attacks that ignore or evade its detectors.
 
 An epoch is 214 batches of 256, from 55,000 training images; 5,000 are for validation. The release
 trains for 100 epochs, this recipe for 10, so that a seed trains in ten minutes on one core. The

@@ -34,6 +34,8 @@ from spearshield.training.precomputed_attack import precompute_attack
 
 CHECKPOINT = "checkpoint.safetensors"
 ATTACKED = "attacked"
+SAVE_EVERY = 60.0
+"""Seconds between checkpoints."""
 
 
 class Interrupted(Exception):  # noqa: N818 - an event, not a fault
@@ -159,14 +161,12 @@ def fit(
     folder: Path | None = None,
     device: torch.device | str = "cpu",
     bar: ProgressBar = no_bar,
-    save_every: float = 60.0,
 ) -> None:
     """Train ``learner`` until it has taken ``steps`` steps.
 
     Args:
         folder: Folder to save to and to resume from; ``None``: nothing is saved.
         bar: Called after each step with the number of steps taken and the losses.
-        save_every: Seconds between checkpoints.
 
     Raises:
         Interrupted: The process received SIGINT or SIGTERM; the state has been saved.
@@ -191,7 +191,7 @@ def fit(
             _check_finite(step, losses)
             log(step, losses)
             bar(step + 1, losses)
-            if stop.is_set() or time.monotonic() - saved > save_every:
+            if stop.is_set() or time.monotonic() - saved > SAVE_EVERY:
                 save(step + 1)
                 saved = time.monotonic()
             if stop.is_set():
