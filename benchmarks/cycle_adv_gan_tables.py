@@ -1,11 +1,11 @@
-"""The tables of docs/results/cycle_adv_gan_mnist and of its sibling on CIFAR-10, as Markdown.
+"""The tables of docs/results/cycle_adv_gan_mnist and cycle_adv_gan_cifar10_jpeg, as Markdown.
 
     python benchmarks/cycle_adv_gan_tables.py RUN ...
 
-Each RUN is one seed's, of the recipe ``cycle_adv_gan_mnist`` or ``cycle_adv_gan_cifar10_jpeg``.
-A generator's success on the images of the attack it learnt from is of the run folder's outcomes;
-all else is of its ``results.json``. Shares are in percent: the mean over the seeds, and behind it
-the lowest and the highest; speed is the median.
+Each RUN is one seed of the recipe ``cycle_adv_gan_mnist`` or ``cycle_adv_gan_cifar10_jpeg``. The
+success of a generator on the images of the attack that it was trained on comes from the outcomes in
+the run folder; everything else comes from ``results.json``. Shares are in percent, as the mean over
+seeds with minimum and maximum; speeds are medians.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NAMES = {
 
 
 class Found:
-    """Rows, by what was attacked, by what, and by whether the attacker knew the purifier."""
+    """Rows by method, attack, whether the attack is adaptive, and threat model."""
 
     def __init__(self, runs: Iterable[Path]) -> None:
         rows = list[Row]()
@@ -43,21 +43,21 @@ class Found:
         self.cells: dict[tuple[str, str, bool, str], list[Row]] = {}
         for row in rows:
             about = row.parameters.get("attack") or {}
-            # on the bare classifier, who ignores purifiers is who takes every step
-            knows = bool(about.get("early_stop")) if row.method == self.bare else None
-            knows = row.view != "oblivious" if knows is None else knows
-            self.cells.setdefault((row.method, row.attack, knows, row.threat), []).append(row)
+            # On the bare classifier, the oblivious attack is the one without early stopping.
+            bare = row.method == self.bare
+            adaptive = bool(about.get("early_stop")) if bare else row.view != "oblivious"
+            self.cells.setdefault((row.method, row.attack, adaptive, row.threat), []).append(row)
         self.methods = list(dict.fromkeys(method for method, *_ in self.cells))
         self.attacks = list(dict.fromkeys(attack for _, attack, *_ in self.cells))
 
-    def of(self, method: str, attack: str, knows: bool = False) -> list[Row]:
-        """One row of each seed, in the norm of the attack's own budget."""
+    def of(self, method: str, attack: str, adaptive: bool = False) -> list[Row]:
+        """One row per seed, in the norm of the attack's own budget."""
         threat = "L2" if attack == "carlini_wagner" else "Linf"
-        rows = {row.seed: row for row in self.cells.get((method, attack, knows, threat), [])}
+        rows = {row.seed: row for row in self.cells.get((method, attack, adaptive, threat), [])}
         return [rows[seed] for seed in sorted(rows)]
 
     def successes(self, attack: str, images: list[int]) -> list[float | None]:
-        """Those of a generator on the bare classifier, in each seed, among the first images."""
+        """Success of a generator on the bare classifier, per seed, on the first images."""
         found = []
         for row, count in zip(self.of(self.bare, attack), images, strict=True):
             outcomes = self.folders[row.seed] / "outcomes"
@@ -68,25 +68,26 @@ class Found:
         return found
 
 
-def learnt_from(training: dict[str, Any] | None) -> str:
-    """The attack whose images a training was shown; of other methods nothing."""
+def trained_on_attack(training: dict[str, Any] | None) -> str:
+    """The name of the attack that a training was trained on; empty for other methods."""
     attack = (training or {}).get("learn_from") or {}
     return str(attack.get("type", "")).rpartition(":")[0].rpartition(".")[2]
 
 
 def attacks(found: Found) -> list[str]:
-    """Success on the bare classifier: of the images that it gets right, those that are flipped.
+    """Success on the bare classifier: share of correctly classified images that are misclassified.
 
-    An attack of a later round is for the pair before it, and here transfers to the classifier.
+    An attack of a later round was trained on the defended classifier of the round before, and is
+    here transferred to the bare classifier.
     """
     pgd = {row.seed: row for row in found.of(found.bare, "pgd")}
     lines = [
         [
             "attack",
             "success",
-            "that of the attack learnt from",
-            "its own on the same images",
-            "images a second, times PGD-40's",
+            "success of the attack trained on",
+            "success on the same images",
+            "images per second, relative to PGD-40",
         ]
     ]
     for name in found.attacks:
@@ -97,28 +98,26 @@ def attacks(found: Found) -> list[str]:
         if training := made[0].parameters["attack"].get("training"):
             speeds = [pgd[row.seed].seconds_per_image / row.seconds_per_image for row in made]
             times = f"{median(speeds):,.0f}"
-            source = learnt_from(training)
+            source = trained_on_attack(training)
             seeds = [row.seed for row in made]
             if theirs := [row for row in found.of(found.bare, source) if row.seed in seeds]:
-                before = f"{share(theirs, 'asr')} ({said(source)})"
+                before = f"{share(theirs, 'asr')} ({title(source)})"
                 beside = spread(found.successes(name, [row.images for row in theirs]))
-        lines.append([said(name), share(made, "asr"), before, beside, times])
+        lines.append([title(name), share(made, "asr"), before, beside, times])
     return table(lines)
 
 
 def recovery(found: Found) -> list[str]:
-    """Accuracy behind each purifier: clean, attacked by who ignores it, and by who knows it.
+    """Accuracy behind each purifier: clean, under oblivious attacks, and under adaptive attacks.
 
-    A star marks the kind of attack that was learnt from; "others" is the worst of the other
-    generators, in each seed.
+    A star marks the attack that the purifier was trained on; "others" is the worst of the other
+    generators, per seed.
     """
-    lines = [
-        ["purifier", "clean", *NAMES.values(), "own", "others", "PGD through it", "next round"]
-    ]
+    lines = [["purifier", "clean", *NAMES.values(), "own", "others", "adaptive PGD", "next round"]]
     for name in found.methods:
         if name == found.bare:
             continue
-        source = learnt_from(found.of(name, "fgsm")[0].parameters["training"])
+        source = trained_on_attack(found.of(name, "fgsm")[0].parameters["training"])
         cells = [
             share(rows, "robust_acc") + ("\\*" if attack == source else "")
             for attack in NAMES
@@ -134,20 +133,21 @@ def recovery(found: Found) -> list[str]:
         for row in sorted(learned, key=lambda row: row.robust_acc, reverse=True):
             worst[row.seed] = row
         others = [worst[seed] for seed in sorted(worst)]
-        by = ", ".join(said(attack) for attack in dict.fromkeys(row.attack for row in others))
+        by = ", ".join(title(attack) for attack in dict.fromkeys(row.attack for row in others))
         following = [
             rows
             for attack in found.attacks
-            if attack not in (WORST_CASE, *NAMES) and (rows := found.of(name, attack, knows=True))
+            if attack not in (WORST_CASE, *NAMES)
+            and (rows := found.of(name, attack, adaptive=True))
         ]
         lines.append(
             [
-                said(name),
+                title(name),
                 share(found.of(name, "fgsm"), "acc"),
                 *cells,
                 share(found.of(name, name), "robust_acc"),
                 share(others, "robust_acc") + (f" ({by})" if by else ""),
-                share(found.of(name, "pgd", knows=True), "robust_acc"),
+                share(found.of(name, "pgd", adaptive=True), "robust_acc"),
                 share(following[0], "robust_acc") if following else "",
             ]
         )
@@ -155,17 +155,17 @@ def recovery(found: Found) -> list[str]:
 
 
 def black_boxes(found: Found) -> list[str]:
-    """Attacks that saw the classifier's answers alone, and the images they asked about."""
-    lines = [["attack", "success", "questions"]]
+    """Attacks trained on a black box, and their queries."""
+    lines = [["attack", "success", "queries"]]
     for name in found.attacks:
         made = [] if name == WORST_CASE else found.of(found.bare, name)
-        asked = made[0].parameters["attack"].get("queries") if made else None
-        if asked:
-            lines.append([said(name), share(made, "asr"), f"{asked:,}"])
+        queries = made[0].parameters["attack"].get("queries") if made else None
+        if queries:
+            lines.append([title(name), share(made, "asr"), f"{queries:,}"])
     return table(lines)
 
 
-def said(name: str) -> str:
+def title(name: str) -> str:
     return NAMES.get(name, f"`{name}`")
 
 
@@ -174,7 +174,7 @@ def share(rows: list[Row], of: str) -> str:
 
 
 def spread(shares: list[float | None]) -> str:
-    """Over the seeds."""
+    """Mean, minimum and maximum in percent."""
     known = [share for share in shares if share is not None]
     if not known:
         return "n/a" if shares else ""

@@ -1,9 +1,9 @@
-"""The tables of docs/results/defense_gan_mnist, in the layout of the paper's, as Markdown.
+"""The tables of docs/results/defense_gan_mnist, in the layout of the paper, as Markdown.
 
     python benchmarks/defense_gan_tables.py RUN ...
 
-Each RUN is one model's, of the recipe ``defense_gan_mnist``, or an evaluation of one of its
-defences. All tables are of the first seed, but for that of several.
+Each RUN is a run of the recipe ``defense_gan_mnist`` with one model, or an evaluation of one of its
+defences. All tables are of the first seed, except the table of seeds.
 """
 
 from __future__ import annotations
@@ -22,27 +22,30 @@ ATTACKS = {
     ("rand_fgsm", 0.3): "RAND+FGSM, 0.3 / 0.05",
     ("carlini_wagner", 4.0): "Carlini-Wagner, L2 4.0",
 }
-KNOWING = {
-    ("pgd", "adaptive"): "PGD-40, exact gradient; of a search, of its last steps",
+ADAPTIVE = {
+    ("pgd", "adaptive"): "PGD-40, exact gradient (of a search: of its last steps)",
     ("pgd", "bpda"): "PGD-40, BPDA identity",
     ("pgd", "bpda(approximation)"): "PGD-40, BPDA through the encoder",
     ("latent_search", "in_range"): "search in the range of G",
-    ("orthogonal_pgd", "detector_aware"): "orthogonal PGD, minding the detector",
+    ("orthogonal_pgd", "detector_aware"): "orthogonal PGD, against the detector",
     (WORST_CASE, WORST_CASE): "**worst case**",
 }
 
 
 def defence(row: Row) -> str:
-    """What protects the classifier, in the paper's words."""
+    """The defence, as the paper calls it."""
     training: dict[str, Any] = row.parameters["training"]
     method = training["method"]
     kind = method["type"].rpartition(":")[2]
     if kind == "DefenseGAN":
-        fast = ", fast" if method["search"]["start"] == "encoder" else ""
-        return ("Orig" if method["classifier"] == "given" else "Rec") + fast
+        return "Orig" if method["classifier"] == "given" else "Rec"
     if kind == "PGDAdversarialTraining":
         return f"adversarial training, {training['learn_from']['threat']['eps']}"
-    return {"MagNet": "MagNet", "StandardTraining": "no defence"}[kind]
+    return {
+        "MagNet": "MagNet",
+        "EncoderProjection": "Orig, fast",
+        "StandardTraining": "no defence",
+    }[kind]
 
 
 def model(row: Row) -> str:
@@ -58,37 +61,37 @@ def share(row: Row) -> str:
     return f"{100 * row.robust_acc:.1f}"
 
 
-def of_paper(rows: list[Row]) -> list[str]:
-    """Tables 4 and 5: the attacker has the classifier and does not know of the defence."""
-    met = [row for row in rows if (row.attack, row.eps) in ATTACKS]
+def oblivious(rows: list[Row]) -> list[str]:
+    """The paper's tables 4 and 5: attacks on the bare classifier."""
+    own = [row for row in rows if (row.attack, row.eps) in ATTACKS]
 
-    def knows_the_classifier_alone(row: Row) -> bool:
+    def on_bare_classifier(row: Row) -> bool:
         return row.view == "oblivious" or defence(row) in BARE
 
     return table(
         ("attack", "model"),
-        [row for row in met if knows_the_classifier_alone(row)],
+        [row for row in own if on_bare_classifier(row)],
         lambda row: (ATTACKS[row.attack, row.eps], model(row)),
     )
 
 
 def black_box(rows: list[Row]) -> list[str]:
-    """Tables 1 and 2: the attacker sees answers alone."""
-    met = [row for row in rows if row.attack.startswith("substitute")]
-    return table(("model / substitute",), met, lambda row: (f"{model(row)} / {substitute(row)}",))
+    """The paper's tables 1 and 2: attacks on substitutes, which are trained on labels only."""
+    own = [row for row in rows if row.attack.startswith("substitute")]
+    return table(("model / substitute",), own, lambda row: (f"{model(row)} / {substitute(row)}",))
 
 
-def knowing(rows: list[Row]) -> list[str]:
-    """What is left before attackers who know the defence. 100 images, or Carlini-Wagner's 200."""
-    met = [row for row in rows if (row.attack, row.view) in KNOWING]
-    order = [*KNOWING]
-    met.sort(key=lambda row: (model(row), -len(row.threat), order.index((row.attack, row.view))))
+def adaptive(rows: list[Row]) -> list[str]:
+    """Accuracy under adaptive attacks, on 100 images (Carlini-Wagner: 200)."""
+    own = [row for row in rows if (row.attack, row.view) in ADAPTIVE]
+    order = [*ADAPTIVE]
+    own.sort(key=lambda row: (model(row), -len(row.threat), order.index((row.attack, row.view))))
 
     def key(row: Row) -> tuple[str, ...]:
         budget = f"{'L-inf' if row.threat == 'Linf' else 'L2'} {row.eps:g}"
-        return model(row), budget, KNOWING[row.attack, row.view]
+        return model(row), budget, ADAPTIVE[row.attack, row.view]
 
-    return table(("model", "budget", "attacker"), met, key, clean=False)
+    return table(("model", "budget", "attacker"), own, key, clean=False)
 
 
 BARE = ("no defence", "adversarial training, 0.3", "adversarial training, 0.15")
@@ -118,18 +121,18 @@ def table(
     return ["| " + " | ".join(cells) + " |" for cells in found]
 
 
-def through(rows: list[Row]) -> list[str]:
-    """Clean accuracy through each defence, and detection."""
-    met = [row for row in rows if row.attack == "fgsm" and row.eps == 0.3]
+def clean_accuracy(rows: list[Row]) -> list[str]:
+    """Clean accuracy behind each defence, and the AUC of detection."""
+    own = [row for row in rows if row.attack == "fgsm" and row.eps == 0.3]
     lines = ["| model | defence | clean | AUC of detection, FGSM |", "|---|---|---:|---:|"]
-    for row in met:
+    for row in own:
         auc = f"{row.auc:.3f}" if row.auc is not None else ""
         lines.append(f"| {model(row)} | {defence(row)} | {100 * row.acc:.1f} | {auc} |")
     return lines
 
 
 def seeds(rows: list[Row]) -> list[str]:
-    """Over seeds: the mean, the lowest and the highest; the worst case before who knows."""
+    """Mean, minimum and maximum over seeds; the worst case is under adaptive attacks."""
     cells: dict[tuple[str, str], dict[tuple[str, float, str], list[Row]]] = {}
     for row in rows:
         attacked = (row.attack, row.eps, row.view)
@@ -158,10 +161,10 @@ if __name__ == "__main__":
     rows = [row for run in sys.argv[1:] for row in results.read(Path(run) / "results.json")]
     first = [row for row in rows if row.seed == rows[0].seed]
     for make, shown in (
-        (through, first),
-        (of_paper, first),
+        (clean_accuracy, first),
+        (oblivious, first),
         (black_box, first),
-        (knowing, first),
+        (adaptive, first),
         (seeds, rows),
     ):
         print(f"\n{make.__doc__}\n")

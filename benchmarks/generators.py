@@ -1,10 +1,10 @@
-"""The open choices of AdvGAN and CycleAdvGAN, one changed at a time, on validation images of MNIST.
+"""Ablation of AdvGAN and CycleAdvGAN: one option at a time, on validation images of MNIST.
 
     python benchmarks/generators.py --weights RUN/standard_training/weights.safetensors --out FILE
 
-Each line is one short training: success of the attack on the bare classifier (L-inf 0.3, of images
-it gets right), the size of its perturbations, and accuracy behind the purifier on the attack's own
-images, on those learnt from, on those of PGD-40, and on clean ones.
+Each line is one short training. It holds the attack's success on the bare classifier (L-inf 0.3, of
+correctly classified images), the L2 norm of its perturbations, and the accuracy behind the purifier
+on images of its own attack, of FGSM, which it was trained on, and of PGD-40, and on clean images.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.datasets.mnist import MNIST
-from spearshield.judging.evaluation import evaluate
+from spearshield.judging.evaluation import EvaluationSettings, evaluate
 from spearshield.method import Defended, Method, Task
 from spearshield.methods.adv_gan import AdvGAN
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
@@ -35,7 +35,7 @@ from spearshield.views import Oblivious
 
 BUDGET = Linf(0.3)
 ADV, CYCLE = AdvGAN(kappa=0.0), CycleAdvGAN(kappa=0.0, residual_purifier=False)
-"""Where the changes start from."""
+"""The settings that the variants change."""
 RESIDUAL = replace(CYCLE, residual_purifier=True, kappa=5.0)
 
 VARIANTS: dict[str, Method] = {
@@ -77,17 +77,19 @@ VARIANTS: dict[str, Method] = {
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--weights", type=Path, required=True, help="of a trained LeNet")
-    options.add_argument("--out", type=Path, required=True, help="JSON; lines there are kept")
+    options.add_argument("--weights", type=Path, required=True, help="weights of a trained LeNet")
+    options.add_argument(
+        "--out", type=Path, required=True, help="JSON; its lines are not measured again"
+    )
     options.add_argument("--steps", type=int, default=1000)
     options.add_argument("--batch-size", type=int, default=64)
     options.add_argument("--images", type=int, default=2000)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("names", nargs="*", help="variants; none: all")
+    options.add_argument("names", nargs="*", help="variants; by default all")
     given = options.parse_args()
     torch.set_num_threads(1)
     data = MNIST()
-    learnt_from = data.load("train", seed=given.seed)
+    examples = data.load("train", seed=given.seed)
     images = data.load("validation", seed=given.seed)[: given.images]
     with ambient(given.seed):
         network, fresh = (LeNet().build(images.shape, images.classes).eval() for _ in range(2))
@@ -103,10 +105,12 @@ def main() -> None:
             continue
         began = time.process_time()
         training = Training(VARIANTS[name], given.steps, FGSM(BUDGET), given.batch_size)
-        outcome = train(training, task, lambda: learnt_from, seed=given.seed).outcome()
+        outcome = train(training, task, lambda: examples, seed=given.seed).outcome()
         seconds = time.process_time() - began
         attack, victim = outcome.attack, outcome.defended
-        on_bare = evaluate(bare, attack, images, seed=given.seed)
+        assert attack is not None
+        settings = EvaluationSettings(seed=given.seed)
+        on_bare = evaluate(bare, attack, images, settings=settings)
         line = {**about, "seconds": round(seconds), "success": on_bare.asr}
         line |= {"l2": float(on_bare.l2.mean()), "queries": outcome.queries}
         line["images_per_second"] = round(len(images) / on_bare.seconds)
@@ -115,13 +119,13 @@ def main() -> None:
             others = on_bare.y != target
             line["target"] = float((on_bare.bare_adv[others] == target).float().mean())
         if not isinstance(outcome.purifier, torch.nn.Identity):
-            met = {"own": attack, "fgsm": FGSM(BUDGET), "pgd": PGD(BUDGET, steps=40)}
-            behind = {
-                what: evaluate(victim, made, images, Oblivious(), seed=given.seed)
-                for what, made in met.items()
+            attacks = {"own": attack, "fgsm": FGSM(BUDGET), "pgd": PGD(BUDGET, steps=40)}
+            scores = {
+                name: evaluate(victim, own, images, Oblivious(), settings)
+                for name, own in attacks.items()
             }
-            line |= {what: score.robust_acc for what, score in behind.items()}
-            line["clean"] = behind["own"].acc
+            line |= {name: score.robust_acc for name, score in scores.items()}
+            line["clean"] = scores["own"].acc
         lines.append(line)
         write_json(given.out, lines)
         print(json.dumps(line), flush=True)

@@ -1,11 +1,11 @@
-"""Our judge beside other tools', on the same victim, images and budget, one after the other.
+"""Compare the judge with other tools on the same victim, images and budget, one after the other.
 
     python benchmarks/judges.py RUN/METHOD --eps 0.3 --out FILE
     python benchmarks/judges.py --classifier resnet20 --weights FILE --data cifar10_jpeg \\
         --eps 0.0314 --out FILE
 
-Each judge gets the victim as it is, purifier included. Time is that of the process, on one thread.
-The tools are optional: ``pip install pyautoattack foolbox adversarial-robustness-toolbox``.
+Every judge attacks the whole victim, purifier included. Times are process times on one thread. The
+tools are optional: ``pip install pyautoattack foolbox adversarial-robustness-toolbox``.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ from spearshield.attacks.auto_attack import AutoAttack
 from spearshield.classifiers import architecture
 from spearshield.dataset import Examples
 from spearshield.datasets import dataset
+from spearshield.discover import name_of
 from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run, reopen
 from spearshield.judging.battery import BATTERIES
-from spearshield.judging.evaluation import evaluate
-from spearshield.judging.judge import Judge, overall
-from spearshield.judging.score import wilson
+from spearshield.judging.evaluation import EvaluationSettings, evaluate
+from spearshield.judging.judge import Judge
+from spearshield.judging.score import wilson, worst_case
 from spearshield.method import Defended, Outcome
 from spearshield.storage.atomic import write_json
 from spearshield.threat import Linf
 
 Broken = Tensor
-"""Which images a judge broke, those that are wrong before the attack included."""
+"""Mask of the images that a judge broke. Images misclassified without an attack are added later."""
 OURS = ("spearshield", "auto_attack")
 
 
@@ -47,14 +48,13 @@ def main() -> None:
     options = parser(__doc__ or "").parse_args()
     torch.set_num_threads(1)
     run = opened(options)
-    outcome = run.outcomes[run.chosen[-1]]
-    victim, examples = outcome.defended, run.images[: options.images]
+    outcome, examples = run.outcome, run.images[: options.images]
+    victim = outcome.defended
     theirs = victim
     if options.default_layout:
         theirs = copy.deepcopy(victim).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     x, y = examples.images(), examples.y
-    with torch.no_grad():
-        wrong = victim(x).argmax(1) != y
+    misclassified_clean = misclassified(victim, x, y)
     judges: dict[str, Callable[[], Broken]] = {
         "spearshield": lambda: spearshield(run, outcome, examples, options),
         "auto_attack": lambda: auto_attack(victim, examples, options),
@@ -62,68 +62,78 @@ def main() -> None:
         "foolbox": lambda: foolbox(theirs, x, y, options),
         "art": lambda: art(theirs, x, y, options),
     }
-    rows, found = [], {}
+    rows, broken = [], {}
     for name in options.judge or judges:
         began = time.process_time()
-        broken = wrong | judges[name]()
+        broken[name] = misclassified_clean | judges[name]()
         seconds = time.process_time() - began
-        found[name] = broken
-        standing = int((~broken).sum())
-        interval = wilson(standing, len(y))
-        rows.append(
-            {
-                "judge": name,
-                "version": "this" if name in OURS else version(name),
-                "victim": run.chosen[-1] if options.victim else options.classifier,
-                "classifier": str(run.recipe.classifier),
-                "weights": Path(run.recipe.weights).name,
-                "data": options.data or run.recipe.data.__class__.__name__.lower(),
-                "images": len(y),
-                "threat": "Linf",
-                "eps": options.eps,
-                "seed": options.seed,
-                "acc": 1 - float(wrong.double().mean()),
-                "robust_acc": standing / len(y),
-                "interval": [interval.low, interval.high],
-                "process_seconds": round(seconds, 1),
-                "default_layout": options.default_layout and name not in OURS,
-                "torch": torch.__version__,
-            }
-        )
+        rows.append(row(name, run, options, misclassified_clean, broken[name], seconds))
         print(rows[-1], flush=True)
-    for row in rows:
-        others = [found[name] for name in found if name != row["judge"]]
-        alone = found[row["judge"]] & ~torch.stack(others).any(0) if others else wrong & ~wrong
-        row["broken_only_here"] = int(alone.sum())
-        if "spearshield" in found:
-            row["broken_unlike_ours"] = int((found[row["judge"]] & ~found["spearshield"]).sum())
+    compare(rows, broken)
     write_json(options.out, rows)
 
 
+def row(
+    name: str, run: Run, options: Any, wrong: Tensor, broken: Broken, seconds: float
+) -> dict[str, Any]:
+    """The result of one judge."""
+    robust = int((~broken).sum())
+    interval = wilson(robust, len(broken))
+    return {
+        "judge": name,
+        "version": "this" if name in OURS else version(name),
+        "victim": run.selected_names[-1] if options.victim else options.classifier,
+        "classifier": str(run.recipe.classifier),
+        "weights": Path(run.recipe.weights).name,
+        "data": options.data or name_of(run.recipe.data),
+        "images": len(broken),
+        "threat": "Linf",
+        "eps": options.eps,
+        "seed": options.seed,
+        "acc": 1 - float(wrong.double().mean()),
+        "robust_acc": robust / len(broken),
+        "interval": [interval.low, interval.high],
+        "process_seconds": round(seconds, 1),
+        "default_layout": options.default_layout and name not in OURS,
+        "torch": torch.__version__,
+    }
+
+
+def compare(rows: list[dict[str, Any]], broken: dict[str, Broken]) -> None:
+    """Add to each row how many images only this judge broke, and how many ours did not."""
+    for each in rows:
+        mine = broken[each["judge"]]
+        others = [mask for name, mask in broken.items() if name != each["judge"]]
+        alone = mine & ~torch.stack(others).any(0) if others else torch.zeros_like(mine)
+        each["broken_only_here"] = int(alone.sum())
+        if "spearshield" in broken:
+            each["broken_unlike_ours"] = int((mine & ~broken["spearshield"]).sum())
+
+
 def spearshield(run: Run, outcome: Outcome, examples: Examples, options: Any) -> Broken:
-    """The standard battery, without the examination of the victim."""
+    """The standard battery, without the checks that examine the victim."""
     trials = BATTERIES["standard"](Linf(options.eps), examples.classes)
-    recipe = replace(run.recipe, trials=trials, seed=options.seed)
+    settings = EvaluationSettings(options.seed, run.recipe.draws, run.recipe.batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        judge = Judge(recipe, "benchmark", Path(folder), examples)
-        score = overall([score for _, score in judge.measured("victim", outcome)])
+        judge = Judge(trials, examples, Path(folder), settings, about={}, parameters={})
+        score = worst_case([score for _, score in judge.scores("victim", outcome)])
     return ~score.robust
 
 
 def auto_attack(victim: Defended, examples: Examples, options: Any) -> Broken:
-    """Our AutoAttack, standard version."""
-    score = evaluate(victim, AutoAttack(Linf(options.eps)), examples, seed=options.seed)
-    return ~score.robust
+    """The standard version of this package's AutoAttack."""
+    settings = EvaluationSettings(options.seed)
+    return ~evaluate(victim, AutoAttack(Linf(options.eps)), examples, settings=settings).robust
 
 
 def pyautoattack(victim: nn.Module, x: Tensor, y: Tensor, options: Any) -> Broken:
-    """AutoAttack, standard version."""
+    """The standard version of AutoAttack."""
     from pyautoattack import AutoAttack
 
     attack = AutoAttack(victim, norm="Linf", eps=options.eps, seed=options.seed, device="cpu")
     attacked = attack.run_standard_evaluation(x, y, batch_size=250)
     x_adv = attacked[0] if isinstance(attacked, tuple) else attacked
-    return errs(victim, x_adv, y)
+    return misclassified(victim, x_adv, y)
 
 
 def foolbox(victim: nn.Module, x: Tensor, y: Tensor, options: Any) -> Broken:
@@ -142,7 +152,7 @@ def foolbox(victim: nn.Module, x: Tensor, y: Tensor, options: Any) -> Broken:
     for attack in attacks:
         for part in torch.arange(len(x)).split(250):
             _, x_adv, _ = attack(model, x[part], y[part], epsilons=options.eps)
-            broken[part] |= errs(victim, x_adv, y[part])
+            broken[part] |= misclassified(victim, x_adv, y[part])
     return broken
 
 
@@ -179,20 +189,19 @@ def art(victim: nn.Module, x: Tensor, y: Tensor, options: Any) -> Broken:
     broken = torch.zeros(len(x), dtype=torch.bool)
     for attack in attacks:
         x_adv = torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
-        broken |= errs(victim, x_adv, y)
+        broken |= misclassified(victim, x_adv, y)
     return broken
 
 
 @torch.no_grad()
-def errs(victim: nn.Module, x_adv: Tensor, y: Tensor) -> Broken:
-    return victim(x_adv.float()).argmax(1) != y
+def misclassified(victim: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return victim(x.float()).argmax(1) != y
 
 
 def opened(options: Any) -> Run:
-    """The run that the victim belongs to."""
+    """The run of the victim; for a classifier with weights, a run without trainings."""
     if options.victim:
-        folder = options.victim.parent
-        return replace(reopen(folder), trained=folder, only=options.victim.name)
+        return replace(reopen(options.victim.parent), selected=options.victim.name)
     recipe = Recipe(
         dataset(options.data), architecture(options.classifier), None, (), (), options.weights
     )
@@ -216,9 +225,9 @@ def parser(about: str) -> argparse.ArgumentParser:
     words.add_argument(
         "--default-layout",
         action="store_true",
-        help="hand the other tools the victim in PyTorch's own memory layout, as users do",
+        help="give the other tools the victim in PyTorch's default memory layout",
     )
-    words.add_argument("--judge", action="append", help="again for more; default: all")
+    words.add_argument("--judge", action="append", help="may be repeated; default: all")
     words.add_argument("--out", type=Path, required=True)
     return words
 

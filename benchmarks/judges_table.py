@@ -1,4 +1,4 @@
-"""The Markdown table of what judges.py wrote: ``python benchmarks/judges_table.py FILE ...``."""
+"""Print the results of judges.py in Markdown: ``python benchmarks/judges_table.py FILE ...``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def main(files: list[str]) -> None:
     heads = [
         *COLUMNS,
         *JUDGES,
-        "images only we broke",
-        "that we did not",
-        "time: AutoAttack / ours",
+        "images only spearshield broke",
+        "images only others broke",
+        "time: AutoAttack / spearshield",
     ]
     print("|", " | ".join(heads), "|")
     print("|", " | ".join("---" if i < 2 else "---:" for i in range(len(heads))), "|")

@@ -1,12 +1,12 @@
-"""What each part of a battery breaks that two APGDs leave, and what it costs.
+"""Measure how many images each part of a battery breaks after two runs of APGD, and its cost.
 
     python benchmarks/parts.py RUN/METHOD --eps 0.3 --out FILE
     python benchmarks/parts.py --classifier small_cnn --weights FILE --data mnist --eps 0.3 \\
         --out FILE
 
-On validation images, because the standard battery was put together from this. APGD on the
-cross-entropy and towards 9 classes goes first; every part is then tried on what these two leave.
-Time is that of the process, on one thread.
+APGD on the cross-entropy and towards 9 classes runs first; each part then attacks the surviving
+images. The images are validation images, because the standard battery was chosen from these
+results. Times are process times on one thread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import replace
 import torch
 from judges import opened, parser
 
-from spearshield.attack import Attack, fooled
+from spearshield.adversary import Attack, fooled
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.fab import FAB
 from spearshield.attacks.guided_search import GuidedSearch
@@ -38,7 +38,8 @@ def main() -> None:
     threat = Linf(options.eps)
     rows = []
 
-    def tried(name: str, attack: Attack, left: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    def attack_with(name: str, attack: Attack, left: torch.Tensor, seed: int = 0) -> torch.Tensor:
+        """The images that survive the attack."""
         began = time.process_time()
         broken = [
             fooled(victim, attack(victim, x[part], y[part], rng=Rng(seed, part)), y[part])
@@ -52,8 +53,8 @@ def main() -> None:
         return left[~mask]
 
     left = (~fooled(victim, x, y)).nonzero().squeeze(1)
-    left = tried("APGD cross-entropy", APGD(threat), left)
-    left = tried("APGD towards 9 classes", APGD(threat, targets=9), left)
+    left = attack_with("APGD cross-entropy", APGD(threat), left)
+    left = attack_with("APGD towards 9 classes", APGD(threat, targets=9), left)
     for name, attack in {
         "APGD towards 9 classes again": APGD(threat, targets=9),
         "the same and 2 last runs": APGD(threat, targets=9, last_runs=2),
@@ -63,7 +64,7 @@ def main() -> None:
         "Square, 1,000 queries": Square(threat, queries=1000),
         "guided search, 2,000 queries": GuidedSearch(threat),
     }.items():
-        tried(name, attack, left, seed=1)
+        attack_with(name, attack, left, seed=1)
     about = argparse.Namespace(victim=str(options.victim or options.classifier), data=options.data)
     write_json(options.out, {**vars(about), "eps": options.eps, "rows": rows})
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks.pgd import PGD
 from spearshield.experiment.run import reopen
 from spearshield.rng import Rng

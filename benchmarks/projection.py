@@ -1,16 +1,20 @@
-"""The search of Defense-GAN beside a plain port of the reference: images a second, accuracy.
+"""Speed and accuracy of Defense-GAN's search, of a port of the release, and of the encoder.
 
     python benchmarks/projection.py RUN --gan FILE --width 32 --eps 0.3 --out FILE
     python benchmarks/projection.py RUN --gan FILE --device cuda --peak 67e12 --images 10000 \
         --batch 500 --chunk 20000 --searches same fast --out FILE
 
-G and E come from the weights or the checkpoint of a training of ``defense_gan``; images, and the
-bare classifier that sees what comes out, from the run. The attacked images are those of FGSM on
-that classifier. ``port`` is the release's search written plainly, ``same`` the same search as it is
-here; ``short`` starts at E(x) alone and takes half the steps, ``fast`` none. The searches
-alternate, batch by batch. On a CPU they run on one thread and time is that of the process; on an
-accelerator it is that of the clock. The operations of a search are those of G, forward and to its
-latent, at each of its steps.
+G and E are loaded from FILE; images and the bare classifier are those of the run. The attacked
+images are FGSM's on that classifier. The searches are:
+
+    port   the release's search: 200 steps from 10 starts, written in plain PyTorch
+    same   the same search by this package
+    short  half of the steps, from the one start E(x)
+    fast   the encoder projection: no step
+
+They take turns, batch by batch. On a CPU they use one thread and the time is the process time; on
+a GPU it is the wall-clock time. The operations of a search are those of G and of the gradient in
+its latent, at each step.
 """
 
 from __future__ import annotations
@@ -29,8 +33,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from spearshield.attacks.fgsm import FGSM
 from spearshield.experiment.run import reopen
 from spearshield.method import Task, frozen
-from spearshield.methods.defense_gan import FAST, DefenseGAN
-from spearshield.nets.latent_projection import LatentSearchSettings, Projection
+from spearshield.methods.defense_gan import DefenseGAN, Reconstructor
+from spearshield.methods.encoder_projection import Projector, RefinedProjector
+from spearshield.nets.latent_projection import LatentSearchSettings
 from spearshield.rng import Rng
 from spearshield.storage.atomic import write_json
 from spearshield.threat import Linf
@@ -50,20 +55,17 @@ def main() -> None:
     )
     learner.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     release = LatentSearchSettings(STEPS, RESTARTS, chunk=options.chunk)
-    fast = replace(FAST, chunk=options.chunk)
     settings = {
         "port": release,
         "same": release,
-        "short": replace(fast, steps=STEPS // 2),
-        "fast": fast,
+        "short": replace(release, steps=STEPS // 2, restarts=1),
+        "fast": replace(release, steps=0, restarts=1),
     }
     settings = {name: settings[name] for name in options.searches}
-    searches: dict[str, Callable[[Tensor], Tensor]] = {
-        name: Projection(learner.G, options.latent, descent, learner.E).eval()
-        for name, descent in settings.items()
+    searches = {
+        name: search(name, learner.G, learner.E, options.latent, own)
+        for name, own in settings.items()
     }
-    if "port" in searches:
-        searches["port"] = lambda x: port(learner.G, options.latent, x)
     once = operations(learner.G, options.latent, device)
     examples = run.images[: options.images]
     found = {name: {"seconds": 0.0, "clean": 0, "attacked": 0, "error": 0.0} for name in searches}
@@ -74,10 +76,10 @@ def main() -> None:
         x_adv = FGSM(Linf(options.eps))(classifier, x, y, rng=Rng(0, part.ids.to(device)))
         for kind, images in (("clean", x), ("attacked", x_adv)):
             bare[kind] += right(classifier, images, y)
-            for name, search in searches.items():
+            for name, project in searches.items():
                 began = clock(device)
                 with torch.no_grad():
-                    x_hat = search(images)
+                    x_hat = project(images)
                 found[name]["seconds"] += clock(device) - began
                 found[name][kind] += right(classifier, x_hat, y)
                 found[name]["error"] += float((x_hat - images).square().mean((1, 2, 3)).sum())
@@ -87,9 +89,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = [
         {"search": name, **row(values, count)} for name, values in found.items()
     ]
-    for line, descent in zip(rows, settings.values(), strict=True):
+    for line, own in zip(rows, settings.values(), strict=True):
         line["times_first"] = round(line["images_per_second"] / rows[0]["images_per_second"], 2)
-        rate = line["images_per_second"] * descent.steps * descent.restarts * once
+        rate = line["images_per_second"] * own.steps * own.restarts * once
         line["operations_per_second"] = rate
         line["share_of_peak"] = rate / options.peak if options.peak else None
         print(line)
@@ -101,14 +103,31 @@ def main() -> None:
         "operations_per_step": once,
         "peak": options.peak,
         "without": {kind: number / count for kind, number in bare.items()},
-        "settings": {name: asdict(descent) for name, descent in settings.items()},
+        "settings": {name: asdict(own) for name, own in settings.items()},
         "torch": torch.__version__,
     }
     write_json(options.out, {**about, "rows": rows})
 
 
+def search(
+    name: str,
+    generator: nn.Module,
+    encoder: nn.Module | None,
+    latent: int,
+    settings: LatentSearchSettings,
+) -> Callable[[Tensor], Tensor]:
+    """One of the four searches, as a function of the images."""
+    assert encoder is not None
+    if name == "port":
+        return lambda x: port(generator, latent, x)
+    if name == "fast":
+        return Projector(generator, encoder, threshold=1.0).eval()
+    kind = Reconstructor if name == "same" else RefinedProjector
+    return kind(generator, latent, settings, encoder).eval()
+
+
 def clock(device: str) -> float:
-    """Seconds: of the process, or of the clock once the accelerator is done."""
+    """Process time in seconds on a CPU, wall-clock time on a GPU once it is idle."""
     if device == "cpu":
         return time.process_time()
     torch.cuda.synchronize()
@@ -116,7 +135,7 @@ def clock(device: str) -> float:
 
 
 def operations(generator: nn.Module, latent: int, device: str) -> float:
-    """Of one latent: G's image, and the gradient of its error; a multiply and an add are two."""
+    """Operations per latent, of G and of the gradient; a multiplication and an addition are two."""
     z = torch.zeros(1, latent, device=device, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         frozen(generator)(z).square().sum().backward()  # type: ignore[no-untyped-call]
@@ -124,20 +143,20 @@ def operations(generator: nn.Module, latent: int, device: str) -> float:
 
 
 def port(generator: nn.Module, latent: int, x: Tensor) -> Tensor:
-    """The release's search, for one batch: all restarts at once, no gradient of weights."""
+    """The release's search on one batch, with all restarts in one batch."""
     generator.requires_grad_(False)
-    goal = x.repeat_interleave(RESTARTS, 0)
-    z = (latent**-0.5 * torch.randn(len(goal), latent, device=x.device)).requires_grad_()
+    target = x.repeat_interleave(RESTARTS, 0)
+    z = (latent**-0.5 * torch.randn(len(target), latent, device=x.device)).requires_grad_()
     optimiser = torch.optim.SGD([z], lr=10.0, momentum=0.7)
     with torch.enable_grad():
         for _ in range(STEPS):
             optimiser.zero_grad()
-            loss = (generator(z) - goal).square().mean((1, 2, 3)).sum()
+            loss = (generator(z) - target).square().mean((1, 2, 3)).sum()
             loss.backward()
             optimiser.step()
     with torch.no_grad():
         x_hat = generator(z)
-        errors = (x_hat - goal).square().mean((1, 2, 3)).reshape(len(x), RESTARTS)
+        errors = (x_hat - target).square().mean((1, 2, 3)).reshape(len(x), RESTARTS)
         places = RESTARTS * torch.arange(len(x), device=x.device)
         best: Tensor = x_hat[errors.argmin(1) + places]
         return best
@@ -159,26 +178,26 @@ def row(values: dict[str, float], count: int) -> dict[str, float]:
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    words.add_argument("run", type=Path, metavar="RUN")
-    words.add_argument("--gan", required=True, metavar="FILE", help="with the weights of G and E")
-    words.add_argument("--width", type=int, default=64)
-    words.add_argument("--latent", type=int, default=128)
-    words.add_argument("--eps", type=float, default=0.3)
-    words.add_argument("--images", type=int, default=1000)
-    words.add_argument("--batch", type=int, default=BATCH, help="images handed over at a time")
-    words.add_argument("--chunk", type=int, default=500, help="latents moved at a time, by ours")
-    words.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    words.add_argument("--peak", type=float, help="the device's operations a second, in float32")
-    words.add_argument(
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("run", type=Path, metavar="RUN")
+    options.add_argument("--gan", required=True, metavar="FILE", help="weights of G and E")
+    options.add_argument("--width", type=int, default=64)
+    options.add_argument("--latent", type=int, default=128)
+    options.add_argument("--eps", type=float, default=0.3)
+    options.add_argument("--images", type=int, default=1000)
+    options.add_argument("--batch", type=int, default=BATCH, help="images per call")
+    options.add_argument("--chunk", type=int, default=500, help="latents per batch of a search")
+    options.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    options.add_argument("--peak", type=float, help="operations per second of the device")
+    options.add_argument(
         "--searches",
         nargs="+",
         default=["port", "same", "short", "fast"],
         choices=["port", "same", "short", "fast"],
     )
-    words.add_argument("--data-dir", type=Path)
-    words.add_argument("--out", type=Path, required=True)
-    return words
+    options.add_argument("--data-dir", type=Path)
+    options.add_argument("--out", type=Path, required=True)
+    return options
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""One step of Defense-GAN's search: as it is, in bfloat16, and compiled.
+"""Time of one step of Defense-GAN's search: as it is, in bfloat16, and compiled.
 
     python benchmarks/projection_step.py --gan FILE --width 16 --out FILE
 
-The step is G's answer to a batch of latents and the gradient of its squared error. The three take
-turns, on one thread; time is that of the process, the median of the rounds. ``error`` is the
-distance of the gradient from that of the step as it is, as a share of its length.
+A step is the image of each latent and the gradient of its squared error. The three variants take
+turns on one thread; the time is the median process time of the rounds. ``error`` is the distance of
+the gradient from the gradient of the step as it is, relative to its norm.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from spearshield.storage.atomic import write_json
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--gan", required=True, help="G's weights")
+    options.add_argument("--gan", required=True, help="weights of G")
     options.add_argument("--width", type=int, default=64)
     options.add_argument("--latents", type=int, nargs="+", default=[50, 500])
     options.add_argument("--rounds", type=int, default=20)
@@ -59,7 +59,7 @@ def compared(gan: str, width: int, n: int, rounds: int) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     z, x = torch.randn(n, learner.method.latent), torch.rand(n, *shape)
     x = x.contiguous(memory_format=torch.channels_last)
-    wanted = gradient(generator, z, x)
+    expected = gradient(generator, z, x)
     found = {name: gradient(search, z, x) for name, search in searches.items()}
     seconds: dict[str, list[float]] = {name: [] for name in searches}
     for _ in range(rounds):
@@ -73,7 +73,7 @@ def compared(gan: str, width: int, n: int, rounds: int) -> list[dict[str, Any]]:
             "latents": n,
             "width": width,
             "milliseconds": 1000 * median(seconds[name]),
-            "error": float((found[name] - wanted).norm() / wanted.norm()),
+            "error": float((found[name] - expected).norm() / expected.norm()),
             "torch": torch.__version__,
             "cpu": torch.backends.cpu.get_cpu_capability(),
         }

@@ -1,18 +1,19 @@
-"""Steps and restarts of Defense-GAN's search: accuracy, detection and time of each.
+"""Steps and restarts of Defense-GAN's search: accuracy, detection and time.
 
-    python benchmarks/sweep.py RUN --gan FILE --width 16 --search 25x10 200x10 --out FILE
+    python benchmarks/sweep.py RUN --gan FILE --width 16 --search 25x10 200x10 10x1e --out FILE
 
-Searches are named by steps x restarts, those that start at E with a last e, as 10x1e; ``nearest``
-is the nearest training image, what a generator would answer that makes those and nothing else. G
-and E come from the weights or the checkpoint of a training of ``defense_gan``; images, and the
-classifier that sees what comes out, from the run. The attacked images are those of FGSM on that
-classifier. Time is that of the process, on one thread, for search, classifier and scores together.
+A search is named by steps x restarts. With a final e, as in 10x1e, its one start is E(x). The
+search ``nearest`` returns the nearest training image, as a generator of exactly these images would.
+G and E are loaded from FILE; images and the classifier are those of the run. The attacked images
+are FGSM's on that classifier. The time is the process time of search, classifier and scores on one
+thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from torch import Tensor, nn
 
 from spearshield.attacks.fgsm import FGSM
 from spearshield.experiment.run import reopen
-from spearshield.judging.evaluation import outcome
+from spearshield.judging.evaluation import score_attacked
 from spearshield.judging.score import wilson
 from spearshield.method import Defended, Task
 from spearshield.methods.defense_gan import DefenseGAN
+from spearshield.methods.encoder_projection import EncoderProjection
 from spearshield.nets.latent_projection import LatentSearchSettings, squared_error
 from spearshield.rng import Rng
 from spearshield.storage.atomic import write_json
@@ -46,9 +48,8 @@ def main() -> None:
         if name == "nearest":
             victim = Defended(Nearest(run.training_set.images()), classifier).eval()
         else:
-            descent = named(name, options.z_std)
-            method = DefenseGAN(options.width, options.latent, search=descent, weights=options.gan)
-            victim = method.learner(task).outcome().defended
+            gan = DefenseGAN(options.width, options.latent, weights=options.gan)
+            victim = named(name, gan, options.z_std).learner(task).outcome().defended
         victim.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         rows.append({"search": name, **measured(victim, x, x_adv, y, ids)})
         print(rows[-1], flush=True)
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 class Nearest(nn.Module):
-    """The nearest of some images, and the squared error by which detection goes."""
+    """A purifier that returns the nearest of some images, with the squared error as its score."""
 
     def __init__(self, images: Tensor) -> None:
         super().__init__()
@@ -78,15 +79,19 @@ class Nearest(nn.Module):
         return squared_error(self(x), x) - 1
 
 
-def named(name: str, z_std: float) -> LatentSearchSettings:
-    steps, restarts = name.removesuffix("e").split("x")
-    start = "encoder" if name.endswith("e") else "random"
-    return LatentSearchSettings(int(steps), int(restarts), z_std=z_std, start=start)  # type: ignore[arg-type]
+def named(name: str, gan: DefenseGAN, z_std: float) -> DefenseGAN | EncoderProjection:
+    """The method behind a name such as 25x10 or 10x1e."""
+    steps, restarts = map(int, name.removesuffix("e").split("x"))
+    if not name.endswith("e"):
+        return replace(gan, search=LatentSearchSettings(steps, restarts, z_std=z_std))
+    if restarts != 1:
+        raise ValueError(f"a search from E(x) has one start, got {name}")
+    return EncoderProjection(gan, gan_steps=0, encoder_steps=0, refine_steps=steps)
 
 
 def measured(victim: Defended, x: Tensor, x_adv: Tensor, y: Tensor, ids: Tensor) -> dict[str, Any]:
     began = time.process_time()
-    score = outcome(victim, x, x_adv, y, ids, draws=1)
+    score = score_attacked(victim, x, x_adv, y, ids, draws=1)
     seconds = time.process_time() - began
     clean, attacked = (score.victim_clean == y), (score.victim_adv == y)
     return {
@@ -109,19 +114,19 @@ def interval(right: Tensor) -> tuple[float, float]:
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    words.add_argument("run", type=Path, metavar="RUN")
-    words.add_argument("--gan", required=True, metavar="FILE", help="with the weights of G and E")
-    words.add_argument("--search", nargs="+", required=True, metavar="LxR")
-    words.add_argument("--width", type=int, default=64)
-    words.add_argument("--latent", type=int, default=128)
-    words.add_argument("--z-std", type=float, default=1.0)
-    words.add_argument("--eps", type=float, default=0.3)
-    words.add_argument("--split", default="test", choices=["validation", "test"])
-    words.add_argument("--images", type=int, default=1000)
-    words.add_argument("--data-dir", type=Path)
-    words.add_argument("--out", type=Path, required=True)
-    return words
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("run", type=Path, metavar="RUN")
+    options.add_argument("--gan", required=True, metavar="FILE", help="weights of G and E")
+    options.add_argument("--search", nargs="+", required=True, metavar="LxR")
+    options.add_argument("--width", type=int, default=64)
+    options.add_argument("--latent", type=int, default=128)
+    options.add_argument("--z-std", type=float, default=1.0)
+    options.add_argument("--eps", type=float, default=0.3)
+    options.add_argument("--split", default="test", choices=["validation", "test"])
+    options.add_argument("--images", type=int, default=1000)
+    options.add_argument("--data-dir", type=Path)
+    options.add_argument("--out", type=Path, required=True)
+    return options
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Small files in real formats, for the tests of data sets."""
+"""Writers of small files in real formats, for the tests of data sets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def idx(array: NDArray[np.uint8]) -> bytes:
 
 
 def idx_set(folder: Path) -> None:
-    """The four files of MNIST: 40 training and 20 test images, labels going round."""
+    """The four files of MNIST: 40 training and 20 test images, with cycling labels."""
     folder.mkdir(parents=True)
     for prefix, n in (("train", 40), ("t10k", 20)):
         (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(idx(noise(n, 28, 28, seed=n)))
@@ -39,5 +39,5 @@ def encoded(pixels: NDArray[np.uint8], form: str = "PNG", **options: object) -> 
 
 
 def packed(*images: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Files one behind another, and their offsets."""
+    """Concatenated files and their offsets."""
     return np.frombuffer(b"".join(images), np.uint8), np.cumsum([0, *map(len, images)])

@@ -1,4 +1,4 @@
-"""Recipes, whole, on small made files and as short as can be."""
+"""Shortened recipes on small made files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from spearshield import discover
 from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run
 from spearshield.methods.defense_gan import DefenseGAN
+from spearshield.methods.encoder_projection import EncoderProjection
 
 SHORT = {
     "steps": 2,
@@ -35,7 +36,7 @@ def recipe(name):
 
 
 def shortened(value):
-    """A copy with small numbers wherever there are large ones."""
+    """A copy with the numbers of ``SHORT`` in place of larger ones."""
     if isinstance(value, tuple):
         return tuple(map(shortened, value))
     if not is_dataclass(value):
@@ -49,10 +50,10 @@ def shortened(value):
 
 
 def small(recipe: Recipe, folder: Path, weights: str = "") -> Run:
-    """A run of it.
+    """A run of the shortened recipe.
 
     Args:
-        weights: Of the generator, for methods that are given one.
+        weights: The file of the generator, for methods that need one.
     """
     name = discover.name_of(recipe.data)
     path = Path(__file__).parent / "datasets" / f"test_{name}.py"
@@ -63,10 +64,14 @@ def small(recipe: Recipe, folder: Path, weights: str = "") -> Run:
     if not data.exists():
         module.small(data)
     recipe = shortened(recipe)
-    given = tuple(
-        replace(t, method=replace(t.method, weights=weights))
-        if isinstance(t.method, DefenseGAN) and t.method.weights
-        else t
-        for t in recipe.defences
-    )
+    given = tuple(replace(t, method=with_weights(t.method, weights)) for t in recipe.defences)
     return Run(replace(recipe, defences=given), "small", folder / "run", data)
+
+
+def with_weights(method, weights):
+    """The method, with ``weights`` in place of the generator's file, if it has one."""
+    if isinstance(method, EncoderProjection):
+        return replace(method, gan=with_weights(method.gan, weights))
+    if isinstance(method, DefenseGAN) and method.weights:
+        return replace(method, weights=weights)
+    return method

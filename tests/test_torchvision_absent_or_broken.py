@@ -1,6 +1,6 @@
-"""The package works where torchvision is absent, and where it fails at import.
+"""The package works if torchvision is absent, or fails at import.
 
-timm needs torchvision, so it goes the same way. Each case runs in a process of its own.
+timm imports torchvision, so it fails as well. Each case runs in its own process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a classifier's architecture is: a frozen value that builds the network."""
+"""What an architecture is: a frozen value that builds a classifier."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from spearshield.types import Images, Shape
 
 @dataclass(frozen=True)
 class Architecture(abc.ABC):
-    """A network's hyper-parameters. The network takes images in [0, 1] and returns logits."""
+    """The hyper-parameters of a network that maps images in [0, 1] to logits."""
 
     @abc.abstractmethod
     def build(self, shape: Shape, classes: int) -> nn.Module:
         """The network with fresh weights, drawn from torch's global generator.
 
         Args:
-            shape: Channels, height, width of the images it will see.
+            shape: Channels, height and width of the images.
             classes: Number of logits.
 
         Raises:
@@ -29,11 +29,13 @@ class Architecture(abc.ABC):
 
 
 class Normalize(nn.Module):
-    """Subtracts a mean and divides by a deviation, per channel; not part of the ``state_dict``.
+    """Subtracts a mean and divides by a standard deviation, per channel.
+
+    Both are buffers that are not part of the ``state_dict``.
 
     Args:
-        mean: One number a channel, on the [0, 1] pixel scale.
-        std: One positive number a channel.
+        mean: One number per channel, on the [0, 1] pixel scale.
+        std: One positive number per channel.
     """
 
     mean: torch.Tensor
@@ -47,19 +49,23 @@ class Normalize(nn.Module):
 
     @staticmethod
     def of(channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Normalize:
-        """The same for another number of channels, each with the average; as for grey images."""
+        """The layer for ``channels`` channels.
+
+        If ``mean`` and ``std`` are for another number of channels, such as 3 for grey images, each
+        channel gets their average.
+        """
         if channels == len(mean):
             return Normalize(mean, std)
         return Normalize((sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels)
 
     @staticmethod
     def imagenet(channels: int) -> Normalize:
-        """Mean and deviation of the ImageNet training pixels, which most published weights use."""
+        """The layer for the ImageNet training pixels, as most published weights expect."""
         return Normalize.of(channels, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
     @staticmethod
     def symmetric(channels: int) -> Normalize:
-        """From [0, 1] to [-1, 1]."""
+        """The layer that maps [0, 1] to [-1, 1]."""
         return Normalize((0.5,) * channels, (0.5,) * channels)
 
     def forward(self, x: Images) -> Images:
@@ -67,10 +73,10 @@ class Normalize(nn.Module):
 
 
 def check_size(shape: Shape, smallest: int) -> None:
-    """Refuse images with a side shorter than ``smallest`` pixels.
+    """Raise if a side of the images is shorter than ``smallest`` pixels.
 
     Raises:
-        ValueError: Names the size seen and the size needed.
+        ValueError: Names the size of the images and the smallest size.
     """
     _, h, w = shape
     if min(h, w) < smallest:

@@ -1,4 +1,4 @@
-"""What a data set is, and the examples it loads."""
+"""The base class of data sets, and the examples that they load."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ class Examples:
     """Images with labels, in memory as 8-bit pixels.
 
     Args:
-        pixels: 0 to 255.
-        y: Class ids.
-        ids: What randomness belongs to: the position in the official split.
+        pixels: From 0 to 255.
+        y: Class ids, from 0 to ``len(names) - 1``.
+        ids: The position of each image in its official split. The randomness of an image depends on
+            its id, not on its batch.
         names: The classes' names, in the order of their ids.
+
+    Raises:
+        ValueError: The pixels are not uint8, the lengths differ, or a label is out of range.
     """
 
     pixels: UInt8[Tensor, "n c h w"]
@@ -34,14 +38,16 @@ class Examples:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if self.pixels.dtype != torch.uint8:
+            raise ValueError(f"pixels must be uint8, from 0 to 255, got {self.pixels.dtype}")
         if not len(self.pixels) == len(self.y) == len(self.ids):
             raise ValueError(
                 f"{len(self.pixels)} images, {len(self.y)} labels and {len(self.ids)} ids"
             )
         if len(self) and not (int(self.y.min()) >= 0 and int(self.y.max()) < len(self.names)):
             raise ValueError(
-                f"labels run from {int(self.y.min())} to {int(self.y.max())} "
-                f"but there are {len(self.names)} classes"
+                f"labels run from {int(self.y.min())} to {int(self.y.max())}; they must be "
+                f"0 to {len(self.names) - 1} for {len(self.names)} classes"
             )
 
     @staticmethod
@@ -57,6 +63,7 @@ class Examples:
 
     @property
     def classes(self) -> int:
+        """Number of classes."""
         return len(self.names)
 
     def __len__(self) -> int:
@@ -72,11 +79,11 @@ class Examples:
 
 @dataclass(frozen=True)
 class Dataset(abc.ABC):
-    """A named data set: where it lies, and how its files are read.
+    """A data set: the location of its files and how they are read.
 
     Args:
-        validation: How many training images are set aside, by seed, for choosing; the rest is
-            what ``train`` means.
+        validation: Number of training images that form the validation split, drawn by seed. The
+            others are the ``train`` split.
     """
 
     validation: int = field(default=0, kw_only=True)
@@ -86,15 +93,25 @@ class Dataset(abc.ABC):
         """One official split.
 
         Args:
-            root: A folder to look in first (``--data-dir``); see :mod:`spearshield.datasets`.
+            root: A folder that is searched first (``--data-dir``); see :mod:`spearshield.datasets`.
 
         Raises:
-            FileNotFoundError: Says where it looked, what to put there and how to get it.
-            ValueError: A file is truncated or corrupt; names the file.
+            FileNotFoundError: A file is missing; says which folders were searched and how to get
+                it.
+            ValueError: A file is truncated, corrupt or unsuitable; names the file.
         """
 
     def load(self, split: Split, *, root: Path | None = None, seed: int = 0) -> Examples:
-        """The official test split, or the training split less or only its validation part."""
+        """One split. The official training split is divided into ``train`` and ``validation``.
+
+        Args:
+            root: See :meth:`read`.
+            seed: Seed of the draw of validation images.
+
+        Raises:
+            ValueError: ``validation`` is not below the number of training images; or see
+                :meth:`read`.
+        """
         if split == "test":
             return self.read("test", root)
         train = self.read("train", root)

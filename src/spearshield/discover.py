@@ -1,6 +1,14 @@
-"""Find methods, attacks, classifiers, data sets and recipes by the file they live in.
+"""Finds methods, attacks, classifiers, data sets and recipes by name, without importing torch.
 
-The name of a thing is the name of its file. There is no list to extend.
+A file of ``spearshield.methods`` is a method, and the name of the file is the name of the method;
+the other kinds likewise. An installed package adds its own under the entry point group of the kind,
+such as::
+
+    [project.entry-points."spearshield.attacks"]
+    my_pgd = "my_package.my_pgd"          # a module that defines one attack, or
+    my_fgsm = "my_package.attacks:MyFGSM"   # a class
+
+A recipe's module defines ``RECIPE``.
 """
 
 from __future__ import annotations
@@ -10,10 +18,12 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+from collections.abc import Callable
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Thing = TypeVar("Thing")
 
@@ -24,63 +34,145 @@ PACKAGES = {
     "datasets": "spearshield.datasets",
     "recipes": "spearshield.recipes",
 }
-"""Each kind of thing, and the package whose files are the things of that kind."""
+"""The package of each kind. It is also the name of the kind's entry point group."""
+
+
+@cache
+def registered(kind: str) -> dict[str, EntryPoint]:
+    """The entry points of one kind by name: the files of the package, then installed ones.
+
+    Raises:
+        ValueError: Two have the same name; names both.
+    """
+    package = PACKAGES[kind]
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.submodule_search_locations
+    files = pkgutil.iter_modules(spec.submodule_search_locations)
+    found = {file.name: EntryPoint(file.name, f"{package}.{file.name}", package) for file in files}
+    for entry in dict.fromkeys(entry_points(group=package)):
+        if entry.name in found:
+            raise ValueError(
+                f"two {kind} are called {entry.name!r}: {found[entry.name].value} and "
+                f"{entry.value}; rename the entry point of the installed package, or remove it"
+            )
+        found[entry.name] = entry
+    return found
 
 
 @cache
 def names(kind: str) -> dict[str, str]:
-    """The names of one kind, each with the first line of its file's docstring; imports nothing."""
-    spec = importlib.util.find_spec(PACKAGES[kind])
-    assert spec is not None and spec.submodule_search_locations
-    folder = Path(spec.submodule_search_locations[0])
-    found = {}
-    for info in pkgutil.iter_modules([str(folder)]):
-        source = (folder / f"{info.name}.py").read_text(encoding="utf-8")
-        doc = ast.get_docstring(ast.parse(source)) or ""
-        found[info.name] = doc.partition("\n")[0]
-    return found
+    """The names of one kind, each with the first line of its docstring; imports nothing."""
+    return {name: _summary(entry) for name, entry in registered(kind).items()}
 
 
 def load(kind: str, name: str) -> ModuleType:
-    """The module behind a name.
+    """The module of a name.
 
     Raises:
-        ValueError: No such name; the message lists those there are.
+        ValueError: No such name; the message lists the names.
     """
-    if name not in names(kind):
-        raise ValueError(f"no {name!r} in {kind}; there are {', '.join(names(kind))}")
-    return importlib.import_module(f"{PACKAGES[kind]}.{name}")
+    if name not in registered(kind):
+        raise ValueError(f"no {name!r} in {kind}; there are {', '.join(registered(kind))}")
+    return importlib.import_module(registered(kind)[name].module)
 
 
 def find(kind: str, base: type[Thing], name: str) -> type[Thing]:
-    """The one concrete ``base`` that the file ``name`` defines.
+    """The class of a name: a concrete subclass of ``base``.
 
     Raises:
-        ValueError: No such name; the message lists those there are.
-        TypeError: The file defines none, or more than one.
+        ValueError: No such name; the message lists the names.
+        TypeError: The module defines no such class, or more than one.
     """
-    module = load(kind, name)
-    own = [
-        member
-        for member in vars(module).values()
-        if inspect.isclass(member)
-        and member.__module__ == module.__name__
-        and issubclass(member, base)
-        and not inspect.isabstract(member)
-    ]
+    module, entry = load(kind, name), registered(kind)[name]
+    classes = [getattr(module, entry.attr, None)] if entry.attr else _classes_of(module)
+    own = [c for c in classes if inspect.isclass(c) and issubclass(c, base)]
+    own = [c for c in own if not inspect.isabstract(c)]
     if len(own) != 1:
-        raise TypeError(f"{module.__name__} must define one {base.__name__}, it defines {own}")
+        raise TypeError(f"{entry.value} must define one {base.__name__}, it defines {own}")
     return own[0]
 
 
 def discover(kind: str, base: type[Thing]) -> dict[str, type[Thing]]:
-    """Map every name of one kind to the class its file defines."""
+    """The classes of one kind by name."""
     return {name: find(kind, base, name) for name in names(kind)}
 
 
+def classes_of(kind: str) -> dict[str, str]:
+    """The public classes in the files of one kind, each with the name of its file; imports none."""
+    found: dict[str, str] = {}
+    for name in registered(kind):
+        tree = parsed(registered(kind)[name].module)
+        for node in tree.body if tree else []:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, name)
+    return found
+
+
+def lazy_classes(kind: str) -> Callable[[str], Any]:
+    """A module's ``__getattr__`` that imports the classes of one kind when they are first used."""
+
+    def get(attribute: str) -> Any:
+        if not attribute.startswith("_") and attribute in (found := classes_of(kind)):
+            return getattr(load(kind, found[attribute]), attribute)
+        raise AttributeError(f"module {PACKAGES[kind]!r} has no attribute {attribute!r}")
+
+    return get
+
+
 def name_of(thing: object) -> str:
-    """An instance's ``display_name``, or else the name of the file that its class lives in."""
-    display_name: str = (
-        getattr(thing, "display_name", "") or type(thing).__module__.rpartition(".")[2]
-    )
-    return display_name
+    """The ``display_name`` of an instance, or else the name under which its class is found."""
+    display_name: str = getattr(thing, "display_name", "")
+    module, own = type(thing).__module__, type(thing).__qualname__
+    found = (_names_by_value().get(value) for value in (f"{module}:{own}", module))
+    return display_name or next(filter(None, found), module.rpartition(".")[2])
+
+
+def is_registered_module(module: str) -> bool:
+    """True for the modules of this package, and for the modules that entry points name."""
+    if module.startswith("spearshield."):
+        return "__main__" not in module
+    return any(entry.module == module for kind in PACKAGES for entry in registered(kind).values())
+
+
+@cache
+def _names_by_value() -> dict[str, str]:
+    """The name of each entry point, by the module or ``module:Class`` that it stands for."""
+    entries = [entry for kind in PACKAGES for entry in registered(kind).values()]
+    return {entry.value: entry.name for entry in entries}
+
+
+def _classes_of(module: ModuleType) -> list[type]:
+    """The classes that a module defines itself."""
+    classes = [member for member in vars(module).values() if inspect.isclass(member)]
+    return [c for c in classes if c.__module__ == module.__name__]
+
+
+def _summary(entry: EntryPoint) -> str:
+    """The first line of the docstring of an entry point's class, or else of its module."""
+    tree = parsed(entry.module)
+    if tree is None:
+        return ""
+    classes = [c for c in tree.body if isinstance(c, ast.ClassDef) and c.name == entry.attr]
+    documented: list[ast.ClassDef | ast.Module] = [*classes, tree]
+    docs = filter(None, map(ast.get_docstring, documented))
+    return next(docs, "").partition("\n")[0]
+
+
+@cache
+def parsed(module: str) -> ast.Module | None:
+    """The syntax tree of a module, which is not imported; ``None`` if it has no source file."""
+    path = _source(module)
+    return ast.parse(path.read_text(encoding="utf-8")) if path else None
+
+
+def _source(module: str) -> Path | None:
+    """The source file of a module, found without importing it or a package that holds it."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return None
+    if not spec.submodule_search_locations:
+        return Path(spec.origin) if spec.origin and not rest else None
+    places = [Path(place, *rest) for place in spec.submodule_search_locations]
+    files = [file for p in places for file in (p.with_suffix(".py"), p / "__init__.py")]
+    return next((file for file in files if file.is_file()), None)

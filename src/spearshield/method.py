@@ -1,48 +1,35 @@
-"""What a published method is, and what training it yields."""
+"""What a published method is: its hyper-parameters, the state of its training, and the outcome."""
 
 from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
+from spearshield.paper import Paper as Paper  # noqa: PLC0414 - part of this vocabulary
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels, Logits, PerImage, Shape
 
 
 @dataclass(frozen=True)
-class Paper:
-    """Where a method comes from; ``authors`` as BibTeX wants them, joined by " and "."""
-
-    title: str
-    authors: str
-    year: int
-    url: str
-
-    def bibtex(self, key: str) -> str:
-        """The entry for a bibliography."""
-        rows = {"title": "{" + self.title + "}", "author": self.authors, "year": self.year}
-        body = "".join(f"  {name:<6} = {{{value}}},\n" for name, value in rows.items())
-        return f"@misc{{{key}{self.year},\n{body}  url    = {{{self.url}}},\n}}"
-
-
-@dataclass(frozen=True)
 class Task:
-    """What a method is given.
+    """The input of a method.
 
     Args:
-        classifier: A trained classifier, to attack or to protect. A method leaves it alone.
-        untrained: The same architecture with fresh weights, for methods that train a classifier
-            of their own; they train a copy.
-        shape: Channels, height, width of an image.
+        classifier: A trained classifier to attack or to protect, in evaluation mode. A method does
+            not change it.
+        untrained: The same architecture with fresh weights. A method that trains a classifier
+            trains a copy of it.
+        shape: Channels, height and width of an image.
         classes: Number of classes.
-        learn_from: The attack a method learns from, where it learns from one.
+        learn_from: The attack that the method is trained on, for methods that need one.
     """
 
     classifier: nn.Module
@@ -53,10 +40,10 @@ class Task:
 
     @property
     def attack(self) -> Attack:
-        """The attack a method learns from.
+        """The attack that the method is trained on.
 
         Raises:
-            ValueError: There is none.
+            ValueError: The task has none.
         """
         if self.learn_from is None:
             raise ValueError("this method learns from an attack; give its training `learn_from`")
@@ -65,35 +52,36 @@ class Task:
 
 @runtime_checkable
 class Detects(Protocol):
-    """What a purifier offers that may reject an image instead of purifying it."""
+    """A purifier that can reject an image."""
 
     def detection_score(self, x: Images) -> PerImage:
-        """How far each image is beyond what is accepted: it is rejected above 0."""
+        """One score per image. An image is rejected if its score is above 0."""
         ...
 
 
 @runtime_checkable
 class Generates(Protocol):
-    """What a purifier offers that answers with images of a generator ``G``."""
+    """A purifier whose output is always an image of a generator ``G``."""
 
     G: nn.Module
 
     def search(self, x: Images, rng: Rng) -> tuple[Tensor, PerImage]:
-        """The latent of an image of G near each image, and its distance."""
+        """For each image, the latent of a generated image near it, and the distance of the two."""
         ...
 
 
 class Defended(nn.Module):
     """A purifier in front of a classifier; itself a classifier.
 
-    Where the purifier :class:`Detects`, an image that it rejects gets logits too: whoever deploys
-    or judges the victim asks for its suspicion as well.
+    A rejected image has logits too: use :meth:`detection_score` to find out whether an image is
+    rejected. A new victim is in training mode if one of its two parts is.
     """
 
     def __init__(self, purifier: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
         self.purifier = purifier
         self.classifier = classifier
+        self.training = purifier.training or classifier.training
 
     def forward(self, x: Images) -> Logits:
         logits: Logits = self.classifier(self.purifier(x))
@@ -101,13 +89,13 @@ class Defended(nn.Module):
 
     @property
     def purifiers(self) -> nn.Module:
-        """Its purifier, and those of the victim that it protects, where that is one, as a whole."""
+        """All purifiers in their order, as one module, if the classifier is itself defended."""
         if isinstance(self.classifier, Defended):
             return nn.Sequential(self.purifier, self.classifier.purifiers)
         return self.purifier
 
     def detection_score(self, x: Images) -> PerImage:
-        """The purifier's; minus infinity where it rejects nothing."""
+        """The purifier's detection score; minus infinity if the purifier rejects nothing."""
         if isinstance(self.purifier, Detects):
             return self.purifier.detection_score(x)
         return x.new_full((len(x),), -math.inf)
@@ -115,35 +103,39 @@ class Defended(nn.Module):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything a method can leave behind.
+    """The result of a training: a defence, an attack, or both.
 
     Args:
-        queries: Images that the task's classifier was asked about, where it is a black box to the
-            method.
+        classifier: The classifier that is protected or attacked, in evaluation mode.
+        purifier: The network in front of it, in evaluation mode; by default the identity.
+        attack: The attack that was trained, if any.
+        queries: Number of images that a black-box classifier was queried with.
     """
 
     classifier: nn.Module
-    purifier: nn.Module = field(default_factory=nn.Identity)
+    purifier: nn.Module = field(default_factory=lambda: nn.Identity().eval())
     attack: Attack | None = None
     queries: int = 0
 
     @property
     def is_defence(self) -> bool:
-        """Whether it is a victim of its own, and not an attack alone."""
+        """True if this outcome is a defence, False if the method only produced an attack."""
         return self.attack is None or not isinstance(self.purifier, nn.Identity)
 
     @property
     def defended(self) -> Defended:
-        """The victim an attacker meets, in evaluation mode."""
-        return Defended(self.purifier, self.classifier).eval()
+        """The victim: the purifier in front of the classifier. Their mode does not change."""
+        return Defended(self.purifier, self.classifier)
 
 
 class RandomPurifier(nn.Module, abc.ABC):
-    """A purifier that draws at random, from randomness that belongs to the image.
+    """A purifier whose output is random.
 
-    ``forward`` derives it from the image's own pixels, so the answer does not depend on the batch,
-    and an image changed ever so little is drawn for anew. ``forward(x, draw=k)`` is the k-th
-    independent answer: a deployed purifier gives draw 0, an attacker averages over others.
+    The randomness is a function of the image's own pixels, so the output for an image does not
+    depend on its batch, and any change of the image leads to an independent draw.
+
+    Args:
+        seed: Outputs under different seeds are independent.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -151,32 +143,21 @@ class RandomPurifier(nn.Module, abc.ABC):
         self.seed = seed
 
     def forward(self, x: Images, draw: int = 0) -> Images:
+        """The purified images.
+
+        Args:
+            draw: Number of the independent draw. The deployed purifier uses draw 0; an attacker
+                who averages over the randomness uses the others.
+        """
         return self.purify(x, Rng.of_content(self.seed, x).fold(draw))
 
     @abc.abstractmethod
     def purify(self, x: Images, rng: Rng) -> Images:
-        """One answer, given its randomness."""
+        """The purified images, as a function of the images and their randomness."""
 
 
-class Learner(nn.Module, abc.ABC):
-    """The state of a training run. ``state_dict`` holds all of it: networks, optimisers, counters.
-
-    Optimisers are plain attributes; counters that decide what a step does are buffers.
-    """
-
-    @abc.abstractmethod
-    def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
-        """Learn from one batch and return the losses to log.
-
-        Args:
-            x: Clean images in [0, 1].
-            y: Their labels.
-            rng: Randomness of these images at this step.
-        """
-
-    @abc.abstractmethod
-    def outcome(self) -> Outcome:
-        """What has been learnt so far."""
+class Trainable(nn.Module):
+    """A module whose ``state_dict`` includes its optimisers, which are plain attributes."""
 
     def get_extra_state(self) -> dict[str, Any]:
         return {name: optimiser.state_dict() for name, optimiser in self._optimisers().items()}
@@ -189,32 +170,61 @@ class Learner(nn.Module, abc.ABC):
         return {k: v for k, v in vars(self).items() if isinstance(v, torch.optim.Optimizer)}
 
 
+class Learner(Trainable, abc.ABC):
+    """The state of a training run. ``state_dict`` holds all of it: networks, optimisers, counters.
+
+    A counter that decides what a step does must be a buffer.
+    """
+
+    @abc.abstractmethod
+    def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
+        """Train on one batch and return the losses to log.
+
+        Args:
+            x: Clean images in [0, 1].
+            y: Their labels.
+            rng: Randomness of these images at this step.
+        """
+
+    @abc.abstractmethod
+    def outcome(self) -> Outcome:
+        """The result of the steps so far, with its networks in evaluation mode."""
+
+
 @dataclass(frozen=True)
 class Method(abc.ABC):
-    """A published method: its hyper-parameters, and how to start training it."""
+    """The hyper-parameters of a published method."""
 
     paper: ClassVar[Paper]
 
     @abc.abstractmethod
     def learner(self, task: Task) -> Learner:
-        """Fresh, untrained state for ``task``."""
+        """The state at the start of a training for ``task``."""
 
 
 def frozen(module: nn.Module) -> Classifier:
-    """The module as a function in evaluation mode: gradients reach its input, not its weights."""
-    module.eval()
+    """The module as a function: in evaluation mode, and differentiable in its input alone.
+
+    The function follows changes of the weights. Each call leaves the mode of the module as it was.
+    """
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     weights = {name: value.detach() for name, value in state.items()}
 
     def forward(x: Tensor) -> Tensor:
-        answer: Tensor = torch.func.functional_call(module, weights, x)
-        return answer
+        with _evaluation_mode(module):
+            output: Tensor = torch.func.functional_call(module, weights, x)
+        return output
 
     return forward
 
 
-def minimise(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step of ``optimiser`` down ``loss``."""
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
+@contextmanager
+def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+    trained = [layer for layer in module.modules() if layer.training]
+    for layer in trained:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in trained:
+            layer.training = True

@@ -1,4 +1,4 @@
-"""How long jobs report their progress; :mod:`spearshield.cli.progress_bars` draws it as bars."""
+"""The progress of long jobs; :mod:`spearshield.experiment.progress_bars` draws it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 ProgressBar: TypeAlias = Callable[[int, Mapping[str, float]], None]
-"""Called with the amount of work done so far, and the latest values, such as losses."""
+"""Called with the amount of work done so far and with the latest values, such as losses."""
 
 Progress: TypeAlias = Callable[[str, int], ProgressBar]
-"""Called with the title and the total amount of a job; returns the job's bar."""
+"""Called with the title and the total amount of work of a job; returns the job's bar."""
 
 
 def no_bar(done: int, values: Mapping[str, float]) -> None:
@@ -17,5 +17,5 @@ def no_bar(done: int, values: Mapping[str, float]) -> None:
 
 
 def no_progress(title: str, total: int) -> ProgressBar:  # noqa: ARG001
-    """A progress that shows nothing."""
+    """The bar of a job whose progress is not shown."""
     return no_bar

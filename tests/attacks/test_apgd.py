@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from analytic import Affine, HalfSpace, Island, Watched
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks import apgd
 from spearshield.attacks.apgd import APGD
 from spearshield.rng import Rng

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace
-from spearshield.attack import Attack, fooled
+from spearshield.adversary import Attack, fooled
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.auto_attack import AutoAttack
 from spearshield.attacks.fab import FAB

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks.carlini_wagner import CarliniWagner
 from spearshield.losses.margin import margin_loss
 from spearshield.threat import L2, Linf

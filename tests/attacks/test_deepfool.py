@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analytic import Affine, HalfSpace
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks.deepfool import DeepFool
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf

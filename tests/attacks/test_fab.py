@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analytic import Affine, HalfSpace, Watched, dual_exponent
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks.fab import FAB
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from analytic import Affine, HalfSpace, Watched, dual_exponent
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks.fmn import FMN
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf

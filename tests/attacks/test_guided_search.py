@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks import guided_search
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.guided_search import GuidedSearch

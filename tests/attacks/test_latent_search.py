@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from analytic import HalfSpace
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks.latent_search import LatentSearch
 from spearshield.attacks.pgd import PGD
 from spearshield.method import Defended

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analytic import Fence, HalfSpace, Watched
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.method import Defended

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace, Island, Watched
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks.pgd import PGD
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace, Island
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks import spsa
 from spearshield.attacks.spsa import SPSA
 from spearshield.rng import Rng

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analytic import L1, HalfSpace, Island, Watched
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks.square import LinfWindows, LpWindows, Square
 from spearshield.losses.margin import margin_loss
 from spearshield.rng import Rng

@@ -1,4 +1,4 @@
-"""Models A to F: layers of the paper, both readings of its dropout, unit-norm initial weights."""
+"""Models A to F: layers, dropout as in paper and code, and unit-norm initial weights."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Do our networks, with weights that others trained, reach the accuracies stated for them?
+"""Accuracy of networks with published weights, compared with the accuracies stated for them.
 
-By default on a part of the images, against the number right that was measured once; under
-``slow`` on all of them, against the percentages stated.
+By default on part of the images, compared with the number of correct ones that was measured once;
+under ``slow`` on all images, compared with the percentages stated.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _model(data_dir: Path, name: str, weights: str, shape: Shape, classes: int) 
 
 @torch.no_grad()
 def _count(model: nn.Module, x: Images, y: Labels) -> tuple[int, int]:
-    """How many images are right by the first guess, and by one of the first five."""
+    """The numbers of images whose class is the first, and one of the first five, predictions."""
     guesses = torch.cat([model(batch).topk(5).indices for batch in x.split(20)])
     hits = guesses == y[:, None]
     return int(hits[:, 0].sum()), int(hits.any(1).sum())

@@ -1,4 +1,4 @@
-"""Numbers of weights that papers or releases state, and where each network's sizes end."""
+"""Numbers of weights as stated in papers or code, and the smallest images of each network."""
 
 from __future__ import annotations
 

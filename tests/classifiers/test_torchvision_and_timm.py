@@ -1,4 +1,4 @@
-"""Models of other libraries, where these are installed and work."""
+"""Models of torchvision and timm, tested where these are installed and work."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_torchvision_refusals(torchvision: ModuleType) -> None:
         built("torchvision:resnet18", (1, 28, 28))
     with pytest.raises(ValueError, match="vit_b_16 does not take 3x32x32 images: Wrong image"):
         built("torchvision:vit_b_16", (3, 32, 32))
-    with pytest.raises(ValueError, match=r"have 1000 classes, not 10; take timm:resnet18"):
+    with pytest.raises(ValueError, match=r"have 1000 classes, not 10; use timm:resnet18"):
         built(TorchvisionModel("resnet18", pretrained=True), (3, 32, 32))
 
 

@@ -1,4 +1,4 @@
-"""One's own network: what it is given, and what is said when it does not fit."""
+"""A user's network: its arguments, its errors, and that no file alone makes it run code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from spearshield.classifiers import architecture
+from spearshield.classifiers.user import UnnamedFunction, User
+from spearshield.storage.serialization import dump, load
 
 SOURCE = """
 from torch import nn
@@ -32,6 +34,13 @@ class Net(nn.Module):
 def greedy(depth):
     return neither()
 
+def broken():
+    return {}["weights"]
+
+class BrokenForward(nn.Module):
+    def forward(self, x):
+        return x.nonsense()
+
 def number():
     return 3
 
@@ -47,7 +56,7 @@ answer = 42
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """A module on the path, under a name of its own."""
+    """The name of a module on the path, different for each test."""
     name = f"mine_{abs(hash(request.node.name))}"
     (tmp_path / f"{name}.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -55,7 +64,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 
 
 @pytest.mark.parametrize("function", ["both", "neither", "one", "Net"])
-def test_gives_the_function_what_it_has_parameters_for(mine: str, function: str) -> None:
+def test_a_function_gets_the_arguments_that_it_has_parameters_for(mine: str, function: str) -> None:
     network = architecture(f"{mine}:{function}").build((1, 4, 4), 3)
     assert network(torch.rand(2, 1, 4, 4)).shape == (2, 3)
     assert network.training
@@ -64,6 +73,8 @@ def test_gives_the_function_what_it_has_parameters_for(mine: str, function: str)
 @pytest.mark.parametrize(
     ("function", "message"),
     [
+        ("broken", r"broken failed: KeyError: 'weights' \(at .*mine_\d+\.py:25\)"),
+        ("BrokenForward", r"does not take 1x4x4 images: AttributeError: .*nonsense.* \(at .*:29\)"),
         ("greedy", r"\(depth\) cannot be called \(missing a required argument: 'depth'\)"),
         ("number", r"must return a torch\.nn\.Module, it returned int"),
         ("named", r"must return logits of shape \(1, 3\) for one image, it returns dict"),
@@ -71,7 +82,7 @@ def test_gives_the_function_what_it_has_parameters_for(mine: str, function: str)
         ("absent", "has no function 'absent'; it has both"),
     ],
 )
-def test_says_what_is_wrong(mine: str, function: str, message: str) -> None:
+def test_a_wrong_function_is_refused(mine: str, function: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         architecture(f"{mine}:{function}").build((1, 4, 4), 3)
 
@@ -83,19 +94,46 @@ def test_other_images_and_classes_are_refused(mine: str) -> None:
         architecture(f"{mine}:neither").build((1, 4, 4), 4)
 
 
-def test_a_module_that_is_not_there(mine: str) -> None:
+def test_an_absent_module_is_refused(mine: str) -> None:
     with pytest.raises(ValueError, match="could not be imported .*No module named.*PYTHONPATH"):
         architecture(f"{mine}_not:both").build((1, 4, 4), 3)
 
 
-def test_a_module_with_a_syntax_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_fails_at_import_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mine_broken.py").write_text("def both(:\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ValueError, match="mine_broken could not be imported .*syntax"):
         architecture("mine_broken:both").build((1, 4, 4), 3)
+    (tmp_path / "mine_failing.py").write_text("ready = 1\nready / 0\n")
+    with pytest.raises(ValueError, match="failed at import: ZeroDivisionError: .*failing.py:2"):
+        architecture("mine_failing:both").build((1, 4, 4), 3)
 
 
 @pytest.mark.parametrize("target", [":both", "mine:"])
-def test_half_a_target(target: str) -> None:
+def test_half_a_target_is_refused(target: str) -> None:
     with pytest.raises(ValueError, match=r"write package\.module:function"):
         architecture(target).build((1, 4, 4), 3)
+
+
+def test_a_function_that_only_a_file_names_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+    (tmp_path / "stranger.py").write_text(mark + SOURCE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    written = dump(User("stranger:both"))
+    network = load(written).build((1, 4, 4), 3)
+    assert isinstance(network, UnnamedFunction)
+    for use in (lambda: network(torch.rand(1, 1, 4, 4)), network.state_dict):
+        with pytest.raises(ValueError, match="runs its code.*add --classifier stranger:both"):
+            use()
+    assert not (tmp_path / "ran").exists()
+    assert architecture("stranger:both") == load(written)
+    assert load(written).build((1, 4, 4), 3)(torch.rand(2, 1, 4, 4)).shape == (2, 3)
+    assert (tmp_path / "ran").exists()
+
+
+def test_the_display_name_is_the_function() -> None:
+    assert User("stranger:both").display_name == "stranger:both"

@@ -121,9 +121,9 @@ def test_attack_writes_floats_and_pngs_that_are_worth_what_it_says(folder, tmp_p
     assert "holds an adversarial set already" in fails(capsys, 2, *arguments)
 
 
-def test_evaluate_a_trained_method_under_another_attack(folder, tmp_path, capsys):
+def test_audit_a_trained_method_under_another_attack(folder, tmp_path, capsys):
     out = tmp_path / "judged"
-    arguments = ["evaluate", f"{folder}/ape_gan", "--attack=mi_fgsm", "--set=attack.steps=2"]
+    arguments = ["audit", f"{folder}/ape_gan", "--attack=mi_fgsm", "--set=attack.steps=2"]
     assert main([*arguments, "--view=bpda", f"--out={out}", "--images=10", "--device=cpu"]) == 0
     rows = json.loads((out / "results.json").read_text())
     assert [(r["attack"], r["view"], r["images"]) for r in rows] == [
@@ -134,7 +134,7 @@ def test_evaluate_a_trained_method_under_another_attack(folder, tmp_path, capsys
 
 def test_a_battery_judges_and_the_gate_has_its_own_status(folder, tmp_path, capsys):
     out = tmp_path / "judged"
-    quick = ["evaluate", f"{folder}/ape_gan", "--quick", "--images=12", f"--out={out}"]
+    quick = ["audit", f"{folder}/ape_gan", "--effort=quick", "--images=12", f"--out={out}"]
     quick += ["--eps=0.2", "--device=cpu", f"--transfer-from={folder}/standard_training"]
     assert main(quick) == 0
     said = capsys.readouterr().out
@@ -145,7 +145,7 @@ def test_a_battery_judges_and_the_gate_has_its_own_status(folder, tmp_path, caps
     assert main([*quick, "--min-robust-acc=0.99"]) == 3
     assert "is below 99.00%" in capsys.readouterr().out
     assert main([*quick, "--min-robust-acc=0"]) == 0
-    oblivious = ["evaluate", f"{folder}/ape_gan", "--attack=fgsm", "--view=oblivious", "--eps=0.01"]
+    oblivious = ["audit", f"{folder}/ape_gan", "--attack=fgsm", "--view=oblivious", "--eps=0.01"]
     oblivious += [f"--out={tmp_path}/oblivious", "--images=12", "--device=cpu"]
     assert main([*oblivious, "--require-valid"]) == 3
     assert "the number is not trustworthy" in capsys.readouterr().out
@@ -155,18 +155,18 @@ def test_a_learned_attack_is_named_by_its_folder(folder, tmp_path, capsys):
     learn = ["train", "quickstart", "--set=pretraining.steps=2", "--set=defences.0.steps=2"]
     learn += ["--set=defences.0.method=uap", "--set=defences.0.method.threat.eps=0.2"]
     assert main([*learn, f"--out={tmp_path}/run", "--device=cpu"]) == 0
-    judge = ["evaluate", f"{folder}/ape_gan", f"--attack={tmp_path}/run/uap", "--images=12"]
+    judge = ["audit", f"{folder}/ape_gan", f"--attack={tmp_path}/run/uap", "--images=12"]
     assert main([*judge, f"--out={tmp_path}/out", "--device=cpu"]) == 0
     (row, _) = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (row["attack"], row["eps"], row["view"]) == ("uap", 0.2, "transferred")
     training = row["parameters"]["attack"]["training"]
     assert training["steps"] * training["batch_size"] == 128
     none = [f"--attack={folder}/ape_gan", f"--out={tmp_path}/none"]
-    assert "leaves none behind" in fails(capsys, 2, "evaluate", f"{folder}/ape_gan", *none)
+    assert "learns none" in fails(capsys, 2, "audit", f"{folder}/ape_gan", *none)
     for wrong, said in {
         "--view=adaptive": "its view is transferred",
-        "--eps=0.1": "learnt for Linf(eps=0.2), not for Linf(eps=0.1)",
-        "--attack=runs/typo/uap": "there is no runs/typo/recipe.json",
+        "--eps=0.1": "trained for Linf(eps=0.2), not for Linf(eps=0.1)",
+        "--attack=runs/typo/uap": "no runs/typo/recipe.json",
     }.items():
         assert said in fails(capsys, 2, *judge, wrong, f"--out={tmp_path}/none", "--device=cpu")
 
@@ -178,12 +178,12 @@ def test_what_a_learned_attack_knows_is_what_it_was_learnt_against(tmp_path, mon
     assert main([*learn, f"--out={run}", "--set=defences.0.batch_size=8", "--device=cpu"]) == 0
     for victim, view in {"standard_training": "adaptive", "cycle_adv_gan": "oblivious"}.items():
         out = tmp_path / victim
-        judge = ["evaluate", f"{run}/{victim}", f"--attack={run}/cycle_adv_gan", "--images=4"]
+        judge = ["audit", f"{run}/{victim}", f"--attack={run}/cycle_adv_gan", "--images=4"]
         assert main([*judge, f"--out={out}", "--device=cpu"]) == 0
         (row, _) = json.loads((out / "results.json").read_text())
         assert (row["method"], row["view"]) == (victim, view)
     monkeypatch.chdir(run)  # where a folder is one name, as an attack is
-    judge = ["evaluate", "cycle_adv_gan", "--attack=fgsm", "--attack=cycle_adv_gan", "--eps=0.3"]
+    judge = ["audit", "cycle_adv_gan", "--attack=fgsm", "--attack=cycle_adv_gan", "--eps=0.3"]
     assert main([*judge, "--images=4", f"--out={tmp_path}/both", "--device=cpu"]) == 0
     rows = json.loads((tmp_path / "both" / "results.json").read_text())
     assert [(row["attack"], row["view"]) for row in rows[:-1]] == [
@@ -200,9 +200,9 @@ def test_a_learned_attack_meets_only_images_like_its_own(folder, tmp_path, capsy
     learn += ["--set=defences.0.method=uap", f"--out={tmp_path}/run", "--device=cpu"]
     assert main(learn) == 0
     np.savez(tmp_path / "x.npz", x=np.zeros((2, *shape), np.float32), y=np.array([0, 9]))
-    judge = ["evaluate", "--classifier=lenet", f"--data={tmp_path}/x.npz", f"--out={tmp_path}/no"]
+    judge = ["audit", "--classifier=m_cnn", f"--data={tmp_path}/x.npz", f"--out={tmp_path}/no"]
     line = fails(capsys, 2, *judge, f"--attack={tmp_path}/run/uap", "--device=cpu")
-    assert "was learnt on images of shape (1, 8, 8)" in line and str(shape) in line
+    assert "was trained on images of shape (1, 8, 8)" in line and str(shape) in line
 
 
 @pytest.fixture
@@ -223,12 +223,13 @@ def own(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_evaluate_a_classifier_of_ones_own(own, capsys):
-    arguments = ["evaluate", "--classifier=my_model:build", f"--weights={own}/w.safetensors"]
+def test_audit_a_classifier_of_ones_own(own, capsys):
+    arguments = ["audit", "--classifier=my_model:build", f"--weights={own}/w.safetensors"]
     arguments += [f"--data={own}/images.npz", "--attack=fgsm", "--eps=0.1", f"--out={own}/out"]
     assert main(arguments) == 0
     (row, _) = json.loads((own / "out" / "results.json").read_text())
-    assert row["method"] == "none" and row["images"] == 20 and row["classifier"] == "user"
+    assert row["method"] == "undefended" and row["images"] == 20
+    assert row["classifier"] == "my_model:build" and row["data"] == "images"
 
 
 @pytest.mark.parametrize(
@@ -245,11 +246,9 @@ def test_evaluate_a_classifier_of_ones_own(own, capsys):
         (["--set=nonsense"], "FIELD.SUB=VALUE"),
         (["--view=white"], "view is one of"),
         (["--eps=-1"], "eps must be positive"),
-        (["--quick"], "leave out --attack"),
-        (["--transfer-from=runs/a/b"], "goes with --standard or --quick"),
     ],
 )
-def test_a_mistake_in_evaluate_is_one_line(own, capsys, changes, said):
+def test_a_mistake_in_audit_is_one_line(own, capsys, changes, said):
     base = {
         "--classifier": "my_model:build",
         "--weights": f"{own}/w.safetensors",
@@ -262,7 +261,7 @@ def test_a_mistake_in_evaluate_is_one_line(own, capsys, changes, said):
     assert said in fails(
         capsys,
         2,
-        "evaluate",
+        "audit",
         *(f"{k}={v}" if v or k == "--weights" else k for k, v in base.items()),
     )
     assert not (own / "out" / "results.json").exists()
@@ -272,7 +271,7 @@ def test_a_classifier_with_the_wrong_number_of_classes(own, capsys):
     with np.load(own / "images.npz") as file:
         np.savez(own / "five.npz", x=file["x"], y=np.arange(20) % 5)
     line = fails(
-        capsys, 2, "evaluate", "--classifier=my_model:build", f"--data={own}/five.npz",
+        capsys, 2, "audit", "--classifier=my_model:build", f"--data={own}/five.npz",
         "--attack=fgsm", "--eps=0.1", f"--out={own}/out",
     )  # fmt: skip
     assert "(1, 5)" in line and "(1, 3)" in line
@@ -281,7 +280,7 @@ def test_a_classifier_with_the_wrong_number_of_classes(own, capsys):
 def test_images_outside_the_unit_interval(own, capsys):
     np.savez(own / "big.npz", x=np.full((4, 8, 8), 255.0, np.float32), y=np.arange(4) % 3)
     line = fails(
-        capsys, 2, "evaluate", "--classifier=my_model:build", f"--data={own}/big.npz",
+        capsys, 2, "audit", "--classifier=my_model:build", f"--data={own}/big.npz",
         "--attack=fgsm", "--eps=0.1", f"--out={own}/out",
     )  # fmt: skip
     assert "big.npz" in line and "[0, 1]" in line
@@ -337,15 +336,14 @@ def test_a_learned_attack_perturbs_a_folder_without_victim_or_labels(tmp_path, c
             away = np.abs(np.asarray(shown).astype(int) - image)
         assert 0 < away.max() <= 76  # below 0.3 of 255
     assert main(["purify", made, str(tmp_path / "out"), f"{tmp_path}/back", "--device=cpu"]) == 0
-    assert "give a run folder" in fails(capsys, 2, "attack", "--data=x", f"--out={tmp_path}/no")
+    assert "give a model" in fails(capsys, 2, "attack", "--data=x", f"--out={tmp_path}/no")
     alone = [*perturb[:1], f"--attack={tmp_path}/run/standard_training", f"--data={source}"]
-    assert "leaves none behind" in fails(capsys, 2, *alone, f"--out={tmp_path}/no")
+    assert "learns none" in fails(capsys, 2, *alone, f"--out={tmp_path}/no")
     perturb += [f"--data={source}", f"--out={tmp_path}/no"]
     for useless in ("--images=2", "--seed=4", "--view=bpda", "--format=npz", "--set=threat.eps=1"):
         said = fails(capsys, 2, *perturb, useless)
         assert f"has no use for {useless.partition('=')[0]}" in said
-    assert "learnt for Linf(eps=0.3)" in fails(capsys, 2, *perturb, "--eps=0.05")
-    assert main([*perturb, "--dry-run"]) == 0
+    assert "trained for Linf(eps=0.3)" in fails(capsys, 2, *perturb, "--eps=0.05")
     assert not (tmp_path / "no").exists()
 
 
@@ -372,7 +370,7 @@ def test_an_attack_needs_nothing_of_its_run_but_its_own_training(tmp_path, monke
     assert kept.keys() == attack.network.state_dict().keys()
 
 
-@pytest.mark.parametrize("command", ["attack", "evaluate", "purify"])
+@pytest.mark.parametrize("command", ["attack", "audit", "purify"])
 def test_what_is_not_trained_is_not_trained_on_the_way(tmp_path, capsys, command):
     learn = ["train", "quickstart", "--set=pretraining.steps=2", "--set=defences.0.steps=2"]
     learn += ["--set=defences.0.method=cycle_adv_gan", "--set=defences.0.method.width=2"]
@@ -382,7 +380,7 @@ def test_what_is_not_trained_is_not_trained_on_the_way(tmp_path, capsys, command
     np.savez(source, x=np.zeros((1, 8, 8), np.uint8))
     words = {
         "attack": ["attack", f"--attack={made}", f"--data={source}", f"--out={tmp_path}/out"],
-        "evaluate": ["evaluate", made, "--attack=fgsm", "--eps=0.1", f"--out={tmp_path}/out"],
+        "audit": ["audit", made, "--attack=fgsm", "--eps=0.1", f"--out={tmp_path}/out"],
         "purify": ["purify", made, source, f"{tmp_path}/out"],
     }[command]
     assert "has taken 0 of 2 steps" in fails(capsys, 2, *words, "--device=cpu")
@@ -417,7 +415,7 @@ def test_a_training_that_must_fail_fails_before_anything_is_trained_or_written(t
     black_box = ["--set=defences.0.method=cycle_adv_gan", "--set=defences.0.precompute=true"]
     for wrong, said in {
         "--set=defences.0.method.target=12": "target must be a class from 0 to 9",
-        "--set=defences.0.trained_on=nobody": "needs 'nobody', which is no defence before it",
+        "--set=defences.0.trained_on=nobody": "needs 'nobody', which is not an earlier defence",
         "--set=defences.0.method.student=m_cnn": "set precompute=false",
     }.items():
         learn = ["train", "quickstart", f"--out={tmp_path}/run", "--device=cpu", *black_box, wrong]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from report.test_report import row
+from report.samples import row
 from spearshield.cli import console
 from spearshield.judging.results import WORST_CASE
 

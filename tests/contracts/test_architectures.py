@@ -1,4 +1,4 @@
-"""Promises kept by every classifier architecture that is discovered."""
+"""The contract of an architecture, checked for every classifier that is discovered."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMPLETE = [
     for name, kind in KINDS.items()
     if all(f.default is not MISSING or f.default_factory is not MISSING for f in fields(kind))
 ]
-"""Those that need no more than their name."""
+"""The architectures without required fields."""
 
 every = pytest.mark.parametrize("name", KINDS)
 every_complete = pytest.mark.parametrize("name", COMPLETE)
@@ -36,16 +36,16 @@ every_complete = pytest.mark.parametrize("name", COMPLETE)
 
 @cache
 def supported(name: str) -> dict[Shape, nn.Module]:
-    """The network for each shape it supports, in evaluation mode; a refusal says what would do."""
+    """The network for each supported shape, in evaluation mode; checks the errors of the others."""
     networks = {}
     for shape in SHAPES:
         try:
             with ambient(0):
                 networks[shape] = architecture(name).build(shape, 7).eval()
-        except ValueError as refusal:
+        except ValueError as error:
             _, h, w = shape
-            assert f"{h}x{w}" in str(refusal), refusal
-            assert "needs images of at least" in str(refusal), refusal
+            assert f"{h}x{w}" in str(error), error
+            assert "needs images of at least" in str(error), error
     return networks
 
 
@@ -81,7 +81,7 @@ def test_has_no_import_of_an_optional_package(name: str) -> None:
 
 
 @every_complete
-def test_returns_finite_logits_for_the_classes_asked_for(name: str) -> None:
+def test_returns_finite_logits_for_the_given_classes(name: str) -> None:
     networks = supported(name)
     assert networks, "supports none of the shapes"
     for shape, network in networks.items():
@@ -91,7 +91,7 @@ def test_returns_finite_logits_for_the_classes_asked_for(name: str) -> None:
 
 
 @every_complete
-def test_leaves_its_input_alone(name: str) -> None:
+def test_does_not_change_its_input(name: str) -> None:
     for shape, network in supported(name).items():
         x = images(shape)
         before = x.clone()
@@ -100,7 +100,7 @@ def test_leaves_its_input_alone(name: str) -> None:
 
 
 @every_complete
-def test_answers_an_image_alone_as_in_a_batch(name: str) -> None:
+def test_the_output_for_an_image_does_not_depend_on_its_batch(name: str) -> None:
     for shape, network in supported(name).items():
         x = images(shape)
         together = network(x)
@@ -141,7 +141,7 @@ def test_normalisation_is_not_among_the_weights(name: str) -> None:
 
 
 @every_complete
-def test_copies_and_frozen_forms_answer_the_same(name: str) -> None:
+def test_copies_and_frozen_functions_have_the_same_output(name: str) -> None:
     shape, network = next(iter(supported(name).items()))
     x = images(shape)
     torch.testing.assert_close(copy.deepcopy(network)(x), network(x))
@@ -150,7 +150,7 @@ def test_copies_and_frozen_forms_answer_the_same(name: str) -> None:
 
 @every_complete
 def test_trains(name: str) -> None:
-    """In training mode every weight that answers an image gets a gradient."""
+    """In training mode every parameter gets a gradient."""
     shape, network = list(supported(name).items())[-1]
     network = copy.deepcopy(network).train()
     with ambient(0):
@@ -159,13 +159,13 @@ def test_trains(name: str) -> None:
     assert not silent
 
 
-def test_an_unknown_name_lists_the_right_ones() -> None:
+def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="no 'lennet' in classifiers; there are .*lenet"):
         architecture("lennet")
 
 
 @pytest.mark.parametrize("name", sorted(KINDS.keys() - set(COMPLETE)))
-def test_a_name_that_is_not_enough_says_what_is(name: str) -> None:
+def test_a_name_with_required_fields_says_what_to_write(name: str) -> None:
     with pytest.raises(ValueError, match=r"write torchvision:NAME, timm:NAME or package\.module"):
         architecture(name)
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from analytic import L1, HalfSpace
-from spearshield.attack import Attack, fooled
+from spearshield.adversary import Attack, fooled
 from spearshield.attacks.square import Square
 from spearshield.discover import discover, load, names
 from spearshield.rng import Rng, ambient

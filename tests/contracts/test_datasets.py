@@ -1,8 +1,7 @@
-"""Promises kept by every data set.
+"""Properties of every data set.
 
-Each has a test file with a function ``small`` that writes a small copy of its files into a folder
-and returns it, ready to ``load`` with that folder as root; and with a tuple ``SPLITS``, unless it
-has all three.
+The test file of a data set has a function ``small``, which writes a small copy of the files into a
+folder and returns the data set that reads them; and a tuple ``SPLITS``, unless it has all three.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def small(request: pytest.FixtureRequest, tmp_path: Path) -> Small:
 
 @pytest.fixture(autouse=True)
 def nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, and no data but the test's own."""
+    """No network, and no data except the small files of the test."""
 
     def refuse(*_: object, **__: object) -> None:
         raise URLError("no network")
@@ -94,7 +93,7 @@ def test_labels_follow_their_images_into_validation(small: Small) -> None:
         assert torch.equal(part.y, whole.y[part.ids])
 
 
-def test_validation_is_carved_from_train_by_seed(small: Small) -> None:
+def test_validation_is_drawn_from_train_by_seed(small: Small) -> None:
     if "validation" not in small.splits:
         pytest.skip("it has no training images")
     whole = set(range(len(small.data.read("train", small.root))))
@@ -131,7 +130,7 @@ def test_a_truncated_file_is_named_and_never_a_wrong_array(small: Small) -> None
         file.write_bytes(content)
 
 
-def test_a_missing_set_says_where_it_looked_and_what_it_needs(small: Small, tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_the_folders_searched(small: Small, tmp_path: Path) -> None:
     if not small.files:
         pytest.skip("it is embedded")
     empty = tmp_path / "empty"

@@ -1,4 +1,4 @@
-"""What every method promises. A new file in ``spearshield.methods`` is checked here unasked."""
+"""The contract of a method, checked for every method that is discovered."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from spearshield.attack import check_images
+from spearshield.adversary import check_images
 from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
 from spearshield.discover import discover, find, name_of, names
 from spearshield.experiment.overrides import override
-from spearshield.judging.evaluation import admit
-from spearshield.method import Method, Task
+from spearshield.judging.evaluation import check_victim
+from spearshield.method import Method, Outcome, Task, frozen
 from spearshield.rng import Rng, ambient
 from spearshield.storage import checkpoint
 from spearshield.storage.serialization import dump, load
@@ -27,7 +27,7 @@ SHAPE = (1, 12, 12)
 
 
 class Small(torch.nn.Module):
-    """A convolutional classifier with a layer of each kind that makes resuming hard."""
+    """A convolutional classifier with the layers whose state must be resumed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,14 +62,15 @@ def method(request) -> Method:
     return find("methods", Method, request.param)()
 
 
-QUICK = {
+SMALL = {
     "defense_gan": {"width": "4", "search.steps": "20", "search.restarts": "2"},
+    "encoder_projection": {"gan.width": "4", "gan_steps": "1"},
 }
-"""Settings for methods whose answers take seconds."""
+"""Settings of methods that take seconds with their defaults."""
 
 
 def learner_of(method, task):
-    for path, text in QUICK.get(name_of(method), {}).items():
+    for path, text in SMALL.get(name_of(method), {}).items():
         method = override(method, path, text)
     with ambient(1):
         return method.learner(task)
@@ -84,7 +85,7 @@ def test_is_a_value(method):
     assert load(json.loads(json.dumps(dump(method)))) == method
 
 
-def test_says_which_paper_and_what_differs(method):
+def test_names_its_paper_and_the_differences(method):
     doc = inspect.getmodule(method).__doc__
     assert method.paper.url in doc
     assert "Differences from the paper" in doc
@@ -96,7 +97,7 @@ def test_has_a_test_of_its_own(method):
     assert (Path(__file__).parents[1] / "methods" / f"test_{name}.py").exists()
 
 
-def test_step_logs_finite_losses_and_learns_something(method, task, examples):
+def test_a_step_changes_parameters_and_returns_finite_losses(method, task, examples):
     learner = learner_of(method, task)
     before = [p.clone() for p in learner.parameters()]
     x, y, rng = batch(examples)
@@ -105,7 +106,7 @@ def test_step_logs_finite_losses_and_learns_something(method, task, examples):
     assert not all(map(torch.equal, before, learner.parameters()))
 
 
-def test_leaves_the_task_alone(method, task, examples):
+def test_does_not_change_the_task(method, task, examples):
     networks = (task.classifier, task.untrained)
     before = [{k: v.clone() for k, v in n.state_dict().items()} for n in networks]
     learner = learner_of(method, task)
@@ -117,16 +118,17 @@ def test_leaves_the_task_alone(method, task, examples):
         assert not any(m.training for m in network.modules())
 
 
-def test_outcome_is_fit_to_be_judged(method, task, examples):
+def test_the_outcome_is_admitted_by_the_judge(method, task, examples):
     learner = learner_of(method, task)
     x, y, rng = batch(examples)
     learner.step(x, y, rng=rng)
     outcome = learner.outcome()
-    admit(outcome.defended, SHAPE, 3)
+    assert not any(module.training for module in outcome.defended.modules())
+    check_victim(outcome.defended, SHAPE, 3)
     check_images(outcome.defended.purifier(x))
 
 
-def test_purifies_each_image_on_its_own(method, task, examples):
+def test_the_output_for_an_image_does_not_depend_on_its_batch(method, task, examples):
     learner = learner_of(method, task)
     x, y, rng = batch(examples)
     learner.step(x, y, rng=rng)
@@ -137,7 +139,7 @@ def test_purifies_each_image_on_its_own(method, task, examples):
 
 
 def test_resuming_changes_nothing(method, task, examples, tmp_path):
-    """Half the steps, through a file, then the other half: bit for bit what all at once gives."""
+    """Half of the steps, a checkpoint, and the other half give the same bits as all steps."""
     whole = Training(method, 6, task.learn_from, batch_size=8)
     straight = train(whole, task, lambda: examples, seed=2)
     half = Training(method, 3, task.learn_from, batch_size=8)
@@ -147,23 +149,45 @@ def test_resuming_changes_nothing(method, task, examples, tmp_path):
 
 
 def assert_same_tree(a, b) -> None:
-    """Equal to the last bit: weights, buffers, and what the optimisers remember."""
+    """Weights, buffers and the state of the optimisers are equal to the bit."""
     tensors_a, tensors_b = {}, {}
     assert checkpoint._split(a, "", tensors_a) == checkpoint._split(b, "", tensors_b)
     for name, value in tensors_b.items():
         assert torch.equal(tensors_a[name], value), name
 
 
-def test_works_on_colour_images_that_are_not_square(method):
+def test_accepts_colour_images_that_are_not_square(method):
     shape = (3, 16, 12)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 12, 3)).eval()
     learner = learner_of(method, Task(network, network, shape, 3, FGSM(Linf(0.1))))
     x = torch.rand(8, *shape, generator=torch.Generator().manual_seed(0))
     learner.step(x, torch.arange(8) % 3, rng=Rng.of_batch(0, 8))
-    admit(learner.outcome().defended, shape, 3)
+    check_victim(learner.outcome().defended, shape, 3)
 
 
-def test_every_method_is_found_and_is_one_class_a_file():
+def test_every_file_defines_one_method():
     assert {"ape_gan", "dae", "pgd_adversarial_training", "standard_training"} <= set(
         discover("methods", Method)
     )
+
+
+def test_frozen_evaluates_in_evaluation_mode_and_restores_the_mode():
+    with ambient(0):
+        network = Small()
+    network.body[1].train(False)
+    x = torch.rand(4, *SHAPE).requires_grad_()
+    before = {module: module.training for module in network.modules()}
+    statistics = network.body[1].running_mean.clone()
+    logits = frozen(network)(x)
+    assert {module: module.training for module in network.modules()} == before
+    torch.testing.assert_close(logits, network.eval()(x))
+    assert torch.equal(network.body[1].running_mean, statistics)
+    logits.sum().backward()
+    assert x.grad is not None and all(p.grad is None for p in network.parameters())
+
+
+def test_an_outcome_does_not_change_the_mode_of_its_networks():
+    network = Small().train()
+    victim = Outcome(network).defended
+    assert network.training and victim.training
+    assert not Outcome(network.eval()).defended.training

@@ -1,3 +1,5 @@
+"""CelebA: crop, attributes, and agreement of lists and pictures."""
+
 from __future__ import annotations
 
 import zipfile

@@ -1,3 +1,5 @@
+"""CIFAR-10: order of channels and batches, and broken archives."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""CIFAR-10 as JPEG: location of the file, and closeness to the original pixels."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Digits: split and range."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,13 +1,19 @@
+"""Image folder: forms, class order, sizes, channels, and refused folders."""
+
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import made
 from spearshield.dataset import Dataset
 from spearshield.datasets.image_folder import ImageFolder
+from spearshield.discover import name_of
 
 
 def small(folder: Path) -> Dataset:
@@ -57,7 +63,7 @@ def test_a_flat_folder_has_one_class(tmp_path: Path) -> None:
     assert (test.names, test.y.tolist()) == (("unlabelled",), [0, 0, 0])
 
 
-def test_sizes_must_agree_unless_one_is_asked_for(tmp_path: Path) -> None:
+def test_sizes_must_agree_unless_one_is_given(tmp_path: Path) -> None:
     put(tmp_path / "1.png", png(1, 4, 6))
     put(tmp_path / "2.png", png(2, 8, 4))
     with pytest.raises(
@@ -66,6 +72,61 @@ def test_sizes_must_agree_unless_one_is_asked_for(tmp_path: Path) -> None:
         ImageFolder(path=str(tmp_path)).read("test", None)
     test = ImageFolder(path=str(tmp_path), size=(3, 5)).read("test", None)
     assert test.pixels.shape == (2, 3, 3, 5)
+
+
+def test_class_folders_with_numbers_are_in_the_order_of_the_numbers(tmp_path: Path) -> None:
+    for name in ("10", "2", "0", "1"):
+        put(tmp_path / name / "1.png", png(int(name)))
+    test = ImageFolder(path=str(tmp_path)).read("test", None)
+    assert (test.names, test.y.tolist()) == (("0", "1", "2", "10"), [0, 1, 2, 3])
+    assert test.pixels.amin((1, 2, 3)).tolist() == [0, 1, 2, 10]
+    put(tmp_path / "cat" / "1.png", png(99))
+    mixed = ImageFolder(path=str(tmp_path)).read("test", None)
+    assert mixed.names == ("0", "1", "10", "2", "cat")
+
+
+def test_classes_without_a_folder_are_counted_where_their_number_is_stated(tmp_path: Path) -> None:
+    for name in ("1", "3"):
+        put(tmp_path / name / "1.png", png(0))
+    folder = ImageFolder(path=str(tmp_path))
+    assert folder.read("test", None).y.tolist() == [0, 1]
+    test = replace(folder, classes=5).read("test", None)
+    assert (test.names, test.y.tolist()) == (("0", "1", "2", "3", "4"), [1, 3])
+    message = "has the class folder '3', but classes is 3: class ids are 0 to 2"
+    with pytest.raises(ValueError, match=message):
+        replace(folder, classes=3).read("test", None)
+
+
+def test_named_classes_come_before_those_without_a_folder(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        put(tmp_path / name / "1.png", png(0))
+    folder = ImageFolder(path=str(tmp_path), classes=3)
+    assert folder.read("test", None).names == ("cat", "dog", "2")
+    with pytest.raises(ValueError, match="class folder 'dog', but classes is 1"):
+        replace(folder, classes=1).read("test", None)
+
+
+def test_a_folder_of_grey_images_has_one_channel(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    Image.new("LA", (8, 8)).save(tmp_path / "b.png")
+    assert ImageFolder(path=str(tmp_path)).read("test", None).shape == (1, 8, 8)
+    Image.new("RGB", (8, 8)).save(tmp_path / "c.png")
+    assert ImageFolder(path=str(tmp_path)).read("test", None).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_palette_and_transparent_files_are_converted(tmp_path: Path, channels: int) -> None:
+    colours = Image.fromarray(made.noise(8, 8, 3))
+    for mode in ("1", "L", "LA", "P", "RGBA"):
+        content = io.BytesIO()
+        colours.convert(mode).save(content, "PNG")
+        put(tmp_path / f"{mode}.png", content.getvalue())
+    test = ImageFolder(path=str(tmp_path), channels=channels).read("test", None)
+    assert test.pixels.shape == (5, channels, 8, 8)
+
+
+def test_the_display_name_is_the_name_of_the_folder() -> None:
+    assert name_of(ImageFolder(path="data/pets/")) == "pets"
 
 
 def test_grey(tmp_path: Path) -> None:
@@ -80,7 +141,7 @@ def test_grey(tmp_path: Path) -> None:
     [
         ({}, "holds no .png"),
         ({"a/1.txt": b""}, "a holds no .png"),
-        ({"a/1.png": png(0), "2.png": png(0)}, r"2\.png lies beside folders"),
+        ({"a/1.png": png(0), "2.png": png(0)}, r"2\.png lies beside the class folders"),
         ({"train/a/1.png": png(0), "test/b/1.png": png(0)}, "b is a class that .*train does not"),
         ({"train/a/1.png": png(0)}, "has no folder 'test'"),
         ({"a/1.png": png(0)[:-20]}, r"a/1\.png is truncated, corrupt"),

@@ -1,3 +1,5 @@
+"""ImageNet sample: test images only, named after their classes."""
+
 from __future__ import annotations
 
 import json
@@ -26,7 +28,7 @@ def small(folder: Path, wnids: tuple[str, ...] = WNIDS) -> Dataset:
     return ImageNetSample(size=28)
 
 
-def test_there_is_nothing_to_train_on(tmp_path: Path) -> None:
+def test_there_are_no_training_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="test images only"):
         ImageNetSample().load("train", root=tmp_path)
 

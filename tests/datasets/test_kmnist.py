@@ -1,3 +1,5 @@
+"""Kuzushiji-MNIST: files and classes."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,7 +15,7 @@ def small(folder: Path) -> Dataset:
     return KMNIST(validation=10)
 
 
-def test_files_are_called_as_those_of_mnist_and_are_others() -> None:
+def test_files_have_the_names_but_not_the_digests_of_mnist() -> None:
     for split, pair in FILES.items():
         for own, other in zip(pair, MNIST_FILES[split], strict=True):
             assert own.name == other.name

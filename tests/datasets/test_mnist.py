@@ -1,3 +1,5 @@
+"""MNIST: pixels and labels of made and of real files."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""NPZ: layouts, ranges, classes, sizes, and refused arrays."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,7 +10,9 @@ import pytest
 
 import made
 from spearshield.dataset import Dataset, Examples
+from spearshield.datasets import dataset
 from spearshield.datasets.npz import Npz
+from spearshield.discover import name_of
 
 
 def small(folder: Path) -> Dataset:
@@ -62,30 +66,76 @@ def test_names_and_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"y": [0, 1]}, "no test images with labels, which are called x_test and y_test or x and"),
+        (
+            {"y": [0, 1]},
+            "no test images with labels; it needs the arrays x_test and y_test or x and",
+        ),
         ({"x": made.noise(2, 4, 4), "labels": [0, 1]}, "no test images with labels"),
         ({"x": made.noise(2, 4, 4), "y": [0]}, "1 labels for 2 images"),
-        ({"x": made.noise(2, 4, 4), "y": [0, -1]}, "labels run from -1"),
+        (
+            {"x": made.noise(2, 4, 4), "y": [0, -1]},
+            "y holds labels from -1 to 0; they must be from 0",
+        ),
         ({"x": made.noise(2, 4, 4), "y": [0.0, 1.0]}, "labels are integers"),
         ({"x": made.noise(2, 4, 4), "y": np.eye(2, dtype=int)}, "labels are integers"),
-        ({"x": made.noise(2, 4, 4), "y": [0, 5], "names": ["a", "b"]}, "there are 2 classes"),
+        (
+            {"x": made.noise(2, 4, 4), "y": [0, 5], "names": ["a", "b"]},
+            "labels from 0 to 5; they must be from 0 to 1 for 2 classes",
+        ),
         ({"x": made.noise(2, 4, 4) * 2.0, "y": [0, 1]}, r"floats must be in \[0, 1\]"),
         ({"x": np.full((2, 4, 4), np.nan), "y": [0, 1]}, r"floats must be in \[0, 1\]"),
         ({"x": made.noise(2, 4, 4).astype(int), "y": [0, 1]}, "x is int64"),
         ({"x": made.noise(2, 4, 4, 4), "y": [0, 1]}, r"x has shape \(2, 4, 4, 4\)"),
         ({"x": made.noise(2, 3, 4, 3), "y": [0, 1]}, "only one axis that can be the channels"),
         ({"x": made.noise(0, 4, 4), "y": [0]}, r"x has shape \(0"),
-        ({"x": np.array([{}, {}]), "y": [0, 1]}, "allow_pickle"),
+        ({"x": np.array([{}, {}]), "y": [0, 1]}, "x holds Python objects"),
     ],
 )
 def test_other_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=rf"a\.npz.*{message}"):
+    with pytest.raises(ValueError, match=rf"a\.npz.*{message}") as caught:
         read(tmp_path, **arrays)
+    assert "corrupt" not in str(caught.value)
+
+
+def test_classes_are_compared_with_labels_and_names(tmp_path: Path) -> None:
+    x = made.noise(2, 4, 4)
+    with pytest.raises(ValueError, match="labels from 0 to 5; they must be from 0 to 2 for 3"):
+        read(tmp_path, classes=3, x=x, y=[0, 5])
+    with pytest.raises(ValueError, match="it has 2 names, but classes is 3"):
+        read(tmp_path, classes=3, x=x, y=[0, 1], names=["a", "b"])
+    with pytest.raises(ValueError, match="y_train holds labels from 0 to 9; .* 0 to 1 for 2"):
+        read(tmp_path, classes=2, x=x, y=[0, 1], y_train=[0, 9])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_resized_where_a_size_is_given(tmp_path: Path, channels: int) -> None:
+    x = np.full((2, 8, 6, channels), 7, np.uint8)
+    np.savez(tmp_path / "a.npz", x=x, y=[0, 1])
+    test = Npz(path=str(tmp_path / "a.npz"), size=(4, 4)).read("test", None)
+    assert test.pixels.shape == (2, channels, 4, 4) and test.pixels.unique().tolist() == [7]
+    with pytest.raises(ValueError, match="size must be a height and a width"):
+        Npz(size=(4, 0))
+
+
+def test_the_display_name_is_the_name_of_the_file() -> None:
+    assert name_of(Npz(path="data/faces.npz")) == "faces"
+    assert name_of(Npz()) == "npz"
+
+
+def test_dataset_passes_settings_to_a_file_or_a_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=made.noise(2, 4, 4), y=[0, 1])
+    spec = str(tmp_path / "a.npz")
+    assert dataset(spec, size=(2, 2), classes=None) == Npz(path=spec, size=(2, 2))
+    assert dataset("mnist", validation=7).validation == 7
+    with pytest.raises(ValueError, match="mnist has no setting 'size'; it has validation"):
+        dataset("mnist", size=(2, 2))
 
 
 def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
     read(tmp_path, x=made.noise(2, 4, 4), y=[0, 1])
-    with pytest.raises(ValueError, match="no train images with labels, which are called x_train"):
+    with pytest.raises(
+        ValueError, match="no train images with labels; it needs the arrays x_train"
+    ):
         Npz(path="a.npz").read("train", tmp_path)
 
 

@@ -1,3 +1,5 @@
+"""SVHN: classes, orientation, and refused arrays."""
+
 from __future__ import annotations
 
 from pathlib import Path

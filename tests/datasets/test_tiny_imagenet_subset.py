@@ -1,3 +1,5 @@
+"""Part of Tiny ImageNet: grey pictures and real images."""
+
 from __future__ import annotations
 
 from pathlib import Path

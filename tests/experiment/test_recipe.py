@@ -1,4 +1,4 @@
-"""Recipes are plain JSON, changed field by field, and say what is wrong with a change."""
+"""Recipes: JSON round trips, overrides of single fields, and the errors of wrong ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.datasets.digits import Digits
 from spearshield.experiment.overrides import override
-from spearshield.experiment.recipe import Recipe
+from spearshield.experiment.recipe import Recipe, load_recipe
 from spearshield.judging.trial import Trial
 from spearshield.methods.ape_gan import APEGAN
 from spearshield.methods.dae import DAE
@@ -42,7 +42,7 @@ def test_json_round_trip():
 
 
 @pytest.mark.parametrize("name", discover.names("recipes"))
-def test_every_recipe_is_plain_json_and_says_what_it_is(name):
+def test_every_recipe_is_plain_json_with_a_description(name):
     recipe = discover.load("recipes", name).RECIPE
     assert load(json.loads(json.dumps(dump(recipe)))) == recipe
     assert len(discover.names("recipes")[name]) > 20
@@ -65,6 +65,12 @@ def test_every_recipe_is_plain_json_and_says_what_it_is(name):
         ("trials.0.attack.step_size", "0.01", lambda r: r.trials[0].attack.step_size == 0.01),
         ("trials.0.attack.step_size", "none", lambda r: r.trials[0].attack.step_size is None),
         ("trials.0.attack.early_stop", "false", lambda r: not r.trials[0].attack.early_stop),
+        ("trials.0.view", "eot(7)", lambda r: r.trials[0].view == EOT(7)),
+        (
+            "trials.0.view",
+            "bpda(approximation)",
+            lambda r: r.trials[0].view == BPDA("approximation"),
+        ),
         ("trials.pgd-bpda.view", "eot", lambda r: r.trials[1].view == EOT()),
         ("pretraining.method.lr", "1e-2", lambda r: r.pretraining.method.lr == 0.01),
         ("defences.0.learn_from", "none", lambda r: r.defences[0].learn_from is None),
@@ -93,12 +99,15 @@ def test_override_makes_a_changed_copy(path, text, read):
         ("classifier", "lnet", "lenet"),
         ("data", "mnits", "mnist"),
         ("trials.0.view", "whitebox", "view is one of .*adaptive"),
-        ("images", "-5", "images must be >= 0"),
-        ("draws", "0", "draws and batch_size >= 1"),
+        ("trials.0.view", "eot(many)", "draws takes int, got 'many'"),
+        ("trials.0.view", "adaptive(3)", "view adaptive has no setting"),
+        ("defences.dae.learn_from", "fgsm", "FGSM needs threat, which the old value None"),
+        ("images", "-5", "images must be at least 0"),
+        ("draws", "0", "draws must be at least 1"),
         ("seed.deeper", "1", "has no fields"),
     ],
 )
-def test_a_wrong_change_says_what_is_right(path, text, said):
+def test_a_wrong_override_names_the_right_ones(path, text, said):
     with pytest.raises(ValueError, match=said):
         override(RECIPE, path, text)
 
@@ -107,8 +116,10 @@ def test_a_wrong_change_says_what_is_right(path, text, said):
     "kind",
     [
         "os:system",
-        "spearshield.experiment.recipe:load",
-        "spearshield.experiment.recipe:import_module",
+        "spearshield.storage.serialization:load",
+        "spearshield.storage.serialization:import_module",
+        "spearshield.__main__:main",
+        "spearshield.absent:Value",
         "nonsense",
         None,
     ],
@@ -118,7 +129,7 @@ def test_refuses_to_load_anything_but_values_of_the_package(kind):
         load({"type": kind})
 
 
-def test_a_training_answers_to_its_name():
+def test_a_training_is_addressed_by_its_name():
     first = Training(APEGAN(), steps=3, name="narrow")
     recipe = replace(RECIPE, defences=(first, *RECIPE.defences))
     assert override(recipe, "defences.narrow.steps", "9").defences[0].steps == 9
@@ -128,7 +139,7 @@ def test_a_training_answers_to_its_name():
         replace(first, name="../away")
 
 
-def test_with_a_defence_go_the_trials_of_its_attack():
+def test_removing_a_defence_removes_the_trials_of_its_attack():
     recipe = discover.load("recipes", "cycle_adv_gan_mnist").RECIPE
     kept = override(recipe, "defences", "cycle_pgd,adv_gan")
     assert [t.display_name for t in kept.defences] == ["cycle_pgd", "adv_gan"]
@@ -139,13 +150,13 @@ def test_with_a_defence_go_the_trials_of_its_attack():
     assert override(recipe, "defences.adv_gan.steps", "3").trials == recipe.trials
 
 
-def test_only_what_was_made_before_is_transferred():
+def test_only_learned_attacks_are_transferred():
     assert Trial(AttackFrom(Linf(0.1), "uap"), Transferred()).view == Transferred()
     with pytest.raises(ValueError, match="pgd works on its victim"):
         Trial(PGD(Linf(0.1)), Transferred())
 
 
-def test_adaptive_is_the_view_unless_said_otherwise():
+def test_adaptive_is_the_default_view():
     assert Trial(PGD(Linf(0.1))).view == Adaptive()
 
 
@@ -161,3 +172,63 @@ def test_a_network_is_named_by_its_digest_and_not_loaded():
     assert written == dumped(0.5) != dumped(0.25)
     with pytest.raises(ValueError, match="refusing to load .*BatchNorm2d.*train its method again"):
         load(written)
+
+
+def edited(change) -> object:
+    written = json.loads(json.dumps(dump(RECIPE)))
+    change(written)
+    return written
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda r: r["defences"][0]["method"].update(width="16"),
+            "defences.0.method.width must be",
+        ),
+        (lambda r: r["defences"][0].update(steps=-4), "defences.0: steps must be"),
+        (lambda r: r["defences"][0].update(method={"type": "x:Y"}), "refusing to load 'x:Y'"),
+        (lambda r: r.update(defences=None), "defences must be a list of Training, got None"),
+        (lambda r: r.update(seed=1.5), "seed must be int, got 1.5"),
+        (lambda r: r.update(seed=True), "seed must be int, got True"),
+        (lambda r: r.update(split="tset"), "split must be .*validation.*, got 'tset'"),
+        (lambda r: r.update(classifier=r["data"]), "classifier must be Architecture"),
+        (lambda r: r.update(speed=1), "speed is unknown; Recipe has data, classifier"),
+        (lambda r: r.pop("data"), "^data is missing"),
+    ],
+)
+def test_an_edited_recipe_is_refused_by_the_name_of_its_field(change, said):
+    with pytest.raises(ValueError, match=said):
+        load(edited(change))
+
+
+def test_whole_numbers_of_json_are_read_as_floats():
+    read = load(edited(lambda r: r["pretraining"]["method"].update(lr=1)))
+    assert type(read.pretraining.method.lr) is float
+
+
+def test_a_recipe_is_read_by_name_and_from_a_file(tmp_path):
+    assert load_recipe("quickstart") == discover.load("recipes", "quickstart").RECIPE
+    path = tmp_path / "mine.json"
+    for content in (dump(RECIPE), {"name": "mine", "recipe": dump(RECIPE), "images": {}}):
+        path.write_text(json.dumps(content))
+        assert load_recipe(str(path)) == RECIPE
+
+
+def test_what_is_not_a_recipe_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no 'quikstart' in recipes; there are .*quickstart"):
+        load_recipe("quikstart")
+    with pytest.raises(FileNotFoundError, match="absent.json"):
+        load_recipe(str(tmp_path / "absent.json"))
+    path = tmp_path / "mine.json"
+    deep = "[" * 100_000 + "]" * 100_000
+    for content, said in (
+        ("{", "not a recipe of this version"),
+        (deep, "not a recipe of this version"),
+        (json.dumps(dump(Digits())), "is not a recipe: it holds Digits"),
+        ("[]", "is not a recipe: it holds tuple"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=said):
+            load_recipe(str(path))

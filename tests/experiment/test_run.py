@@ -1,8 +1,9 @@
-"""A whole run on the embedded digits, small: what it writes, that it goes on, what it refuses."""
+"""Small runs on the embedded digits: files, rows, resuming, and errors."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -25,8 +26,10 @@ from spearshield.methods.dae import DAE
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.methods.substitute import Substitute
+from spearshield.storage.atomic import write_json
 from spearshield.storage.checkpoint import load as load_outcome
-from spearshield.storage.weights import load_weights
+from spearshield.storage.digest import digest
+from spearshield.storage.weights import load_weights, save_weights
 from spearshield.threat import Linf
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.loop import Training
@@ -87,8 +90,8 @@ def test_a_trial_on_fewer_images_bounds_the_worst_case_to_them(tmp_path):
     assert [(r.attack, r.images) for r in rows] == [("fgsm", 40), ("pgd", 7), ("worst_case", 7)]
 
 
-def test_survivors_alone_meet_the_later_trials(tmp_path):
-    """The second trial is asked about the images that the first left, and counts for all."""
+def test_a_trial_on_survivors_attacks_only_survivors(tmp_path):
+    """The second trial attacks the images that the first did not break; its score is for all."""
     weak = Linf(0.1)
     first = Trial(PGD(weak, steps=1, step_size=0.001, random_start=False))
     second = Trial(PGD(weak, steps=20), survivors=True)
@@ -102,21 +105,21 @@ def test_survivors_alone_meet_the_later_trials(tmp_path):
     assert sorted(len(s["ids"]) for s in stored) == [round(40 * before.robust_acc), 40]
 
 
-def test_a_training_may_be_against_an_earlier_defence(tmp_path):
+def test_a_training_may_be_given_an_earlier_defence(tmp_path):
     substitute = Training(Substitute(seeds=8, rounds=1), 1, FGSM(BUDGET), 8, trained_on="dae")
     recipe = replace(RECIPE, defences=(RECIPE.defences[0], substitute))
     run = Run(recipe, "small", tmp_path / "run")
     made = run.outcomes["substitute"]
     assert made.queries == 8
-    with pytest.raises(ValueError, match="needs 'dae', which is no defence before it; .*: none"):
+    with pytest.raises(ValueError, match="needs 'dae', which is not an earlier defence; .*: none"):
         Run(replace(recipe, defences=(substitute,)), "small", tmp_path / "other").train()
-    # Its labels are those of the whole victim, not of the classifier behind it.
+    # Its labels are predictions of the defended classifier, not of the bare one.
     victim = run.outcomes["dae"].defended
-    learnt = load_outcome(tmp_path / "run" / "substitute" / "checkpoint.safetensors")["state"]
-    assert torch.equal(learnt["labels"], victim(learnt["images"]).argmax(1))
+    learned = load_outcome(tmp_path / "run" / "substitute" / "checkpoint.safetensors")["state"]
+    assert torch.equal(learned["labels"], victim(learned["images"]).argmax(1))
 
 
-def test_an_attacker_may_learn_from_images_that_the_victim_has_not(tmp_path):
+def test_an_attacker_may_train_on_the_validation_images(tmp_path):
     training = Training(Substitute(seeds=8, rounds=1, epochs=1), 1, batch_size=8)
     recipe = replace(RECIPE, defences=(training, replace(training, split="validation")))
     run = Run(recipe, "small", tmp_path / "run")
@@ -125,13 +128,13 @@ def test_an_attacker_may_learn_from_images_that_the_victim_has_not(tmp_path):
         {bytes(i) for i in run._load(split).pixels.numpy()} for split in ("train", "validation")
     ]
     for name, own in (("substitute", rows[0] - rows[1]), ("substitute~2", rows[1] - rows[0])):
-        learnt = load_outcome(tmp_path / "run" / name / "checkpoint.safetensors")["state"]
-        seeds = {bytes((255 * i).round().byte().numpy()) for i in learnt["images"]}
+        learned = load_outcome(tmp_path / "run" / name / "checkpoint.safetensors")["state"]
+        seeds = {bytes((255 * i).round().byte().numpy()) for i in learned["images"]}
         assert len(seeds) == 8 and seeds <= own
 
 
-def test_an_attack_that_was_learnt_meets_what_it_was_learnt_against(tmp_path):
-    """And it is no defence, so it is not attacked itself."""
+def test_a_learned_attack_is_tried_on_the_victim_that_it_was_trained_on(tmp_path):
+    """It is not a defence, so it is not attacked itself."""
 
     def substitute(rounds, trained_on=""):
         method = Substitute(seeds=8, rounds=rounds, epochs=1)
@@ -150,20 +153,20 @@ def test_an_attack_that_was_learnt_meets_what_it_was_learnt_against(tmp_path):
         ("dae", "substitute", "adaptive"),
         ("dae", "worst_case", "worst_case"),
     ]
-    learnt = [row.parameters["attack"] for row in rows if row.attack == "substitute"]
-    assert [attack["training"]["method"]["rounds"] for attack in learnt] == [1, 2, 1]
-    assert [attack["queries"] for attack in learnt] == [8, 16, 8]
+    learned = [row.parameters["attack"] for row in rows if row.attack == "substitute"]
+    assert [attack["training"]["method"]["rounds"] for attack in learned] == [1, 2, 1]
+    assert [attack["queries"] for attack in learned] == [8, 16, 8]
     worst = rows[-1]
     assert worst.images == 40 and worst.parameters["cells"] == 3
-    # Each is the FGSM of its own network, handed to the victim that it was learnt against.
+    # Each is the FGSM of its own network, on the victim that it was trained on.
     score = evaluate(run.outcomes["dae"].defended, run.attack("substitute~2"), run.images)
     assert score.robust_acc == rows[4].robust_acc
-    # Judged under other trials, a victim meets those alone.
+    # A trained run is evaluated under the given trials alone.
     judged = replace(run, trained=run.folder, folder=tmp_path / "judged")
     assert [row.attack for row in judged.rows() if row.method == "dae"] == ["fgsm", "worst_case"]
 
 
-def test_a_method_that_attacks_and_purifies_meets_its_own_attack(tmp_path, monkeypatch):
+def test_the_purifier_of_a_method_is_tried_with_the_attack_of_the_method(tmp_path, monkeypatch):
     class Both(DAE):
         def learner(self, task):
             learner = super().learner(task)
@@ -182,7 +185,7 @@ def test_a_method_that_attacks_and_purifies_meets_its_own_attack(tmp_path, monke
 
 @pytest.fixture(scope="module")
 def rounds(tmp_path_factory) -> Run:
-    """Two rounds: the second attack is learnt against the pair that the first has left."""
+    """Two rounds: the second attack is trained on the attack and purifier of the first."""
     first = Training(CycleAdvGAN(BUDGET, width=2), 2, FGSM(BUDGET), 16, name="one", precompute=True)
     second = replace(first, name="two", trained_on="one")
     trials = tuple(Trial(AttackFrom(BUDGET, name), Oblivious()) for name in ("one", "two"))
@@ -203,7 +206,7 @@ def test_trainings_have_names_and_their_attacks_are_tried_on_every_victim(rounds
     assert (rounds.folder / "one" / "attacked" / "000000.safetensors").exists()
 
 
-def test_a_round_is_against_the_pair_of_the_former(rounds):
+def test_a_round_is_given_the_pair_of_the_round_before(rounds):
     first, second = rounds.outcomes["one"], rounds.outcomes["two"]
     x = rounds.images.images()
     assert torch.equal(second.classifier(x), first.defended(x))
@@ -216,7 +219,7 @@ def test_the_purifiers_of_a_round_are_those_of_all_rounds(rounds):
     torch.testing.assert_close(bare(second.defended.purifiers(x)), second.defended(x))
 
 
-def test_a_purifier_may_learn_from_the_attack_of_an_earlier_training(tmp_path):
+def test_a_purifier_may_be_trained_on_the_attack_of_an_earlier_training(tmp_path):
     first = Training(CycleAdvGAN(BUDGET, width=2), 2, FGSM(BUDGET), 16, name="one")
     second = Training(DAE(width=4), 2, AttackFrom(BUDGET, "one"), 16, name="two", precompute=True)
     run = Run(replace(RECIPE, defences=(first, second)), "left", tmp_path / "run")
@@ -225,36 +228,36 @@ def test_a_purifier_may_learn_from_the_attack_of_an_earlier_training(tmp_path):
     shown = run.training_set[run.training_set.ids.argsort()][: len(kept)]
     x = shown.images()
     torch.testing.assert_close(kept, run.attack("one")(run.bare.classifier, x, shown.y))
-    with pytest.raises(ValueError, match="two needs 'one', which is no defence before it"):
+    with pytest.raises(ValueError, match="two needs 'one', which is not an earlier defence"):
         Run(replace(RECIPE, defences=(second,)), "left", tmp_path / "other").train()
 
 
-def test_an_attack_that_no_training_leaves_behind_is_refused_before_anything_is_done(tmp_path):
+def test_an_attack_of_no_training_is_refused_before_anything_is_done(tmp_path):
     trials = (Trial(AttackFrom(BUDGET, "uap")),)
     with pytest.raises(ValueError, match="no 'uap' in this run; it has standard_training, dae"):
         Run(replace(RECIPE, trials=trials), "small", tmp_path / "run").train()
     assert not (tmp_path / "run").exists()
 
 
-def test_an_attack_of_none_or_of_another_budget_is_refused(done, rounds):
-    with pytest.raises(ValueError, match="dae is no attack: its method leaves none behind"):
+def test_a_missing_attack_or_another_budget_is_refused(done, rounds):
+    with pytest.raises(ValueError, match="dae is not an attack: its method learns none"):
         done.attack("dae")
     other = (Trial(AttackFrom(Linf(0.2), "one")),)
-    with pytest.raises(ValueError, match=r"leaves behind an attack on Linf\(eps=0.1\), not"):
+    with pytest.raises(ValueError, match=r"attack of 'one' was trained for Linf\(eps=0.1\), not"):
         _ = replace(rounds, recipe=replace(rounds.recipe, trials=other)).trials
 
 
-def test_a_claim_from_before_a_field_was_there_is_still_the_same_recipe(done, tmp_path):
-    claim = json.loads((done.folder / "recipe.json").read_text())
-    for training in (claim["recipe"]["pretraining"], *claim["recipe"]["defences"]):
+def test_a_manifest_without_newer_fields_is_the_same_recipe(done, tmp_path):
+    manifest = json.loads((done.folder / "recipe.json").read_text())
+    for training in (manifest["recipe"]["pretraining"], *manifest["recipe"]["defences"]):
         del training["name"], training["precompute"]
-    (tmp_path / "recipe.json").write_text(json.dumps(claim))
-    Run(RECIPE, "small", tmp_path).claim()
+    (tmp_path / "recipe.json").write_text(json.dumps(manifest))
+    Run(RECIPE, "small", tmp_path).write_manifest()
     with pytest.raises(ValueError, match=r"another recipe \(other seed\)"):
-        Run(replace(RECIPE, seed=1), "small", tmp_path).claim()
+        Run(replace(RECIPE, seed=1), "small", tmp_path).write_manifest()
 
 
-def test_only_an_attack_that_looks_for_the_nearest_has_a_curve(tmp_path):
+def test_only_minimal_attacks_have_a_curve(tmp_path):
     trials = (
         Trial(FMN(BUDGET, steps=4)),
         Trial(FMN(BUDGET, steps=3), survivors=True),
@@ -269,7 +272,7 @@ def test_only_an_attack_that_looks_for_the_nearest_has_a_curve(tmp_path):
         assert row.curve[0] == (0.0, row.acc) and row.curve[-1] == (row.eps, row.robust_acc)
 
 
-def test_a_worst_case_carries_a_verdict_and_the_cells_do_not(done):
+def test_only_worst_cases_have_a_verdict(done):
     rows = results.read(done.folder / "results.json")
     for row in rows:
         assert (row.verdict is not None) == (row.attack == "worst_case")
@@ -289,9 +292,9 @@ def test_the_folder_holds_what_the_documentation_says(done):
     assert len(list((done.folder / "pictures").glob("dae.fgsm.oblivious*.safetensors"))) == 1
 
 
-def test_the_weights_left_behind_are_those_of_the_victim(done):
+def test_the_exported_weights_are_those_of_the_victim(done):
     victim = done.outcomes["dae"].defended
-    copy = reopen(done.folder, None, "cpu").outcomes["dae"].defended
+    copy = reopen(done.folder).outcomes["dae"].defended
     with torch.no_grad():
         for parameter in copy.parameters():
             parameter.zero_()
@@ -300,11 +303,11 @@ def test_the_weights_left_behind_are_those_of_the_victim(done):
     assert torch.equal(copy(x), victim(x))
 
 
-def test_running_again_measures_nothing_anew(done, monkeypatch):
+def test_running_again_repeats_nothing(done, monkeypatch):
     before = (done.folder / "results.json").read_bytes()
     monkeypatch.setattr("spearshield.judging.cached_evaluation.evaluate", None)
     monkeypatch.setattr("spearshield.methods.dae.DAELearner.step", None)
-    reopen(done.folder, None, "cpu")()
+    Run(RECIPE, "small", done.folder)()
     assert (done.folder / "results.json").read_bytes() == before
 
 
@@ -319,7 +322,7 @@ def test_a_folder_of_another_recipe_is_refused_and_left_alone(done):
     assert (done.folder / "recipe.json").read_bytes() == before
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_an_interrupted_evaluation_is_resumed(tmp_path, monkeypatch):
     from spearshield.judging import cached_evaluation
 
     measured = []
@@ -342,8 +345,8 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path, monkeypatch):
     assert len(rows) == 7
 
 
-def test_other_weights_are_another_cell(done, tmp_path):
-    """A stored outcome never answers for a victim it was not measured on."""
+def test_other_weights_are_evaluated_again(done, tmp_path):
+    """A stored result is used only for the victim on which it was measured."""
     other = replace(RECIPE, pretraining=Training(StandardTraining(lr=0.5), 8, batch_size=32))
     rows = Run(replace(other, defences=()), "small", tmp_path).evaluate()
     shared = replace(done, folder=tmp_path, recipe=replace(RECIPE, defences=()), trained=None)
@@ -357,7 +360,7 @@ def test_other_weights_are_another_cell(done, tmp_path):
     assert [r.acc for r in rows] != [r.acc for r in again]
 
 
-def test_a_run_judges_what_another_trained(done, tmp_path):
+def test_a_run_evaluates_the_trainings_of_another(done, tmp_path):
     trial = Trial(FGSM(Linf(0.3)), Adaptive())
     judged = replace(
         done,
@@ -374,17 +377,85 @@ def test_a_run_judges_what_another_trained(done, tmp_path):
     assert not (tmp_path / "dae").exists()
 
 
-def test_an_unknown_training_lists_those_there_are(done):
+def test_an_unknown_training_lists_the_trainings(done):
     with pytest.raises(ValueError, match="no 'magnet' in this run; it has standard_training, dae"):
         _ = replace(done, selected="magnet").victim
 
 
-def test_a_broken_recipe_file_says_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no run folder"):
-        reopen(tmp_path, None, "cpu")
+def test_a_broken_recipe_file_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not a run folder"):
+        reopen(tmp_path)
     (tmp_path / "recipe.json").write_text(json.dumps({"name": "x"}))
     with pytest.raises(ValueError, match="is not a recipe of this version"):
-        reopen(tmp_path, None, "cpu")
+        reopen(tmp_path)
     (tmp_path / "recipe.json").write_text("{")
     with pytest.raises(ValueError, match="is not a recipe of this version"):
-        reopen(tmp_path, None, "cpu")
+        reopen(tmp_path)
+
+
+@pytest.fixture
+def strangers_run(done, tmp_path):
+    """A finished run whose recipe.json names a function that would end the process."""
+    folder = tmp_path / "stranger"
+    shutil.copytree(done.folder, folder)
+    manifest = json.loads((folder / "recipe.json").read_text())
+    user = {"type": "spearshield.classifiers.user:User", "target": "os:abort"}
+    manifest["recipe"]["classifier"] = user
+    (folder / "recipe.json").write_text(json.dumps(manifest))
+    return replace(reopen(folder), selected="dae")
+
+
+def test_a_strangers_run_purifies_without_its_function(done, strangers_run):
+    x = done.images.images()
+    assert torch.equal(strangers_run.victim.purifiers(x), done.outcomes["dae"].purifier(x))
+
+
+def test_a_strangers_function_is_not_called(strangers_run, tmp_path):
+    message = "only a file names.*add --classifier os:abort"
+    with pytest.raises(ValueError, match=message):
+        strangers_run.victim(strangers_run.images.images())
+    with pytest.raises(ValueError, match=message):
+        replace(strangers_run, folder=tmp_path / "judged").evaluate()
+    with pytest.raises(ValueError, match=message):
+        save_weights(strangers_run.victim, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=message):
+        Run(strangers_run.recipe, "stranger", tmp_path / "again")()
+
+
+def test_an_unfinished_run_is_not_trained_by_reopening_it(done, tmp_path):
+    done.recipe.check_names()
+    Run(RECIPE, "small", tmp_path).write_manifest()
+    with pytest.raises(ValueError, match="0 of 8 steps; finish it first"):
+        _ = reopen(tmp_path).victim
+
+
+def test_a_damaged_copy_of_weights_is_written_again(done):
+    path = done.folder / "dae" / "weights.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    Run(RECIPE, "small", done.folder).train()
+    assert path.read_bytes() == whole
+
+
+def test_no_manifest_is_written_into_the_folder_of_a_training(done):
+    with pytest.raises(ValueError, match="dae holds a training; choose another --out"):
+        replace(reopen(done.folder), folder=done.folder / "dae", selected="dae").evaluate()
+    assert not (done.folder / "dae" / "recipe.json").exists()
+
+
+def test_other_weights_under_the_same_name_are_refused(done, tmp_path):
+    """Defences that were trained for the old weights must not be combined with the new ones."""
+    path = tmp_path / "bare.safetensors"
+    save_weights(done.bare.classifier, path)
+    recipe = replace(RECIPE, weights=str(path), defences=())
+    run = Run(recipe, "small", tmp_path / "run")
+    run.write_manifest()
+    manifest = json.loads((run.folder / "recipe.json").read_text())
+    assert len(manifest.pop("weights_sha256")) == 64
+    (run.folder / "recipe.json").write_text(json.dumps(manifest))  # as an older version wrote it
+    run.write_manifest()
+    write_json(run.folder / "recipe.json", manifest | {"weights_sha256": digest(path.read_bytes())})
+    run.write_manifest()
+    save_weights(MCNN().build(*done.data_shape), path)
+    with pytest.raises(ValueError, match=r"another recipe \(other weights_sha256\)"):
+        Run(recipe, "small", tmp_path / "run").write_manifest()

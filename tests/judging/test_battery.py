@@ -1,4 +1,4 @@
-"""What each victim meets in a battery: nothing that does not suit it, everything that does."""
+"""Batteries: the trials that take part for each victim, and their order."""
 
 from __future__ import annotations
 
@@ -46,31 +46,31 @@ class Noise(RandomPurifier):
         return (x + 0.1 * rng.normal(x.shape[1:])).clamp(0, 1)
 
 
-def met(name, purifier, threat=BUDGET, classes=10, sources=()) -> list[tuple[str, str]]:
+def taking_part(name, purifier, threat=BUDGET, classes=10, sources=()) -> list[tuple[str, str]]:
     trials = BATTERIES[name](threat, classes, sources)
     judge = Judge(trials, Digits().load("test")[:1], Path(), EvaluationSettings(), {}, {})
-    chosen = judge.applicable(Outcome(HalfSpace(), purifier))
-    return [(getattr(t.attack, "loss", None) or name_of(t.attack), str(t.view)) for t in chosen]
+    found = judge.applicable(Outcome(HalfSpace(), purifier))
+    return [(getattr(t.attack, "loss", None) or name_of(t.attack), str(t.view)) for t in found]
 
 
 @both
 def test_a_bare_classifier_is_attacked_adaptively_and_without_gradients(name):
-    views = {view for _, view in met(name, nn.Identity())}
+    views = {view for _, view in taking_part(name, nn.Identity())}
     assert views == {"adaptive"}
-    assert "square" in [attack for attack, _ in met(name, nn.Identity())]
+    assert "square" in [attack for attack, _ in taking_part(name, nn.Identity())]
 
 
 @both
 def test_what_a_purifier_declares_decides_the_views(name):
     def views(purifier):
-        return {view.partition("(")[0] for _, view in met(name, purifier)}
+        return {view.partition("(")[0] for _, view in taking_part(name, purifier)}
 
     assert views(Blur()) == {"oblivious", "adaptive", "bpda"}
-    assert ("cross_entropy", "bpda(approximation)") in met(name, Rounds())
+    assert ("cross_entropy", "bpda(approximation)") in taking_part(name, Rounds())
     assert views(Noise()) == {"oblivious", "adaptive", "bpda", "eot"}
 
 
-def test_a_range_is_searched_where_there_is_one():
+def test_a_purifier_with_a_generator_is_attacked_in_its_range():
     class Generated(Blur):
         def __init__(self):
             super().__init__()
@@ -79,18 +79,18 @@ def test_a_range_is_searched_where_there_is_one():
         def search(self, x, rng):
             return x, x.flatten(1).mean(1)
 
-    assert ("latent_search", "in_range") in met("standard", Generated())
-    assert ("latent_search", "in_range") not in met("standard", Blur())
+    assert ("latent_search", "in_range") in taking_part("standard", Generated())
+    assert ("latent_search", "in_range") not in taking_part("standard", Blur())
 
 
 @both
-def test_sources_are_transferred_from(name):
-    assert ("transfer", "adaptive") in met(name, Blur(), sources=[Outcome(HalfSpace())])
-    assert ("transfer", "adaptive") not in met(name, Blur())
+def test_sources_add_a_transfer_attack(name):
+    assert ("transfer", "adaptive") in taking_part(name, Blur(), sources=[Outcome(HalfSpace())])
+    assert ("transfer", "adaptive") not in taking_part(name, Blur())
 
 
 @both
-def test_what_sources_have_asked_the_victim_is_on_record(name):
+def test_the_queries_of_the_sources_are_recorded(name):
     sources = [Outcome(HalfSpace(), queries=150), Outcome(HalfSpace()), Outcome(Blur(), queries=7)]
     (attack,) = (t.attack for t in BATTERIES[name](BUDGET, 10, sources) if "Transfer" in repr(t))
     assert dump(attack)["queries"] == 157
@@ -99,7 +99,7 @@ def test_what_sources_have_asked_the_victim_is_on_record(name):
 @both
 @pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize("threat", [BUDGET, L2(0.5)])
-def test_every_part_works_on_any_number_of_classes(name, classes, threat):
+def test_every_attack_works_for_any_number_of_classes(name, classes, threat):
     model = Affine(classes).eval()
     pixels = (255 * torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))).byte()
     y = model(pixels / 255).argmax(1)
@@ -115,7 +115,7 @@ def test_every_part_works_on_any_number_of_classes(name, classes, threat):
 
 
 @both
-def test_a_battery_is_plain_json_with_sources_and_all(name):
+def test_a_battery_with_sources_can_be_written_as_json(name):
     json.dumps(dump(BATTERIES[name](BUDGET, 10, [Outcome(HalfSpace())])))
 
 
@@ -128,7 +128,7 @@ def test_the_first_and_the_last_trial_see_every_image_and_the_others_survivors(n
 
 
 @both
-def test_who_knows_less_comes_after_who_knows_more(name):
+def test_attackers_with_less_knowledge_come_later(name):
     trials = BATTERIES[name](BUDGET, 10, [Outcome(HalfSpace())])
     less = [
         trial.attack.gradient_free or isinstance(trial.view, Oblivious)

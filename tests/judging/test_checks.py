@@ -1,4 +1,4 @@
-"""Each check on a victim whose fault is known in closed form, and on one without it."""
+"""Each check on a victim with a known fault, and on a sound victim."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from analytic import Affine, HalfSpace
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
 from spearshield.judging.checks import CHECKS, Finding, compare, examine, strength, verdict
 from spearshield.judging.checks.probe import Probe
-from spearshield.judging.flawed_defences import Sloped
+from spearshield.judging.flawed_defences import ScaledGradient
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended, RandomPurifier
@@ -43,8 +43,8 @@ def probe(victim: Defended, eps: float = 0.1, n: int = 24) -> Probe:
     return Probe.of(victim, images(n), Linf(eps))
 
 
-class Does(nn.Module):
-    """A purifier that is one function."""
+class Apply(nn.Module):
+    """A layer that applies a function."""
 
     def __init__(self, function) -> None:
         super().__init__()
@@ -54,10 +54,10 @@ class Does(nn.Module):
         return self.function(x)
 
 
-def answers(function) -> nn.Module:
-    """The half-space's classifier, whose logits go through ``function`` with the images."""
+def outputs(function) -> nn.Module:
+    """The classifier of the half-space, with outputs ``function(x, logits)``."""
     bare = HalfSpace()
-    return Does(lambda x: function(x, bare(x)))
+    return Apply(lambda x: function(x, bare(x)))
 
 
 class Noise(RandomPurifier):
@@ -66,17 +66,17 @@ class Noise(RandomPurifier):
 
 
 class Descends(nn.Module):
-    """A purifier that takes a gradient step of its own."""
+    """A purifier that takes a gradient step on its input."""
 
     def forward(self, x):
         with torch.enable_grad():
             z = x.detach().requires_grad_()
-            (slope,) = torch.autograd.grad((z**2).sum(), z)
-        return x - 0.01 * slope
+            (gradient,) = torch.autograd.grad((z**2).sum(), z)
+        return x - 0.01 * gradient
 
 
 class Half(nn.Module):
-    """Computes in bfloat16, eight bits for all its digits."""
+    """A classifier that computes in bfloat16."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,54 +87,54 @@ class Half(nn.Module):
         return torch.stack([-margin, margin], 1)
 
 
-def last_digits(x: torch.Tensor) -> torch.Tensor:
-    """Whether an image is no 8-bit picture."""
+def off_level(x: torch.Tensor) -> torch.Tensor:
+    """True for images with pixels between 8-bit levels."""
     return ((x * 255 - (x * 255).round()).abs() > 1e-3).flatten(1).any(1)[:, None, None, None]
 
 
-def known(x: torch.Tensor) -> torch.Tensor:
-    """Whether an image is one of the test images."""
+def is_test_image(x: torch.Tensor) -> torch.Tensor:
+    """True for the test images."""
     return (x[:, None] == images().images()).flatten(2).all(2).any(1)[:, None]
 
 
 FAULTY = {
     "training_mode": Defended(nn.Dropout(0.1), HalfSpace()),
-    "random_answers": victim(Does(lambda x: x + 0.05 * torch.rand(len(x), 1, 1, 1))),
-    "batch_dependence": victim(Does(lambda x: (x - x.mean(0) + 0.5).clamp(0, 1))),
-    "probabilities": victim(None, answers(lambda x, logits: logits.softmax(1))),
-    "purifier_range": victim(Does(lambda x: 2 * x)),
+    "random_answers": victim(Apply(lambda x: x + 0.05 * torch.rand(len(x), 1, 1, 1))),
+    "batch_dependence": victim(Apply(lambda x: (x - x.mean(0) + 0.5).clamp(0, 1))),
+    "probabilities": victim(None, outputs(lambda x, logits: logits.softmax(1))),
+    "purifier_range": victim(Apply(lambda x: 2 * x)),
     "abrupt_answers": victim(
-        Does(lambda x: torch.where(last_digits(x), 1 - x, x)), answers(lambda x, logits: 9 * logits)
+        Apply(lambda x: torch.where(off_level(x), 1 - x, x)), outputs(lambda x, logits: 9 * logits)
     ),
     "memorised_images": victim(
-        None, answers(lambda x, logits: torch.where(known(x), 2 * logits, logits))
+        None, outputs(lambda x, logits: torch.where(is_test_image(x), 2 * logits, logits))
     ),
     "inner_optimisation": victim(Descends()),
-    "broken_graph": victim(Does(lambda x: x.detach())),
-    "zero_gradient": victim(Does(lambda x: x.round())),
-    "saturated_gradient": victim(None, answers(lambda x, logits: 1e5 * logits)),
-    "false_gradient": victim(Sloped(0.9)),
-    "loss_gap": victim(None, answers(lambda x, logits: 1e5 * logits)),
-    "flat_accuracy": victim(Sloped(0.0)),
-    "unbounded_budget": victim(Sloped(0.0)),
-    "planted_example": victim(Sloped(0.0)),
+    "broken_graph": victim(Apply(lambda x: x.detach())),
+    "zero_gradient": victim(Apply(lambda x: x.round())),
+    "saturated_gradient": victim(None, outputs(lambda x, logits: 1e5 * logits)),
+    "false_gradient": victim(ScaledGradient(0.9)),
+    "loss_gap": victim(None, outputs(lambda x, logits: 1e5 * logits)),
+    "flat_accuracy": victim(ScaledGradient(0.0)),
+    "unbounded_budget": victim(ScaledGradient(0.0)),
+    "planted_example": victim(ScaledGradient(0.0)),
     "low_precision": victim(None, Half()),
-    "black_box_wins": victim(Sloped(0.0)),
-    "transfer_wins": victim(Sloped(0.0)),
-    "noise_wins": victim(Sloped(-1.0)),
-    "not_finite": victim(None, answers(lambda x, logits: logits + 0 * (logits.abs() - 0.05).log())),
+    "black_box_wins": victim(ScaledGradient(0.0)),
+    "transfer_wins": victim(ScaledGradient(0.0)),
+    "noise_wins": victim(ScaledGradient(-1.0)),
+    "not_finite": victim(None, outputs(lambda x, logits: logits + 0 * (logits.abs() - 0.05).log())),
 }
 BUDGET = {"flat_accuracy": 0.004, "noise_wins": 0.05}
-"""Of the checks that need another one: too small for chance to break many images, or not."""
-SILENT = {"more_steps", "not_converged", "more_restarts", "single_step_wins", "blind_detector"}
-"""Checks of the attack rather than of the victim, or of a detector, with tests of their own."""
+"""Budgets of checks that need another one, so that noise breaks few images, or enough."""
+OTHER_TESTS = {"more_steps", "not_converged", "more_restarts", "single_step_wins", "blind_detector"}
+"""Checks of attacks and of detectors, which have tests of their own."""
 
 
-@pytest.mark.parametrize("name", sorted(set(CHECK) - SILENT))
+@pytest.mark.parametrize("name", sorted(set(CHECK) - OTHER_TESTS))
 def test_a_check_finds_the_fault_it_is_for(name):
     subject = probe(FAULTY[name], BUDGET.get(name, 0.1))
     if name == "not_finite":
-        assert subject.white.any()  # it counts what others asked for
+        assert subject.robust.any()  # runs an attack, whose values are counted
     finding = CHECK[name](subject)
     assert finding is not None and finding.check == name
     assert finding.saw and finding.means and finding.next
@@ -142,28 +142,29 @@ def test_a_check_finds_the_fault_it_is_for(name):
 
 
 @pytest.mark.parametrize("threat", [Linf(0.002), Linf(0.1), L2(0.3)], ids=str)
-def test_an_honest_victim_raises_no_finding(threat):
+def test_a_sound_victim_has_no_findings(threat):
     assert examine(victim(), images(), threat, images=12) == ()
 
 
-def test_neither_does_a_purifier_that_is_smooth():
-    assert examine(victim(Does(lambda x: 0.8 * x + 0.1)), images(), Linf(0.1)) == ()
+def test_a_smooth_purifier_has_no_findings():
+    assert examine(victim(Apply(lambda x: 0.8 * x + 0.1)), images(), Linf(0.1)) == ()
 
 
 @pytest.mark.parametrize(
-    ("name", "mask"), [("more_steps", "longer"), ("more_restarts", "restarted")]
+    ("name", "mask"),
+    [("more_steps", "robust_to_more_steps"), ("more_restarts", "robust_to_more_restarts")],
 )
 @pytest.mark.parametrize(("broken", "severity"), [(0, None), (2, None), (4, "low"), (14, "high")])
-def test_more_effort_may_cost_a_standard_error(name, mask, broken, severity):
+def test_more_effort_may_break_one_standard_error(name, mask, broken, severity):
     subject = probe(victim(), n=100)
     white = torch.arange(100) < 90  # a standard error of 3 points
-    vars(subject).update({"white": white, mask: white & (torch.arange(100) >= broken)})
+    vars(subject).update({"robust": white, mask: white & (torch.arange(100) >= broken)})
     finding = CHECK[name](subject)
     assert (finding and finding.severity) == severity
 
 
 class Prototypes(nn.Module):
-    """The nearer of two grey images, by the one pixel that is farthest off: steps move only it."""
+    """Classifies by the largest pixel difference to two grey images; each step moves one pixel."""
 
     def forward(self, x):
         return torch.stack([-(x - grey).abs().flatten(1).amax(1) for grey in (0.3, 0.7)], 1)
@@ -178,70 +179,70 @@ def between_the_prototypes(eps: float, model: nn.Module) -> Probe:
     return Probe.of(victim(None, model), Examples.of(pixels, y, ("dark", "light")), Linf(eps))
 
 
-def test_an_attack_that_still_climbs_has_not_converged_though_twice_the_steps_break_nothing():
+def test_a_rising_loss_is_found_even_if_twice_the_steps_break_nothing():
     subject = between_the_prototypes(0.2, Prototypes())
-    assert subject.white.all() and CHECK["more_steps"](subject) is None
+    assert subject.robust.all() and CHECK["more_steps"](subject) is None
     finding = CHECK["not_converged"](subject)
     assert finding.severity == "high"
-    # One pixel a step: its last 10 of 40 steps gain no less than others after the noise is made up.
-    assert 0.1 < finding.saw["share of the climb in the last 10 of 40 steps"] < 0.25
-    assert not subject.standing(PGD(subject.threat, 1000), subject.clean).any()
+    # Each step moves one pixel, so the last 10 of 40 steps rise as much as the others.
+    assert 0.1 < finding.saw["share of the rise in the last 10 of 40 steps"] < 0.25
+    assert not subject.robust_to(PGD(subject.threat, 1000), subject.clean).any()
 
 
-def test_an_attack_at_the_top_has_converged_and_one_that_broke_all_is_not_asked():
+def test_no_finding_at_a_maximum_or_without_survivors():
     assert CHECK["not_converged"](between_the_prototypes(0.002, HalfSpace((1, 8, 8)))) is None
     subject = probe(victim(), 0.5)
-    assert not subject.white.any() and CHECK["not_converged"](subject) is None
+    assert not subject.robust.any() and CHECK["not_converged"](subject) is None
 
 
 @pytest.mark.parametrize(("late", "severity"), [(0.049, None), (0.051, "low"), (0.101, "high")])
-def test_how_much_of_a_climb_may_be_late(late, severity, monkeypatch):
+def test_thresholds_of_the_late_rise(late, severity, monkeypatch):
     subject = probe(victim(), 0.002)
-    monkeypatch.setattr(strength, "_late_climb", lambda probe: torch.full((24,), late))
+    monkeypatch.setattr(strength, "_late_rise", lambda probe: torch.full((24,), late))
     finding = CHECK["not_converged"](subject)
     assert (finding and finding.severity) == severity
 
 
-def test_a_climb_that_goes_up_and_down_is_measured_by_its_best():
-    jumping = strength._late_climb(probe(FAULTY["random_answers"], 0.02))
-    assert ((jumping >= 0) & (jumping <= 1)).all() and jumping.any()
-    assert (strength._late_climb(probe(victim(Sloped(0.0)))) == 0).all()
+def test_the_late_rise_is_between_0_and_1_for_a_noisy_loss():
+    noisy = strength._late_rise(probe(FAULTY["random_answers"], 0.02))
+    assert ((noisy >= 0) & (noisy <= 1)).all() and noisy.any()
+    assert (strength._late_rise(probe(victim(ScaledGradient(0.0)))) == 0).all()
 
 
-def test_one_step_that_beats_many_is_a_finding():
+def test_one_step_that_breaks_more_than_many_is_a_finding():
     subject = probe(victim(), eps=0.02)
-    fgsm = subject.standing(FGSM(subject.threat), subject.clean)
+    fgsm = subject.robust_to(FGSM(subject.threat), subject.clean)
     assert CHECK["single_step_wins"](subject) is None
-    vars(subject)["white"] = subject.clean
+    vars(subject)["robust"] = subject.clean
     assert 0 < fgsm.sum() < 24 and CHECK["single_step_wins"](subject).severity == "high"
 
 
-def test_a_victim_that_says_it_draws_is_only_noted():
+def test_declared_randomness_is_a_note():
     (finding,) = examine(victim(Noise()), images(), Linf(0.05), images=8)
     assert (finding.check, finding.severity) == ("random_answers", "note")
 
 
-def test_noise_of_ones_own_is_no_excuse_for_a_false_gradient():
+def test_a_false_gradient_is_found_in_a_random_victim():
     class Backwards(RandomPurifier):
         def purify(self, x, rng):
-            return Sloped(-1.0)((x + 0.02 * rng.normal(x.shape[1:])).clamp(0, 1))
+            return ScaledGradient(-1.0)((x + 0.02 * rng.normal(x.shape[1:])).clamp(0, 1))
 
     assert CHECK["false_gradient"](probe(victim(Noise()))) is None
     assert CHECK["false_gradient"](probe(victim(Backwards()))).severity == "high"
 
 
-def test_a_planted_example_lies_where_it_is_said_to():
-    from spearshield.judging.checks.strength import NEAR, _beside_the_boundary
+def test_planted_examples_are_near_the_boundary():
+    from spearshield.judging.checks.strength import NEAR, _near_the_boundary
 
     subject = probe(victim(), eps=0.02)
-    planted = _beside_the_boundary(subject)
+    planted = _near_the_boundary(subject)
     assert len(planted.x) == 24 and planted.clean.all()
     reach = HalfSpace().distance(planted.x, subject.threat)
     assert (reach <= NEAR * subject.threat.eps).all()
     assert torch.equal(planted.rng.ids, subject.rng.ids)
 
 
-def test_several_classes_and_more_images_than_there_are():
+def test_several_classes_and_fewer_images_than_requested():
     model = Affine(4)
     x = images(60)
     y = model(x.images()).argmax(1)
@@ -249,8 +250,8 @@ def test_several_classes_and_more_images_than_there_are():
     assert examine(victim(None, model), examples, Linf(0.05), images=1000) == ()
 
 
-def test_the_victim_and_the_global_generator_are_left_alone():
-    class Remembers(nn.Module):
+def test_the_victim_and_the_global_generator_do_not_change():
+    class Counts(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.norm = nn.BatchNorm2d(1)
@@ -260,7 +261,7 @@ def test_the_victim_and_the_global_generator_are_left_alone():
             self.calls += 1
             return (self.norm(x) * 0.1 + 0.5).clamp(0, 1)
 
-    subject = Defended(Remembers(), HalfSpace())
+    subject = Defended(Counts(), HalfSpace())
     weights = {k: v.clone() for k, v in subject.state_dict().items()}
     before = torch.random.get_rng_state()
     found = examine(subject, images(), Linf(0.1), images=8)
@@ -271,30 +272,30 @@ def test_the_victim_and_the_global_generator_are_left_alone():
     assert all(p.grad is None for p in subject.parameters())
 
 
-def test_the_same_seed_gives_the_same_findings_even_of_a_random_victim():
+def test_the_same_seed_gives_the_same_findings_for_a_random_victim():
     first, second = (
         examine(FAULTY["random_answers"], images(), Linf(0.05), images=6) for _ in range(2)
     )
     assert first == second and first
 
 
-def test_a_victim_that_only_takes_whole_batches_is_one_that_depends_on_them():
+def test_a_victim_that_fails_on_single_images_depends_on_the_batch():
     def several(x):
         if len(x) == 1:
             raise ValueError("expected more than one image")
         return x
 
-    finding = CHECK["batch_dependence"](probe(victim(Does(several))))
+    finding = CHECK["batch_dependence"](probe(victim(Apply(several))))
     assert finding.saw["share of images"] == 20 / 24
 
 
-def test_a_purifier_that_leaves_the_graph_for_numpy_is_found_out():
-    subject = probe(victim(Does(lambda x: torch.from_numpy(np.clip(x.numpy(), 0, 1)))))
+def test_a_purifier_that_uses_numpy_breaks_the_graph():
+    subject = probe(victim(Apply(lambda x: torch.from_numpy(np.clip(x.numpy(), 0, 1)))))
     assert CHECK["broken_graph"](subject).severity == "high"
-    assert subject.white.any()  # and the other checks go on
+    assert subject.robust.any()  # the other checks still run
 
 
-def test_low_precision_that_cannot_be_undone_is_said_as_well():
+def test_a_victim_that_fails_in_float32_has_low_precision():
     class Stubborn(Half):
         def forward(self, x):
             return (x.flatten(1).bfloat16() @ self.w.flatten()[:, None]).float() * self.sign
@@ -304,28 +305,28 @@ def test_low_precision_that_cannot_be_undone_is_said_as_well():
     assert CHECK["low_precision"](probe(victim(None, Stubborn()))).severity == "low"
 
 
-def test_what_cannot_be_examined_is_refused():
+def test_no_images_and_a_wrong_number_of_classes_are_refused():
     with pytest.raises(ValueError, match="images must be at least 1, got 0 of 24"):
         examine(victim(), images(), Linf(0.1), images=0)
     with pytest.raises(ValueError, match=r"returned \(1, 4\) .* 2 classes"):
         examine(victim(None, Affine(4)), images(), Linf(0.1))
 
 
-def test_a_verdict_keeps_untrustworthy_and_broken_apart():
+def test_a_broken_defence_needs_no_trust():
     low, high = (Finding("c", severity, {"n": 1}, "m", "x") for severity in ("low", "high"))
     assert verdict((), 0.5) == verdict((low,), 0.5) == verdict((), 0.05) == "trustworthy"
     assert verdict((low, high), 0.5) == "not trustworthy"
     assert verdict((high,), 0.049) == verdict((), 0.0) == "broken"
 
 
-def test_a_finding_reads_as_a_sentence():
+def test_the_text_of_a_finding():
     finding = Finding("loss_gap", "high", {"by margin": 1 / 3, "images": 60}, "It hides.", "dlr.")
     assert str(finding) == "loss_gap (high): by margin 0.333, images 60. It hides. Next: dlr."
 
 
 @dataclass(frozen=True)
-class Blind(Attack):
-    """An attack that asks for no gradient."""
+class GradientFree(Attack):
+    """An attack without gradients that changes nothing."""
 
     gradient_free = True
 
@@ -334,28 +335,28 @@ class Blind(Attack):
 
 
 def score(robust: int, n: int = 1000, first: int = 0) -> Score:
-    """A score over ``n`` images, of which ``robust`` stand, from number ``first`` on."""
+    """A score over ``n`` images; ``robust`` images are robust, starting at number ``first``."""
     y = torch.zeros(n, dtype=torch.long)
-    place = torch.arange(n)
-    victim_adv = (~((place >= first) & (place < first + robust))).long()
+    index = torch.arange(n)
+    victim_adv = (~((index >= first) & (index < first + robust))).long()
     columns = dict.fromkeys(("y", "victim_clean", "bare_clean", "bare_adv"), y)
     columns |= dict.fromkeys(("l2", "linf", "ssim"), torch.zeros(n))
     columns |= dict.fromkeys(("clean_draws", "adv_draws"), y[:, None][:, :0])
     columns |= dict.fromkeys(("clean_detection", "adv_detection"), torch.empty(n, 0))
-    return Score(ids=place, victim_adv=victim_adv, **columns, seconds=1.0, forwards=n)
+    return Score(ids=index, victim_adv=victim_adv, **columns, seconds=1.0, forwards=n)
 
 
 STRONG, BALL = PGD(Linf(0.1)), Linf(0.1)
 
 
 @pytest.mark.parametrize(
-    ("rival", "check"),
+    ("attacker", "check"),
     [
-        (Trial(Blind(BALL)), "black_box_wins"),
-        (Trial(Blind(BALL), EOT(4)), "black_box_wins"),
+        (Trial(GradientFree(BALL)), "black_box_wins"),
+        (Trial(GradientFree(BALL), EOT(4)), "black_box_wins"),
         (Trial(STRONG, Oblivious()), "transfer_wins"),
-        (Trial(Blind(BALL), Oblivious()), "transfer_wins"),
-        (Trial(Blind(BALL), survivors=True), "black_box_wins"),
+        (Trial(GradientFree(BALL), Oblivious()), "transfer_wins"),
+        (Trial(GradientFree(BALL), survivors=True), "black_box_wins"),
         (Trial(Transfer(BALL, (HalfSpace(),))), "transfer_wins"),
     ],
 )
@@ -363,17 +364,17 @@ STRONG, BALL = PGD(Linf(0.1)), Linf(0.1)
     ("robust", "first", "severity"),
     [(600, 0, None), (598, 0, None), (597, 0, "low"), (579, 0, "high"), (700, 100, "high")],
 )
-def test_weaker_attackers_are_compared_image_by_image(rival, check, robust, first, severity):
-    found = compare([(Trial(STRONG), score(600)), (rival, score(robust, first=first))])
+def test_weaker_attackers_are_compared_image_by_image(attacker, check, robust, first, severity):
+    found = compare([(Trial(STRONG), score(600)), (attacker, score(robust, first=first))])
     assert [(f.check, f.severity) for f in found] == ([(check, severity)] if severity else [])
 
 
 def test_all_white_box_attacks_count_together():
     white = [(Trial(STRONG), score(600)), (Trial(STRONG, BPDA()), score(500))]
-    assert compare([*white, (Trial(Blind(BALL)), score(500))]) == ()
+    assert compare([*white, (Trial(GradientFree(BALL)), score(500))]) == ()
 
 
-def test_an_image_that_a_trial_was_spared_is_not_one_it_broke():
+def test_images_broken_before_do_not_count_for_a_trial_on_survivors():
     oblivious = (Trial(STRONG, Oblivious()), score(300))
     later = (Trial(PGD(BALL), BPDA(), survivors=True), score(250))
     found = compare([oblivious, (Trial(STRONG), score(600)), later])
@@ -382,20 +383,22 @@ def test_an_image_that_a_trial_was_spared_is_not_one_it_broke():
     assert gain == pytest.approx(0.3)
 
 
-def test_each_threat_model_is_compared_on_its_own_and_over_shared_images():
+def test_each_threat_model_is_compared_separately_and_over_shared_images():
     found = compare(
         [
             (Trial(STRONG), score(600)),
-            (Trial(Blind(Linf(0.3))), score(100)),
+            (Trial(GradientFree(Linf(0.3))), score(100)),
             (Trial(PGD(Linf(0.3))), score(100)),
-            (Trial(Blind(BALL), images=500), score(500, n=500)),
+            (Trial(GradientFree(BALL), images=500), score(500, n=500)),
         ]
     )
     assert found == ()
 
 
-def test_only_oblivious_attacks_are_no_white_box_evaluation():
-    (finding,) = compare([(Trial(STRONG, Oblivious()), score(900)), (Trial(Blind(BALL)), score(9))])
+def test_without_a_white_box_attack_there_is_a_finding():
+    (finding,) = compare(
+        [(Trial(STRONG, Oblivious()), score(900)), (Trial(GradientFree(BALL)), score(9))]
+    )
     assert (finding.check, finding.severity) == ("no_white_box", "high")
 
 
@@ -410,6 +413,6 @@ def test_losses_and_steps_are_compared_through_the_same_view():
     assert finding.check == "single_step_wins"
 
 
-def test_nothing_to_compare_is_no_finding():
+def test_a_single_score_gives_no_finding():
     assert compare([]) == ()
     assert compare([(Trial(replace(STRONG, steps=1), Adaptive()), score(3))]) == ()

@@ -1,4 +1,4 @@
-"""A victim that may reject an image: how it is scored, who attacks it, and what is in doubt."""
+"""Victims that reject images: their scores, their attacks and their findings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from PIL import Image
 from torch import nn
 
 from analytic import Fence, HalfSpace
-from judging.test_battery import both, met
+from judging.test_battery import both, taking_part
 from judging.test_score import score
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.cli.file_tools import purify
@@ -34,8 +34,8 @@ from spearshield.views import Adaptive, DetectorAware, View
 BALL = Linf(0.1)
 
 
-class Chance(RandomPurifier):
-    """Noise before a fence."""
+class RandomFence(RandomPurifier):
+    """Random noise, and the detector of a fence."""
 
     def __init__(self, limit):
         super().__init__()
@@ -49,7 +49,7 @@ class Chance(RandomPurifier):
 
 
 class Raise(Attack):
-    """Lifts every pixel."""
+    """Raises every pixel by the budget."""
 
     def perturb(self, model, x, y, rng):
         return self.threat.project(x + self.threat.eps, x)
@@ -61,7 +61,7 @@ def examples() -> Examples:
 
 
 def bright() -> Examples:
-    """Four images on the side of class 1, of which the last pixel of two is bright."""
+    """Four images of class 1; in two of them the last pixel is bright."""
     pixels = torch.full((4, 1, 4, 4), 128, dtype=torch.uint8)
     pixels[:, 0, 3, 3] = torch.tensor([140, 140, 200, 200])
     return Examples.of(pixels, torch.ones(4, dtype=torch.long), ("below", "above"))
@@ -71,7 +71,7 @@ def fenced(limit: float, purifier: type[nn.Module] = Fence) -> Defended:
     return Defended(purifier(limit), HalfSpace()).eval()
 
 
-@pytest.mark.parametrize("purifier", [Fence, Chance])
+@pytest.mark.parametrize("purifier", [Fence, RandomFence])
 def test_rejecting_is_an_error_on_clean_images_and_right_on_attacked_ones(examples, purifier):
     got = evaluate(fenced(0.6, purifier), Raise(BALL), examples)
     assert got.victim_clean.tolist() == [1, 1, REJECTED, REJECTED]
@@ -79,7 +79,7 @@ def test_rejecting_is_an_error_on_clean_images_and_right_on_attacked_ones(exampl
     assert got.acc == 0.5 and got.robust.tolist() == [True, True, False, False]
     assert got.rejected == (0.5, 1.0) and got.auc == 0.75
     assert got.bare_clean.tolist() == [1] * 4
-    if purifier is Chance:
+    if purifier is RandomFence:
         assert got.repeated["worst_of"] == (0.5, 1.0)
 
 
@@ -92,12 +92,12 @@ def test_rates_with_rejections_counted_by_hand():
     assert score([0], [0], [1], [0], [1]).rejected is None
 
 
-def test_the_row_says_how_many_were_rejected(tmp_path, examples):
+def test_the_row_holds_the_shares_of_rejected_images(tmp_path, examples):
     got = evaluate(fenced(0.6), Raise(BALL), examples)
     about = dict.fromkeys(
         ("recipe", "data", "classifier", "method", "attack", "view", "device"), "a"
     )
-    one = row(got, **about, split="test", threat="Linf", eps=0.1, seed=0)
+    one = row(got, **about, split="test", threat="Linf", eps=0.1, seed=0, parameters={})
     (plain,) = to_json([one])
     assert plain["rejected"] == [0.5, 1.0] and plain["auc"] == 0.75
     path = tmp_path / "results.json"
@@ -110,17 +110,17 @@ def test_the_row_says_how_many_were_rejected(tmp_path, examples):
 @both
 def test_only_a_victim_that_detects_meets_an_attacker_who_hides(name):
     hidden = ("orthogonal_pgd", "detector_aware")
-    assert hidden in met(name, Fence(0.6))
-    assert hidden not in met(name, nn.Identity())
+    assert hidden in taking_part(name, Fence(0.6))
+    assert hidden not in taking_part(name, nn.Identity())
     assert isinstance(DetectorAware()(fenced(0.6)), Defended)
 
 
-def test_the_view_has_a_name_of_words():
+def test_the_name_of_the_view():
     assert str(DetectorAware()) == DetectorAware.cli_name() == "detector_aware"
     assert parse("detector_aware", View, None, "view") == DetectorAware()
 
 
-def test_the_worst_case_is_that_of_the_attacker_who_hides(examples):
+def test_an_attack_that_evades_the_detector_breaks_more(examples):
     victim, wide = fenced(0.56), Linf(0.3)
     dark = replace(examples, y=0 * examples.y, pixels=torch.full_like(examples.pixels, 100))
     naive = evaluate(victim, Raise(wide), dark)
@@ -136,13 +136,13 @@ def test_a_detector_that_no_attacker_minds_is_a_finding(examples):
         "detector_ignored": "high",
         "false_alarms": "note",
     }
-    minded = Trial(OrthogonalPGD(BALL), DetectorAware())
-    found = compare([(Trial(PGD(BALL), Adaptive()), got), (minded, got)])
+    aware = Trial(OrthogonalPGD(BALL), DetectorAware())
+    found = compare([(Trial(PGD(BALL), Adaptive()), got), (aware, got)])
     assert [f.check for f in found] == ["false_alarms"]
 
 
 def test_a_detector_without_a_gradient_is_a_finding(examples):
-    class Deaf(Fence):
+    class Rounded(Fence):
         def detection_score(self, x):
             return super().detection_score(x.round())
 
@@ -151,19 +151,19 @@ def test_a_detector_without_a_gradient_is_a_finding(examples):
         found = blind_detector(Probe.of(victim, examples, BALL))
         return found and found.severity
 
-    assert severity(Deaf(0.6)) == "high"
+    assert severity(Rounded(0.6)) == "high"
     assert severity(Fence(0.6)) is None
     assert severity(nn.Identity()) is None
 
 
-def test_an_outcome_hands_its_detector_on():
+def test_the_victim_has_the_detector_of_its_outcome():
     outcome = Outcome(HalfSpace(), Fence(0.6))
     x = torch.full((1, 1, 4, 4), 0.7)
     torch.testing.assert_close(outcome.defended.detection_score(x), torch.tensor([0.1]))
     assert Outcome(HalfSpace()).defended.detection_score(x).tolist() == [-float("inf")]
 
 
-def test_purified_files_say_what_was_rejected(tmp_path):
+def test_purified_files_list_the_rejected_images(tmp_path):
     dark, bright = np.full((4, 4), 100, np.uint8), np.full((4, 4), 200, np.uint8)
     (tmp_path / "in").mkdir()
     Image.fromarray(dark).save(tmp_path / "in" / "dark.png")

@@ -1,4 +1,4 @@
-"""What a score counts, what an evaluation refuses, and that results belong to the image."""
+"""Evaluation: costs, refused victims and attacks, and results that depend on the image alone."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from torch import nn
 
 from analytic import HalfSpace
 from spearshield import views
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
-from spearshield.judging.evaluation import EvaluationSettings, admit, evaluate, outcome
+from spearshield.judging.evaluation import (
+    EvaluationSettings,
+    check_victim,
+    evaluate,
+    score_attacked,
+)
 from spearshield.method import Defended, RandomPurifier
 from spearshield.threat import Linf
 
@@ -28,7 +33,7 @@ def examples() -> Examples:
 
 
 def grey() -> Examples:
-    """Grey images on both sides of the half-space; the model gets every second one right."""
+    """Grey images on both sides of the half-space; every fourth label is wrong."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(110, 160, (24, 1, 4, 4), generator=generator).to(torch.uint8)
     right = HalfSpace()(pixels.float() / 255).argmax(1)
@@ -56,7 +61,7 @@ def test_results_do_not_depend_on_batch_size_or_order(examples, batch_size):
     torch.testing.assert_close(shuffled.l2, whole.l2[order])
 
 
-def test_cost_counts_every_image_the_classifier_saw(examples):
+def test_the_cost_counts_every_image_sent_through_the_classifier(examples):
     attack = PGD(Linf(0.01), steps=3, early_stop=False)
     assert evaluate(bare(), attack, examples).forwards == 3 * len(examples)
     early = replace(attack, early_stop=True)
@@ -65,7 +70,7 @@ def test_cost_counts_every_image_the_classifier_saw(examples):
 
 @dataclass(frozen=True)
 class Fixed(Attack):
-    """Returns what it is told to."""
+    """Adds a constant to every pixel, and sets one pixel to a value."""
 
     shift: float = 0.0
     value: float | None = None
@@ -78,7 +83,7 @@ class Fixed(Attack):
 
 
 @pytest.mark.parametrize(
-    ("attack", "said"),
+    ("attack", "message"),
     [
         (Fixed(Linf(0.1), shift=0.2), "distance 0.2"),
         (Fixed(Linf(0.1), value=float("nan")), "1 of them NaN"),
@@ -86,59 +91,61 @@ class Fixed(Attack):
         (Fixed(Linf(2.0), value=-0.1), "from -0.1"),
     ],
 )
-def test_an_attack_that_leaves_its_threat_model_is_an_error(examples, attack, said):
-    with pytest.raises(ValueError, match=rf"left Linf\(eps=.*\) on image 5.*{said}"):
+def test_an_attack_that_leaves_its_threat_model_is_an_error(examples, attack, message):
+    with pytest.raises(ValueError, match=rf"left Linf\(eps=.*\) on image 5.*{message}"):
         evaluate(bare(), attack, examples[5:9])
 
 
 class Outputs(nn.Module):
-    def __init__(self, answer) -> None:
+    """A layer that applies a function."""
+
+    def __init__(self, function) -> None:
         super().__init__()
-        self.answer = answer
+        self.function = function
 
     def forward(self, x):
-        return self.answer(x)
+        return self.function(x)
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("outputs", "message"),
     [
         (lambda x: HalfSpace()(x).softmax(1), "returns probabilities"),
         (lambda x: torch.zeros(len(x), 3), r"of shape \(images, 2\).*returned \(8, 3\)"),
-        (lambda x: torch.zeros(len(x)), "one output a class"),
+        (lambda x: torch.zeros(len(x)), "one output for each class"),
         (lambda x: torch.full((len(x), 2), float("nan")), "not finite"),
         (lambda x: HalfSpace()(x[:, :, :3]), r"fails on images of shape \(1, 4, 4\)"),
     ],
 )
-def test_a_classifier_that_cannot_be_judged_is_refused(examples, answer, said):
-    with pytest.raises(ValueError, match=said):
-        evaluate(bare(Outputs(answer)), PGD(Linf(0.1)), examples)
+def test_a_classifier_that_cannot_be_judged_is_refused(examples, outputs, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(bare(Outputs(outputs)), PGD(Linf(0.1)), examples)
 
 
-def test_logits_that_are_not_finite_on_a_real_image_name_it(examples):
-    def answer(x):
+def test_logits_that_are_not_finite_name_the_image(examples):
+    def outputs(x):
         dark = x.flatten(1).mean(1) < 0.53
         return torch.where(dark[:, None], torch.nan, HalfSpace()(x))
 
+    x = examples.images()
     with pytest.raises(ValueError, match=r"logits for image \d+ are not finite"):
-        x = examples.images()
-        outcome(bare(Outputs(answer)), x, x, examples.y, examples.ids)
+        score_attacked(bare(Outputs(outputs)), x, x, examples.y, examples.ids)
 
 
 def test_training_mode_is_refused():
     victim = Defended(nn.Identity(), nn.Sequential(nn.Dropout(), HalfSpace()))
     with pytest.raises(ValueError, match=r"in training mode; call \.eval\(\)"):
-        admit(victim, (1, 4, 4), 2)
+        check_victim(victim, (1, 4, 4), 2)
 
 
 def test_a_purifier_out_of_range_is_refused():
     victim = Defended(Outputs(lambda x: 2 * x), HalfSpace()).eval()
     with pytest.raises(ValueError, match="the purifier's output is not an image"):
-        admit(victim, (1, 4, 4), 2)
+        check_victim(victim, (1, 4, 4), 2)
 
 
 class Staircase(nn.Module):
-    """A purifier without a useful gradient: eight grey levels."""
+    """A purifier that rounds to eight grey levels; its gradient is zero."""
 
     def forward(self, x):
         return (x * 7).round() / 7
@@ -147,9 +154,9 @@ class Staircase(nn.Module):
 def test_a_masked_gradient_is_not_robustness(examples):
     victim, attack = Defended(Staircase(), HalfSpace()).eval(), PGD(Linf(0.25), random_start=False)
     masked = evaluate(victim, attack, examples, views.Adaptive())
-    honest = evaluate(victim, attack, examples, views.BPDA())
+    exposed = evaluate(victim, attack, examples, views.BPDA())
     assert masked.robust_acc == masked.acc > 0.5
-    assert honest.robust_acc == 0
+    assert exposed.robust_acc == 0
 
 
 class Noise(RandomPurifier):
@@ -157,16 +164,16 @@ class Noise(RandomPurifier):
         return (x + 0.02 * rng.normal(x.shape[1:])).clamp(0, 1)
 
 
-def test_a_random_victim_answers_alike_in_every_batch(examples):
+def test_the_predictions_of_a_random_victim_do_not_depend_on_the_batch(examples):
     victim, attack = Defended(Noise(), HalfSpace()).eval(), PGD(Linf(0.02), steps=3)
     whole = evaluate(victim, attack, examples, views.EOT(4), EvaluationSettings(batch_size=24))
     single = evaluate(victim, attack, examples, views.EOT(4), EvaluationSettings(batch_size=1))
     assert torch.equal(whole.victim_adv, single.victim_adv)
-    assert whole.forwards % 4 == 0  # every look costs as many forwards as there are draws
+    assert whole.forwards % 4 == 0  # a gradient costs four forward passes
 
 
 class Coarse(RandomPurifier):
-    """Noise that is right about most images most of the time."""
+    """Noise with which most predictions are correct, but not all."""
 
     def purify(self, x, rng):
         return (x + 0.15 * rng.normal(x.shape[1:])).clamp(0, 1)
@@ -178,12 +185,12 @@ def test_a_random_victim_is_judged_by_the_majority(examples):
     right = score.adv_draws == score.y[:, None]
     assert score.adv_draws.shape == (24, 10)
     assert torch.equal(score.victim_adv == score.y, right.sum(1) > 5 - (score.y == 0) * 0.5)
-    assert ((right.sum(1) > 5) & ~right.all(1)).any()  # some draws err where the majority does not
+    assert ((right.sum(1) > 5) & ~right.all(1)).any()  # some draws are wrong, the majority is not
     whole = evaluate(bare(), PGD(Linf(1e-6), steps=1), examples)
     assert whole.adv_draws.shape == (24, 0) and whole.repeated is None
 
 
-def test_of_fewer_draws_the_first_decide(examples):
+def test_fewer_draws_are_the_first_of_more(examples):
     victim, attack = Defended(Coarse(), HalfSpace()).eval(), PGD(Linf(1e-6), steps=1)
     ten, one = (
         evaluate(victim, attack, examples, settings=EvaluationSettings(draws=k)) for k in (10, 1)

@@ -1,4 +1,4 @@
-"""results.json: rows come back as they were, and what breaks the schema is refused by name."""
+"""results.json: reading restores the written rows; a violation of the schema names the field."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def row() -> results.Row:
     )
 
 
-def test_a_row_says_what_the_score_says():
+def test_a_row_holds_the_rates_of_its_score():
     made = row()
     assert (made.images, made.acc, made.robust_acc) == (4, 1.0, 0.5)
     assert (made.asr, made.dsr) == (0.0, None)
@@ -57,35 +57,73 @@ def test_a_row_says_what_the_score_says():
     assert {"spearshield", "torch", "python"} <= made.versions.keys()
 
 
-def test_rows_come_back_as_they_were(tmp_path):
+def test_reading_restores_the_written_rows(tmp_path):
     path = tmp_path / "results.json"
-    path.write_text(json.dumps(results.to_json([row(), row()])))
-    assert results.read(path) == [row(), row()]
+    rows = [row(), replace(row(), **LATER)]
+    path.write_text(json.dumps(results.to_json(rows)))
+    assert results.read(path) == rows
+
+
+def test_fields_with_a_default_may_be_absent(tmp_path):
+    path = tmp_path / "results.json"
+    (written,) = results.to_json([row()])
+    path.write_text(json.dumps([{k: v for k, v in written.items() if k not in LATER}]))
+    assert results.read(path) == [replace(row(), repeated=None)]
+
+
+FINDING = {"check": "c", "severity": "low", "saw": {"n": 1}, "means": "m", "next": "n"}
+LATER = {
+    "verdict": "broken",
+    "findings": [FINDING],
+    "repeated": {"vote": (1.0, 0.5)},
+    "rejected": (0.0, 0.5),
+    "auc": 0.75,
+    "curve": [(0.0, 1.0), (0.1, 0.5)],
+    "command": "spearshield run r",
+}
+"""The fields that files of earlier versions do not have."""
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"robust_acc": 1.5}, r"\$\[0\]\.robust_acc 1\.5"),
         ({"view": ""}, r"\$\[0\]\.view"),
         ({"eps": 0.0}, r"\$\[0\]\.eps"),
         ({"images": 0}, r"\$\[0\]\.images"),
         ({"split": "tset"}, r"\$\[0\]\.split"),
+        ({"auc": 1.5}, r"\$\[0\]\.auc"),
+        ({"command": ""}, r"\$\[0\]\.command"),
+        ({"findings": [FINDING | {"severity": "grave"}]}, r"findings\[0\]\.severity"),
+        ({"findings": [FINDING | {"extra": 1}]}, r"'extra' was unexpected"),
+        ({"versions": {"torch": "2"}}, r"'python' is a required property"),
     ],
 )
-def test_a_row_that_breaks_the_schema_is_not_written(change, said):
-    with pytest.raises(ValueError, match=said):
-        results.to_json([replace(row(), **change)])
+def test_a_row_that_violates_the_schema_is_not_read(change, message, tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([{**results.to_json([row()])[0], **change}]))
+    with pytest.raises(ValueError, match=rf"results\.json: .*{message}"):
+        results.read(path)
+
+
+def test_a_row_that_violates_the_schema_is_not_written():
+    with pytest.raises(ValueError, match=r"the rows: \$\[0\]\.robust_acc 1\.5"):
+        results.to_json([replace(row(), robust_acc=1.5)])
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [("{", "is not JSON"), ('{"a": 1}', "is not of type 'array'"), ("[{}]", "required property")],
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[NaN]", "NaN is not a number"),
+        ('{"a": 1}', "is not of type 'array'"),
+        ("[{}]", "required property"),
+    ],
 )
-def test_a_file_that_is_no_result_names_itself(tmp_path, text, said):
+def test_an_invalid_file_is_named(tmp_path, text, message):
     path = tmp_path / "results.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=rf"results\.json.*{said}"):
+    with pytest.raises(ValueError, match=rf"results\.json.*{message}"):
         results.read(path)
     with pytest.raises(FileNotFoundError, match="spearshield run"):
         results.read(tmp_path / "none.json")

@@ -1,4 +1,4 @@
-"""Rates counted by hand, worst cases image by image, intervals against a published table."""
+"""Rates and worst cases counted by hand, and intervals against a published table."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def test_every_rate_counted_by_hand():
         bare_adv=[0, 0, 1, 1, 1],
     )
     assert s.acc == 4 / 5
-    assert s.robust_acc == 2 / 5  # right before and after: the first and the third
-    assert s.asr == 2 / 4  # the bare classifier is right on four, and flips on two of them
-    assert s.dsr == 1 / 2  # of those two the victim gets one right
+    assert s.robust_acc == 2 / 5  # correct before and after: the first and the third
+    assert s.asr == 2 / 4  # the bare classifier is correct on four, and misclassifies two of them
+    assert s.dsr == 1 / 2  # the victim classifies one of those two correctly
 
 
-def test_a_rate_without_denominator_is_none():
+def test_a_rate_without_a_denominator_is_none():
     never_right = score([0], [1], [1], [1], [1])
     assert never_right.asr is None and never_right.dsr is None
     never_fooled = score([0], [0], [0], [0], [0])
@@ -51,11 +51,22 @@ def test_the_worst_case_is_taken_image_by_image():
 
 
 def test_a_worst_case_over_other_images_is_refused():
+    first = score([0, 0], *[[0, 0]] * 4)
     with pytest.raises(ValueError, match="the same images"):
-        worst_case([score([0], [0], [0], [0], [0]), score([0, 0], *[[0, 0]] * 4)])
+        worst_case([first, replace(first, ids=torch.tensor([0, 2]))])
+    with pytest.raises(ValueError, match="at least one score"):
+        worst_case([])
 
 
-def test_the_first_images_bear_their_share_of_the_cost():
+def test_a_worst_case_is_over_the_images_that_all_scores_share():
+    long = score([0, 0, 0, 0], [0] * 4, [1, 0, 0, 1], [0] * 4, [0] * 4)
+    short = score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0])
+    worst = worst_case([long, short])
+    assert worst.ids.tolist() == [0, 1] and worst.robust.tolist() == [False, False]
+    assert (worst.seconds, worst.forwards) == (1.5, 4)
+
+
+def test_the_first_images_have_their_share_of_the_cost():
     whole = score([0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0])
     half = whole.first(2)
     assert half.ids.tolist() == [0, 1] and half.robust_acc == 1 / 2
@@ -63,20 +74,20 @@ def test_the_first_images_bear_their_share_of_the_cost():
     assert whole.first(9).images == whole.images and whole.first(9).seconds == 1.0
 
 
-def test_a_part_replaces_the_images_it_was_made_on():
+def test_an_update_replaces_the_images_of_the_part():
     whole = score([0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0])
     part = replace(score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0]), ids=torch.tensor([1, 2]))
     after = whole.updated(whole.robust, part)
     assert after.robust.tolist() == [False, True, False]
     assert after.ids.tolist() == [0, 1, 2] and after.forwards == part.forwards
-    assert whole.robust.tolist() == [False, True, True]  # left as it was
+    assert whole.robust.tolist() == [False, True, True]  # unchanged
 
 
-def test_the_answers_of_a_random_victim_counted_by_hand():
-    precompute = score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0])
-    assert precompute.repeated is None
+def test_the_statistics_of_a_random_victim_counted_by_hand():
+    plain = score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0])
+    assert plain.repeated is None
     repeated = replace(
-        precompute,
+        plain,
         clean_draws=torch.tensor([[0, 0, 0], [0, 0, 1]]),
         adv_draws=torch.tensor([[1, 0, 0], [0, 1, 1]]),
     ).repeated
@@ -88,17 +99,17 @@ def test_the_answers_of_a_random_victim_counted_by_hand():
     }
 
 
-def test_the_curve_and_the_area_under_it_counted_by_hand():
-    precompute = score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0])
-    assert precompute.auc is None and precompute.roc is None
+def test_the_roc_curve_and_the_area_under_it_counted_by_hand():
+    plain = score([0, 0], [0, 0], [0, 1], [0, 0], [0, 0])
+    assert plain.auc is None and plain.roc is None
     detected = replace(
-        precompute,
+        plain,
         clean_detection=torch.tensor([[0.1], [0.4]]),
         adv_detection=torch.tensor([[0.4], [0.3]]),
     )
-    # Of the four pairs the attacked image is ahead in two, behind in one, and level in one.
+    # Of four pairs, the attacked image has the higher score in two, and a tie in one.
     assert detected.auc == (2 + 0.5) / 4
-    # At 0.4, at 0.3 and at 0.1.
+    # Thresholds 0.4, 0.3 and 0.1.
     assert detected.roc.tolist() == [[0, 0], [0.5, 0.5], [0.5, 1], [1, 1]]
     assert float(torch.trapezoid(detected.roc[:, 1], detected.roc[:, 0])) == detected.auc
 

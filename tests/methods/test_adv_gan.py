@@ -1,25 +1,23 @@
-"""AdvGAN: losses on numbers worked by hand, the threat model, and what a black box is asked."""
+"""AdvGAN: losses on numbers worked by hand, the threat model, and the conditioned generator."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 
 from analytic import Affine, HalfSpace
-from contracts.test_methods import assert_same_tree
 from methods.test_ape_gan import Constant
-from methods.test_substitute import Oracle
-from spearshield.architecture import Architecture
+from methods.test_substitute import Oracle, Plane
 from spearshield.attacks.fgsm import FGSM
 from spearshield.method import Task
-from spearshield.methods.adv_gan import AdvGAN, error_loss, size_loss, succeeds
+from spearshield.methods.adv_gan import AdvGAN, misclassification_loss, size_loss, success_rate
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
 from spearshield.nets.adv_gan import (
+    ConditionedGenerator,
     Discriminator,
     Generator,
-    InformedGenerator,
     PerturbationGenerator,
 )
 from spearshield.rng import Rng, ambient
@@ -29,12 +27,6 @@ from spearshield.training.learned_attack import LearnedAttack
 X = torch.full((3, 1, 4, 4), 0.5)
 Y = torch.tensor([0, 1, 0])
 LOGITS = torch.tensor([[3.0, 1.0, 0.0], [0.0, 2.0, 6.0]])
-
-
-@dataclass(frozen=True)
-class Plane(Architecture):
-    def build(self, shape, classes):
-        return HalfSpace(shape)
 
 
 class Added(torch.nn.Module):
@@ -64,19 +56,19 @@ def learner_of(method, model=None, **settings):
         )
 
 
-def perturber(learner):
+def perturbation_generator(learner):
     return learner.G if hasattr(learner, "G") else learner.A
 
 
-class Deaf(torch.nn.Module):
-    """A victim that must not be asked."""
+class NotQueried(torch.nn.Module):
+    """A victim that must not be queried."""
 
     def forward(self, x):
-        pytest.fail("the victim was asked")
+        pytest.fail("the victim was queried")
 
 
 def by_hand(**settings):
-    """G adds a tenth to every pixel, D answers 0.25 to everything, whatever they learn."""
+    """G adds 0.1 to every pixel and D always returns 0.25; the optimiser of D does nothing."""
     made = learner(**{"lr": 1.0, "kappa": 0.0, **settings})
     made.G, made.D = Added(0.1), Constant(0.25, (1,))
     made.opt_g, made.opt_d = torch.optim.SGD(made.G.parameters(), 1.0), idle()
@@ -84,7 +76,7 @@ def by_hand(**settings):
 
 
 def idle():
-    """An optimiser that moves nothing."""
+    """An optimiser that changes nothing."""
     return torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.0)
 
 
@@ -98,9 +90,9 @@ def images(n, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("target", "kappa", "wanted"),
+    ("target", "kappa", "expected"),
     [
-        (None, 0.0, 2.0 / 2),  # the first image has 3 - 1 to go, the second is fooled by 4
+        (None, 0.0, 2.0 / 2),  # the margins are 3 - 1 and 2 - 6
         (None, 3.0, (2.0 - 3.0) / 2),
         (None, 9.0, (2.0 - 4.0) / 2),
         (1, 0.0, (2.0 + 4.0) / 2),
@@ -108,12 +100,12 @@ def images(n, seed=0):
         (2, 1.0, (3.0 - 1.0) / 2),
     ],
 )
-def test_the_loss_of_an_error_that_is_wanted(target, kappa, wanted):
-    loss = error_loss(LOGITS, torch.tensor([0, 1]), target, kappa)
-    assert float(loss) == pytest.approx(wanted)
+def test_the_misclassification_loss_by_hand(target, kappa, expected):
+    loss = misclassification_loss(LOGITS, torch.tensor([0, 1]), target, kappa)
+    assert float(loss) == pytest.approx(expected)
 
 
-def test_size_costs_beyond_what_is_free_and_has_a_slope_of_zero_at_zero():
+def test_the_size_loss_starts_at_the_hinge_and_has_a_zero_gradient_at_zero():
     assert float(size_loss(X + 0.1, X, 0.0)) == pytest.approx(0.4)
     assert float(size_loss(X + 0.1, X, 0.3)) == pytest.approx(0.1)
     assert float(size_loss(X + 0.1, X, 0.5)) == 0
@@ -122,18 +114,18 @@ def test_size_costs_beyond_what_is_free_and_has_a_slope_of_zero_at_zero():
     assert torch.equal(x_adv.grad, torch.zeros_like(X))
 
 
-def test_success_is_that_of_images_of_other_classes():
+def test_the_success_rate_of_a_target_excludes_images_of_its_class():
     y = torch.tensor([0, 1])
-    assert succeeds(LOGITS, y, None) == 0.5
-    assert succeeds(LOGITS, y, 0) == 0 and succeeds(LOGITS, y, 2) == 0.5
-    assert succeeds(LOGITS, torch.tensor([2, 2]), 2) == 0
+    assert success_rate(LOGITS, y, None) == 0.5
+    assert success_rate(LOGITS, y, 0) == 0 and success_rate(LOGITS, y, 2) == 0.5
+    assert success_rate(LOGITS, torch.tensor([2, 2]), 2) == 0
 
 
 def test_all_losses_by_hand():
     losses = step(by_hand())
     assert losses["d"] == pytest.approx(0.75**2 + 0.25**2)
-    # The plane's slope sums to 4.8: a tenth more in each pixel of a grey image is a margin of
-    # 0.48, so the logits differ by 0.96, in favour of class 1.
+    # The plane's gradient sums to 4.8: a change of 0.1 in each pixel of a grey image is a margin
+    # of 0.48, so the logits differ by 0.96, in favour of class 1.
     assert losses["attack"] == pytest.approx(0.96 / 3)
     assert losses["size"] == pytest.approx(0.4)
     assert losses["success"] == pytest.approx(2 / 3)
@@ -142,23 +134,23 @@ def test_all_losses_by_hand():
 @pytest.mark.parametrize(
     ("weights", "moved"),
     [
-        ({"attack_weight": 1.0}, -9.6 / 3),  # only the image of class 1 still pulls
+        ({"attack_weight": 1.0}, -9.6 / 3),  # only the image of class 1 contributes
         ({"attack_weight": 0.5}, -4.8 / 3),
-        ({"attack_weight": 1.0, "kappa": 5.0}, 9.6 / 3),  # the others pull as well: 2 - 1
+        ({"attack_weight": 1.0, "kappa": 5.0}, 9.6 / 3),  # the others contribute too: 2 - 1
         ({"attack_weight": 1.0, "target": 0}, -9.6),
         ({"size_weight": 2.0}, -2.0 * 4),
         ({"gan_weight": 1.0}, 0.0),
     ],
     ids=str,
 )
-def test_the_generator_goes_down_each_loss_by_its_weight(weights, moved):
+def test_the_generator_descends_each_loss_by_its_weight(weights, moved):
     none = {"gan_weight": 0.0, "attack_weight": 0.0, "size_weight": 0.0}
     made = by_hand(**{**none, **weights})
     step(made)
     assert float(made.G.value.detach()) == pytest.approx(0.1 + moved, abs=1e-5)
 
 
-def test_the_discriminator_tells_clean_from_perturbed_and_the_generator_minds():
+def test_discriminator_and_generator_are_trained_against_each_other():
     made = learner(attack_weight=0.0, size_weight=0.0, gan_weight=1.0, lr=1.0)
     made.D = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 1))
     made.D[1].weight.data.fill_(-1 / 16)
@@ -178,7 +170,7 @@ def test_the_discriminator_tells_clean_from_perturbed_and_the_generator_minds():
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.4)], ids=str)
 @pytest.mark.parametrize("residual", [True, False])
-def test_the_perturber_is_inside_the_threat_model_by_construction(threat, residual):
+def test_perturbed_images_are_inside_the_threat_model(threat, residual):
     net = PerturbationGenerator((1, 9, 7), 2, threat, residual=residual)
     net.generator = Constant(0.9, (1, 9, 7))
     x = Rng.of_batch(0, 5).uniform((1, 9, 7))
@@ -189,7 +181,7 @@ def test_the_perturber_is_inside_the_threat_model_by_construction(threat, residu
     assert ((free(x) >= 0) & (free(x) <= 1)).all()
 
 
-def test_a_residual_is_added_and_an_image_is_the_answer():
+def test_the_output_is_a_perturbation_or_an_image():
     net = PerturbationGenerator((1, 4, 4), 2, Linf(0.2))
     net.generator = Constant(-0.5, (1, 4, 4))
     torch.testing.assert_close(net(X), X - 0.1)
@@ -199,7 +191,7 @@ def test_a_residual_is_added_and_an_image_is_the_answer():
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)], ids=str)
 @pytest.mark.parametrize("clip", [True, False])
-def test_what_is_left_behind_is_an_attack_on_the_threat_model(threat, clip):
+def test_the_outcome_is_an_attack_in_the_threat_model(threat, clip):
     made = learner(threat=threat, clip=clip)
     step(made)
     attack, x = made.outcome().attack, images(6)
@@ -210,7 +202,7 @@ def test_what_is_left_behind_is_an_attack_on_the_threat_model(threat, clip):
     torch.testing.assert_close(torch.cat(alone), x_adv)
 
 
-def test_it_learns_to_fool_a_half_space_as_far_as_can_be():
+def test_training_reaches_most_images_that_can_be_misclassified():
     model, threat = HalfSpace(), Linf(0.2)
     made = learner(model, threat=threat, size_weight=0.0, lr=5e-3)
     x = 0.3 + 0.4 * images(64)
@@ -223,7 +215,7 @@ def test_it_learns_to_fool_a_half_space_as_far_as_can_be():
     assert reach > 0.5 and fooled > 0.8 * reach
 
 
-def test_a_target_is_what_images_are_taken_for():
+def test_a_targeted_attack_reaches_its_target():
     model = Affine(3)
     made = learner(model, 3, threat=Linf(0.5), target=2, size_weight=0.0, lr=5e-3)
     x = images(64)
@@ -234,23 +226,23 @@ def test_a_target_is_what_images_are_taken_for():
     assert (taken == 2).float().mean() > 0.9 and losses["success"] > 0.9
 
 
-def test_a_black_box_is_asked_about_perturbed_images_and_not_differentiated():
+def test_a_black_box_is_queried_with_clean_and_perturbed_images():
     oracle = Oracle()
     made = learner(oracle, student=Plane(), student_steps=1)
     x = images(6)
-    assert step(made, x)["queries"] == 6 and torch.equal(oracle.asked[0], x)
+    assert step(made, x)["queries"] == 6 and torch.equal(oracle.queried[0], x)
     with torch.no_grad():
         expected = torch.cat([x, made.G.train()(x)])
     losses = step(made, x)
     assert losses["queries"] == 18
-    torch.testing.assert_close(oracle.asked[1], expected)
+    torch.testing.assert_close(oracle.queried[1], expected)
     outcome = made.outcome()
     assert outcome.queries == outcome.attack.queries == 18
     assert outcome.classifier is oracle
     assert learner().outcome().queries == 0
 
 
-def test_in_the_first_steps_only_the_student_learns():
+def test_the_first_steps_train_only_the_student():
     made = learner(Oracle(), student=Plane(), student_steps=1)
     made.f.student.w.data.zero_()
     before = [p.clone() for p in made.G.parameters()]
@@ -261,39 +253,16 @@ def test_in_the_first_steps_only_the_student_learns():
     assert not all(map(torch.equal, before, made.G.parameters()))
 
 
-def test_labels_only_uses_nothing_else_of_the_black_box():
-    answers = []
-    for hard in (False, True):
-        made = learner(Oracle(hard), student=Plane(), labels_only=True)
-        for number in range(3):
-            step(made, images(6), number=number)
-        answers.append(made.state_dict())
-    assert_same_tree(*answers)
-    soft = learner(Oracle(), student=Plane())
-    hard = learner(Oracle(True), student=Plane())
-    for made in soft, hard:
-        step(made, images(6))
-    assert not torch.equal(soft.f.student.w, hard.f.student.w)
-
-
-def test_the_distance_of_a_student_is_the_cross_entropy_with_the_answers():
-    made = learner(HalfSpace(), student=Plane())
-    answers = HalfSpace()(X + 0.01).softmax(1)
-    entropy = -(answers * answers.log()).sum(1).mean()
-    # A student that is the black box gives the answers' own entropy, the least there is.
-    assert float(made.f.distance(X + 0.01).detach()) == pytest.approx(float(entropy.detach()))
-
-
-class Listener(torch.nn.Module):
-    """Adds nothing, and keeps what it is told."""
+class Recorder(torch.nn.Module):
+    """A generator without effect that keeps the features it receives."""
 
     def forward(self, x, *classifier_features):
         self.classifier_features = classifier_features
         return torch.zeros_like(x)
 
 
-class Seeing(torch.nn.Module):
-    """Maps at the image's size, twice, and at half of it; then the mean of each for two classes."""
+class Convolutional(torch.nn.Module):
+    """A classifier with two maps of the image's size and one of half the size."""
 
     def __init__(self):
         super().__init__()
@@ -307,11 +276,11 @@ class Seeing(torch.nn.Module):
 
 
 @pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
-def test_who_is_informed_sees_what_the_classifier_makes_of_the_image(method):
+def test_a_conditioned_generator_receives_probabilities_and_maps(method):
     with ambient(0):
-        model = Seeing().eval()
-    net = perturber(learner_of(method, model, conditioned=True))
-    net.generator = Listener()
+        model = Convolutional().eval()
+    net = perturbation_generator(learner_of(method, model, conditioned=True))
+    net.generator = Recorder()
     x = images(6)
     torch.testing.assert_close(net(x), x)
     probabilities, whole, half, quarter = net.generator.classifier_features
@@ -319,17 +288,17 @@ def test_who_is_informed_sees_what_the_classifier_makes_of_the_image(method):
     maps = model.second(model.first(x)).detach()  # the last maps of their size
     torch.testing.assert_close(whole, maps)
     torch.testing.assert_close(half, model.pool(maps.relu()))
-    assert quarter is half  # of the sizes that there are, the nearest
+    assert quarter is half  # the nearest size there is
     assert not any(
         classifier_features.requires_grad
         for classifier_features in net.generator.classifier_features
     )
     assert not any(module._forward_hooks for module in net.condition_network.modules())
-    assert perturber(learner_of(method, model)).classifier_features(x) == ()
+    assert perturbation_generator(learner_of(method, model)).classifier_features(x) == ()
 
 
-class Twice(torch.nn.Module):
-    """Answers each image by itself and its mirror image, which pass in one batch."""
+class Mirroring(torch.nn.Module):
+    """A classifier whose maps are of a batch twice as large: the images and their mirror images."""
 
     def __init__(self):
         super().__init__()
@@ -340,46 +309,46 @@ class Twice(torch.nn.Module):
         return sum(both.chunk(2))
 
 
-@pytest.mark.parametrize("model", [HalfSpace(), Twice()], ids=["flat", "twice"])
+@pytest.mark.parametrize("model", [HalfSpace(), Mirroring()], ids=["flat", "mirroring"])
 @pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
-def test_where_no_maps_are_of_the_images_the_images_themselves_are_seen(method, model):
-    net = perturber(learner_of(method, model.eval(), conditioned=True))
+def test_without_maps_of_the_images_the_images_take_their_place(method, model):
+    net = perturbation_generator(learner_of(method, model.eval(), conditioned=True))
     x = images(6)
     probabilities, *maps = net.classifier_features(x)
     torch.testing.assert_close(probabilities, model(x).softmax(1).detach())
-    assert [seen is x for seen in maps] == [True] * 3
+    assert all(own is x for own in maps)
     assert net(x).shape == x.shape
 
 
 @pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
-def test_an_informed_attack_carries_a_copy_that_nobody_trains(method):
+def test_a_conditioned_attack_contains_an_untrained_copy_of_the_classifier(method):
     model = HalfSpace().eval()
     first = learner_of(method, model, conditioned=True, lr=0.1)
-    carried = perturber(first).condition_network
-    assert carried is not model
+    copy = perturbation_generator(first).condition_network
+    assert copy is not model
     step(first)
-    torch.testing.assert_close(carried.w, model.w)
+    torch.testing.assert_close(copy.w, model.w)
     other = HalfSpace().eval()
     other.b.data.zero_()
     reopened = learner_of(method, other, conditioned=True)
     reopened.load_state_dict(first.state_dict())
     x, y = images(6), torch.zeros(6, dtype=torch.long)
-    classifier_features = perturber(reopened).classifier_features(x)[0]
+    classifier_features = perturbation_generator(reopened).classifier_features(x)[0]
     torch.testing.assert_close(classifier_features, model(x).softmax(1).detach())
     attacks = [of.outcome().attack for of in (first, reopened)]
-    torch.testing.assert_close(*(attack(Deaf(), x, y) for attack in attacks))
+    torch.testing.assert_close(*(attack(NotQueried(), x, y) for attack in attacks))
 
 
 @pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
-def test_of_a_black_box_the_student_informs(method):
+def test_a_black_box_conditions_the_generator_on_its_student(method):
     oracle = Oracle()
     made = learner_of(method, oracle, conditioned=True, student=Plane(), student_steps=1)
-    assert perturber(made).condition_network is made.f.student
+    assert perturbation_generator(made).condition_network is made.f.student
     for number in range(3):
         losses = step(made, images(6), number=number)
-    assert losses["queries"] == 6 + 12 + 12 == sum(map(len, oracle.asked))
+    assert losses["queries"] == 6 + 12 + 12 == sum(map(len, oracle.queried))
     before = [p.clone() for p in made.f.student.parameters()]
-    made.opt_g.step()  # is not the generator's to train
+    made.opt_g.step()  # does not contain the student
     assert all(map(torch.equal, before, made.f.student.parameters()))
 
 
@@ -387,25 +356,25 @@ def test_of_a_black_box_the_student_informs(method):
 def test_images_of_any_size(size):
     x = torch.rand(2, 3, *size)
     assert Generator(3, 2).eval()(x).shape == x.shape
-    classifier_features = (
+    features = (
         torch.rand(2, 4),
         torch.rand(2, 2, 9, 9),
         torch.rand(2, 3, 5, 2),
         torch.rand(2, 1, 1, 1),
     )
-    assert InformedGenerator(3, 2, 4, (2, 3, 1)).eval()(x, *classifier_features).shape == x.shape
+    assert ConditionedGenerator(3, 2, 4, (2, 3, 1)).eval()(x, *features).shape == x.shape
     assert Discriminator((3, *size), 2).eval()(x).shape == (2, 1)
 
 
 @pytest.mark.parametrize(
     "setting", [{"width": 0}, {"gan_weight": -1.0}, {"kappa": -1.0}, {"student_steps": -1}], ids=str
 )
-def test_bad_settings_are_refused(setting):
+def test_settings_out_of_range_raise(setting):
     with pytest.raises(ValueError, match=f"got {next(iter(setting.values()))}"):
         AdvGAN(**setting)
 
 
 @pytest.mark.parametrize("target", [-1, 2])
-def test_a_target_that_is_no_class_is_refused(target):
+def test_a_target_that_is_not_a_class_raises(target):
     with pytest.raises(ValueError, match=f"class from 0 to 1 or none, got {target}"):
         learner(target=target)

@@ -1,4 +1,4 @@
-"""APE-GAN: the two losses on numbers worked by hand, and who is updated how often."""
+"""APE-GAN: the two losses on numbers worked by hand, and the number of updates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spearshield.threat import Linf
 
 
 class Constant(torch.nn.Module):
-    """One number, everywhere, whatever comes in."""
+    """A constant output, for every input."""
 
     def __init__(self, value, shape) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def test_the_generator_moves_towards_the_clean_image_twice_a_step():
     assert float(made.G.value.detach()) == pytest.approx(0.25 + 2 * 0.5 * 0.02)
 
 
-def test_the_generator_learns_to_undo_the_attack():
+def test_training_halves_the_error_of_purified_images():
     torch.manual_seed(0)
     model = HalfSpace().eval()
     made = APEGAN(width=8, lr=2e-3).learner(Task(model, model, (1, 4, 4), 2, FGSM(Linf(0.2))))
@@ -76,7 +76,13 @@ def test_the_generator_learns_to_undo_the_attack():
 
 
 @pytest.mark.parametrize("size", [(4, 4), (7, 5), (28, 28), (30, 33)])
-def test_the_generator_keeps_any_size(size):
+def test_the_generator_keeps_the_size(size):
     x = torch.rand(2, 3, *size)
     x_hat = Generator(3, 4).eval()(x)
     assert x_hat.shape == x.shape and x_hat.min() >= 0 and x_hat.max() <= 1
+
+
+@pytest.mark.parametrize("setting", [{"width": 0}, {"mse_weight": -1.0}, {"generator_steps": 0}])
+def test_settings_out_of_range_raise(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        APEGAN(**setting)

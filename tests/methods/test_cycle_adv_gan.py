@@ -1,4 +1,4 @@
-"""CycleAdvGAN: every term on numbers worked by hand, and what each of its choices changes."""
+"""CycleAdvGAN: each term on numbers worked by hand, and the effect of each option."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from analytic import HalfSpace
-from methods.test_adv_gan import Added, Plane, idle, images
+from methods.test_adv_gan import Added, idle, images
 from methods.test_ape_gan import Constant
-from methods.test_substitute import Oracle
-from spearshield.attack import Attack
+from methods.test_substitute import Oracle, Plane
+from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.method import Task
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN, Purifier
@@ -29,7 +29,7 @@ WEIGHTS = {
 
 
 class Darker(Attack):
-    """Takes 0.2 from every pixel."""
+    """Subtracts 0.2 from every pixel."""
 
     def perturb(self, model, x, y, rng):
         return x - 0.2
@@ -43,7 +43,7 @@ def learner(model=None, attack=None, **settings):
 
 
 def by_hand(**settings):
-    """A adds 0.1, P adds 0.05, D_A answers 0.25 and D_P 0.5, whatever they learn."""
+    """A adds 0.1, P adds 0.05, D_A always returns 0.25 and D_P 0.5."""
     made = learner(**{"lr": 1.0, "kappa": 0.0, **settings})
     made.A, made.P = Added(0.1), Added(0.05)
     made.D_A, made.D_P = Constant(0.25, (1,)), Constant(0.5, (1,))
@@ -60,11 +60,11 @@ def test_all_losses_by_hand():
     losses = step(by_hand())
     assert losses["d"] == pytest.approx(0.75**2 + 0.25**2 + 0.5**2 + 0.5**2)
     assert losses["gan"] == pytest.approx(0.75**2 + 0.5**2)
-    assert losses["cycle"] == pytest.approx(0.15 + 0.15)  # x + 0.15 there and back, both ways
-    # The slope of the plane sums to 4.8: the logits differ by 9.6 times the change of each pixel.
+    assert losses["cycle"] == pytest.approx(0.15 + 0.15)  # P(A(x)) - x and A(P(x_ref)) - x_ref
+    # The gradient of the plane sums to 4.8: logits differ by 9.6 times the change of each pixel.
     assert losses["attack"] == pytest.approx(0.96 / 2)
     expected = 0.0
-    for change in (-0.15, 0.15, 0.05):  # P(x'), P(A(x)), P(x)
+    for change in (-0.15, 0.15, 0.05):  # P(x_ref), P(A(x)), P(x)
         gap = 9.6 * change
         expected += (math.log1p(math.exp(gap)) + math.log1p(math.exp(-gap))) / 2
     assert losses["recovery"] == pytest.approx(expected)
@@ -77,12 +77,12 @@ def test_all_losses_by_hand():
         ("gan", 0.0, 0.0),
         ("cycle", -2.0, -2.0),
         ("identity", 0.0, -1.0),
-        ("paired", -1.0, 1.0),  # A(x) down to x', P(x') up to x
+        ("paired", -1.0, 1.0),  # A(x) down to x_ref, P(x_ref) up to x
         ("attack", -9.6 / 2, 0.0),
         ("size", -4.0, 0.0),
     ],
 )
-def test_the_generators_go_down_each_loss_by_its_weight(weight, a, p):
+def test_the_generators_descend_each_loss_by_its_weight(weight, a, p):
     made = by_hand(**{**WEIGHTS, f"{weight}_weight": 0.5})
     step(made)
     assert float(made.A.value.detach()) == pytest.approx(0.1 + 0.5 * a, abs=1e-5)
@@ -90,7 +90,7 @@ def test_the_generators_go_down_each_loss_by_its_weight(weight, a, p):
 
 
 @pytest.mark.parametrize(("cooperative", "a"), [(True, -2.0), (False, -1.0)])
-def test_who_does_not_cooperate_leaves_the_way_back_to_the_purifier(cooperative, a):
+def test_without_cooperation_the_attack_is_not_trained_through_the_purifier(cooperative, a):
     made = by_hand(**{**WEIGHTS, "cycle_weight": 0.5, "cooperative": cooperative})
     step(made)
     assert float(made.A.value.detach()) == pytest.approx(0.1 + 0.5 * a, abs=1e-5)
@@ -99,7 +99,7 @@ def test_who_does_not_cooperate_leaves_the_way_back_to_the_purifier(cooperative,
 
 def test_recovery_moves_the_purifier_towards_the_true_class():
     made = by_hand(**{**WEIGHTS, "recovery_weight": 1.0})
-    step(made, X + 0.05, torch.ones(2, dtype=torch.long))  # class 1 is the lighter side
+    step(made, X + 0.05, torch.ones(2, dtype=torch.long))  # class 1 is the brighter side
     assert float(made.P.value.detach()) > 0.05
 
 
@@ -111,22 +111,22 @@ def test_each_discriminator_has_its_own_kind_of_real_image():
         net[1].bias.data.fill_(0.0)  # the mean of the pixels
         setattr(made, name, net)
     losses = step(made)
-    # D_A: x' is 0.3, A(x) 0.6;  D_P: x is 0.5, P(x') 0.35
+    # D_A: x_ref is 0.3, A(x) 0.6;  D_P: x is 0.5, P(x_ref) 0.35
     assert losses["d"] == pytest.approx(0.7**2 + 0.6**2 + 0.5**2 + 0.35**2)
     assert losses["gan"] == pytest.approx(0.4**2 + 0.65**2)
 
 
 @pytest.mark.parametrize(
-    ("residual", "max_residual", "wanted"),
+    ("residual", "max_residual", "expected"),
     [(True, 1.0, 0.0), (True, 0.1, 0.41), (False, 0.1, 0.05)],
 )
-def test_purified_images_are_images_whatever_the_generator_says(residual, max_residual, wanted):
+def test_purified_images_are_in_range(residual, max_residual, expected):
     net = Purifier(1, 2, residual, max_residual)
     net.generator = Constant(-0.9, (1, 4, 4))
-    torch.testing.assert_close(net(X), torch.full_like(X, wanted))
+    torch.testing.assert_close(net(X), torch.full_like(X, expected))
 
 
-def test_what_is_left_behind_is_an_attack_and_a_purifier():
+def test_the_outcome_is_an_attack_and_a_purifier():
     model = HalfSpace().eval()
     made = learner(model, threat=Linf(0.1), clip=False, residual_attack=False)
     step(made)
@@ -137,7 +137,7 @@ def test_what_is_left_behind_is_an_attack_and_a_purifier():
     assert Linf(0.1).contains(outcome.attack(model, x, torch.zeros(6, dtype=torch.long)), x).all()
 
 
-def test_it_learns_to_fool_and_to_recover():
+def test_training_yields_misclassification_and_recovery():
     model, threat = HalfSpace(), Linf(0.1)
     made = learner(model, FGSM(threat), threat=threat, lr=5e-3, identity_weight=1.0)
     x = 0.2 + 0.6 * images(64)
@@ -157,25 +157,25 @@ def test_it_learns_to_fool_and_to_recover():
     assert right(outcome.purifier(x)) > 0.9
 
 
-def test_a_black_box_is_never_differentiated_not_even_by_the_attack_that_is_learnt_from():
+def test_a_black_box_is_never_differentiated():
     oracle = Oracle()
     made = learner(oracle, FGSM(Linf(0.1)), student=Plane(), student_steps=1)
     x = images(4)
     y = torch.tensor([0, 1, 0, 1])
     assert step(made, x, y)["queries"] == 4
     assert step(made, x, y)["queries"] == 12
-    assert torch.equal(oracle.asked[0], x) and torch.equal(oracle.asked[1][:4], x)
+    assert torch.equal(oracle.queried[0], x) and torch.equal(oracle.queried[1][:4], x)
     assert made.outcome().queries == made.outcome().attack.queries == 12
 
 
-def test_images_attacked_once_and_a_black_box_exclude_each_other():
+def test_a_black_box_with_precomputed_images_raises():
     kept = PrecomputedAttack(Linf(0.2), Darker(Linf(0.2)), X, torch.arange(2))
     assert learner(attack=kept)
     with pytest.raises(ValueError, match="set precompute=false"):
         learner(attack=kept, student=Plane())
 
 
-def test_bad_settings_are_refused():
+def test_settings_out_of_range_raise():
     with pytest.raises(ValueError, match="cycle_weight must be at least 0, got -1"):
         CycleAdvGAN(cycle_weight=-1.0)
     with pytest.raises(ValueError, match="class from 0 to 1 or none, got 3"):

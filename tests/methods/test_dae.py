@@ -1,4 +1,4 @@
-"""DAE: what corrupts an image, and that corruption is undone."""
+"""DAE: the corruption of images, and its removal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analytic import HalfSpace
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.method import Task
 from spearshield.methods.dae import DAE, Autoencoder
 from spearshield.rng import Rng
@@ -30,13 +30,13 @@ X = torch.full((400, 1, 4, 4), 0.5)
 Y = torch.zeros(400, dtype=torch.long)
 
 
-def test_noise_has_the_deviation_it_says():
+def test_the_standard_deviation_of_the_noise():
     noise = learner(noise=0.1).corrupt(X, Y, Rng.of_batch(0, 400)) - X
     assert float(noise.std()) == pytest.approx(0.1, rel=0.03)
     assert abs(float(noise.mean())) < 0.005
 
 
-def test_noise_stays_an_image():
+def test_noisy_images_are_in_range():
     noisy = learner(noise=3.0).corrupt(X, Y, Rng.of_batch(0, 400))
     assert noisy.min() == 0 and noisy.max() == 1
 
@@ -47,14 +47,14 @@ def test_the_share_of_attacked_images():
     assert 0.2 < float(black.float().mean()) < 0.3
 
 
-def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match=r"got 1\.5 and 0\.5"):
+def test_settings_out_of_range_raise():
+    with pytest.raises(ValueError, match="attack_share must be at most 1, got 1.5"):
         DAE(attack_share=1.5)
-    with pytest.raises(ValueError, match=r"got 0\.0 and -1"):
+    with pytest.raises(ValueError, match="noise must be at least 0, got -1"):
         DAE(noise=-1.0)
 
 
-def test_it_learns_to_remove_noise():
+def test_training_removes_noise():
     torch.manual_seed(0)
     made = learner(noise=0.3)
     x = torch.rand(32, 1, 1, 1).expand(32, 1, 4, 4).contiguous()
@@ -64,6 +64,6 @@ def test_it_learns_to_remove_noise():
 
 
 @pytest.mark.parametrize("size", [(4, 4), (7, 5), (28, 28)])
-def test_the_autoencoder_keeps_any_size(size):
+def test_the_autoencoder_keeps_the_size(size):
     x = torch.rand(2, 3, *size)
     assert Autoencoder(3, 4).eval()(x).shape == x.shape

@@ -1,4 +1,4 @@
-"""MagNet: its errors and thresholds by hand, and that it rejects whom it should."""
+"""MagNet: errors and thresholds by hand, and the images that are rejected."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def learner(shape=(1, 4, 4), **settings):
 
 
 def flat(n: int) -> Examples:
-    """Pictures of one grey each, of all greys; the dark ones are of class 0."""
+    """Images of one grey each; the dark ones are of class 0."""
     grey = torch.linspace(20, 235, n).to(torch.uint8)
     pixels = grey[:, None, None, None].expand(n, 1, 4, 4).contiguous()
     return Examples.of(pixels, (grey > 127).long(), ("dark", "light"))
@@ -59,7 +59,7 @@ def flat(n: int) -> Examples:
 X = torch.full((2, 1, 4, 4), 0.4)
 
 
-def test_pixel_errors_counted_by_hand():
+def test_pixel_errors_by_hand():
     x = torch.zeros(1, 1, 1, 4)
     made = reformer()
     made.autoencoders = nn.ModuleList([Fixed(0.0, 0.5, -0.5, 1.0), Fixed(0.0, 0.5, -0.5, 1.0)])
@@ -68,7 +68,7 @@ def test_pixel_errors_counted_by_hand():
 
 
 class Fixed(nn.Module):
-    """Answers with these four pixels."""
+    """A constant image of four pixels."""
 
     def __init__(self, *pixels: float) -> None:
         super().__init__()
@@ -78,11 +78,11 @@ class Fixed(nn.Module):
         return self.pixels.expand_as(x)
 
 
-def test_the_divergence_is_that_of_softened_answers_to_both_images():
+def test_the_divergence_of_image_and_reconstruction():
     made = reformer(temperatures=(1.0, 10.0))
     model = HalfSpace()
-    for column, heat in [(2, 1.0), (3, 10.0)]:
-        p, q = ((model(x) / heat).softmax(1)[0].detach().double() for x in (X, X + 0.2))
+    for column, temperature in [(2, 1.0), (3, 10.0)]:
+        p, q = ((model(x) / temperature).softmax(1)[0].detach().double() for x in (X, X + 0.2))
         expected = float(jensenshannon(p.numpy(), q.numpy()) ** 2)
         assert made.errors(X)[0, column].item() == pytest.approx(expected, rel=1e-4)
 
@@ -102,7 +102,7 @@ def test_the_divergence_by_hand():
     assert float(jensen_shannon(p, p)) == 0
 
 
-def test_answers_that_hardly_differ_still_have_a_divergence():
+def test_the_divergence_of_nearly_equal_outputs():
     a = torch.zeros(1, 10)
     b = torch.zeros(1, 10).index_fill(1, torch.tensor(3), 1e-3)
     # To second order an eighth of the variance of the difference.
@@ -110,7 +110,7 @@ def test_answers_that_hardly_differ_still_have_a_divergence():
     assert float(jensen_shannon(a, b)) == pytest.approx(expected, rel=1e-2)
 
 
-def test_the_threshold_is_exceeded_by_the_share_it_says():
+def test_the_threshold_is_exceeded_by_the_given_share():
     errors = (torch.randperm(1000, generator=torch.Generator().manual_seed(0)) + 1.0) / 1000
     assert float(threshold(errors, 0.01)) == pytest.approx(0.99)
     assert int((errors > threshold(errors, 0.01)).sum()) == 10
@@ -119,7 +119,7 @@ def test_the_threshold_is_exceeded_by_the_share_it_says():
     assert threshold(torch.zeros(3), 0.5) > 0
 
 
-def test_thresholds_are_those_of_the_last_clean_images():
+def test_thresholds_come_from_the_latest_clean_images():
     made = learner(calibration_images=6, rate=0.2, temperatures=(2.0,), divergence_rate=0.6)
     images = torch.rand(16, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     made.calibrate(images[:4])
@@ -132,7 +132,7 @@ def test_thresholds_are_those_of_the_last_clean_images():
     torch.testing.assert_close(made.reformer.thresholds, expected[[1, 1, 3], [0, 1, 2]])
 
 
-def test_the_first_images_count_among_those_before_them():
+def test_thresholds_before_the_buffer_is_full():
     made = learner(calibration_images=6, rate=0.4)
     images = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     for part in (images[:2], images[2:]):
@@ -145,36 +145,36 @@ def test_the_first_images_count_among_those_before_them():
     "limits, detection_score",
     [((0.04, 0.3), 0.0), ((0.02, 0.3), 1.0), ((0.04, 0.2), 0.5), ((0.08, 0.6), -0.5)],
 )
-def test_an_image_is_rejected_where_one_error_is_above_its_threshold(limits, detection_score):
+def test_an_image_is_rejected_if_one_error_is_above_its_threshold(limits, detection_score):
     found = reformer(*limits).detection_score(X)
     torch.testing.assert_close(found, torch.full((2,), detection_score), atol=1e-5, rtol=0)
 
 
-def test_the_purifier_is_the_network_that_pools():
+def test_the_purifier_is_the_first_network():
     torch.testing.assert_close(reformer()(X), X + 0.2)
 
 
-def test_the_networks_are_the_release_s():
+def test_the_networks_of_the_release():
     def count(network):
         return sum(p.numel() for p in network.parameters())
 
-    pools, plain = learner().reformer.autoencoders
-    assert count(pools) == 30 + 3 * 84 + 28 and count(plain) == 30 + 84 + 28
+    pooled, plain = learner().reformer.autoencoders
+    assert count(pooled) == 30 + 3 * 84 + 28 and count(plain) == 30 + 84 + 28
     (only,) = learner(pair=False).reformer.autoencoders
     assert count(only) == count(plain)
-    # What pixel 16 sees, from the last layer to the first. Without pooling: three convolutions, 13
-    # to 19. With it: two, 14 to 18; of half the size, 7 to 9; two more, 5 to 11; doubled, 10 to 23;
-    # and one, 9 to 24.
+    # The receptive field of pixel 16, from the last layer to the first. Without pooling: three
+    # convolutions, 13 to 19. With pooling: two convolutions, 14 to 18; half the size, 7 to 9; two
+    # convolutions, 5 to 11; twice the size, 10 to 23; one convolution, 9 to 24.
     x = torch.zeros(1, 1, 32, 32).requires_grad_()
-    for network, side in [(pools, 16), (plain, 7)]:
-        (slope,) = torch.autograd.grad(network(x)[0, 0, 16, 16], x)
-        rows = (slope[0, 0] != 0).any(1).nonzero()
+    for network, side in [(pooled, 16), (plain, 7)]:
+        (gradient,) = torch.autograd.grad(network(x)[0, 0, 16, 16], x)
+        rows = (gradient[0, 0] != 0).any(1).nonzero()
         assert int(rows.max() - rows.min()) + 1 == side
 
 
 @pytest.mark.parametrize("size", [(4, 4), (7, 5), (28, 28)])
 @pytest.mark.parametrize("pooled", [True, False])
-def test_the_autoencoders_keep_any_size(size, pooled):
+def test_the_autoencoders_keep_the_size(size, pooled):
     assert Autoencoder(3, 2, pooled)(torch.rand(2, 3, *size)).shape == (2, 3, *size)
 
 
@@ -184,14 +184,14 @@ def test_the_loss_by_hand():
     with torch.no_grad():
         for p in network.parameters():
             p.zero_()
-    # All activations are a half: two maps, two maps and the image, 16 pixels each.
+    # All activations are 0.5: two maps, two maps and the image, of 16 pixels each.
     mse, penalty = made.loss(network, X, X)
     assert mse.item() == pytest.approx(0.1**2)
     assert penalty.item() == pytest.approx(0.01 * 5 * 16 * 0.25)
 
 
-def test_both_networks_learn_from_noisy_images_and_thresholds_come_from_clean_ones():
-    """The first step's losses are those of their answers to the noise it says."""
+def test_networks_are_trained_on_noisy_images_and_thresholds_come_from_clean_images():
+    """The losses of the first step, by hand."""
     made = learner(noise=0.3, rate=0.0)
     x, rng = torch.full((64, 1, 4, 4), 0.4), Rng.of_batch(0, 64)
     noisy = (x + 0.3 * rng.normal((1, 4, 4))).clamp(0, 1)
@@ -204,12 +204,12 @@ def test_both_networks_learn_from_noisy_images_and_thresholds_come_from_clean_on
     torch.testing.assert_close(made.reformer.thresholds, clean)
 
 
-def test_suspicion_can_be_followed_and_leaves_the_weights_alone():
+def test_errors_are_differentiable_in_the_images():
     made = learner(temperatures=(1.0,)).reformer.eval()
     x = X.clone().requires_grad_()
     for column in range(3):
-        (slope,) = torch.autograd.grad(made.errors(x)[:, column].sum(), x)
-        assert (slope != 0).any()
+        (gradient,) = torch.autograd.grad(made.errors(x)[:, column].sum(), x)
+        assert (gradient != 0).any()
     assert all(p.grad is None for p in made.parameters())
 
 
@@ -226,8 +226,8 @@ def test_the_classifier_is_saved_once(tmp_path):
     torch.testing.assert_close(second.detection_score(X), first.detection_score(X), rtol=0, atol=0)
 
 
-def test_thresholds_survive_a_restart(tmp_path):
-    """With all kinds of detector, and with images from before the restart among the last ones."""
+def test_thresholds_are_the_same_after_resuming(tmp_path):
+    """With all kinds of detector, and with images from before the checkpoint among the latest."""
     examples, model = flat(40), HalfSpace().eval()
     method = MagNet(calibration_images=20, rate=0.2, temperatures=(2.0,))
     task = Task(model, model, (1, 4, 4), 2)
@@ -243,8 +243,8 @@ def test_thresholds_survive_a_restart(tmp_path):
     assert torch.equal(resumed.errors, straight.errors)
 
 
-def test_an_attacker_who_hides_gets_past_a_trained_detector():
-    """Flat pictures: what flips the classifier most quickly is not flat, and is noticed."""
+def test_a_detector_aware_attack_evades_a_trained_detector():
+    """On constant images PGD's perturbation is not constant, and is rejected."""
     examples = flat(200)
     model = HalfSpace().eval()
     task = Task(model, model, (1, 4, 4), 2)
@@ -260,7 +260,7 @@ def test_an_attacker_who_hides_gets_past_a_trained_detector():
     assert aware.robust_acc < 0.1
 
 
-def test_the_settings_for_cifar10_can_be_written_down():
+def test_the_settings_for_cifar10_can_be_set_by_text():
     value = MagNet()
     for name, text in [
         ("pair", "false"),
@@ -279,17 +279,17 @@ def test_the_settings_for_cifar10_can_be_written_down():
 
 
 @pytest.mark.parametrize(
-    "settings, told",
+    "settings, message",
     [
         ({"width": 0}, "width must be at least 1, got 0"),
         ({"calibration_images": 0}, "calibration_images must be at least 1, got 0"),
         ({"noise": -0.1}, "noise must be at least 0, got -0.1"),
         ({"activity": math.nan}, "activity must be at least 0, got nan"),
-        ({"rate": 1.0}, r"rate must be in \[0, 1\), got 1.0"),
-        ({"divergence_rate": -0.1}, r"divergence_rate must be in \[0, 1\), got -0.1"),
+        ({"rate": 1.0}, "rate must be below 1, got 1.0"),
+        ({"divergence_rate": -0.1}, "divergence_rate must be at least 0, got -0.1"),
         ({"temperatures": (10.0, 0.0)}, "temperatures must be positive, got"),
     ],
 )
-def test_bad_settings_are_refused(settings, told):
-    with pytest.raises(ValueError, match=told):
+def test_settings_out_of_range_raise(settings, message):
+    with pytest.raises(ValueError, match=message):
         MagNet(**settings)

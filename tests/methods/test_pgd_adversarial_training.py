@@ -1,4 +1,4 @@
-"""PGD adversarial training: what the classifier is shown, and at what size."""
+"""PGD adversarial training: the images of the training, and the schedules."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from analytic import HalfSpace
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.method import Task
-from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining, shrunk
+from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining, scaled
 from spearshield.rng import Rng
 from spearshield.threat import Linf
 
 
-class Watched(torch.nn.Module):
-    """Remembers, in training mode, what it is shown."""
+class Recorder(torch.nn.Module):
+    """A classifier that keeps its inputs in training mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,11 +38,11 @@ class Brighter(Attack):
 
 
 def learner(attack, **settings):
-    network = Watched()
+    network = Recorder().eval()
     return PGDAdversarialTraining(**settings).learner(Task(network, network, (1, 4, 4), 2, attack))
 
 
-def test_the_classifier_learns_the_attacked_images_and_only_those():
+def test_the_classifier_is_trained_on_adversarial_images_only():
     trained = learner(Brighter(Linf(0.2)))
     x = torch.full((3, 1, 4, 4), 0.5)
     trained.step(x, torch.tensor([0, 1, 0]), rng=Rng.of_batch(0, 3))
@@ -50,13 +50,13 @@ def test_the_classifier_learns_the_attacked_images_and_only_those():
     torch.testing.assert_close(trained.classifier.shown[0], x + 0.2)
 
 
-def test_a_shrunk_attack_takes_shrunk_steps():
+def test_eps_and_step_size_are_scaled_together():
     whole = PGD(Linf(0.2), steps=3, step_size=0.1)
-    assert shrunk(whole, 0.5) == PGD(Linf(0.1), steps=3, step_size=0.05)
-    assert shrunk(PGD(Linf(0.2)), 0.5) == PGD(Linf(0.1))
+    assert scaled(whole, 0.5) == PGD(Linf(0.1), steps=3, step_size=0.05)
+    assert scaled(PGD(Linf(0.2)), 0.5) == PGD(Linf(0.1))
 
 
-def test_the_perturbation_grows_to_full_size_over_the_warm_up():
+def test_eps_grows_over_the_warmup_steps():
     trained = learner(Brighter(Linf(0.2)), warmup_steps=3)
     x = torch.full((3, 1, 4, 4), 0.5)
     for _ in range(5):
@@ -65,7 +65,7 @@ def test_the_perturbation_grows_to_full_size_over_the_warm_up():
     torch.testing.assert_close(sizes, torch.tensor([0.05, 0.10, 0.15, 0.20, 0.20]))
 
 
-def test_the_learning_rate_is_held_and_then_falls():
+def test_the_learning_rate_is_constant_and_then_decays():
     trained = learner(Brighter(Linf(0.2)), lr=1.0, hold_steps=2, decay_steps=2)
     rates = []
     for _ in range(5):
@@ -74,8 +74,8 @@ def test_the_learning_rate_is_held_and_then_falls():
     assert rates == pytest.approx([1, 1, 1, 0.5, 0])
 
 
-def test_the_attack_sees_the_weights_of_the_moment():
-    """On a linear model FGSM is the sign of the weights, so a flip of them flips the images."""
+def test_the_attack_uses_the_current_weights():
+    """On a linear model FGSM's perturbation is the sign of the weights."""
     trained = learner(FGSM(Linf(0.1)))
     x, y = torch.full((2, 1, 4, 4), 0.5), torch.tensor([1, 1])
     trained.step(x, y, rng=Rng.of_batch(0, 2))
@@ -85,3 +85,8 @@ def test_the_attack_sees_the_weights_of_the_moment():
     first, second = trained.classifier.shown
     moved = (first - x).abs() > 0
     torch.testing.assert_close((second - x)[moved], -(first - x)[moved])
+
+
+def test_settings_out_of_range_raise():
+    with pytest.raises(ValueError, match="warmup_steps must be at least 0, got -1"):
+        PGDAdversarialTraining(warmup_steps=-1)

@@ -1,4 +1,4 @@
-"""Standard training: the loss and the schedule, by hand."""
+"""Standard training: the loss and the learning rate by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from spearshield.method import Task
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.rng import Rng
-from spearshield.training.optim import cosine
 
 
 def flat() -> torch.nn.Module:
@@ -20,7 +19,7 @@ def flat() -> torch.nn.Module:
     return network.eval()
 
 
-def test_an_undecided_classifier_loses_log_two_and_moves_by_lr():
+def test_the_loss_and_the_first_update_by_hand():
     learner = StandardTraining(lr=0.1).learner(Task(flat(), flat(), (1, 2, 2), 2))
     x = torch.full((2, 1, 2, 2), 0.5)
     losses = learner.step(x, torch.tensor([0, 0]), rng=Rng.of_batch(0, 2))
@@ -28,14 +27,6 @@ def test_an_undecided_classifier_loses_log_two_and_moves_by_lr():
     # Adam's first step is lr times the sign of the gradient.
     weight = learner.classifier[1].weight.detach()
     torch.testing.assert_close(weight, torch.tensor([[0.1], [-0.1]]).expand(2, 4))
-
-
-def test_the_half_cosine():
-    assert [cosine(1.0, step, 4) for step in (0, 2, 4, 9)] == pytest.approx([1, 0.5, 0, 0])
-    assert cosine(0.3, 10**6, 0) == 0.3
-    assert [cosine(1.0, s, 4, hold_steps=3) for s in (0, 3, 5, 7, 9)] == pytest.approx(
-        [1, 1, 0.5, 0, 0]
-    )
 
 
 def test_the_learning_rate_follows_the_step():

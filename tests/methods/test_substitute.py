@@ -1,4 +1,4 @@
-"""Substitute: what the black box is asked, what it is used for, and that attacks transfer."""
+"""Substitute: the queries to the black box, the augmentation, and the transfer of attacks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 
 from analytic import HalfSpace
 from contracts.test_methods import assert_same_tree
+from spearshield.adversary import fooled
 from spearshield.architecture import Architecture
-from spearshield.attack import fooled
 from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
 from spearshield.method import Defended, Task
@@ -21,16 +21,16 @@ from spearshield.training.loop import Training, train
 
 
 class Oracle(torch.nn.Module):
-    """A black box: notes what it is asked and lets no gradient through."""
+    """A black box that records its queries and has no gradient."""
 
     def __init__(self, hard=False) -> None:
         super().__init__()
-        self.model, self.hard, self.asked = HalfSpace(), hard, []
+        self.model, self.hard, self.queried = HalfSpace(), hard, []
 
     def forward(self, x):
         assert not torch.is_grad_enabled() and not self.training
         assert ((x >= 0) & (x <= 1)).all()
-        self.asked.append(x.clone())
+        self.queried.append(x.clone())
         logits = self.model(x)
         return torch.nn.functional.one_hot(logits.argmax(1), 2).float() if self.hard else logits
 
@@ -46,7 +46,7 @@ def learner(oracle, **settings):
         return Substitute(**settings).learner(Task(oracle, HalfSpace().eval(), (1, 4, 4), 2))
 
 
-def test_the_attack_that_is_named_is_left_behind_to_be_transferred():
+def test_the_outcome_includes_the_attack_as_a_transfer_attack():
     attack = FGSM(Linf(0.2))
     made = Substitute(rounds=1).learner(Task(Oracle(), HalfSpace(), (1, 4, 4), 2, attack))
     step(made, images(6))
@@ -57,7 +57,7 @@ def test_the_attack_that_is_named_is_left_behind_to_be_transferred():
 
 
 def images(n, seed=0):
-    """Images on both sides of the plane."""
+    """Images of both classes."""
     return Rng.of_batch(seed, n).uniform((1, 4, 4))
 
 
@@ -66,20 +66,20 @@ def step(made, x, y=None, number=0):
     return made.step(x, y, rng=Rng.of_batch(number, len(x)))
 
 
-def test_the_oracle_is_asked_once_about_each_image_and_twice_as_many_each_round():
+def test_each_image_is_queried_once_and_each_round_doubles_the_queries():
     oracle = Oracle()
     made = learner(oracle, seeds=5, rounds=3, epochs=2, batch_size=4)
     x = images(7)
     queries = [step(made, x.roll(k, 0), number=k)["queries"] for k in range(8)]
     assert queries == [5, 5, 10, 10, 20, 20, 20, 20]
     assert made.outcome().queries == 20
-    assert [len(asked) for asked in oracle.asked] == [4, 1, 4, 1, 4, 4, 2]
-    torch.testing.assert_close(torch.cat(oracle.asked), made.images)
+    assert [len(queried) for queried in oracle.queried] == [4, 1, 4, 1, 4, 4, 2]
+    torch.testing.assert_close(torch.cat(oracle.queried), made.images)
     assert torch.equal(made.images[:5], x[:5])
     assert torch.equal(made.labels, HalfSpace()(made.images).argmax(1))
 
 
-def test_nothing_of_the_oracle_is_used_but_its_labels():
+def test_only_the_labels_of_the_oracle_are_used():
     x = images(6)
     answers = []
     for hard, y in ((False, torch.zeros(6)), (True, torch.ones(6))):
@@ -90,18 +90,18 @@ def test_nothing_of_the_oracle_is_used_but_its_labels():
     assert_same_tree(*answers)
 
 
-def test_new_images_lie_along_the_sign_of_the_slope_of_the_oracles_label():
+def test_augmentation_follows_the_sign_of_the_gradient_of_the_label():
     made = learner(Oracle(), network=Plane(), rounds=2, batch_size=4)
-    made.ask(images(6))
-    made.F.w.data.neg_()  # the substitute's slope counts, not the oracle's
+    made.query(images(6))
+    made.F.w.data.neg_()  # the gradient is the substitute's, not the oracle's
     expected = []
     for x, y in zip(made.images[:6], made.labels[:6], strict=True):
         up = made.F.w.detach().sign() * (2 * y - 1)
         expected.append((x + 0.1 * up).clamp(0, 1))
-    torch.testing.assert_close(made.neighbours(), torch.stack(expected))
+    torch.testing.assert_close(made.augmented(), torch.stack(expected))
 
 
-def test_the_order_of_an_epoch_follows_from_the_randomness_handed_in():
+def test_the_order_of_an_epoch_depends_on_the_rng_only():
     weights = []
     for number in (0, 0, 1):
         made = learner(Oracle(), batch_size=2)
@@ -111,7 +111,7 @@ def test_the_order_of_an_epoch_follows_from_the_randomness_handed_in():
 
 
 def test_resuming_between_rounds_changes_nothing(tmp_path):
-    """The contract's own resumption ends before the first augmentation."""
+    """The contract resumes before the first augmentation."""
     pixels = (255 * images(24)).to(torch.uint8)
     examples = Examples.of(pixels, torch.zeros(24, dtype=torch.long), ("a", "b"))
     task = Task(Oracle().eval(), HalfSpace().eval(), (1, 4, 4), 2)
@@ -140,7 +140,7 @@ def test_attacks_on_the_substitute_transfer():
     assert transferred > 0.8 * fooled(oracle.model, attack(oracle.model, x, y), y).float().mean()
 
 
-def test_the_black_box_may_have_a_purifier():
+def test_the_black_box_can_have_a_purifier():
     class Negative(torch.nn.Module):
         def forward(self, x):
             return 1 - x
@@ -152,6 +152,6 @@ def test_the_black_box_may_have_a_purifier():
 
 
 @pytest.mark.parametrize("name", ["seeds", "rounds", "epochs", "step_size", "lr", "batch_size"])
-def test_bad_settings_are_refused(name):
-    with pytest.raises(ValueError, match=f"{name} must be positive, got 0"):
+def test_settings_out_of_range_raise(name):
+    with pytest.raises(ValueError, match=f"{name} must be above 0, got 0"):
         Substitute(**{name: type(getattr(Substitute, name))(0)})

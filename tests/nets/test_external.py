@@ -1,4 +1,4 @@
-"""Networks from elsewhere: one-line refusals, and pixels normalised under unchanged names."""
+"""Networks of other packages: one-line errors, and normalisation that keeps their names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spearshield.architecture import Normalize
 from spearshield.nets import external
 
 
-def test_normalises_pixels_and_leaves_the_names_alone() -> None:
+def test_normalisation_keeps_the_names_of_weights() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     plain = copy.deepcopy(network)
     external.normalise(network, Normalize.symmetric(3))
@@ -22,7 +22,7 @@ def test_normalises_pixels_and_leaves_the_names_alone() -> None:
     assert network.state_dict().keys() == plain.state_dict().keys()
 
 
-def test_a_copy_normalises_with_its_own_numbers() -> None:
+def test_a_copy_has_its_own_mean_and_deviation() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     external.normalise(network, Normalize.symmetric(3))
     twin = copy.deepcopy(network).double()
@@ -30,17 +30,17 @@ def test_a_copy_normalises_with_its_own_numbers() -> None:
     assert network(torch.rand(2, 3, 2, 2)).dtype == torch.float32
 
 
-def test_weights_that_cannot_be_fetched() -> None:
+def test_weights_that_cannot_be_downloaded() -> None:
     def create() -> nn.Module:
         raise URLError("Name or service not known\nsecond line")
 
-    with pytest.raises(ValueError, match="weights of vgg19 could not be fetched") as caught:
+    with pytest.raises(ValueError, match="weights of vgg19 could not be downloaded") as caught:
         external.published("vgg19", create)
     assert "\n" not in str(caught.value)
     assert "pretrained=false" in str(caught.value)
 
 
-def test_trying_on_leaves_running_statistics_alone() -> None:
+def test_the_check_does_not_change_running_statistics() -> None:
     network = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 3))
     before = copy.deepcopy(network.state_dict())
     external.fitted(network, (3, 2, 2), 3, "mine")
@@ -49,5 +49,5 @@ def test_trying_on_leaves_running_statistics_alone() -> None:
     assert network.training
 
 
-def test_an_error_without_words_is_named_by_its_type() -> None:
+def test_an_error_without_a_message_is_named_by_its_type() -> None:
     assert external.reason(AssertionError()) == "AssertionError"

@@ -1,4 +1,4 @@
-"""TensorFlow's "SAME" padding, on numbers from its definition."""
+"""TensorFlow's "SAME" padding, against its definition."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spearshield.nets.same_padding import SamePad, same_conv
         (1, 3, 2, (1, 1)),
     ],
 )
-def test_odd_zeros_go_right_and_below(
+def test_an_odd_zero_is_added_right_and_below(
     size: int, kernel: int, stride: int, zeros: tuple[int, int]
 ) -> None:
     before, after = zeros
@@ -32,7 +32,7 @@ def test_odd_zeros_go_right_and_below(
 @pytest.mark.parametrize("kernel", [1, 3, 8])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-def test_answers_one_pixel_per_stride(size: int, kernel: int, stride: int) -> None:
+def test_the_output_has_one_pixel_per_stride(size: int, kernel: int, stride: int) -> None:
     pad, conv = same_conv(1, 1, kernel, stride)
     side = -(-size // stride)
     assert conv(pad(torch.zeros(1, 1, size, size))).shape == (1, 1, side, side)

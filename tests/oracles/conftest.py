@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.rng import Rng, ambient, permutation
 from spearshield.threat import L2, Linf, ThreatModel
 from spearshield.types import Images, Labels

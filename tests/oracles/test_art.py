@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks.bim import BIM
 from spearshield.attacks.carlini_wagner import CarliniWagner
 from spearshield.attacks.deepfool import DeepFool

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.auto_attack import AutoAttack
 from spearshield.threat import L2, Linf

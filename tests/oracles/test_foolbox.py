@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 import torch
 
-from spearshield.attack import fooled
+from spearshield.adversary import fooled
 from spearshield.attacks.bim import BIM
 from spearshield.attacks.carlini_wagner import CarliniWagner
 from spearshield.attacks.deepfool import DeepFool

@@ -1,4 +1,4 @@
-"""Defences that are wrong on purpose are caught by the checks meant for them; honest ones pass."""
+"""The expected checks find the fault of every flawed defence; sound defences pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spearshield.datasets.digits import Digits
 from spearshield.judging.checks import CHECKS, run_checks
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.judging.flawed_defences import DEFENCES, Material
-from spearshield.judging.selftest import HONEST, LR, THREAT, honest, selftest, trained
+from spearshield.judging.selftest import LR, SOUND, THREAT, selftest, sound_defences, trained
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.rng import ambient
@@ -25,40 +25,43 @@ def world():
     examples = Digits().load("test")[:IMAGES]
     material = Material(plain, examples.images(), examples.y)
     return SimpleNamespace(
-        examples=examples, material=material, honest=honest(plain, hardened), hardened=hardened
+        examples=examples,
+        material=material,
+        sound=sound_defences(plain, hardened),
+        hardened=hardened,
     )
 
 
-@pytest.mark.parametrize("planted", DEFENCES, ids=lambda planted: planted.name)
-def test_a_planted_defence_is_caught_by_what_is_meant_for_it(planted, world):
+@pytest.mark.parametrize("flawed", DEFENCES, ids=lambda flawed: flawed.name)
+def test_the_expected_checks_find_the_fault(flawed, world):
     with ambient(0):
-        probe = Probe.of(planted.build(world.material), world.examples, THREAT)
-        assert share(probe.clean) > 0.5  # or nobody would look at its robustness
-        assert len(probe.white) == IMAGES
-        for name in planted.meant:
+        probe = Probe.of(flawed.build(world.material), world.examples, THREAT)
+        assert share(probe.clean) > 0.5  # else its robustness means nothing
+        assert len(probe.robust) == IMAGES
+        for name in flawed.expected:
             finding = CHECK[name](probe)
             assert finding is not None and finding.severity == "high", name
 
 
-@pytest.mark.parametrize("name", HONEST)
-def test_an_honest_defence_raises_nothing_grave(name, world):
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_defence_has_no_finding_of_high_severity(name, world):
     with ambient(0):
-        found = run_checks(Probe.of(world.honest[name], world.examples, THREAT))
+        found = run_checks(Probe.of(world.sound[name], world.examples, THREAT))
     assert [str(finding) for finding in found if finding.severity == "high"] == []
 
 
-def test_there_are_enough_of_them():
-    assert len({planted.name for planted in DEFENCES}) == len(DEFENCES) >= 14
-    assert all(planted.meant and set(planted.meant) <= set(CHECK) for planted in DEFENCES)
+def test_every_flawed_defence_names_its_checks():
+    assert len({flawed.name for flawed in DEFENCES}) == len(DEFENCES) >= 14
+    assert all(flawed.expected and set(flawed.expected) <= set(CHECK) for flawed in DEFENCES)
 
 
 @pytest.mark.slow
-def test_the_judge_passes_its_own_test():
+def test_the_judge_passes_its_self_test():
     rows = selftest()
-    assert [row.defence for row in rows] == [*(p.name for p in DEFENCES), *HONEST]
+    assert [row.defence for row in rows] == [*(p.name for p in DEFENCES), *SOUND]
     for row in rows:
         assert row.passed, [row.defence, *map(str, row.findings)]
-        assert (row.verdict == "trustworthy") == (row.defence in HONEST)
+        assert (row.verdict == "trustworthy") == (row.defence in SOUND)
     robust = {row.defence: row.robust_acc for row in rows}
     assert robust["adversarially trained"] > robust["plain"] + 0.2
-    assert sum(robust[planted.name] > 0.5 for planted in DEFENCES) >= 9
+    assert sum(robust[flawed.name] > 0.5 for flawed in DEFENCES) >= 9

@@ -8,8 +8,8 @@ import torch
 from attacks import test_pgd as pgd
 from contracts import test_attacks as contract
 from laws import test_threat as laws
-from spearshield import attack
-from spearshield.attack import LossGradient, loss_gradient
+from spearshield import adversary as attack
+from spearshield.adversary import LossGradient, loss_gradient
 from spearshield.attacks import fgsm
 from spearshield.attacks.bim import BIM
 from spearshield.attacks.fgsm import FGSM

@@ -11,11 +11,12 @@ from spearshield.experiment import overrides
 from spearshield.judging.trial import Trial
 from spearshield.method import frozen
 from spearshield.methods import adv_gan, cycle_adv_gan
-from spearshield.methods.adv_gan import AdvGAN, Differentiable
+from spearshield.methods.adv_gan import AdvGAN
 from spearshield.nets.adv_gan import PerturbationGenerator
 from spearshield.storage import images as pictures
 from spearshield.threat import Linf
 from spearshield.training import precomputed_attack
+from spearshield.training.black_box import BlackBox
 from spearshield.training.precomputed_attack import PrecomputedAttack
 from storage import test_images
 from training import test_precomputed_attack
@@ -26,28 +27,28 @@ def replayed_by_place_in_the_batch(patch):
 
 
 def kept_whatever_it_was_made_of(patch):
-    patch.setattr(precomputed_attack, "_digest", lambda parts: "the same")
+    patch.setattr(precomputed_attack, "digest", lambda *parts: "the same")
 
 
 def attack_that_helps_the_classifier(patch):
-    right = adv_gan.error_loss
-    patch.setattr(adv_gan, "error_loss", lambda *given: -right(*given))
+    right = adv_gan.misclassification_loss
+    patch.setattr(adv_gan, "misclassification_loss", lambda *given: -right(*given))
 
 
 def black_box_differentiated(patch):
-    patch.setattr(Differentiable, "model", lambda self: frozen(self.task.classifier))
+    patch.setattr(BlackBox, "surrogate", lambda self: frozen(self.task.classifier))
 
 
 def queries_that_nobody_counts(patch):
-    distance = Differentiable.distance
+    right = BlackBox.query
 
     def uncounted(self, x):
-        before = self.queries.clone()
-        loss = distance(self, x)
-        self.queries.copy_(before)
-        return loss
+        before = self.count.clone()
+        answers = right(self, x)
+        self.count.copy_(before)
+        return answers
 
-    patch.setattr(Differentiable, "distance", uncounted)
+    patch.setattr(BlackBox, "query", uncounted)
 
 
 def perturbation_left_unclipped(patch):
@@ -75,7 +76,7 @@ def purifier_that_adds_whatever_it_likes(patch):
 
 
 def size_that_is_always_free(patch):
-    patch.setattr(cycle_adv_gan, "size_loss", lambda x_adv, x, free: (x_adv - x).sum() * 0)
+    patch.setattr(cycle_adv_gan, "size_loss", lambda x_adv, x, hinge: (x_adv - x).sum() * 0)
 
 
 def networks_told_apart_by_their_layers_alone(patch):
@@ -96,13 +97,13 @@ def any_attack_said_to_come_from_elsewhere(patch):
 
 CAUGHT_BY = {
     replayed_by_place_in_the_batch: (
-        test_precomputed_attack.test_every_image_gets_its_own_in_any_order
+        test_precomputed_attack.test_images_are_found_by_id_in_any_order
     ),
     kept_whatever_it_was_made_of: lambda folder: (
-        test_precomputed_attack.test_what_was_made_of_something_else_is_made_anew(folder, "weights")
+        test_precomputed_attack.test_another_setting_needs_a_new_attack(folder, "weights")
     ),
     networks_told_apart_by_their_layers_alone: (
-        test_precomputed_attack.test_images_of_another_network_are_made_anew
+        test_precomputed_attack.test_another_network_of_the_attack_needs_a_new_attack
     ),
     pixels_rounded_to_the_nearest_level: (
         test_images.test_8_bits_of_an_attacked_image_lie_between_it_and_the_clean_one
@@ -113,24 +114,22 @@ CAUGHT_BY = {
     ),
     attack_that_helps_the_classifier: test_adv_gan.test_all_losses_by_hand,
     black_box_differentiated: (
-        test_adv_gan.test_a_black_box_is_asked_about_perturbed_images_and_not_differentiated
+        test_adv_gan.test_a_black_box_is_queried_with_clean_and_perturbed_images
     ),
     queries_that_nobody_counts: (
-        test_adv_gan.test_a_black_box_is_asked_about_perturbed_images_and_not_differentiated
+        test_adv_gan.test_a_black_box_is_queried_with_clean_and_perturbed_images
     ),
     perturbation_left_unclipped: lambda: (
-        test_adv_gan.test_the_perturber_is_inside_the_threat_model_by_construction(Linf(0.1), True)
+        test_adv_gan.test_perturbed_images_are_inside_the_threat_model(Linf(0.1), True)
     ),
     generator_told_the_same_of_every_image: lambda: (
-        test_adv_gan.test_who_is_informed_sees_what_the_classifier_makes_of_the_image(AdvGAN)
+        test_adv_gan.test_a_conditioned_generator_receives_probabilities_and_maps(AdvGAN)
     ),
     purifier_that_adds_whatever_it_likes: lambda: (
-        test_cycle_adv_gan.test_purified_images_are_images_whatever_the_generator_says(
-            True, 0.1, 0.41
-        )
+        test_cycle_adv_gan.test_purified_images_are_in_range(True, 0.1, 0.41)
     ),
     size_that_is_always_free: lambda: (
-        test_cycle_adv_gan.test_the_generators_go_down_each_loss_by_its_weight("size", -4.0, 0.0)
+        test_cycle_adv_gan.test_the_generators_descend_each_loss_by_its_weight("size", -4.0, 0.0)
     ),
 }
 
@@ -141,7 +140,7 @@ def test_a_planted_fault_is_caught(fault, tmp_path, monkeypatch):
     check = CAUGHT_BY[fault]
     keeps = (kept_whatever_it_was_made_of, networks_told_apart_by_their_layers_alone)
     given = (tmp_path,) if fault in keeps else ()
-    test_precomputed_attack.Noisy.asked.clear()
+    test_precomputed_attack.Noisy.batches.clear()
     torch.manual_seed(0)
     check(*given)
     with monkeypatch.context() as patch:

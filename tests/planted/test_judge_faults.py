@@ -49,7 +49,7 @@ def one_draw(victim, x, ids, draws, detection_score):
     return everyone(victim, x, ids, draws, detection_score)[:, :1]
 
 
-everyone = evaluation.drawn
+everyone = evaluation.draw_predictions
 FAULTS = {
     "step halved without going back to the best point": (
         (apgd.APGDState, "at_checkpoint", halved_where_it_stands),
@@ -70,7 +70,7 @@ FAULTS = {
         ),
     ),
     "one lucky draw breaks an image": (
-        (evaluation, "drawn", one_draw),
+        (evaluation, "draw_predictions", one_draw),
         lambda: evaluating.test_a_random_victim_is_judged_by_the_majority(evaluating.grey()),
     ),
     "a broken image handed to the next source": (
@@ -86,13 +86,17 @@ FAULTS = {
         lambda: battery.test_what_a_purifier_declares_decides_the_views("quick"),
     ),
     "every trial on survivors": (
-        (batteries, "_paper_style", lambda threat: replace(PAPER(threat), survivors=True)),
+        (
+            batteries,
+            "_oblivious_pgd",
+            lambda threat: replace(OBLIVIOUS_PGD(threat), survivors=True),
+        ),
         lambda: battery.test_the_first_and_the_last_trial_see_every_image_and_the_others_survivors(
             "quick"
         ),
     ),
 }
-PAPER = batteries._paper_style
+OBLIVIOUS_PGD = batteries._oblivious_pgd
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -6,46 +6,50 @@ import pytest
 import torch
 
 from laws import test_gan
-from methods import test_defense_gan
+from methods import test_defense_gan, test_encoder_projection
 from nets import test_latent_projection
 from spearshield.method import frozen
-from spearshield.methods import defense_gan
-from spearshield.methods.defense_gan import DefenseGANLearner
-from spearshield.nets import latent_projection
-from spearshield.nets.latent_projection import LatentCache, Projection, SearchState
+from spearshield.methods import defense_gan, encoder_projection
+from spearshield.methods.defense_gan import DefenseGANLearner, Reconstructor
+from spearshield.methods.encoder_projection import EncoderProjectionLearner
+from spearshield.nets.latent_projection import LatentCache, LatentProjection
 
 
 def loss_averaged_over_the_batch(patch):
-    right = latent_projection.loss_and_gradient
+    right = defense_gan.error_gradient
 
-    def shrunk(generator, x, z, graph=False):
-        errors, slope = right(generator, x, z, graph)
-        return errors, slope / len(x)
+    def shrunk(generate, x, z, graph=False):
+        return right(generate, x, z, graph) / len(x)
 
-    patch.setattr(latent_projection, "loss_and_gradient", shrunk)
+    patch.setattr(defense_gan, "error_gradient", shrunk)
 
 
 def zero_gradient_of_the_release(patch):
-    patch.setattr(Projection, "_replay", lambda self, x, group: group.z[:, 0] + 0 * x.sum())
+    right = Reconstructor.descend
+
+    def cut(self, x, z, velocity, steps, graph=False):
+        z, velocity = right(self, x, z, velocity, steps)
+        return z + 0 * x.sum() if graph else z, velocity
+
+    patch.setattr(Reconstructor, "descend", cut)
 
 
 def first_restart_whatever_its_error(patch):
-    patch.setattr(
-        SearchState, "best", lambda self, generator, x: self.restarts(self.places[:, None] * 0)
-    )
+    right = Reconstructor.starts
+    patch.setattr(Reconstructor, "starts", lambda self, x, rng: right(self, x, rng)[:, :1])
 
 
 def latents_known_by_place_alone(patch):
-    def known(self, x, rng, weights, find):
+    def known(self, x, rng, weights, search):
         if len(self.latents) < len(x):
-            self.latents = dict(enumerate(find(torch.arange(len(x)))))
+            self.latents = dict(enumerate(search(torch.arange(len(x)))))
         return torch.stack([self.latents[place] for place in range(len(x))])
 
     patch.setattr(LatentCache, "__call__", known)
 
 
 def suspicion_of_nothing(patch):
-    patch.setattr(Projection, "detection_score", lambda self, x: torch.zeros(len(x)))
+    patch.setattr(LatentProjection, "detection_score", lambda self, x: torch.zeros(len(x)))
 
 
 def slope_taken_for_each_column(patch):
@@ -58,22 +62,22 @@ def slope_taken_for_each_column(patch):
 
 
 def encoder_that_sees_no_noise(patch):
-    patch.setattr(defense_gan, "noisy", lambda x, most, rng: x)
+    patch.setattr(encoder_projection, "noisy", lambda x, amplitude, rng: x)
 
 
 def encoder_that_is_misled_at_random(patch):
     patch.setattr(
-        defense_gan.DefenseGANLearner,
-        "misleading",
-        lambda self, x, rng: defense_gan.noisy(x, self.method.encoder_eps, rng),
+        EncoderProjectionLearner,
+        "adversarial",
+        lambda self, x, rng: encoder_projection.noisy(x, self.encoder.adversarial_eps, rng),
     )
 
 
 def generator_that_learns_with_the_encoder(patch):
     patch.setattr(
-        defense_gan,
+        encoder_projection,
         "frozen",
-        lambda net: net if isinstance(net, test_defense_gan.Scale) else frozen(net),
+        lambda net: net if isinstance(net, test_encoder_projection.Scale) else frozen(net),
     )
 
 
@@ -86,26 +90,28 @@ def classifier_that_never_sees_a_reconstruction(patch):
 
 
 CAUGHT_BY = {
-    loss_averaged_over_the_batch: test_latent_projection.test_two_steps_with_momentum_by_hand,
+    loss_averaged_over_the_batch: test_defense_gan.test_two_steps_with_momentum_by_hand,
     zero_gradient_of_the_release: (
-        test_latent_projection.test_the_gradient_through_the_last_steps_is_theirs_alone
+        test_latent_projection.test_the_gradient_through_the_last_steps_excludes_earlier_steps
     ),
     first_restart_whatever_its_error: (
-        test_latent_projection.test_the_restart_that_ends_nearest_counts
+        test_defense_gan.test_the_restart_that_ends_nearest_is_returned
     ),
     suspicion_of_nothing: (
-        test_latent_projection.test_suspicion_is_the_error_of_the_answer_beside_the_threshold
+        test_latent_projection.test_the_detection_score_is_the_relative_excess_of_the_error
     ),
     slope_taken_for_each_column: test_gan.test_the_penalty_of_a_linear_critic,
-    encoder_that_sees_no_noise: lambda: test_defense_gan.test_the_encoders_losses_by_hand(0.3, 0.2),
+    encoder_that_sees_no_noise: lambda: (
+        test_encoder_projection.test_the_loss_and_the_update_by_hand(0.3, 0.2)
+    ),
     encoder_that_is_misled_at_random: (
-        test_defense_gan.test_noise_that_misleads_is_a_step_up_the_error
+        test_encoder_projection.test_adversarial_noise_is_one_step_that_increases_the_error
     ),
     generator_that_learns_with_the_encoder: lambda: (
-        test_defense_gan.test_the_encoders_losses_by_hand(0.3, 0.2)
+        test_encoder_projection.test_the_loss_and_the_update_by_hand(0.3, 0.2)
     ),
     classifier_that_never_sees_a_reconstruction: lambda: (
-        test_defense_gan.test_what_the_classifier_is_shown("reconstructions")
+        test_defense_gan.test_the_training_images_of_the_classifier("reconstructions")
     ),
 }
 
@@ -121,7 +127,7 @@ def test_a_planted_fault_is_caught(fault, monkeypatch):
 
 
 def test_latents_known_by_place_alone_are_caught(monkeypatch):
-    check = test_latent_projection.test_an_image_that_is_known_is_not_searched_for_again
+    check = test_latent_projection.test_a_cached_image_is_not_searched_again
     with monkeypatch.context() as patch:
         check(patch)
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Do the methods work at all? Trained small on real digits, with accuracies to reach."""
+"""Accuracies of small methods after training on the embedded digits."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def rows(tmp_path_factory):
     return robust, {r.method: r.acc for r in made}
 
 
-def test_the_classifier_is_good_and_the_attack_breaks_it(rows):
+def test_the_classifier_is_accurate_and_the_attack_breaks_it(rows):
     robust, clean = rows
     assert clean["standard_training"] >= 0.93
     assert robust["standard_training", "pgd", "adaptive"] <= 0.02
 
 
-def test_purifiers_help_against_an_attacker_who_does_not_know_them(rows):
+def test_purifiers_help_against_an_oblivious_attacker(rows):
     robust, clean = rows
     bare = robust["standard_training", "fgsm", "adaptive"]
     assert robust["ape_gan", "fgsm", "oblivious"] >= bare + 0.4
@@ -62,13 +62,13 @@ def test_purifiers_help_against_an_attacker_who_does_not_know_them(rows):
     assert min(clean["ape_gan"], clean["dae"]) >= 0.85
 
 
-def test_and_not_against_one_who_does(rows):
+def test_purifiers_do_not_help_against_an_adaptive_attacker(rows):
     robust, _ = rows
     worst = robust["ape_gan", "worst_case", "worst_case"]
     assert worst <= robust["ape_gan", "fgsm", "oblivious"] - 0.4
 
 
-def test_adversarial_training_holds_where_standard_training_does_not(rows):
+def test_adversarial_training_is_robust_against_an_adaptive_attacker(rows):
     robust, clean = rows
     assert clean["pgd_adversarial_training"] >= 0.88
     assert robust["pgd_adversarial_training", "pgd", "adaptive"] >= 0.3

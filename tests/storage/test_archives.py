@@ -1,3 +1,5 @@
+"""gzip and npz files: truncated, corrupt and oversized ones are refused by name."""
+
 from __future__ import annotations
 
 import gzip
@@ -10,13 +12,22 @@ import pytest
 
 import made
 from spearshield.storage import archives
-from spearshield.storage.archives import corrupt_as_value_error, gunzip, npz
+from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error, gunzip, npz
 
 
 def test_damage_is_reported_under_the_name_of_the_file() -> None:
     message = "a/b is truncated, corrupt or of another kind: EOFError: why"
     with pytest.raises(ValueError, match=message), corrupt_as_value_error("a/b"):
         raise EOFError("why")
+
+
+def test_what_is_unsuitable_is_not_called_corrupt() -> None:
+    with (
+        pytest.raises(UnsuitableError, match="^a/b: c: why$"),
+        corrupt_as_value_error("a/b"),
+        corrupt_as_value_error("c"),
+    ):
+        raise UnsuitableError("why")
 
 
 def test_gunzip_refuses_a_bomb_and_a_wrong_checksum(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files are whole or not there; a checkpoint comes back as it was, or says that it is not one."""
+"""Atomic writes and checkpoints: exact round trips, and errors for everything else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TREE = {
 }
 
 
-def test_a_tree_comes_back_as_it_was(tmp_path):
+def test_a_tree_is_restored(tmp_path):
     checkpoint.save(tmp_path / "c", TREE)
     back = checkpoint.load(tmp_path / "c")
     assert back["steps"] == 3 and back["lr"] == 1e-3 and back["none"] is None
@@ -29,7 +29,7 @@ def test_a_tree_comes_back_as_it_was(tmp_path):
     assert back["optimiser"]["groups"] == [{"betas": [0.5, 0.9]}]
 
 
-def test_an_optimiser_comes_back_exactly(tmp_path):
+def test_an_optimiser_is_restored_exactly(tmp_path):
     def steps(weight, optimiser, n):
         for _ in range(n):
             optimiser.zero_grad()
@@ -83,7 +83,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 
-def test_json_refuses_what_is_not_json(tmp_path):
+def test_nan_is_not_written_as_json(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         atomic.write_json(tmp_path / "j", {"loss": float("nan")})
     assert not (tmp_path / "j").exists()

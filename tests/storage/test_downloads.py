@@ -1,3 +1,5 @@
+"""Search of data folders, downloads, and the messages about missing files."""
+
 from __future__ import annotations
 
 import hashlib
@@ -55,7 +57,7 @@ def put(path: Path, content: bytes = CONTENT) -> Path:
 
 
 def test_the_order_in_which_folders_are_searched(tmp_path: Path) -> None:
-    """The worst place is filled first, so each new file must win over all before it."""
+    """The last folder is filled first, so each new file must be preferred to all earlier ones."""
     file = File("f.gz", "nowhere", SHA256)
     root = tmp_path / "root"
     folders = [tmp_path / "cache" / "spearshield", tmp_path / "environment", root]
@@ -66,7 +68,7 @@ def test_the_order_in_which_folders_are_searched(tmp_path: Path) -> None:
 
 
 def test_a_file_outside_its_folder_must_be_the_published_one(tmp_path: Path) -> None:
-    """The files of MNIST are called as those of Fashion-MNIST."""
+    """The files of MNIST and Fashion-MNIST have the same names."""
     file = File("f.gz", "nowhere", SHA256)
     path = put(tmp_path / "f.gz", b"another")
     with pytest.raises(ValueError, match=rf"{path} is not the published f\.gz of mine.*move it"):
@@ -95,9 +97,7 @@ def test_a_download_that_is_not_the_published_file_is_not_kept(
     assert not (tmp_path / "cache").exists()
 
 
-def test_what_cannot_be_downloaded_is_told_with_everything_that_is_needed(
-    tmp_path: Path, address: str
-) -> None:
+def test_a_failed_download_says_everything_that_is_needed(tmp_path: Path, address: str) -> None:
     wanted = [
         File("there", "nowhere"),
         File("f.gz", f"{address}/gone", SHA256),
@@ -114,9 +114,7 @@ def test_what_cannot_be_downloaded_is_told_with_everything_that_is_needed(
     assert "there (" not in message
 
 
-def test_a_silent_server_is_left_after_the_timeout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_server_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "TIMEOUT", 0.05)
     with http.server.HTTPServer(("127.0.0.1", 0), Server) as silent:  # it never serves
         file = File("f.gz", f"http://127.0.0.1:{silent.server_port}/", SHA256)
@@ -126,7 +124,7 @@ def test_a_silent_server_is_left_after_the_timeout(
         assert time.monotonic() - start < 3
 
 
-def test_a_download_is_capped(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_has_a_limit(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "LARGEST", 1000)
     with pytest.raises(ValueError, match="sent 1001 bytes"):
         locate("mine", [File("f.gz", f"{address}/f.gz", SHA256)], None)

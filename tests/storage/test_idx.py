@@ -1,3 +1,5 @@
+"""IDX files: shapes and lengths are checked, with and without gzip."""
+
 from __future__ import annotations
 
 import gzip
@@ -6,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import made
+from spearshield.datasets.mnist import MNIST
 from spearshield.storage import idx
 
 NAMES = tuple("0123456789")
@@ -42,7 +46,7 @@ def test_other_images_are_refused(tmp_path: Path, images: bytes, message: str) -
     ("labels", "message"),
     [
         (np.arange(3, dtype=np.uint8), "3 labels for 4 images"),
-        (np.array([0, 1, 2, 10], np.uint8), "labels run from 0 to 10"),
+        (np.array([0, 1, 2, 10], np.uint8), "its largest label is 10, of 10 classes"),
     ],
 )
 def test_other_labels_are_refused(tmp_path: Path, labels: np.ndarray, message: str) -> None:
@@ -51,3 +55,17 @@ def test_other_labels_are_refused(tmp_path: Path, labels: np.ndarray, message: s
     y.write_bytes(made.idx(labels))
     with pytest.raises(ValueError, match=rf"y\.gz.*{message}"):
         idx.examples(x, y, NAMES)
+
+
+def test_unzipped_files_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "mnist"
+    made.idx_set(folder)
+    zipped = MNIST().read("test", tmp_path)
+    for path in folder.iterdir():
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    assert torch.equal(MNIST().read("test", tmp_path).pixels, zipped.pixels)
+    short = folder / "t10k-images-idx3-ubyte"
+    short.write_bytes(short.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="t10k-images-idx3-ubyte is truncated"):
+        MNIST().read("test", tmp_path)

@@ -1,6 +1,10 @@
+"""PNG and JPEG files: modes, orientation, limits, corruption, resizing and rounding."""
+
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +71,44 @@ def test_every_8_bit_mode_gives_the_channels_asked_for(mode: str, channels: int)
 
 def test_sixteen_bits_are_refused() -> None:
     deep = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
-    with pytest.raises(ValueError, match="save it with 8 bits"):
+    with pytest.raises(ValueError, match="more than 8 bits per channel.*save it as grey or RGB"):
         picture(saved(deep), 1)
+
+
+@pytest.mark.parametrize("colour_type", [2, 6], ids=["RGB", "RGBA"])
+def test_sixteen_bits_per_colour_are_refused(tmp_path: Path, colour_type: int) -> None:
+    """Pillow opens them in 8 bits, without notice."""
+    path = tmp_path / "f.png"
+    path.write_bytes(png_of_16_bits(colour_type))
+    with Image.open(path) as opened:
+        assert opened.mode in ("RGB", "RGBA")
+    with pytest.raises(ValueError, match=r"f\.png: it has more than 8 bits per channel"):
+        read(path, 3)
+
+
+def png_of_16_bits(colour_type: int) -> bytes:
+    """A PNG of 2 x 1 pixels with 16 bits per channel, which Pillow cannot write."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(name + body))
+        return struct.pack(">I", len(body)) + name + body + crc
+
+    channels = 3 if colour_type == 2 else 4
+    header = struct.pack(">IIBBBBB", 2, 1, 16, colour_type, 0, 0, 0)
+    rows = zlib.compress(b"\0" + bytes(2 * 2 * channels))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+
+
+def test_a_picture_beyond_the_limit_of_pillow_is_refused_in_the_same_way(tmp_path: Path) -> None:
+    path = tmp_path / "f.png"
+    content = bytearray(saved(Image.new("1", (8, 8))))
+    content[16:24] = struct.pack(">II", 60_000, 60_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"f\.png: it has more than 16000000 pixels"):
+        read(path, 1)
 
 
 def test_size_is_limited_before_decoding(tmp_path: Path) -> None:
@@ -89,7 +129,7 @@ def test_size_is_limited_before_decoding(tmp_path: Path) -> None:
 def test_other_formats_are_refused_whatever_the_name(tmp_path: Path, form: str) -> None:
     path = tmp_path / "f.png"
     path.write_bytes(made.encoded(made.noise(4, 4), form))
-    with pytest.raises(ValueError, match=r"f\.png.*cannot identify"):
+    with pytest.raises(ValueError, match=r"f\.png.*it is not a PNG or JPEG file"):
         read(path, 1)
 
 

@@ -1,9 +1,11 @@
-"""Weights in files: exact round trips, clear refusals, and a network that is never half loaded."""
+"""Weights in files: exact round trips, clear errors, and no network that is loaded in part."""
 
 from __future__ import annotations
 
 import os
 import pickle
+import warnings
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spearshield.method import Defended
-from spearshield.storage.weights import load_weights, read_weights, save_weights
+from spearshield.storage.weights import load_part, load_weights, read_weights, save_weights
 
 Write = Callable[[dict[str, Tensor], Path], object]
 WRITERS: dict[str, Write] = {
@@ -22,6 +24,8 @@ WRITERS: dict[str, Write] = {
     ".npz": lambda state, path: np.savez(path, **{k: v.numpy() for k, v in state.items()}),
     ".pt": torch.save,
     ".pth": lambda state, path: torch.save({"state_dict": state, "epoch": 3}, path),
+    ".ckpt": lambda state, path: torch.save({"epoch": 3, "model": state}, path),
+    ".bin": torch.save,
 }
 FORMS = pytest.mark.parametrize("suffix", WRITERS)
 
@@ -44,7 +48,7 @@ def refused(module: nn.Module, path: Path, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         load_weights(module, path)
     assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
     assert same(state(module), before)
 
 
@@ -115,11 +119,54 @@ def test_a_classifier_loads_from_a_victim_without_a_purifier(tmp_path: Path) -> 
     refused(new, path, "unexpected: classifier.0.bias")
 
 
-def test_the_prefix_of_data_parallel_is_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".npz"])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "model.", "net.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
+def test_prefixes_of_all_names_are_removed(tmp_path: Path, suffix: str, prefix: str) -> None:
     source, target = network(), network()
-    torch.save({f"module.{k}": v for k, v in source.state_dict().items()}, tmp_path / "w.pt")
+    path = tmp_path / f"w{suffix}"
+    WRITERS[suffix]({f"{prefix}{k}": v for k, v in source.state_dict().items()}, path)
+    load_weights(target, path)
+    assert same(state(target), state(source))
+
+
+def test_a_prefix_that_the_network_has_itself_stays(tmp_path: Path) -> None:
+    source, target = (nn.ModuleDict({"model": nn.ModuleDict({"net": network()})}) for _ in "ab")
+    torch.save(source.state_dict(), tmp_path / "w.pt")
     load_weights(target, tmp_path / "w.pt")
     assert same(state(target), state(source))
+
+
+@pytest.mark.parametrize(
+    "wrapper", ["state_dict", "model", "model_state_dict", "net", "network", "weights"]
+)
+def test_the_usual_dictionaries_around_weights_are_opened(tmp_path: Path, wrapper: str) -> None:
+    source, target = network(), network()
+    content = {"epoch": 3, "optimizer": {"lr": 0.1}, wrapper: source.state_dict()}
+    torch.save(content, tmp_path / "w.pt")
+    load_weights(target, tmp_path / "w.pt")
+    assert same(state(target), state(source))
+
+
+def test_names_that_fit_nowhere_are_listed_with_the_names_expected(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"model": {"conv.weight": torch.zeros(1)}}, path)
+    refused(network(), path, r"missing: 0\.weight, 0\.bias, .* 5 more; unexpected: conv\.weight")
+    torch.save({"epoch": 3, "student": network().state_dict()}, path)
+    refused(network(), path, "is not a state_dict; its keys are 'epoch', 'student'")
+
+
+def test_a_whole_network_and_a_program_are_refused_in_our_words(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save(nn.Linear(2, 2), path)
+    refused(network(), path, r"objects besides tensors \(torch\.nn\.modules\.linear\.Linear\)")
+    torch.save({"model": network().state_dict(), "args": Namespace(lr=0.1)}, path)
+    refused(network(), path, r"objects besides tensors \(argparse\.Namespace\)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, and still in use
+        torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), path)
+    refused(network(), path, "is a TorchScript archive")
 
 
 @FORMS
@@ -129,14 +176,14 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, share: float) 
     WRITERS[suffix](network().state_dict(), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    refused(network(), path, "is damaged")
+    refused(network(), path, "is truncated, corrupt")
 
 
 @FORMS
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"w{suffix}"
     path.write_bytes(b"<!DOCTYPE html><title>404 Not Found</title>" * 10)
-    refused(network(), path, "is damaged")
+    refused(network(), path, "is truncated, corrupt")
 
 
 @FORMS
@@ -204,7 +251,7 @@ def test_a_file_that_runs_code_is_refused(tmp_path: Path, form: str) -> None:
         path.write_bytes(pickle.dumps({"0.weight": Payload(trace)}, protocol=2))
     else:
         np.savez(path, **{"0.weight": np.array([Payload(trace)], dtype=object)})
-    refused(network(), path, "tensors only")
+    refused(network(), path, "holds Python objects.* because they can run code")
     assert not trace.exists()
 
 
@@ -217,19 +264,35 @@ def test_a_torch_file_without_named_tensors_is_refused(tmp_path: Path, content: 
 def test_an_array_without_a_name_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "w.npz").open("wb") as file:
         np.save(file, np.zeros(3))
-    refused(network(), tmp_path / "w.npz", "one array without a name")
+    refused(network(), tmp_path / "w.npz", "is truncated, corrupt or of another kind")
 
 
 def test_strings_in_an_archive_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", names=np.array(["a", "b"]))
-    refused(network(), tmp_path / "w.npz", "is damaged")
+    refused(network(), tmp_path / "w.npz", "names holds <U1, not numbers")
 
 
 def test_an_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "w.onnx").write_bytes(b"")
-    refused(network(), tmp_path / "w.onnx", r"\.safetensors, \.npz, \.pt, \.pth")
+    refused(network(), tmp_path / "w.onnx", r"\.safetensors, \.npz, \.pt, \.pth, \.ckpt, \.bin")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"w\.npz"):
         read_weights(tmp_path / "w.npz")
+
+
+def test_a_part_is_checked_before_it_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    content = {f"G.{name}": value for name, value in state(network()).items()}
+    safetensors.torch.save_file(content, path)
+    target = network()
+    assert load_part(target, "G", path) and not load_part(target, "E", path)
+    before = state(target)
+    content["G.0.weight"][0, 0] = torch.nan
+    safetensors.torch.save_file(content, path)
+    with pytest.raises(ValueError, match=r"G is not finite \(0\.weight has 1 values"):
+        load_part(target, "G", path)
+    with pytest.raises(ValueError, match=r"G does not fit \(of another shape: 0\.weight"):
+        load_part(network(hidden=5), "G", path)
+    assert same(state(target), before)

@@ -1,4 +1,4 @@
-"""A learned attack is an attack like any other, wherever one is used."""
+"""Learned attacks keep the contract of attacks, and make no queries."""
 
 from __future__ import annotations
 
@@ -56,28 +56,28 @@ def test_keeps_what_every_attack_promises(promise, threat):
     promise(attack(threat=threat))
 
 
-def test_the_networks_answer_is_projected_into_the_threat_model():
+def test_the_output_is_projected_into_the_threat_model():
     x = torch.full((1, 1, 2, 2), 0.95)
     x[0, 0, 0, 0] = 0.2
     x_adv = attack()(HalfSpace(), x, torch.tensor([0]))
     torch.testing.assert_close(x_adv, torch.tensor([[[[0.3, 1.0], [1.0, 1.0]]]]))
 
 
-def test_the_victim_is_not_asked():
-    def silent(x):
-        raise AssertionError("asked")
+def test_the_victim_is_not_queried():
+    def not_queried(x):
+        raise AssertionError("queried")
 
     x = torch.full((2, 1, 4, 4), 0.5)
-    assert not torch.equal(attack()(silent, x, torch.tensor([0, 1])), x)
+    assert not torch.equal(attack()(not_queried, x, torch.tensor([0, 1])), x)
 
 
-def test_a_network_of_another_shape_is_refused():
+def test_an_output_of_another_shape_raises():
     x = torch.full((2, 1, 4, 4), 0.5)
     with pytest.raises(ValueError, match=r"turns \(2, 1, 4, 4\) into \(2, 16\)"):
         LearnedAttack(Linf(0.1), torch.nn.Flatten().eval())(HalfSpace(), x, torch.tensor([0, 1]))
 
 
-def test_a_network_in_training_mode_is_refused():
+def test_a_network_in_training_mode_raises():
     network = torch.nn.Sequential(Shift(0.1), torch.nn.BatchNorm2d(1)).eval()
     network[1].train()
     x = torch.full((2, 1, 4, 4), 0.5)
@@ -85,7 +85,7 @@ def test_a_network_in_training_mode_is_refused():
         LearnedAttack(Linf(0.1), network)(HalfSpace(), x, torch.tensor([0, 1]))
 
 
-def test_it_is_evaluated_and_learnt_from_like_any_attack():
+def test_a_learned_attack_can_be_evaluated_and_trained_on():
     model = HalfSpace().eval()
     pixels = torch.full((4, 1, 4, 4), 100, dtype=torch.uint8)
     examples = Examples.of(pixels, torch.zeros(4, dtype=torch.long), ("dark", "light"))
@@ -95,23 +95,23 @@ def test_it_is_evaluated_and_learnt_from_like_any_attack():
     task = Task(model, model, (1, 4, 4), 2, brighter)
     learner = PGDAdversarialTraining(warmup_steps=1).learner(task)
     losses = learner.step(examples.images(), examples.y, rng=Rng(0, examples.ids))
-    assert losses["accuracy"] == 0  # shown brighter images, with the labels of dark ones
+    assert losses["accuracy"] == 0  # bright images with the labels of dark ones
 
 
-def test_as_a_network_it_gives_the_same_images():
+def test_as_a_module_it_returns_the_same_images():
     x = torch.full((2, 1, 4, 4), 0.95)
     y = torch.tensor([0, 1])
     assert torch.equal(AttackAsModule(attack())(x), attack()(HalfSpace(), x, y))
 
 
-def test_what_a_training_leaves_behind_is_known_to_its_run_alone():
-    left = AttackFrom(Linf(0.1), "cycle_adv_gan")
-    assert left.display_name == "cycle_adv_gan"
-    with pytest.raises(ValueError, match="'cycle_adv_gan' leaves behind is known to a run"):
-        left(HalfSpace(), torch.full((1, 1, 4, 4), 0.5), torch.tensor([0]))
+def test_an_attack_from_a_training_cannot_be_called():
+    attack_from = AttackFrom(Linf(0.1), "cycle_adv_gan")
+    assert attack_from.display_name == "cycle_adv_gan"
+    with pytest.raises(ValueError, match="only a run .* 'cycle_adv_gan'"):
+        attack_from(HalfSpace(), torch.full((1, 1, 4, 4), 0.5), torch.tensor([0]))
 
 
-def test_what_it_is_depends_on_the_networks_weights_and_layers():
+def test_the_dump_depends_on_weights_and_layers():
     def key(value):
         return json.dumps(dump(Trial(value)))
 

@@ -1,4 +1,4 @@
-"""A run can be stopped anywhere, by anything, and ends with the weights it would have had."""
+"""A training can be stopped at any step, and ends with the same weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from spearshield.method import Learner, Outcome, Task
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.rng import Rng
 from spearshield.storage import checkpoint
-from spearshield.training.loop import CHECKPOINT, LOSSES, Interrupted, Training, fit, train
+from spearshield.training.loop import CHECKPOINT, Interrupted, Training, fit, train
+from spearshield.training.loss_log import LOSSES
 
 
 def examples(n=40) -> Examples:
@@ -47,10 +48,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     assert not all(map(torch.equal, weights(a), weights(c)))
 
 
-def test_a_signal_saves_and_the_next_run_goes_on_exactly(tmp_path):
+def test_a_signal_saves_the_state_and_resuming_is_exact(tmp_path):
     straight = train(TRAINING, task(), examples, seed=0)
 
-    def poke(title, total):
+    def interrupt(title, total):
         def bar(done, losses):
             if done == 7:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -58,7 +59,7 @@ def test_a_signal_saves_and_the_next_run_goes_on_exactly(tmp_path):
         return bar
 
     with pytest.raises(Interrupted, match="stopped after step 7 of 20"):
-        train(TRAINING, task(), examples, seed=0, folder=tmp_path, progress=poke)
+        train(TRAINING, task(), examples, seed=0, folder=tmp_path, progress=interrupt)
     assert checkpoint.load(tmp_path / CHECKPOINT)["steps"] == 7
     taken = []
 
@@ -72,7 +73,7 @@ def test_a_signal_saves_and_the_next_run_goes_on_exactly(tmp_path):
     assert [line["step"] for line in lines] == [*range(20)]
 
 
-def test_the_handler_of_before_is_back_after_training():
+def test_signal_handlers_are_restored():
     before = signal.getsignal(signal.SIGINT)
     train(TRAINING, task(), examples, seed=0)
     assert signal.getsignal(signal.SIGINT) is before
@@ -91,8 +92,8 @@ fit(learner, examples(), steps=60, batch_size=8, seed=0, folder=Path(sys.argv[1]
 """
 
 
-def test_killed_at_any_step_it_ends_with_identical_weights(tmp_path):
-    """SIGKILL, several times, at moments nobody chose; as often as not while it is saving."""
+def test_a_killed_training_ends_with_identical_weights(tmp_path):
+    """SIGKILL several times, at arbitrary moments, often during a save."""
     here = str(Path(__file__).parents[1])
     paths = [here, str(Path(here).parent / "src"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
@@ -119,7 +120,7 @@ def test_killed_at_any_step_it_ends_with_identical_weights(tmp_path):
     assert lines == (tmp_path / "straight" / LOSSES).read_text().splitlines()
 
 
-def test_a_checkpoint_of_another_architecture_says_so(tmp_path):
+def test_a_checkpoint_of_another_architecture_raises(tmp_path):
     train(TRAINING, task(), examples, seed=0, folder=tmp_path)
     before = (tmp_path / CHECKPOINT).read_bytes()
     wide = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
@@ -141,14 +142,14 @@ class Diverging(Learner):
         return Outcome(torch.nn.Identity())
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+def test_a_loss_that_is_not_finite_raises(tmp_path):
     with pytest.raises(ValueError, match=r"losses at step 2 are not finite: \{'loss': nan\}"):
         fit(Diverging(), examples(), steps=5, batch_size=8, seed=0, folder=tmp_path, save_every=0.0)
     assert checkpoint.load(tmp_path / CHECKPOINT)["steps"] == 2
 
 
 class Recorder(Diverging):
-    """Keeps what it is shown."""
+    """Keeps the labels and the randomness of its batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,7 +160,7 @@ class Recorder(Diverging):
         return {"loss": 1.0}
 
 
-def test_each_epoch_shows_each_image_once_in_its_own_order():
+def test_each_epoch_has_each_image_once_in_another_order():
     learner = Recorder()
     fit(learner, examples(), steps=10, batch_size=8, seed=3)
     epochs = [torch.cat([rng.ids for _, rng in learner.shown[i : i + 5]]) for i in (0, 5)]
@@ -175,22 +176,22 @@ def test_randomness_belongs_to_the_image_and_the_step():
     assert not torch.equal(*draws)
 
 
-def test_a_batch_larger_than_the_data_is_refused():
+def test_a_batch_larger_than_the_data_raises():
     with pytest.raises(ValueError, match="batch_size is 64 but there are 40 images"):
         fit(Recorder(), examples(), steps=1, batch_size=64, seed=0)
 
 
-def test_what_must_be_finished_is_neither_trained_nor_shown_images(tmp_path):
-    def unshown() -> Examples:
-        raise AssertionError("asked for training images")
+def test_a_finished_training_loads_no_images(tmp_path):
+    def not_called() -> Examples:
+        raise AssertionError("the training images were loaded")
 
     for steps in (0, 2):
         training = Training(StandardTraining(), steps, batch_size=8)
         folder = tmp_path / str(steps)
         learner = train(training, task(), examples, seed=0, folder=folder)
-        again = train(training, task(), unshown, seed=0, folder=folder, finished=True)
+        again = train(training, task(), not_called, seed=0, folder=folder, finished=True)
         for a, b in zip(weights(learner), weights(again), strict=True):
             assert torch.equal(a, b)
     longer = Training(StandardTraining(), 5, batch_size=8)
     with pytest.raises(ValueError, match="2 has taken 2 of 5 steps; finish it first"):
-        train(longer, task(), unshown, seed=0, folder=tmp_path / "2", finished=True)
+        train(longer, task(), not_called, seed=0, folder=tmp_path / "2", finished=True)

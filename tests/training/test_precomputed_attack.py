@@ -1,4 +1,4 @@
-"""Images that are attacked once: keeping them changes nothing, and what they are of is known."""
+"""Precomputed attacks: saving changes nothing, and images of other settings are not used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from analytic import HalfSpace
 from contracts.test_methods import assert_same_tree
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
 from spearshield.method import Learner, Method, Outcome, Paper, Task
@@ -24,18 +24,18 @@ from spearshield.training.precomputed_attack import precompute_attack
 
 @dataclass(frozen=True)
 class Noisy(Attack):
-    """The image's own noise; notes how many images it is asked for."""
+    """Random noise; records the sizes of its batches."""
 
-    asked: ClassVar[list[int]] = []
+    batches: ClassVar[list[int]] = []
 
     def perturb(self, model, x, y, rng):
-        self.asked.append(len(x))
+        self.batches.append(len(x))
         return (x + rng.uniform(x.shape[1:], -0.1, 0.1)).clamp(0, 1)
 
 
 @dataclass(frozen=True)
 class Sum(Method):
-    """Learns the sum of the images that it is shown, and in which order."""
+    """Its state is a sum of the adversarial images that depends on their order."""
 
     paper = Paper("Sum", "Nobody", 2026, "https://example.org/sum")
 
@@ -64,7 +64,7 @@ ONCE = Training(Sum(), 9, Noisy(THREAT), batch_size=5, precompute=True)
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     monkeypatch.setattr(precomputed_attack, "PART", 4)
-    Noisy.asked.clear()
+    Noisy.batches.clear()
 
 
 def examples(n=14):
@@ -73,7 +73,7 @@ def examples(n=14):
     return replace(shown, ids=torch.arange(n).flip(0) * 3)  # neither dense nor in order
 
 
-def learnt(training, folder=None, seed=1):
+def trained(training, folder=None, seed=1):
     model = HalfSpace().eval()
     task = Task(model, model, (1, 4, 4), 2, training.learn_from)
     return train(training, task, examples, seed=seed, folder=folder).state_dict()
@@ -86,16 +86,16 @@ def made(folder=None, model=None, attack=None, seed=1, shown=None):
     )
 
 
-def test_kept_in_memory_on_disk_or_found_there_makes_no_difference(tmp_path):
-    in_memory = learnt(ONCE)
-    assert_same_tree(learnt(ONCE, tmp_path), in_memory)
-    assert sum(Noisy.asked) == 2 * 14
+def test_images_in_memory_or_on_disk_give_the_same_training(tmp_path):
+    in_memory = trained(ONCE)
+    assert_same_tree(trained(ONCE, tmp_path), in_memory)
+    assert sum(Noisy.batches) == 2 * 14
     (tmp_path / "checkpoint.safetensors").unlink()
-    assert_same_tree(learnt(ONCE, tmp_path), in_memory)
-    assert sum(Noisy.asked) == 2 * 14
+    assert_same_tree(trained(ONCE, tmp_path), in_memory)
+    assert sum(Noisy.batches) == 2 * 14
 
 
-def test_stopped_half_way_and_started_again_makes_no_difference(tmp_path):
+def test_resuming_the_attack_changes_nothing(tmp_path):
     parts = []
 
     def killed(done, values):
@@ -107,25 +107,25 @@ def test_stopped_half_way_and_started_again_makes_no_difference(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         folder = tmp_path / "attacked"
         precompute_attack(Noisy(THREAT), model, examples(), seed=1, folder=folder, bar=killed)
-    assert parts == [4, 8] and Noisy.asked == [4, 4]
-    learnt(replace(ONCE, steps=4), tmp_path)
-    assert Noisy.asked == [4, 4, 4, 2]
-    resumed = learnt(ONCE, tmp_path)
-    assert Noisy.asked == [4, 4, 4, 2]
-    assert_same_tree(resumed, learnt(ONCE))
+    assert parts == [4, 8] and Noisy.batches == [4, 4]
+    trained(replace(ONCE, steps=4), tmp_path)
+    assert Noisy.batches == [4, 4, 4, 2]
+    resumed = trained(ONCE, tmp_path)
+    assert Noisy.batches == [4, 4, 4, 2]
+    assert_same_tree(resumed, trained(ONCE))
 
 
-def test_an_attack_without_chance_gives_the_same_once_as_at_every_step():
+def test_a_deterministic_attack_gives_the_same_training_as_attacking_at_each_step():
     plain = replace(ONCE, learn_from=FGSM(THREAT))
-    assert_same_tree(learnt(plain), learnt(replace(plain, precompute=False)))
+    assert_same_tree(trained(plain), trained(replace(plain, precompute=False)))
 
 
-def test_one_with_chance_is_drawn_once_for_each_image_and_seed():
-    assert not torch.equal(learnt(ONCE)["sum"], learnt(replace(ONCE, precompute=False))["sum"])
+def test_a_random_attack_is_drawn_once_for_each_image_and_seed():
+    assert not torch.equal(trained(ONCE)["sum"], trained(replace(ONCE, precompute=False))["sum"])
     assert not torch.equal(made().x_adv, made(seed=2).x_adv)
 
 
-def test_every_image_gets_its_own_in_any_order():
+def test_images_are_found_by_id_in_any_order():
     shown, kept = examples(), made()
     order = torch.tensor([7, 0, 13, 7])
     part = shown[order]
@@ -143,7 +143,7 @@ class Shift(torch.nn.Module):
         return (x + self.by).clamp(0, 1)
 
 
-def test_images_of_another_network_are_made_anew(tmp_path):
+def test_another_network_of_the_attack_needs_a_new_attack(tmp_path):
     for by in (0.01, 0.03):
         attack = LearnedAttack(THREAT, Shift(by).eval())
         kept, shown = made(tmp_path, attack=attack), examples()
@@ -152,7 +152,7 @@ def test_images_of_another_network_are_made_anew(tmp_path):
 
 
 @pytest.mark.parametrize("changed", ["weights", "attack", "seed", "images"])
-def test_what_was_made_of_something_else_is_made_anew(tmp_path, changed):
+def test_another_setting_needs_a_new_attack(tmp_path, changed):
     made(tmp_path)
     model, shown = HalfSpace(), examples()
     model.b.data += 0.1
@@ -162,14 +162,14 @@ def test_what_was_made_of_something_else_is_made_anew(tmp_path, changed):
         "seed": {"seed": 2},
         "images": {"shown": replace(shown, pixels=255 - shown.pixels)},
     }[changed]
-    Noisy.asked.clear()
+    Noisy.batches.clear()
     made(tmp_path, **other)
-    assert sum(Noisy.asked) == 14
+    assert sum(Noisy.batches) == 14
     made(tmp_path, **other)
-    assert sum(Noisy.asked) == 14
+    assert sum(Noisy.batches) == 14
 
 
-def test_other_images_are_refused():
+def test_other_images_raise():
     shown, kept = examples(), made()
     x, y, rng = shown.images(), shown.y, Rng(1, shown.ids)
     with pytest.raises(ValueError, match="not the training images"):
@@ -178,7 +178,7 @@ def test_other_images_are_refused():
         kept(HalfSpace(), x, y, rng=Rng(1, shown.ids + 1))
 
 
-def test_a_damaged_part_is_named(tmp_path):
+def test_a_corrupt_part_is_named(tmp_path):
     made(tmp_path)
     part = tmp_path / "000004.safetensors"
     part.write_bytes(part.read_bytes()[:-5])

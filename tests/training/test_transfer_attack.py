@@ -1,4 +1,4 @@
-"""Sources are tried in turn, and only on what is still standing."""
+"""Transfer attacks: sources are attacked in turn, on images that are not misclassified yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BUDGET = Linf(0.1)
 
 
 class Mirrored(HalfSpace):
-    """Its gradient points the wrong way for the half-space itself."""
+    """Its gradient is the opposite of the half-space's."""
 
     def margin(self, x):
         return -super().margin(x)
@@ -32,17 +32,17 @@ class Counting(nn.Module):
         return self.model(x)
 
 
-def test_images_of_a_source_fool_the_victim_that_shares_its_boundary():
+def test_images_of_a_source_transfer_to_an_equal_victim():
     victim = HalfSpace()
     x, y = victim.images(4, BUDGET, 0.05)
     model = Counting(lambda x: victim(x).detach())  # a victim that cannot be differentiated
     x_adv = Transfer(BUDGET, (Mirrored(), HalfSpace()))(model, x, y)
     assert (victim(x_adv).argmax(1) != y).all()
-    assert model.batches == [4, 4]  # one query a source: the first one fooled nobody
+    assert model.batches == [4, 4]  # one query per source; the first source fools no image
     assert BUDGET.contains(x_adv, x).all()
 
 
-def test_an_image_that_one_source_broke_is_not_handed_to_the_next():
+def test_a_misclassified_image_is_not_attacked_again():
     source = Counting(HalfSpace())
     victim = HalfSpace()
     x, y = victim.images(4, BUDGET, 0.05)
@@ -50,8 +50,8 @@ def test_an_image_that_one_source_broke_is_not_handed_to_the_next():
     assert source.batches == []
 
 
-def test_its_default_attack_takes_every_step():
-    """An image just over the source's boundary transfers less."""
+def test_the_default_attack_does_not_stop_early():
+    """The perturbation has the full size."""
     victim = HalfSpace()
     x, y = victim.images(2, BUDGET, 0.05)
     x_adv = Transfer(BUDGET, (HalfSpace(),))(victim, x, y)
@@ -59,12 +59,12 @@ def test_its_default_attack_takes_every_step():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"sources": ()}, "at least one source"),
         ({"sources": (HalfSpace(),), "attack": PGD(Linf(0.2))}, "Linf"),
     ],
 )
-def test_what_cannot_work_is_refused(arguments, said):
-    with pytest.raises(ValueError, match=said):
+def test_settings_that_do_not_fit_raise(arguments, message):
+    with pytest.raises(ValueError, match=message):
         Transfer(BUDGET, **arguments)

@@ -1,1 +1,7 @@
 """Reference attacks, one per file. The file's name is the attack's name."""
+
+from __future__ import annotations
+
+from spearshield import discover
+
+__getattr__ = discover.lazy_classes("attacks")

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from spearshield.attack import Attack, loss_gradient, unbroken
+from spearshield.adversary import Attack, loss_gradient, unbroken
 from spearshield.losses.margin import LOSSES, margin_loss, other_logits, targeted_dlr
 from spearshield.ranges import require
 from spearshield.rng import Rng

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from spearshield.attack import Attack, unbroken
+from spearshield.adversary import Attack, unbroken
 from spearshield.attacks.apgd import APGD, BestAttempts
 from spearshield.attacks.fab import FAB
 from spearshield.attacks.square import Square

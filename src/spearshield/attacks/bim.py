@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.ranges import require
 from spearshield.rng import Rng

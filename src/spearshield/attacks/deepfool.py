@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from spearshield.attack import Attack, fooled, linearise, unbroken, within
+from spearshield.adversary import Attack, fooled, linearise, unbroken, within
 from spearshield.losses.margin import other_logits
 from spearshield.ranges import require
 from spearshield.rng import Rng

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spearshield.attack import Attack, loss_gradient
+from spearshield.adversary import Attack, loss_gradient
 from spearshield.losses.margin import cross_entropy
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from spearshield.attack import Attack, fooled, loss_gradient, unbroken, within
+from spearshield.adversary import Attack, fooled, loss_gradient, unbroken, within
 from spearshield.losses.margin import margin_loss
 from spearshield.ranges import require
 from spearshield.rng import Rng

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.square import Square
 from spearshield.ranges import require

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spearshield.attack import Attack, check_gradient, fooled, unbroken
+from spearshield.adversary import Attack, check_gradient, fooled, unbroken
 from spearshield.losses.margin import margin_loss
 from spearshield.method import Defended, Generates
 from spearshield.ranges import require

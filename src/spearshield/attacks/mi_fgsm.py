@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from spearshield.attack import Attack, loss_gradient
+from spearshield.adversary import Attack, loss_gradient
 from spearshield.losses.margin import cross_entropy
 from spearshield.ranges import require
 from spearshield.rng import Rng

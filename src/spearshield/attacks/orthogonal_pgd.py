@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spearshield.attack import Attack, check_gradient, unbroken
+from spearshield.adversary import Attack, check_gradient, unbroken
 from spearshield.losses.margin import margin_loss
 from spearshield.method import Detects
 from spearshield.ranges import require

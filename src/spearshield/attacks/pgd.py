@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from spearshield.attack import Attack, fooled, loss_gradient, unbroken
+from spearshield.adversary import Attack, fooled, loss_gradient, unbroken
 from spearshield.losses.margin import LOSSES
 from spearshield.ranges import require
 from spearshield.rng import Rng

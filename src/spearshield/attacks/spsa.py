@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from spearshield.attack import Attack, check_gradient, fooled, unbroken
+from spearshield.adversary import Attack, check_gradient, fooled, unbroken
 from spearshield.losses.margin import margin_loss
 from spearshield.ranges import require
 from spearshield.rng import Rng

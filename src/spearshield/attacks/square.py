@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from spearshield.attack import Attack, fooled, unbroken
+from spearshield.adversary import Attack, fooled, unbroken
 from spearshield.losses.margin import margin_loss
 from spearshield.ranges import require
 from spearshield.rng import Rng

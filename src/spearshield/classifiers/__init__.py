@@ -9,14 +9,16 @@ from spearshield.architecture import Architecture
 
 
 def architecture(spec: str) -> Architecture:
-    """The architecture that a name stands for, with its defaults.
+    """The architecture of a name, with its default settings.
 
     Args:
-        spec: A file of :mod:`spearshield.classifiers` (``lenet``), a model of another library
-            (``torchvision:NAME``, ``timm:NAME``), or one's own (``package.module:function``).
+        spec: The name of a file of :mod:`spearshield.classifiers` (``lenet``) or of an installed
+            classifier, a model of another library (``torchvision:NAME``, ``timm:NAME``), or the
+            function that builds your own (``package.module:function``), which is then imported
+            when the network is built.
 
     Raises:
-        ValueError: No such name; the message lists those there are.
+        ValueError: No such name; the message lists the names.
     """
     from spearshield.classifiers.timm_model import TimmModel  # noqa: PLC0415
     from spearshield.classifiers.torchvision_model import TorchvisionModel  # noqa: PLC0415
@@ -28,11 +30,14 @@ def architecture(spec: str) -> Architecture:
     if prefix == "timm" and colon:
         return TimmModel(name)
     if colon:
-        return User(spec)
+        return User.named(spec)
     kind = discover.find("classifiers", Architecture, spec)  # type: ignore[type-abstract]
     if any(f.default is MISSING and f.default_factory is MISSING for f in fields(kind)):
         raise ValueError(
-            f"{spec!r} alone names no network; "
+            f"{spec!r} alone is not a network; "
             "write torchvision:NAME, timm:NAME or package.module:function"
         )
     return kind()
+
+
+__getattr__ = discover.lazy_classes("classifiers")

@@ -1,8 +1,8 @@
-"""AlexNet: the one-tower form for ImageNet, and a reduced one for small images.
+"""AlexNet: five convolutions and three linear layers, reduced for small images.
 
 Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks",
 2012, https://doi.org/10.1145/3065386; one tower: Krizhevsky, "One weird trick for parallelizing
-convolutional neural networks", 2014, https://arxiv.org/abs/1404.5997. Names of the weights as in
+convolutional neural networks", 2014, https://arxiv.org/abs/1404.5997. The weights have the names of
 torchvision, https://github.com/pytorch/vision.
 """
 
@@ -17,18 +17,19 @@ from spearshield.architecture import Architecture, Normalize, check_size
 from spearshield.types import Shape
 
 LARGE = 128
-"""From this size of the smaller side on, the network is the published one."""
+"""Smallest side, in pixels, of images for which the published network is built."""
 
 
 @dataclass(frozen=True)
 class AlexNet(Architecture):
-    """Five convolutions and three linear layers; the image's size decides between two forms.
+    """Five convolutions and three linear layers, in one of two forms.
 
-    From 128x128 pixels: the one-tower network, with 61,100,840 weights for 1,000 classes.
+    Images from 128x128 pixels: the one-tower network, with 61,100,840 weights for 1,000 classes.
 
-    From 15x15 to below 128x128, as MNIST and CIFAR: our reduction of it, with the same layers,
-    half the channels, a first convolution of 5x5 and stride 1 for 11x11 and stride 4, and 512
-    hidden units for 4,096. Papers that report AlexNet on MNIST seldom say what they reduced.
+    Images from 15x15 to below 128x128 pixels, such as MNIST and CIFAR: our reduction, with the same
+    layers, half the channels, a first convolution of 5x5 with stride 1 in place of 11x11 with
+    stride 4, and 512 hidden units in place of 4,096. Papers that report AlexNet on MNIST seldom
+    describe their reduction.
     """
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
@@ -49,11 +50,11 @@ def _alexnet(
     hidden: int,
     classes: int,
 ) -> nn.Module:
-    """All behind the first convolution.
+    """The network with the given first convolution.
 
     Args:
-        widths: Channels of the second, third, and fourth and fifth convolution.
-        pooled: Height and width of what the linear layers see.
+        widths: Channels of the second, third, and of the fourth and fifth convolution.
+        pooled: Height and width of the features that enter the linear layers.
     """
     second, third, last = widths
     features = nn.Sequential(

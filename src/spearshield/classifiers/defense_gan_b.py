@@ -1,4 +1,4 @@
-"""Model B of Defense-GAN: dropout of pixels, three convolutions and a linear layer.
+"""Model B of Defense-GAN: pixel dropout, three convolutions and a linear layer.
 
 Samangouei, Kabkab, Chellappa, "Defense-GAN: Protecting Classifiers Against Adversarial Attacks
 Using Generative Models", 2018, https://arxiv.org/abs/1805.06605, appendix.
@@ -20,8 +20,8 @@ class DefenseGANB(Architecture):
     """Convolutions 64x8x8 and 128x6x6 of stride 2 and 128x5x5; images from 27x27.
 
     Args:
-        keep_probability: Read the dropout numbers as probabilities to keep a value, as the
-            release does; otherwise as probabilities to drop it, as the paper writes them.
+        keep_probability: True: the dropout numbers are probabilities of keeping a value, as in the
+            authors' code. False: probabilities of dropping it, as in the paper.
     """
 
     keep_probability: bool = False

@@ -20,8 +20,8 @@ class DefenseGANC(Architecture):
     """Convolutions 128x3x3 and 64x5x5 of stride 2, 128 hidden units; images from 5x5.
 
     Args:
-        keep_probability: Read the dropout numbers as probabilities to keep a value, as the
-            release does; otherwise as probabilities to drop it, as the paper writes them.
+        keep_probability: True: the dropout numbers are probabilities of keeping a value, as in the
+            authors' code. False: probabilities of dropping it, as in the paper.
     """
 
     keep_probability: bool = False

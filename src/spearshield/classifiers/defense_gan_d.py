@@ -1,4 +1,4 @@
-"""Model D of Defense-GAN: two hidden layers of 200 units, dropout between them.
+"""Model D of Defense-GAN: two hidden layers of 200 units with dropout between them.
 
 Samangouei, Kabkab, Chellappa, "Defense-GAN: Protecting Classifiers Against Adversarial Attacks
 Using Generative Models", 2018, https://arxiv.org/abs/1805.06605, appendix.
@@ -19,7 +19,7 @@ from spearshield.types import Shape
 class DefenseGAND(Architecture):
     """Linear layers of 200, 200 and ``classes`` units; images of any size.
 
-    Both readings of its ``Dropout(0.5)`` are the same, so there is nothing to choose.
+    ``Dropout(0.5)`` keeps as many values as it drops, so there is no ``keep_probability``.
     """
 
     def build(self, shape: Shape, classes: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Model E of Defense-GAN: model D without its dropout.
+"""Model E of Defense-GAN: model D without dropout.
 
 Samangouei, Kabkab, Chellappa, "Defense-GAN: Protecting Classifiers Against Adversarial Attacks
 Using Generative Models", 2018, https://arxiv.org/abs/1805.06605, appendix.

@@ -1,4 +1,4 @@
-"""Model F of Defense-GAN: model B without its dropout.
+"""Model F of Defense-GAN: model B without dropout.
 
 Samangouei, Kabkab, Chellappa, "Defense-GAN: Protecting Classifiers Against Adversarial Attacks
 Using Generative Models", 2018, https://arxiv.org/abs/1805.06605, appendix.

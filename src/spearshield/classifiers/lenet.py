@@ -1,4 +1,4 @@
-"""LeNet in the widths of Caffe, the usual MNIST classifier of the adversarial literature.
+"""LeNet with the layer widths of Caffe, a common MNIST classifier in adversarial papers.
 
 Jia et al., "Caffe: Convolutional Architecture for Fast Feature Embedding", 2014,
 https://arxiv.org/abs/1408.5093, network https://caffe.berkeleyvision.org/gathered/examples/mnist;
@@ -21,8 +21,8 @@ from spearshield.types import Shape
 class LeNet(Architecture):
     """Two unpadded convolutions, each with a maximum pool, and two linear layers.
 
-    A rectifier follows each layer but the last; in Caffe's own file there is only the one between
-    the linear layers. Takes pixels as they are, in images from 16x16. 431,080 weights for MNIST.
+    A ReLU follows each layer but the last; Caffe's file has only the one between the linear layers.
+    Pixels are not normalised. Images from 16x16 pixels. 431,080 weights for MNIST.
     """
 
     def build(self, shape: Shape, classes: int) -> nn.Module:

@@ -1,9 +1,9 @@
 """LeNet-5 with ReLU and maximum pooling, on images resized to 32x32.
 
 LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998,
-https://doi.org/10.1109/5.726791. Names, activations and pooling are those of the MNIST weights in
-https://github.com/csinva/gan-vae-pretrained-pytorch; the paper squashes, averages and connects
-its second convolution sparsely.
+https://doi.org/10.1109/5.726791. Names, activations and pooling fit the MNIST weights of
+https://github.com/csinva/gan-vae-pretrained-pytorch. The paper uses a scaled tanh, average pooling
+and a sparsely connected second convolution.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spearshield.types import Shape
 class LeNet5(Architecture):
     """Three 5x5 convolutions of 6, 16 and 120 channels, and two linear layers.
 
-    Takes pixels as they are, in images of any size. 61,706 weights for MNIST.
+    Pixels are not normalised. Images of any size. 61,706 weights for MNIST.
     """
 
     def build(self, shape: Shape, classes: int) -> nn.Module:

@@ -1,10 +1,10 @@
-"""A plain CNN in the place of M_CNN, the self-built MNIST classifier of the IP-GAN paper.
+"""M-CNN: a plain CNN in place of the undescribed MNIST classifier of the IP-GAN paper.
 
-Zhang, Zhang, Song, Yang, Zuo, Acta Electronica Sinica, 2023, no. 4, pp. 879-884 (IP-GAN), gives
-results for an "M_CNN" of its own. Its structure is unknown to us: the one here is ours, of the
-kind usual for MNIST since Carlini, Wagner, "Towards Evaluating the Robustness of Neural
-Networks", 2016, https://arxiv.org/abs/1608.04644, table 1. Numbers are not comparable with that
-paper's.
+Zhang, Zhang, Song, Yang, Zuo, Acta Electronica Sinica, 2023, no. 4, pp. 879-884 (IP-GAN), reports
+results for its own "M_CNN". We do not know its layers. The network here is ours, of the kind usual
+for MNIST since Carlini, Wagner, "Towards Evaluating the Robustness of Neural Networks", 2016,
+https://arxiv.org/abs/1608.04644, table 1. Results are not comparable with those of the IP-GAN
+paper.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from spearshield.types import Shape
 
 @dataclass(frozen=True)
 class MCNN(Architecture):
-    """Two pairs of padded 3x3 convolutions, 32 and 64 channels, each with a pool; a linear layer.
+    """Two pairs of padded 3x3 convolutions with 32 and 64 channels, pooling, and a linear layer.
 
-    Takes pixels as they are, in images from 4x4.
+    Pixels are not normalised. Images from 4x4 pixels.
     """
 
     def build(self, shape: Shape, classes: int) -> nn.Module:

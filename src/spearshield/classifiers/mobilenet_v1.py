@@ -1,4 +1,4 @@
-"""MobileNet V1 with batch normalisation folded into its convolutions, for published weights.
+"""MobileNet V1 for published weights, with batch normalisation folded into its convolutions.
 
 Howard, Zhu, Chen, Kalenichenko, Wang, Weyand, Andreetto, Adam, "MobileNets: Efficient
 Convolutional Neural Networks for Mobile Vision Applications", 2017,
@@ -15,6 +15,7 @@ from torch import nn
 
 from spearshield.architecture import Architecture, Normalize
 from spearshield.nets.same_padding import same_conv
+from spearshield.ranges import require
 from spearshield.types import Shape
 
 PAIRS = (
@@ -27,22 +28,22 @@ PAIRS = (
 
 @dataclass(frozen=True)
 class MobileNetV1(Architecture):
-    """27 convolutions, every second one depthwise; pixels are taken to [-1, 1].
+    """27 convolutions, every second one depthwise. Pixels are scaled to [-1, 1].
 
-    Made to run published weights: without batch normalisation it is hard to train from nothing.
+    Meant for published weights. Without batch normalisation it is hard to train from random
+    weights.
 
     Args:
-        width: Multiplies all channels.
+        width: Factor of the numbers of channels.
 
     Raises:
-        ValueError: ``width`` leaves no channel.
+        ValueError: ``width`` is below 1/32, which leaves no channel.
     """
 
     width: float = 0.75
 
     def __post_init__(self) -> None:
-        if not self.width >= 1 / 32:
-            raise ValueError(f"width must be at least 1/32, got {self.width}")
+        require(self, "width", at_least=1 / 32)
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         width = int(32 * self.width)

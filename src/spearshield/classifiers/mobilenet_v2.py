@@ -1,8 +1,8 @@
-"""MobileNetV2 with batch normalisation folded into its convolutions, for published weights.
+"""MobileNetV2 for published weights, with batch normalisation folded into its convolutions.
 
 Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
 2018, https://arxiv.org/abs/1801.04381, table 2. Padding and pixel range are those of the
-TensorFlow weights of https://github.com/tensorflow/models; names as in torchvision.
+TensorFlow weights of https://github.com/tensorflow/models; names are those of torchvision.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ STAGES = (
 
 @dataclass(frozen=True)
 class MobileNetV2(Architecture):
-    """Seventeen inverted residuals between two convolutions; pixels are taken to [-1, 1].
+    """Seventeen inverted residuals between two convolutions. Pixels are scaled to [-1, 1].
 
-    Made to run published weights: without batch normalisation it is hard to train from nothing.
+    Meant for published weights. Without batch normalisation it is hard to train from random
+    weights.
     """
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
@@ -61,12 +62,12 @@ class MobileNetV2(Architecture):
 
 
 class InvertedResidual(nn.Module):
-    """A 1x1 convolution to more channels, a depthwise one, and a linear 1x1 to few channels.
+    """An expanding 1x1, a depthwise 3x3 and a linear reducing 1x1 convolution.
 
-    The input is added where the shapes agree.
+    The input is added if input and output have the same shape.
 
     Args:
-        expansion: How many times more channels there are between; 1: the first step is left out.
+        expansion: Ratio of the inner channels to ``inputs``. 1: there is no expanding convolution.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:

@@ -1,8 +1,8 @@
-"""ResNet-18 for small images: a 3x3 stem and no pool before the first stage.
+"""ResNet-18 for small images, with a 3x3 stem and no pooling before the first stage.
 
 He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015,
-https://arxiv.org/abs/1512.03385, table 1; the stem for small images and the names of the weights
-as in https://github.com/kuangliu/pytorch-cifar.
+https://arxiv.org/abs/1512.03385, table 1. The stem for small images and the names of the weights
+are those of https://github.com/kuangliu/pytorch-cifar.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spearshield.types import Shape
 class ResNet18(Architecture):
     """Four stages of two blocks with 64 to 512 channels; 11,173,962 weights for CIFAR-10.
 
-    Normalises with ImageNet's mean and deviation.
+    Pixels are normalised by mean and standard deviation of ImageNet.
     """
 
     def build(self, shape: Shape, classes: int) -> nn.Module:

@@ -1,8 +1,8 @@
-"""ResNet-56 for CIFAR, with shortcuts that have no weights.
+"""ResNet-56 for CIFAR, with parameter-free shortcuts.
 
 He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015,
-https://arxiv.org/abs/1512.03385, section 4.2. Names and normalisation are those of the weights in
-https://github.com/akamaster/pytorch_resnet_cifar10, which states 93.62 % on CIFAR-10.
+https://arxiv.org/abs/1512.03385, section 4.2. Names and normalisation fit the weights of
+https://github.com/akamaster/pytorch_resnet_cifar10, which reports 93.62 % on CIFAR-10.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The small strided CNN of work on provable and fast robust training.
+"""Small strided CNN of papers on provable and fast robust training.
 
 Wong, Kolter, "Provable Defenses against Adversarial Examples via the Convex Outer Adversarial
 Polytope", 2018, https://arxiv.org/abs/1711.00851, section 5; also in Wong, Rice, Kolter, "Fast is
-better than free", 2020, https://arxiv.org/abs/2001.03994. Names of the weights as in their
-releases, https://github.com/locuslab/convex_adversarial and .../fast_adversarial.
+better than free", 2020, https://arxiv.org/abs/2001.03994. The weights have the names of
+the authors' code, https://github.com/locuslab/convex_adversarial and .../fast_adversarial.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from spearshield.types import Shape
 
 @dataclass(frozen=True)
 class SmallCNN(Architecture):
-    """Two 4x4 convolutions of stride 2 and two linear layers; takes pixels as they are.
+    """Two 4x4 convolutions with stride 2 and two linear layers.
 
-    166,406 weights for MNIST. Images from 4x4.
+    Pixels are not normalised. Images from 4x4 pixels. 166,406 weights for MNIST.
     """
 
     def build(self, shape: Shape, classes: int) -> nn.Module:

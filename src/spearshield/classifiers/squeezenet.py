@@ -1,8 +1,8 @@
-"""SqueezeNet 1.1: AlexNet's accuracy with a fiftieth of its weights.
+"""SqueezeNet 1.1: a CNN with the accuracy of AlexNet and a fiftieth of its weights.
 
 Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer, "SqueezeNet: AlexNet-level accuracy with 50x
 fewer parameters and <0.5MB model size", 2016, https://arxiv.org/abs/1602.07360; version 1.1:
-https://github.com/forresti/SqueezeNet. Names of the weights as in torchvision.
+https://github.com/forresti/SqueezeNet. The weights have the names of torchvision.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from spearshield.types import Shape
 
 @dataclass(frozen=True)
 class SqueezeNet(Architecture):
-    """Eight fire modules; 1,235,496 weights for 1,000 classes. Images from 17x17, meant for 224.
+    """Eight fire modules; 1,235,496 weights for 1,000 classes.
 
-    Logits are means of rectified scores, as published: never negative, and without a gradient
-    where a class scores nowhere.
+    Images from 17x17 pixels; published weights expect 224x224. As published, a logit is the mean of
+    rectified scores: it is never negative, and has no gradient where all its scores are zero.
     """
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
@@ -57,11 +57,11 @@ class SqueezeNet(Architecture):
 
 
 class Fire(nn.Module):
-    """A 1x1 convolution to few channels, then 1x1 and 3x3 convolutions side by side.
+    """A reducing 1x1 convolution, followed by parallel 1x1 and 3x3 convolutions.
 
     Args:
-        squeezed: Channels between.
-        expanded: Channels of each of the two behind.
+        squeezed: Output channels of the reducing convolution.
+        expanded: Output channels of each of the parallel convolutions.
     """
 
     def __init__(self, inputs: int, squeezed: int, expanded: int) -> None:

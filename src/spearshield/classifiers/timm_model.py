@@ -1,7 +1,7 @@
-"""Any classifier of timm, by name: ``timm:NAME``.
+"""Classifiers of timm, by name: ``timm:NAME``.
 
 Wightman, "PyTorch Image Models", 2019, https://github.com/huggingface/pytorch-image-models. timm
-needs torchvision; both are optional, and imported only when a network is built.
+needs torchvision. Both are optional, and imported only when a network is built.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class TimmModel(Architecture):
     """A model of timm, with the normalisation of its published weights.
 
     Args:
-        name: As in timm, with or without a tag: ``resnet18``, ``resnet18.a1_in1k``.
-        pretrained: Start from the published weights, downloaded if they are not in the cache. The
-            last layer is new where they have another number of classes.
+        name: The name in timm, with or without a tag: ``resnet18``, ``resnet18.a1_in1k``.
+        pretrained: Use the published weights, which are downloaded if they are not in the cache.
+            The last layer is replaced if they have another number of classes.
 
     Raises:
-        ValueError: From ``build``: timm is absent or broken, does not know the name or cannot get
+        ValueError: From ``build``: timm is absent or broken, has no such model or cannot download
             the weights, or the network does not fit images or classes.
     """
 

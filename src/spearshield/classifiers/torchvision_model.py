@@ -1,4 +1,4 @@
-"""Any classifier of torchvision, by name: ``torchvision:NAME``.
+"""Classifiers of torchvision, by name: ``torchvision:NAME``.
 
 https://pytorch.org/vision/stable/models.html. torchvision is optional, and imported only when a
 network is built.
@@ -20,13 +20,14 @@ class TorchvisionModel(Architecture):
     """A model of ``torchvision.models``, with the normalisation of its published weights.
 
     Args:
-        name: As in torchvision: ``resnet18``, ``vgg19``.
-        pretrained: Start from the published weights, downloaded if they are not in torch's cache.
-            They have 1,000 classes; for others take ``timm:NAME``, which renews the last layer.
+        name: The name in torchvision: ``resnet18``, ``vgg19``.
+        pretrained: Use the published weights, which are downloaded if they are not in torch's
+            cache. They have 1,000 classes; for another number use ``timm:NAME``, which replaces the
+            last layer.
 
     Raises:
-        ValueError: From ``build``: torchvision is absent or broken, does not know the name or
-            cannot get the weights, or the network does not fit images or classes.
+        ValueError: From ``build``: torchvision is absent or broken, has no such model or cannot
+            download the weights, or the network does not fit images or classes.
     """
 
     name: str
@@ -45,15 +46,15 @@ class TorchvisionModel(Architecture):
             if classes != known:
                 raise ValueError(
                     f"the published weights of {self.name} have {known} classes, not {classes}; "
-                    f"take timm:{self.name}, which renews the last layer, or pretrained=false"
+                    f"use timm:{self.name}, which replaces the last layer, or pretrained=false"
                 )
             network = external.published(
                 self.name, lambda: models.get_model(self.name, weights=weights)
             )
         else:
             network = models.get_model(self.name, num_classes=classes)
-        # Inception and GoogLeNet: no tuple of logits in training, though the auxiliary heads stay,
-        # being in published files; and the rescaling that goes with their published weights
+        # Inception and GoogLeNet: logits alone in training, although the auxiliary heads remain for
+        # the sake of published files; and the rescaling that their published weights expect
         for flag, value in (("aux_logits", False), ("transform_input", True)):
             if hasattr(network, flag):
                 setattr(network, flag, value)

@@ -1,6 +1,6 @@
-"""One's own network, by the function that builds it: ``package.module:function``.
+"""Networks of the user, by the function that builds them: ``package.module:function``.
 
-Written like Python's entry points,
+The notation is that of Python's entry points,
 https://packaging.python.org/en/latest/specifications/entry-points/.
 """
 
@@ -10,13 +10,16 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import nn
 
 from spearshield.architecture import Architecture
 from spearshield.nets import external
-from spearshield.types import Shape
+from spearshield.types import Images, Logits, Shape
+
+_named_by_user: set[str] = set()
+"""The functions that the user of this process named; no other one is imported."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +27,36 @@ class User(Architecture):
     """A network that takes images in [0, 1] and returns logits, from any importable function.
 
     The function may also be an ``nn.Module`` class. If it has parameters named ``shape`` (channels,
-    height, width) and ``classes``, it is given them; any other parameter needs a default.
+    height, width) and ``classes``, they are passed to it; any other parameter needs a default.
+
+    Importing a function runs code. A ``User`` that was read from a file, such as the recipe of
+    somebody else's run folder, therefore builds an :class:`UnnamedFunction` until the user of the
+    process has named the same function, with ``--classifier`` or
+    :func:`spearshield.classifiers.architecture`.
 
     Args:
         target: ``package.module:function``.
 
     Raises:
-        ValueError: From ``build``: the function cannot be imported or called so, or does not
-            return an ``nn.Module`` that fits images and classes.
+        ValueError: From ``build``: the function cannot be imported, cannot be called with these
+            arguments, or does not return an ``nn.Module`` that fits images and classes.
     """
 
     target: str
 
+    @staticmethod
+    def named(target: str) -> User:
+        """The network of a function that the user named, which may be imported from now on."""
+        _named_by_user.add(target)
+        return User(target)
+
+    @property
+    def display_name(self) -> str:
+        return self.target
+
     def build(self, shape: Shape, classes: int) -> nn.Module:
+        if self.target not in _named_by_user:
+            return UnnamedFunction(self.target)
         function = _imported(self.target)
         signature = inspect.signature(function)
         offered = {"shape": shape, "classes": classes}
@@ -48,13 +68,41 @@ class User(Architecture):
                 f"{self.target}{signature} cannot be called ({error}); its parameters may be "
                 "shape and classes, and others only with defaults"
             ) from error
-        network = function(**arguments)
+        try:
+            network = function(**arguments)
+        except Exception as error:
+            raise ValueError(f"{self.target} failed: {external.cause(error)}") from error
         if not isinstance(network, nn.Module):
             raise ValueError(
                 f"{self.target} must return a torch.nn.Module, it returned "
                 f"{type(network).__name__}; name the function or class that builds the network"
             )
         return external.fitted(network, shape, classes, self.target)
+
+
+class UnnamedFunction(nn.Module):
+    """In place of a network whose function the user did not name: raises where it is used.
+
+    Parts of a trained run that need no classifier, such as purifiers, work without the function.
+    """
+
+    def __init__(self, target: str) -> None:
+        super().__init__()
+        self.target = target
+
+    def forward(self, x: Images) -> Logits:  # noqa: ARG002
+        self.refuse()
+
+    def state_dict(self, *args: Any, **options: Any) -> NoReturn:  # noqa: ARG002
+        self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Raise a ``ValueError`` that says how to name the function."""
+        raise ValueError(
+            f"the classifier is built by {self.target}, which only a file names; importing it runs "
+            f"its code. If you trust it, add --classifier {self.target}, or in Python call "
+            f"spearshield.classifiers.architecture({self.target!r}) first"
+        )
 
 
 def _imported(target: str) -> Callable[..., Any]:
@@ -68,6 +116,8 @@ def _imported(target: str) -> Callable[..., Any]:
             f"{module_name} could not be imported ({external.reason(error)}); install it, or put "
             "its folder on PYTHONPATH"
         ) from error
+    except Exception as error:
+        raise ValueError(f"{module_name} failed at import: {external.cause(error)}") from error
     function: Callable[..., Any] | None = getattr(module, attribute, None)
     if function is None or not callable(function):
         own = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]

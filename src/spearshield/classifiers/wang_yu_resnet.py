@@ -1,13 +1,13 @@
-"""The 20-layer ResNet that Wang and Yu train against a generator of noise.
+"""20-layer ResNet of Wang and Yu, who train it against a generator of perturbations.
 
 Wang, Yu, "A Direct Approach to Robust Deep Learning Using Adversarial Networks", 2019,
-https://arxiv.org/abs/1905.09591; layers as in the authors' release,
-https://github.com/whxbergkamp/RobustDL_GAN, where the file is called "resnet18". It projects the
-shortcut in the first block of every stage, the first stage included.
+https://arxiv.org/abs/1905.09591; layers as in the authors' code,
+https://github.com/whxbergkamp/RobustDL_GAN, where the file is called "resnet18". The shortcut
+of the first block is projected in every stage, including the first.
 
-The release normalises by the statistics of the batch at hand even at test and attack time, and
-keeps no running averages. Here evaluation uses running averages, so that an image's answer does
-not depend on its neighbours.
+The authors' code normalises by the statistics of the current batch even during tests and attacks,
+and keeps no running averages. Here evaluation uses running averages, so that the logits of an image
+do not depend on the other images of the batch.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from torch import nn
 
 from spearshield.architecture import Architecture, Normalize
 from spearshield.nets.cifar_resnet import projection, stage
+from spearshield.ranges import require
 from spearshield.types import Shape
 
 
 @dataclass(frozen=True)
 class WangYuResNet(Architecture):
-    """Three stages of three blocks with 16, 32 and 64 channels; pixels are taken to [-1, 1].
+    """Three stages of three blocks with 16, 32 and 64 channels. Pixels are scaled to [-1, 1].
 
     Args:
-        width: Multiplies the stages' channels, not the stem's; 10 is the paper's wide network.
-        stem_norm: Normalise behind the stem, as for CIFAR-10; otherwise behind the last block, as
-            for SVHN.
+        width: Factor of the channels of the stages, not of the stem. The wide network of the paper
+            has 10.
+        stem_norm: True: batch normalisation after the stem, as for CIFAR-10. False: after the last
+            block, as for SVHN.
 
     Raises:
-        ValueError: ``width`` is not positive.
+        ValueError: ``width`` is below 1.
     """
 
     width: int = 1
     stem_norm: bool = True
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ValueError(f"width must be at least 1, got {self.width}")
+        require(self, "width", at_least=1)
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         one, two, three = (16 * self.width, 32 * self.width, 64 * self.width)

@@ -14,6 +14,7 @@ from spearshield.judging.checks import Finding
 from spearshield.report.naming import attack_titles
 
 if TYPE_CHECKING:
+    from spearshield.experiment.card import Card
     from spearshield.judging.selftest import Judged
 
 out = Console(highlight=False, soft_wrap=True)
@@ -71,6 +72,21 @@ def findings(rows: Sequence[results.Row]) -> None:
             out.print(f"  rejected    {clean:.1%} clean, {attacked:.1%} attacked", markup=False)
         for found in row.findings:
             out.print(f"  {Finding(**found)}", markup=False)
+
+
+def measured(card: Card) -> None:
+    """Print the closing audit of a shield."""
+    figures = card.measured
+    if figures is None:
+        out.print(f"{card.name}: not examined", markup=False)
+        return
+    low, high = figures.interval
+    out.print(
+        f"{card.name}, {figures.images} held-out images, {figures.threat} {figures.eps:.4g}: "
+        f"{figures.clean:.1%} clean, {figures.robust:.1%} robust "
+        f"(95 % interval {low:.1%} to {high:.1%}), {figures.verdict}",
+        markup=False,
+    )
 
 
 def selftest(judged: Sequence[Judged]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from spearshield.attack import check_images
+from spearshield.adversary import check_images
 from spearshield.datasets.image_folder import SUFFIXES
 from spearshield.judging.adversarial_set import write_png
 from spearshield.method import Detects

@@ -1,85 +1,104 @@
-"""The command ``spearshield``: one library call a command. Help answers without importing torch."""
+"""All commands and their options."""
 
 from __future__ import annotations
 
 import argparse
-import errno
-import os
-import sys
-from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from spearshield import __version__, discover
 
-USAGE, FAILED, STOPPED = 2, 1, 130
+Parser = argparse.ArgumentParser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status. A user's mistake is one line on stderr, no traceback."""
-    options = parser().parse_args(arguments)
-    sys.path.append(str(Path.cwd()))  # where a user's own module:function lies
-    try:
-        from spearshield.cli import commands  # noqa: PLC0415 - help must not import torch
-
-        command = getattr(commands, f"do_{options.command}")
-        return int(command(options) or 0)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except KeyboardInterrupt:
-        return _fail(
-            options, "interrupted; what was saved is whole, run it again to go on", STOPPED
-        )
-    except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        return _fail(options, str(error), USAGE)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return _fail(
-                options, f"the disk is full ({error}); files already saved are whole", FAILED
-            )
-        return _fail(options, str(error), FAILED)
-    except Exception as error:
-        if type(error).__name__ != "Interrupted":
-            raise
-        return _fail(options, str(error), STOPPED)
-
-
-def _fail(options: argparse.Namespace, message: str, status: int) -> int:
-    if options.debug:
-        raise  # noqa: PLE0704 - only called while an exception is handled
-    line = " ".join(message.split())
-    print(f"spearshield {options.command}: {line}", file=sys.stderr)  # noqa: T201
-    return status
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share: give a number from 0 to 1")
-    return share
-
-
-def parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
-    top = argparse.ArgumentParser(
+def parser() -> Parser:
+    """The parser of the command ``spearshield``."""
+    top = Parser(
         prog="spearshield",
         description="Generative attacks and defences for image classifiers, and their judge.",
     )
     top.add_argument("--version", action="version", version=f"spearshield {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def command(name: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, parents=[debug, *parents])
+    def command(name: str, text: str, *parents: Parser) -> Parser:
+        return commands.add_parser(name, help=text, description=text, parents=[_debug(), *parents])
 
-    debug = argparse.ArgumentParser(add_help=False)
-    debug.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    _audit(command("audit", "Measure the robust accuracy of a model.", _model(), _budget()))
+    _protect(command("protect", "Train a defence for a classifier.", _own(), _budget()))
+    _learn(command("learn-attack", "Train an attack on a classifier.", _own(), _budget()))
+    _attack(
+        command(
+            "attack",
+            "Write adversarial images of a model, as floats and as PNG; or perturb files by a "
+            "trained attack.",
+            _model(),
+            _budget(),
+        )
+    )
+    _purify(command("purify", "Purify a folder of images or an npz file.", _saved()))
+    _export(command("export", "Write a shield as an ONNX graph.", _saved()))
+    command("run", "Train, attack, evaluate and report; run again, it resumes.", _recipe())
+    command("train", "The trainings of a recipe, and nothing else.", _recipe())
+    _report(command("report", "Put any number of runs side by side."))
+    command("selftest", "See the judge flag defences that are wrong on purpose.")
+    _list(command("list", "Methods, attacks, classifiers, data sets and recipes."))
+    command("show", "Paper, hyper-parameters and BibTeX of one of them.").add_argument("name")
+    return top
 
-    machine = argparse.ArgumentParser(add_help=False)
-    machine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    machine.add_argument("--data-dir", type=Path, metavar="DIR", help="look for data here first")
 
-    changes = argparse.ArgumentParser(add_help=False)
-    changes.add_argument(
+def number(text: str) -> float:
+    """A number, or a fraction such as 8/255.
+
+    Raises:
+        argparse.ArgumentTypeError: It is neither.
+    """
+    try:
+        return float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number; write 0.03 or 8/255") from None
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1.
+
+    Raises:
+        argparse.ArgumentTypeError: It is not.
+    """
+    value = number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share: give a number from 0 to 1")
+    return value
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers, separated by commas."""
+    return [number(part) for part in text.split(",")]
+
+
+def size(text: str) -> list[int]:
+    """Height and width in pixels, as in 32x32.
+
+    Raises:
+        argparse.ArgumentTypeError: It is neither that nor one number for both.
+    """
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 32x32")
+    return [int(part) for part in (parts * 2)[:2]]
+
+
+def _debug() -> Parser:
+    group = Parser(add_help=False)
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return group
+
+
+def _machine() -> Parser:
+    group = Parser(add_help=False)
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    group.add_argument("--data-dir", type=Path, metavar="DIR", help="look for data here first")
+    group.add_argument("--seed", type=int, help="the one seed of everything")
+    group.add_argument(
         "--set",
         dest="changes",
         action="append",
@@ -87,108 +106,166 @@ def parser() -> argparse.ArgumentParser:
         metavar="FIELD.SUB=VALUE",
         help="change one field; again for more",
     )
-    changes.add_argument("--seed", type=int, help="the one seed of everything")
-    changes.add_argument(
-        "--dry-run", action="store_true", help="print what would be done, as JSON, and stop"
+    return group
+
+
+def _network() -> Parser:
+    group = Parser(add_help=False)
+    group.add_argument(
+        "--classifier", metavar="NAME", help="a name, timm:NAME, torchvision:NAME, module:function"
     )
+    group.add_argument("--weights", metavar="FILE", help="its weights: safetensors, npz, pt, pth")
+    group.add_argument(
+        "--mean", type=numbers, metavar="N,N,N", help="of the normalisation that it expects"
+    )
+    group.add_argument("--std", type=numbers, metavar="N,N,N")
+    group.add_argument(
+        "--output",
+        choices=("logits", "probabilities", "binary_logit", "binary_probability"),
+        default="logits",
+        help="what it returns; default: logits",
+    )
+    return group
 
-    recipe = argparse.ArgumentParser(add_help=False, parents=[machine, changes])
-    recipe.add_argument("recipe", metavar="RECIPE", help="a name from `spearshield list recipes`")
-    recipe.add_argument("--out", type=Path, metavar="DIR", help="run folder; default runs/RECIPE")
 
-    victim = argparse.ArgumentParser(add_help=False, parents=[machine, changes])
-    victim.add_argument(
-        "victim",
+def _images() -> Parser:
+    group = Parser(add_help=False)
+    group.add_argument("--data", metavar="NAME", help="a data set, or the path of a folder or npz")
+    group.add_argument("--split", choices=("train", "validation", "test"))
+    group.add_argument("--size", type=size, metavar="HxW", help="resize the images of a folder")
+    group.add_argument("--classes", type=int, metavar="N", help="number of classes in the data")
+    return group
+
+
+def _model() -> Parser:
+    group = Parser(add_help=False, parents=[_network(), _images(), _machine()])
+    group.add_argument(
+        "model",
         nargs="?",
         type=Path,
-        metavar="RUN/METHOD",
-        help="a trained method in a run folder; or give --classifier and --data",
+        metavar="MODEL",
+        help="a shield, or RUN/TRAINING; or give --classifier and --data",
     )
-    victim.add_argument(
-        "--classifier",
-        metavar="NAME",
-        help="a name, timm:NAME, torchvision:NAME, or module:function",
+    group.add_argument("--images", type=int, metavar="N", help="use only so many images")
+    group.add_argument("--out", type=Path, metavar="DIR", required=True, help="where to write")
+    return group
+
+
+def _own() -> Parser:
+    group = Parser(add_help=False, parents=[_network(), _images(), _machine()])
+    for action in group._actions:
+        action.required = action.dest in ("classifier", "data")
+    group.add_argument("--attack", metavar="NAME", help="attack to train on; default: PGD, 7 steps")
+    group.add_argument("--steps", type=int, metavar="N", help="batches to train on")
+    group.add_argument("--batch-size", type=int, metavar="N")
+    group.add_argument("--out", type=Path, metavar="DIR", required=True, help="where to save")
+    return group
+
+
+def _saved() -> Parser:
+    group = Parser(add_help=False, parents=[_machine()])
+    group.add_argument("model", type=Path, metavar="SHIELD", help="a shield, or RUN/TRAINING")
+    group.add_argument("--classifier", metavar="module:function", help="the shield's own network")
+    return group
+
+
+def _budget() -> Parser:
+    group = Parser(add_help=False)
+    group.add_argument("--threat", choices=("Linf", "L2"), default="Linf", help="default: Linf")
+    group.add_argument(
+        "--eps", type=number, help="the budget, on the [0, 1] pixel scale, as 0.3 or 8/255"
     )
-    victim.add_argument("--weights", metavar="FILE", help="its weights: safetensors, npz or pt")
-    victim.add_argument("--data", metavar="NAME", help="a data set, or a path to a folder or npz")
-    victim.add_argument("--split", choices=("train", "validation", "test"))
-    victim.add_argument("--images", type=int, help="how many, from the first")
-    victim.add_argument("--out", type=Path, metavar="DIR", required=True, help="where to write")
+    return group
 
-    attack = argparse.ArgumentParser(add_help=False)
-    attack.add_argument(
-        "--attack", default="pgd", metavar="NAME", help="from `list attacks`, or RUN/METHOD"
+
+def _recipe() -> Parser:
+    group = Parser(add_help=False, parents=[_machine()])
+    group.add_argument(
+        "recipe", metavar="RECIPE", help="a name from `spearshield list recipes`, or a JSON file"
     )
-    attack.add_argument("--threat", choices=("Linf", "L2"), default="Linf")
-    attack.add_argument("--eps", type=float, help="the budget, on the [0, 1] pixel scale")
+    group.add_argument("--out", type=Path, metavar="DIR", help="run folder; default runs/RECIPE")
+    group.add_argument(
+        "--dry-run", action="store_true", help="print what would be done, as JSON, and stop"
+    )
+    return group
 
-    listing = command("list", "Methods, attacks, classifiers, data sets and recipes.")
-    listing.add_argument("kind", nargs="?", choices=tuple(discover.PACKAGES))
-    listing.add_argument("--json", action="store_true")
-    showing = command("show", "Paper, hyper-parameters and BibTeX of one of them.")
-    showing.add_argument("name")
 
-    command("run", "Train, attack, evaluate and report; run again, it resumes.", recipe)
-    command("train", "The trainings of a recipe, and nothing else.", recipe)
-
-    evaluate = command("evaluate", "Judge a classifier or a trained method.", victim)
-    evaluate.add_argument(
+def _audit(audit: Parser) -> None:
+    audit.add_argument(
+        "--effort", choices=("quick", "standard"), default="quick", help="the battery of attacks"
+    )
+    audit.add_argument(
         "--attack",
         action="append",
+        default=[],
         metavar="NAME",
-        help="a name, or RUN/METHOD for a learned one; again for more; default: the run's trials",
+        help="an attack in place of a battery, or the folder of a trained one; again for more",
     )
-    evaluate.add_argument("--threat", choices=("Linf", "L2"), default="Linf")
-    evaluate.add_argument("--eps", type=float, help="the budget, on the [0, 1] pixel scale")
-    evaluate.add_argument(
+    audit.add_argument(
         "--view",
         action="append",
         metavar="NAME",
-        help="oblivious, adaptive, bpda, eot, detector_aware or in_range; a learned attack has "
-        "its own",
+        help="what the attacker sees: oblivious, adaptive, bpda, eot, detector_aware, in_range",
     )
-
-    battery = evaluate.add_mutually_exclusive_group()
-    for name, text in {
-        "standard": "the whole battery: AutoAttack's parts on the whole victim, and more",
-        "quick": "a stated subset of it, for daily use",
-    }.items():
-        battery.add_argument(
-            f"--{name}", dest="battery", action="store_const", const=name, help=text
-        )
-    evaluate.add_argument(
+    audit.add_argument(
         "--transfer-from",
         action="append",
         default=[],
         type=Path,
-        metavar="RUN/METHOD",
-        help="also try adversarial images of this victim; again for more",
+        metavar="MODEL",
+        help="also try adversarial images of this model; again for more",
     )
-    evaluate.add_argument(
-        "--min-robust-acc", type=_share, metavar="SHARE", help="exit 3 if the worst case is lower"
+    audit.add_argument(
+        "--min-robust-acc", type=share, metavar="SHARE", help="exit 3 if the worst case is lower"
     )
-    evaluate.add_argument(
+    audit.add_argument(
         "--require-valid", action="store_true", help="exit 3 if the number is not trustworthy"
     )
 
-    command("selftest", "See the judge flag defences that are wrong on purpose.")
 
-    attacking = command(
-        "attack",
-        "Write an adversarial set, as floats and as PNG; or, by a learned attack and without a "
-        "victim, perturb a folder of images or an npz.",
-        victim,
-        attack,
+def _protect(protect: Parser) -> None:
+    protect.add_argument("--method", default="ape_gan", metavar="NAME", help="default: ape_gan")
+    protect.add_argument(
+        "--held-out",
+        type=int,
+        default=200,
+        metavar="N",
+        help="images set aside for the closing audit; default: 200",
     )
-    attacking.add_argument("--view", metavar="NAME", help="default: adaptive")
-    attacking.add_argument("--format", choices=("safetensors", "npz"), help="default: safetensors")
 
-    purify = command("purify", "Purify a folder of images or an npz.", machine)
-    purify.add_argument("victim", type=Path, metavar="RUN/METHOD")
-    purify.add_argument("input", type=Path, help="a folder of PNG or JPEG images, or an npz")
-    purify.add_argument("output", type=Path, help="the same out")
 
-    report = command("report", "Lay any number of runs side by side.")
+def _learn(learn: Parser) -> None:
+    learn.add_argument("--method", default="adv_gan", metavar="NAME", help="default: adv_gan")
+
+
+def _attack(attack: Parser) -> None:
+    attack.add_argument(
+        "--attack",
+        type=lambda text: [text],
+        default=["pgd"],
+        metavar="NAME",
+        help="from `list attacks`, or the folder of a trained attack; default: pgd",
+    )
+    attack.add_argument(
+        "--view", type=lambda text: [text], metavar="NAME", help="default: adaptive"
+    )
+    attack.add_argument("--format", choices=("safetensors", "npz"), help="default: safetensors")
+
+
+def _purify(purify: Parser) -> None:
+    purify.add_argument("input", type=Path, help="a folder of PNG or JPEG images, or an npz file")
+    purify.add_argument("output", type=Path, help="the same, purified")
+
+
+def _export(export: Parser) -> None:
+    export.add_argument("--onnx", type=Path, required=True, metavar="FILE")
+
+
+def _report(report: Parser) -> None:
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     report.add_argument("--out", type=Path, required=True, metavar="DIR")
-    return top
+
+
+def _list(listing: Parser) -> None:
+    listing.add_argument("kind", nargs="?", choices=tuple(discover.PACKAGES))
+    listing.add_argument("--json", action="store_true")

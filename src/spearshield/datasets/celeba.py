@@ -1,17 +1,17 @@
-"""CelebA: 202,599 faces, aligned and cropped, with 40 attributes; by one of them, woman or man.
+"""CelebA: 202,599 aligned photographs of faces, classified by one of 40 attributes.
 
 Liu, Luo, Wang, Tang, "Deep Learning Face Attributes in the Wild", 2015.
 https://arxiv.org/abs/1411.7766
 
-As Defense-GAN takes it (Samangouei, Kabkab, Chellappa, 2018, https://arxiv.org/abs/1805.06605): the
-middle of each aligned picture of 178 x 218 pixels, 108 x 108 of it, resized. ``train`` are the
-official training images; the official validation images are passed over, as ``validation`` is
-carved from ``train`` like that of any other data set.
+As in Defense-GAN (Samangouei, Kabkab, Chellappa, 2018, https://arxiv.org/abs/1805.06605), the
+central 108 x 108 pixels of each picture of 178 x 218 pixels are resized. ``train`` are the official
+training images. The official validation images are not used, because ``validation`` is drawn from
+``train`` as in every other data set.
 
-``img_align_celeba.zip`` holds ``img_align_celeba/000001.jpg`` and so on. Rows of
-``list_attr_celeba.txt`` are a file's name and 1 or -1 for each attribute, behind a line with the
-number of rows and one with the attributes' names; rows of ``list_eval_partition.txt`` are a file's
-name and 0 (train), 1 (validation) or 2 (test).
+``img_align_celeba.zip`` holds ``img_align_celeba/000001.jpg`` and so on. In
+``list_attr_celeba.txt``, the first line is the number of rows, the second the names of the
+attributes, and each row is the name of a file and 1 or -1 for each attribute. Each row of
+``list_eval_partition.txt`` is the name of a file and 0 (train), 1 (validation) or 2 (test).
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ import torch
 from PIL import Image
 
 from spearshield.dataset import Dataset, Examples
-from spearshield.storage.archives import corrupt_as_value_error
+from spearshield.ranges import require
+from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error
 from spearshield.storage.downloads import File, locate
 from spearshield.storage.images import fit, picture, stack
 
-_ADDRESS = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, for research alone"
+_ADDRESS = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, for research only"
 
 FILES = tuple(
     File(name, _ADDRESS)
@@ -47,7 +48,7 @@ class CelebA(Dataset):
 
     Args:
         size: Height and width of an image, in pixels.
-        attribute: The one of the 40 that is the class.
+        attribute: The attribute that is the class.
 
     Raises:
         ValueError: ``size`` is not positive.
@@ -58,8 +59,7 @@ class CelebA(Dataset):
     attribute: str = "Male"
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size must be at least 1, got {self.size}")
+        require(self, "size", at_least=1)
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
         archive, attributes, partition = locate("celeba", FILES, root)
@@ -72,7 +72,9 @@ class CelebA(Dataset):
             inside = {n.rpartition("/")[2]: n for n in sorted(members.namelist()) if n[-1] != "/"}
             for text, rows in ((attributes, labels), (partition, parts)):
                 if [*inside] != [*rows]:
-                    raise ValueError(f"its {len(inside)} files are not the {len(rows)} of {text}")
+                    raise UnsuitableError(
+                        f"its {len(inside)} files are not the {len(rows)} of {text}"
+                    )
             chosen = [name for name, part in parts.items() if part == split]
             pixels = stack(self._pictures(members, [inside[n] for n in chosen]), len(chosen))
         y = torch.tensor([labels[name] for name in chosen])
@@ -83,9 +85,9 @@ class CelebA(Dataset):
         with corrupt_as_value_error(path):
             (count,), names, *rows = _rows(path)
             if self.attribute not in names:
-                raise ValueError(f"no attribute {self.attribute!r}; it has {', '.join(names)}")
+                raise UnsuitableError(f"no attribute {self.attribute!r}; it has {', '.join(names)}")
             if len(rows) != int(count) or any(len(row) != 1 + len(names) for row in rows):
-                raise ValueError(f"it should have {count} rows of {len(names)} attributes")
+                raise UnsuitableError(f"it should have {count} rows of {len(names)} attributes")
             has = {"1": True, "-1": False}
             table = {name: [has[value] for value in row] for name, *row in rows}
             return {name: int(row[names.index(self.attribute)]) for name, row in table.items()}
@@ -93,18 +95,18 @@ class CelebA(Dataset):
     def _pictures(self, members: zipfile.ZipFile, names: list[str]) -> Iterator[Image.Image]:
         for name in names:
             if members.getinfo(name).file_size > _LARGEST:
-                raise ValueError(f"{name} unpacks to more than {_LARGEST} bytes")
+                raise UnsuitableError(f"{name} unpacks to more than {_LARGEST} bytes")
             with corrupt_as_value_error(name):
                 image = picture(members.read(name), 3)
             left, top = (image.width - CROP) // 2, (image.height - CROP) // 2
             if min(left, top) < 0:
-                raise ValueError(f"{name} has fewer than {CROP} x {CROP} pixels")
+                raise UnsuitableError(f"{name} has fewer than {CROP} x {CROP} pixels")
             middle = image.crop((left, top, left + CROP, top + CROP))
             yield fit(middle, (self.size, self.size))
 
 
 def _parts(path: Path) -> dict[str, str]:
-    """Which part each file belongs to."""
+    """The split of each file."""
     words = {"0": "train", "1": "validation", "2": "test"}
     with corrupt_as_value_error(path):
         return {name: words[part] for name, part in _rows(path)}

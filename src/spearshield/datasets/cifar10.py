@@ -3,8 +3,7 @@
 Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 https://www.cs.toronto.edu/~kriz/cifar.html
 
-The binary version is read, not the Python one, because that one is made of pickles, which can run
-code.
+The binary version is read. The Python version consists of pickles, which can run code.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class CIFAR10(Dataset):
 def _records(
     archive: tarfile.TarFile, name: str
 ) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    """A label and 3 x 32 x 32 pixels a row."""
+    """Rows of a label and 3 x 32 x 32 pixels."""
     member = archive.extractfile(name)
     content = member.read() if member else b""
     if not content or len(content) % _RECORD:

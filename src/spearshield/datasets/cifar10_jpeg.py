@@ -1,14 +1,15 @@
-"""CIFAR-10 as lossy JPEG; its numbers must not be compared with published CIFAR-10 numbers.
+"""CIFAR-10 as lossy JPEG: 60,000 colour photographs of 32 x 32 pixels in 10 classes.
 
 The photographs of CIFAR-10 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images",
-2009, https://www.cs.toronto.edu/~kriz/cifar.html) as they are spread in folders of JPEG files,
-quality 75 with halved chroma resolution: about 30.5 dB from the original pixels. Networks trained
-on the originals lose some 10 points on them, so train and test on the same version; and a defence
-made of JPEG compression meets images here that are JPEG already.
+2009, https://www.cs.toronto.edu/~kriz/cifar.html) in the form of JPEG files of quality 75 with
+halved chroma resolution, about 30.5 dB from the original pixels. Do not compare results with
+published CIFAR-10 results: networks trained on the originals lose about 10 points on these images,
+so train and test on the same version. A defence by JPEG compression is given images here that were
+compressed before.
 
-``cifar10_jpeg.npz`` holds, for ``train`` and ``test``: ``*_bytes``, the JPEG files one behind
-another (uint8); ``*_offsets``, where each begins and at last where the last ends; ``*_labels``.
-The training images are in the order of CIFAR-10, the test images go round the classes.
+``cifar10_jpeg.npz`` holds, for ``train`` and ``test``: ``*_bytes``, the concatenated JPEG files
+(uint8); ``*_offsets``, the start of each file and the end of the last one; and ``*_labels``. The
+training images are in the order of CIFAR-10; the test images cycle through the classes.
 """
 
 from __future__ import annotations

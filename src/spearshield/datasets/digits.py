@@ -1,10 +1,10 @@
-"""Digits: 1,797 handwritten digits of 8 x 8 pixels that ship with scikit-learn.
+"""Digits: 1,797 handwritten digits of 8 x 8 pixels in 10 classes, part of scikit-learn.
 
 Alpaydin, Kaynak, "Optical Recognition of Handwritten Digits", 1998.
 https://archive.ics.uci.edu/dataset/80
 
-scikit-learn carries them without a split. Here the first 1,437 are the training images and the
-last 360 the test images. The order is that of the writers, so most test writers are new.
+scikit-learn defines no split. Here the first 1,437 are the training images and the last 360 the
+test images. They are ordered by writer, so most test writers are not in the training images.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TRAIN = 1437
 
 @dataclass(frozen=True)
 class Digits(Dataset):
-    """Embedded, so nothing is looked for. The 17 levels, 0 to 16, are spread over 0 to 255."""
+    """1,437 training and 360 test images, grey; the levels 0 to 16 are scaled to 0 to 255."""
 
     validation: int = field(default=200, kw_only=True)
 

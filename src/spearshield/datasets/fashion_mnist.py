@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 70,000 pictures of clothes of 28 x 28 pixels, in the shape of MNIST.
+"""Fashion-MNIST: 70,000 grey pictures of clothes of 28 x 28 pixels in 10 classes.
 
 Xiao, Rasul, Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
 Algorithms", 2017. https://arxiv.org/abs/1708.07747

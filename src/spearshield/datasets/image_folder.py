@@ -1,14 +1,16 @@
-"""Image folder: a folder of your own PNG and JPEG images, by class.
+"""Image folder: PNG and JPEG files in one folder per class.
 
-One of three forms, told apart by what is there:
+The folder has one of three forms:
 
 - ``train/<class>/`` and ``test/<class>/``, or one of the two;
 - ``<class>/``: every image is a test image;
 - images and no folders: every image is a test image of the one class ``unlabelled``.
 
-Class ids follow the sorted names of the class folders, in ``train`` if it is there. Images are
-sorted by name. Files that do not end in .png, .jpg or .jpeg are passed over, and so is what begins
-with a dot. EXIF's rotation is applied, a palette resolved, and what is transparent laid on white.
+Class ids follow the order of the class folders, in ``train`` if it exists: by number if all names
+are numbers (0, 1, 2, 10), else by text. :attr:`~spearshield.dataset.Examples.names` holds the
+folder of each id. Images are in the order of their names. Files that do not end in .png, .jpg or
+.jpeg are ignored, as are names that begin with a dot. EXIF's rotation is applied, palettes are
+resolved, and transparent pixels are put on white.
 """
 
 from __future__ import annotations
@@ -22,47 +24,75 @@ import torch
 from PIL import Image
 
 from spearshield.dataset import Dataset, Examples
+from spearshield.ranges import require
 from spearshield.storage.downloads import locate_path
-from spearshield.storage.images import fit, read, stack
+from spearshield.storage.images import check_size, fit, is_grey, read, stack
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
 class ImageFolder(Dataset):
-    """PNG and JPEG files of at most 16 million pixels.
+    """PNG and JPEG files of at most 16 million pixels with 8 bits per channel.
 
     Args:
-        path: The folder; relative to the working directory or to a folder with data.
-        size: Height and width to which images are resized, the short side first, and cut, in the
-            middle. ``None``: they are left as they are, and all have the same size.
-        channels: 3, or 1 for grey.
+        path: The folder, relative to the working directory or to a data folder.
+        size: Height and width in pixels to which images are resized, short side first, and then
+            cropped around the middle. ``None``: they keep their size, which must be the same.
+        channels: 3, or 1 for grey; images are converted. ``None``: 1 if all images are stored as
+            grey, else 3.
+        classes: Number of classes, where some classes have no folder. Class folders with numbers
+            for names are then class ids themselves. ``None``: the number of class folders.
 
     Raises:
-        ValueError: ``channels`` or ``size`` is none of these.
+        ValueError: ``channels``, ``size`` or ``classes`` is none of these.
     """
 
     path: str = ""
     size: tuple[int, int] | None = None
-    channels: int = 3
+    channels: int | None = None
+    classes: int | None = None
 
     def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
+        if self.channels not in (1, 3, None):
             raise ValueError(f"channels must be 1 or 3, got {self.channels}")
-        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
-            raise ValueError(f"size must be a height and a width in pixels, got {self.size}")
+        require(self, "classes", at_least=1)
+        check_size(self.size)
+
+    @property
+    def display_name(self) -> str:
+        """The name of the folder."""
+        return Path(self.path).name
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
         folder = locate_path(self.path, root)
-        files, names = _listed(folder, split)
-        y = torch.tensor([label for _, label in files])
+        files, folders = _listed(folder, split)
+        names = self._names(folder, folders)
+        y = torch.tensor([names.index(name) for _, name in files])
         pixels = stack(self._pictures([file for file, _ in files]), len(files))
         return Examples.of(pixels, y, names)
 
+    def _names(self, folder: Path, folders: list[str]) -> tuple[str, ...]:
+        """The names of all classes, in the order of their ids."""
+        if self.classes is None:
+            return tuple(folders)
+        if all(map(_is_number, folders)):
+            by_id = {int(name): name for name in folders}
+            names = tuple(by_id.get(i, str(i)) for i in range(self.classes))
+        else:
+            names = (*folders[: self.classes], *map(str, range(len(folders), self.classes)))
+        if outside := [name for name in folders if name not in names]:
+            raise ValueError(
+                f"{folder} has the class folder {outside[0]!r}, but classes is {self.classes}: "
+                f"class ids are 0 to {self.classes - 1}"
+            )
+        return names
+
     def _pictures(self, files: list[Path]) -> Iterator[Image.Image]:
         first: tuple[int, int] | None = None
+        channels = self.channels or (1 if all(map(is_grey, files)) else 3)
         for file in files:
-            image = read(file, self.channels)
+            image = read(file, channels)
             if self.size is not None:
                 image = fit(image, self.size)
             first = first or image.size
@@ -75,8 +105,8 @@ class ImageFolder(Dataset):
             yield image
 
 
-def _listed(folder: Path, split: str) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
-    """The files of a split with their labels, and the names of the classes."""
+def _listed(folder: Path, split: str) -> tuple[list[tuple[Path, str]], list[str]]:
+    """The files of a split with the names of their classes, and the names of all class folders."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder")
     parts = {part.name: part for part in _folders(folder) if part.name in ("train", "test")}
@@ -90,19 +120,26 @@ def _listed(folder: Path, split: str) -> tuple[list[tuple[Path, int]], tuple[str
             raise ValueError(f"{c} is a class that {parts['train']} does not have")
         if not _images(c):
             raise ValueError(f"{c} holds no {', '.join(SUFFIXES)} files")
-        files += [(file, names.index(c.name)) for file in _images(c)]
+        files += [(file, c.name) for file in _images(c)]
     loose = _images(part)
     if not files and not names:
-        files, names = [(file, 0) for file in loose], ["unlabelled"]
+        files, names = [(file, "unlabelled") for file in loose], ["unlabelled"]
     elif loose:
-        raise ValueError(f"{loose[0]} lies beside folders of classes; move it into one")
+        raise ValueError(f"{loose[0]} lies beside the class folders; move it into one of them")
     if not files:
         raise ValueError(f"{part} holds no {', '.join(SUFFIXES)} files, and no folders of them")
-    return files, tuple(names)
+    return files, names
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """The folders in a folder, in the order of their numbers or names."""
+    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    numbered = all(_is_number(p.name) for p in found)
+    return sorted(found, key=lambda p: int(p.name)) if numbered else found
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
 
 
 def _images(folder: Path) -> list[Path]:

@@ -3,13 +3,13 @@
 Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", 2015.
 https://arxiv.org/abs/1409.0575
 
-The classes' first pictures, apparently training images: networks score far above their published
-accuracy on them, so they serve to attack and to look at, not to rank classifiers.
+These are the first pictures of each class, apparently training images: networks score far above
+their published accuracy on them. Use them to attack and to look at, not to rank classifiers.
 
 ``imagenet_sample_1000.zip`` holds JPEG files named ``<class id, 3 digits>_<wnid>.jpg``;
-``imagenet_classes.json`` is the list of the classes, each with its ``index``, ``wnid`` and
-``name``. The short side of each picture is resized to 8/7 of ``size`` (256 for 224) and the
-middle is cut out.
+``imagenet_classes.json`` is a list of the classes, each with its ``index``, ``wnid`` and ``name``.
+The short side of each picture is resized to 8/7 of ``size`` (256 for 224), and the picture is
+cropped around its middle.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ import torch
 from PIL import Image
 
 from spearshield.dataset import Dataset, Examples
-from spearshield.storage.archives import corrupt_as_value_error
+from spearshield.ranges import require
+from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error
 from spearshield.storage.downloads import File, locate
 from spearshield.storage.images import fit, picture, stack
 
@@ -41,20 +42,19 @@ _LARGEST = 4 << 20
 
 @dataclass(frozen=True)
 class ImageNetSample(Dataset):
-    """1,000 test images and nothing to train on.
+    """1,000 test images, without training images.
 
     Args:
         size: Height and width of an image, in pixels.
 
     Raises:
-        ValueError: ``size`` is not positive, or training images are asked for.
+        ValueError: ``size`` is not positive; from ``read``: ``split`` is ``train``.
     """
 
     size: int = 224
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size must be at least 1, got {self.size}")
+        require(self, "size", at_least=1)
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
         if split == "train":
@@ -70,14 +70,16 @@ class ImageNetSample(Dataset):
         ):
             names = sorted(members.namelist())
             if names != [f"{i:03}_{wnid}.jpg" for i, wnid in enumerate(listed)]:
-                raise ValueError(f"its {len(names)} names do not follow the classes in {classes}")
+                raise UnsuitableError(
+                    f"its {len(names)} names do not follow the classes in {classes}"
+                )
             pixels = stack(self._pictures(members, names), len(names))
             return Examples.of(pixels, torch.arange(len(names)), tuple(listed.values()))
 
     def _pictures(self, members: zipfile.ZipFile, names: list[str]) -> Iterator[Image.Image]:
         for name in names:
             if members.getinfo(name).file_size > _LARGEST:
-                raise ValueError(f"{name} unpacks to more than {_LARGEST} bytes")
+                raise UnsuitableError(f"{name} unpacks to more than {_LARGEST} bytes")
             with corrupt_as_value_error(name):
                 image = picture(members.read(name), 3)
             yield fit(image, (self.size, self.size), margin=8 / 7)

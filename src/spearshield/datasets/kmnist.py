@@ -1,4 +1,4 @@
-"""Kuzushiji-MNIST: 70,000 cursive Japanese characters of 28 x 28 pixels, in the shape of MNIST.
+"""Kuzushiji-MNIST: 70,000 cursive Japanese characters of 28 x 28 pixels in 10 classes.
 
 Clanuwat, Bober-Irizar, Kitamoto, Lamb, Yamamoto, Ha, "Deep Learning for Classical Japanese
 Literature", 2018. https://arxiv.org/abs/1812.01718
@@ -31,7 +31,7 @@ NAMES = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 @dataclass(frozen=True)
 class KMNIST(Dataset):
-    """60,000 training and 10,000 test images, grey; classes by the sound of the character."""
+    """60,000 training and 10,000 test images, grey; a class is the sound of a character."""
 
     validation: int = field(default=5000, kw_only=True)
 

@@ -1,4 +1,4 @@
-"""MNIST: 70,000 handwritten digits of 28 x 28 pixels.
+"""MNIST: 70,000 handwritten digits of 28 x 28 pixels in 10 classes.
 
 LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998.
 https://doi.org/10.1109/5.726791

@@ -1,7 +1,7 @@
-"""NPZ: images of your own in one NumPy file.
+"""NPZ: arrays of images and labels in one NumPy file.
 
-It holds ``x_train``, ``y_train``, ``x_test`` and ``y_test`` (or one of the two pairs), or else
-``x`` and ``y``, or ``images`` and ``labels``, which are all test images. An array ``names`` of
+The file holds ``x_train``, ``y_train``, ``x_test`` and ``y_test`` (or one of the two pairs), or
+else ``x`` and ``y``, or ``images`` and ``labels``, which are all test images. An array ``names`` of
 strings may name the classes.
 
 Images are uint8, or floats in [0, 1], which are rounded to 8 bits; of shape (n, h, w), (n, h, w, c)
@@ -20,32 +20,42 @@ import torch
 from numpy.typing import NDArray
 
 from spearshield.dataset import Dataset, Examples
+from spearshield.ranges import require
 from spearshield.storage import archives
-from spearshield.storage.archives import corrupt_as_value_error
+from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error
 from spearshield.storage.downloads import locate_path
+from spearshield.storage.images import check_size, resized
 
 PAIRS = (("x", "y"), ("images", "labels"))
 
 
 @dataclass(frozen=True)
 class Npz(Dataset):
-    """Arrays in a file.
+    """Images and labels in the arrays of an npz file.
 
     Args:
-        path: The file; relative to the working directory or to a folder with data.
-        classes: How many there are, where the file has no ``names``. ``None``: one more than the
-            largest label.
+        path: The file, relative to the working directory or to a data folder.
+        classes: Number of classes. ``None``: the number of ``names`` in the file, or else the
+            largest label plus one. State it where no image has the last class.
+        size: Height and width in pixels to which images are resized, short side first, and then
+            cropped around the middle. ``None``: they keep their size.
 
     Raises:
-        ValueError: ``classes`` is not positive.
+        ValueError: ``classes`` or ``size`` is not positive.
     """
 
     path: str = ""
     classes: int | None = None
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.classes is not None and self.classes < 1:
-            raise ValueError(f"classes must be at least 1, got {self.classes}")
+        require(self, "classes", at_least=1)
+        check_size(self.size)
+
+    @property
+    def display_name(self) -> str:
+        """The name of the file."""
+        return Path(self.path).stem
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
         path = locate_path(self.path, root)
@@ -53,15 +63,32 @@ class Npz(Dataset):
         arrays = archives.npz(path, known)
         with corrupt_as_value_error(path):
             x, y = _pair(arrays, split)
-            pixels, labels = _pixels(arrays[x], x), _labels(arrays[y], y)
+            pixels, labels = torch.from_numpy(_pixels(arrays[x], x)), _labels(arrays[y], y)
             if len(pixels) != len(labels):
-                raise ValueError(f"it holds {len(labels)} labels for {len(pixels)} images")
-            every = [_labels(arrays[k], k) for k in ("y_train", "y_test") if k in arrays] + [labels]
-            count = self.classes or 1 + max(int(part.max()) for part in every)
-            names = arrays.get("names", np.arange(count))
-            return Examples.of(
-                torch.from_numpy(pixels), torch.from_numpy(labels), tuple(map(str, names))
+                raise UnsuitableError(f"it holds {len(labels)} labels for {len(pixels)} images")
+            names = self._names(
+                arrays, {key: arrays[key] for key in ("y_train", "y_test", y) if key in arrays}
             )
+            pixels = pixels if self.size is None else resized(pixels, self.size)
+            return Examples.of(pixels, torch.from_numpy(labels), names)
+
+    def _names(
+        self, arrays: dict[str, NDArray[Any]], y: dict[str, NDArray[Any]]
+    ) -> tuple[str, ...]:
+        """The names of the classes, after the labels of all splits were checked against them."""
+        labels = {key: _labels(array, key) for key, array in y.items()}
+        count = self.classes or max(1 + int(array.max()) for array in labels.values())
+        names = tuple(map(str, arrays.get("names", np.arange(count))))
+        if self.classes not in (None, len(names)):
+            raise UnsuitableError(f"it has {len(names)} names, but classes is {self.classes}")
+        for key, array in labels.items():
+            low, high = int(array.min()), int(array.max())
+            if low < 0 or high >= len(names):
+                wanted = "0" if low < 0 else f"0 to {len(names) - 1} for {len(names)} classes"
+                raise UnsuitableError(
+                    f"{key} holds labels from {low} to {high}; they must be from {wanted}"
+                )
+        return names
 
 
 def _pair(arrays: dict[str, NDArray[Any]], split: str) -> tuple[str, str]:
@@ -71,7 +98,10 @@ def _pair(arrays: dict[str, NDArray[Any]], split: str) -> tuple[str, str]:
         if x in arrays and y in arrays:
             return x, y
     wanted = " or ".join(f"{x} and {y}" for x, y in pairs)
-    raise ValueError(f"it has no {split} images with labels, which are called {wanted}")
+    raise UnsuitableError(
+        f"it has no {split} images with labels; it needs the arrays {wanted}, and has "
+        f"{', '.join(arrays) or 'none of them'}"
+    )
 
 
 def _pixels(x: NDArray[Any], name: str) -> NDArray[np.uint8]:
@@ -80,7 +110,7 @@ def _pixels(x: NDArray[Any], name: str) -> NDArray[np.uint8]:
         x = x[:, None]
     first, last = (x.ndim == 4 and x.shape[axis] in (1, 3) for axis in (1, 3))
     if first == last or 0 in x.shape:
-        raise ValueError(
+        raise UnsuitableError(
             f"{name} has shape {x.shape}; it must be (n, h, w), or (n, h, w, c) or (n, c, h, w) "
             "with 1 or 3 channels, and only one axis that can be the channels"
         )
@@ -88,10 +118,12 @@ def _pixels(x: NDArray[Any], name: str) -> NDArray[np.uint8]:
         x = x.transpose(0, 3, 1, 2)
     if np.issubdtype(x.dtype, np.floating):
         if not ((x >= 0) & (x <= 1)).all():
-            raise ValueError(f"{name} runs from {x.min()} to {x.max()}; floats must be in [0, 1]")
+            raise UnsuitableError(
+                f"{name} runs from {x.min()} to {x.max()}; floats must be in [0, 1]"
+            )
         x = np.rint(x * 255).astype(np.uint8)
     if x.dtype != np.uint8:
-        raise ValueError(f"{name} is {x.dtype}; images are uint8, or floats in [0, 1]")
+        raise UnsuitableError(f"{name} is {x.dtype}; images are uint8, or floats in [0, 1]")
     return np.ascontiguousarray(x)
 
 
@@ -99,7 +131,7 @@ def _labels(y: NDArray[Any], name: str) -> NDArray[np.int64]:
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or len(y) == 0:
-        raise ValueError(
-            f"{name} is {y.dtype} of shape {y.shape}; labels are integers, one an image"
+        raise UnsuitableError(
+            f"{name} is {y.dtype} of shape {y.shape}; labels are integers, one per image"
         )
     return y.astype(np.int64)

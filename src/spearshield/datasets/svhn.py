@@ -1,4 +1,4 @@
-"""SVHN: 99,289 house-number digits of 32 x 32 pixels, cropped from street views.
+"""SVHN: 99,289 house-number digits of 32 x 32 pixels in 10 classes, cropped from street views.
 
 Netzer, Wang, Coates, Bissacco, Wu, Ng, "Reading Digits in Natural Images with Unsupervised
 Feature Learning", 2011. http://ufldl.stanford.edu/housenumbers
@@ -16,7 +16,7 @@ from scipy.io import loadmat, whosmat  # type: ignore[import-untyped]
 from scipy.io.matlab import MatReadError  # type: ignore[import-untyped]
 
 from spearshield.dataset import Dataset, Examples
-from spearshield.storage.archives import corrupt_as_value_error
+from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error
 from spearshield.storage.downloads import File, locate
 
 _ADDRESS = "http://ufldl.stanford.edu/housenumbers/"
@@ -39,7 +39,7 @@ _LARGEST = 100_000
 
 @dataclass(frozen=True)
 class SVHN(Dataset):
-    """73,257 training and 26,032 test images; the files' class 10 is the digit 0."""
+    """73,257 training and 26,032 test images; class 10 of the files is the digit 0."""
 
     validation: int = field(default=5000, kw_only=True)
 
@@ -49,12 +49,14 @@ class SVHN(Dataset):
             shapes = {name: shape for name, shape, _ in whosmat(file)}
             *size, n = shapes["X"]
             if size != [32, 32, 3] or shapes["y"] != (n, 1) or not 0 < n <= _LARGEST:
-                raise ValueError(f"its arrays have shapes {shapes}")
+                raise UnsuitableError(f"its arrays have shapes {shapes}")
             file.seek(0)
             arrays = loadmat(file, variable_names=["X", "y"])
             digits = arrays["y"][:, 0].astype(np.int64)
             if arrays["X"].dtype != np.uint8 or digits.min() < 1:
-                raise ValueError(f"X is {arrays['X'].dtype}, the least label {digits.min()}")
+                raise UnsuitableError(
+                    f"X is {arrays['X'].dtype}, the smallest label {digits.min()}"
+                )
             pixels = np.ascontiguousarray(arrays["X"].transpose(3, 2, 0, 1))
             y = np.where(digits == 10, 0, digits)
             names = tuple(map(str, range(10)))

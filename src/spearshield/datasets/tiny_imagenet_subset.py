@@ -1,14 +1,15 @@
-"""Tiny ImageNet, a part: 14,000 photographs of 64 x 64 pixels in 200 classes of ImageNet.
+"""Part of Tiny ImageNet: 14,000 photographs of 64 x 64 pixels in 200 classes of ImageNet.
 
 Le, Yang, "Tiny ImageNet Visual Recognition Challenge", 2015.
 http://cs231n.stanford.edu/reports/2015/pdfs/yle_project.pdf
 
-The first 50 training images of each class, and as test images the first 20 of its validation
-images: a tenth of the training images, so its numbers are not those of Tiny ImageNet.
+The training images are the first 50 training images of each class, a tenth of all; the test images
+are the first 20 validation images of each class. Do not compare results with published Tiny
+ImageNet results.
 
-``tiny_imagenet_14k.npz`` holds, for ``train`` and ``val``: ``*_bytes``, the original JPEG files one
-behind another (uint8); ``*_offsets``, where each begins and at last where the last ends;
-``*_labels``; and ``names``, those of the classes.
+``tiny_imagenet_14k.npz`` holds, for ``train`` and ``val``: ``*_bytes``, the concatenated original
+JPEG files (uint8); ``*_offsets``, the start of each file and the end of the last one; ``*_labels``;
+and ``names``, the names of the classes.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""A recipe, its folder, and the run that joins them."""
+"""Recipes, their overrides, the manifest of a run folder, and runs."""

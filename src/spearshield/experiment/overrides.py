@@ -1,4 +1,4 @@
-"""Change one field of a recipe, or of any frozen value, by its dotted name and a text."""
+"""Overrides: changes of fields of a recipe, or of any frozen value, by dotted name and text."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin
 
 from spearshield import discover
+from spearshield.adversary import Attack
 from spearshield.architecture import Architecture
-from spearshield.attack import Attack
 from spearshield.classifiers import architecture
 from spearshield.dataset import Dataset
+from spearshield.datasets import dataset
 from spearshield.experiment.recipe import Recipe
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
@@ -21,15 +22,15 @@ from spearshield.views import View
 
 
 def override(value: Any, path: str, text: str) -> Any:
-    """A copy of ``value`` with the field at the dotted ``path`` set to what ``text`` says.
+    """A copy of ``value`` with the field at the dotted ``path`` set to the value of ``text``.
 
-    In a tuple a step of the path is a position, or the name of the element (``defences.ape_gan``
-    is the training called so). A field that holds a method, attack, classifier, data set or
-    view takes a name; the new one has its defaults. With a defence go the trials of the attack
-    that it would leave behind.
+    In a tuple, a step of the path is a position or the name of an element: ``defences.ape_gan`` is
+    the training of that name. The text of a method, attack, classifier, data set or view is its
+    name, and the new value has default settings. If a defence is removed, so are the trials of its
+    learned attack.
 
     Raises:
-        ValueError: No such field, and the message names those there are; or ``text`` does not fit.
+        ValueError: There is no such field (lists the fields), or ``text`` is not a value of it.
     """
     name, _, rest = path.partition(".")
     if isinstance(value, tuple):
@@ -56,7 +57,7 @@ def override(value: Any, path: str, text: str) -> Any:
 
 
 def _without_trials_of(old: tuple[Training, ...], recipe: Recipe) -> Recipe:
-    """The recipe without trials of what those ``old`` defences leave behind that it has no more."""
+    """The recipe without the trials of attacks of ``old`` defences that it no longer has."""
     gone = {training.display_name for training in old} - {t.display_name for t in recipe.defences}
     return replace(
         recipe,
@@ -74,10 +75,10 @@ def hints(kind: Any) -> dict[str, Any]:
 
 
 def parse(text: str, hint: Any, old: Any, name: str) -> Any:
-    """``text`` as a value of the type ``hint``, for the field ``name`` that held ``old``.
+    """``text`` as a value of the type ``hint``, in place of ``old`` in the field ``name``.
 
     Raises:
-        ValueError: It does not fit; says what would.
+        ValueError: It is not such a value; names the allowed ones.
     """
     if get_origin(hint) in (types.UnionType, typing.Union):
         if text.lower() == "none" and type(None) in get_args(hint):
@@ -96,6 +97,8 @@ def parse(text: str, hint: Any, old: Any, name: str) -> Any:
         return _parse_tuple(text, get_args(hint), old, name)
     if hint is Architecture:
         return architecture(text)
+    if hint is Dataset:
+        return dataset(text)
     if isinstance(hint, type) and issubclass(hint, View):
         return view(text)
     for kind, base in KINDS.items():
@@ -106,18 +109,35 @@ def parse(text: str, hint: Any, old: Any, name: str) -> Any:
     )
 
 
-KINDS: dict[str, type] = {"methods": Method, "attacks": Attack, "datasets": Dataset}
+KINDS: dict[str, type] = {"methods": Method, "attacks": Attack}
 
 
 def _default(kind: type, old: Any) -> Any:
-    """A value of ``kind`` with its defaults; what has none, as a threat model, stays as it was."""
+    """A value of ``kind`` with default settings; fields without default are those of ``old``."""
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [name for name in needed if not hasattr(old, name)]:
+        raise ValueError(
+            f"{kind.__name__} needs {missing[0]}, which the old value {old!r} does not have; "
+            "set it in a recipe file"
+        )
     return kind(**{name: getattr(old, name) for name in needed})
 
 
 def view(text: str) -> View:
+    """The view of a name, which may state its setting: ``eot``, ``eot(10)``.
+
+    Raises:
+        ValueError: No such name, or no such setting; the message lists the names.
+    """
     kinds = {kind.cli_name(): kind for kind in View.__subclasses__()}
-    return kinds[_one_of(text.lower(), tuple(kinds), "view")]()
+    name, opened, setting = text.lower().removesuffix(")").partition("(")
+    kind = kinds[_one_of(name, tuple(kinds), "view")]
+    if not opened:
+        return kind()
+    own = [field.name for field in fields(kind)]
+    if len(own) != 1:
+        raise ValueError(f"view {name} has no setting, got {text!r}")
+    return kind(**{own[0]: parse(setting, hints(kind)[own[0]], None, own[0])})
 
 
 def _parse_tuple(text: str, inner: tuple[Any, ...], old: Any, name: str) -> tuple[Any, ...]:
@@ -149,7 +169,7 @@ def _position(value: tuple[Any, ...], name: str) -> int:
 
 
 def element_name(element: Any) -> str:
-    """What an element of a tuple answers to: a training's, an attack's or its own file's name."""
+    """The name of an element of a tuple in a path: of a trial, its attack and view."""
     if isinstance(element, Trial):
         return f"{discover.name_of(element.attack)}-{element.view}"
     return discover.name_of(element)

@@ -1,29 +1,50 @@
-"""A recipe is one run, whole: data, classifier, defences, attacks; a value, and plain JSON."""
+"""A recipe: data, classifier, defences and attacks of one run, as one frozen value."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from spearshield import discover
+from spearshield.adversary import Attack
 from spearshield.architecture import Architecture
 from spearshield.dataset import Dataset, Split
+from spearshield.discover import name_of
 from spearshield.judging.trial import Trial
+from spearshield.ranges import require
+from spearshield.storage.serialization import dump, load
+from spearshield.threat import ThreatModel
+from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
+
+UNDEFENDED = "undefended"
+"""The name of the bare classifier in results, where no training gives it one."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to train, what to attack it with, on what.
+    """The settings of one run. Written to JSON and read again, it is the same value.
 
     Args:
+        data: The data set.
         classifier: The architecture of the bare classifier.
-        pretraining: How the bare classifier is trained; ``None``: it is not.
-        defences: What is trained to protect it, each on its own.
-        trials: Every defence meets each of them; the bare classifier meets each attack once.
-        weights: A file with the bare classifier's weights, in place of ``pretraining``.
-        split: Which images are attacked; choices are made on ``validation``.
-        images: How many of them, from the first; 0: all.
-        draws: Answers asked of a random victim for each image; the majority is its verdict.
-        batch_size: Images attacked at a time; changes speed and memory, not results.
+        pretraining: How the bare classifier is trained. ``None``: it is not trained.
+        defences: The trainings of the methods. Each protects, or attacks, the bare classifier or an
+            earlier defence.
+        trials: The attacks and views under which each defence is evaluated. The bare classifier is
+            evaluated once under each attack.
+        weights: A file with weights of the bare classifier. It replaces ``pretraining``.
+        split: The split whose images are attacked. Use ``validation`` to choose settings.
+        images: Number of images that are attacked, from the first. 0: all.
+        draws: Number of independent predictions of a random defence for each image. Its class is
+            the one predicted most often.
+        batch_size: Images attacked at a time. Changes speed and memory, not results.
+        seed: Seed of trainings, attacks and random defences.
+
+    Raises:
+        ValueError: A number is out of range.
     """
 
     data: Dataset
@@ -39,8 +60,134 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.images < 0 or self.draws < 1 or self.batch_size < 1:
+        require(self, "images", at_least=0)
+        require(self, "draws", "batch_size", at_least=1)
+
+    @property
+    def trainings(self) -> dict[str, Training | None]:
+        """The trainings by name: first that of the bare classifier, then the defences.
+
+        A name that occurs again is numbered: ``dae``, ``dae~2``. The value is ``None`` for a bare
+        classifier that is not trained.
+        """
+        bare = None if self.weights else self.pretraining
+        named: dict[str, Training | None] = {name_of(bare) if bare else UNDEFENDED: bare}
+        for training in self.defences:
+            name = base = name_of(training)
+            while name in named:
+                name = f"{base}~{int(name.partition('~')[2] or 1) + 1}"
+            named[name] = training
+        return named
+
+    @property
+    def threat(self) -> ThreatModel | None:
+        """The threat model of the first trial; ``None`` if there are no trials."""
+        return self.trials[0].attack.threat if self.trials else None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The settings of the bare classifier, as they are stored with results."""
+        return {"weights": self.weights, "classifier": dump(self.classifier)}
+
+    def about(self, name: str) -> dict[str, str]:
+        """The fields ``recipe``, ``data``, ``split`` and ``classifier`` of results.
+
+        Args:
+            name: The name of the recipe.
+        """
+        return {
+            "recipe": name,
+            "data": name_of(self.data),
+            "split": self.split,
+            "classifier": name_of(self.classifier),
+        }
+
+    def trained_on(self, name: str) -> str:
+        """The name of the victim that the method of the training ``name`` is given.
+
+        By default the bare classifier.
+        """
+        bare, *_ = self.trainings
+        training = self.trainings.get(name)
+        return training.trained_on if training and training.trained_on else bare
+
+    def require_training(self, name: str) -> None:
+        """Raise if the recipe has no training of this name.
+
+        Raises:
+            ValueError: Lists the names.
+        """
+        if name not in self.trainings:
+            raise ValueError(f"no {name!r} in this run; it has {', '.join(self.trainings)}")
+
+    def require_earlier(self, name: str, needed: str) -> None:
+        """Raise unless ``needed`` is a defence that comes before the training ``name``.
+
+        Raises:
+            ValueError: Lists the defences before it.
+        """
+        _, *defences = self.trainings
+        earlier = defences[: defences.index(name)] if name in defences else []
+        if needed not in earlier:
             raise ValueError(
-                "images must be >= 0, draws and batch_size >= 1, "
-                f"got {self.images}, {self.draws} and {self.batch_size}"
+                f"{name} needs {needed!r}, which is not an earlier defence; "
+                f"earlier defences: {', '.join(earlier) or 'none'}"
             )
+
+    def check_names(self) -> None:
+        """Raise if a training or a trial refers to a training that is absent or comes later.
+
+        Raises:
+            ValueError: Names both.
+        """
+        for name, training in self.trainings.items():
+            source = training and attack_from(training.learn_from)
+            for needed in (training and training.trained_on, source):
+                if needed:
+                    self.require_earlier(name, needed)
+        for trial in self.trials:
+            if source := attack_from(trial.attack):
+                self.require_training(source)
+
+
+def attack_from(attack: Attack | None) -> str:
+    """The name of the training whose attack is meant, or "" if ``attack`` is any other attack."""
+    return attack.training if isinstance(attack, AttackFrom) else ""
+
+
+def load_recipe(spec: str) -> Recipe:
+    """The recipe of a name, or of a JSON file.
+
+    Args:
+        spec: The name of a file of :mod:`spearshield.recipes` or of an installed recipe, or the
+            path of a JSON file: the output of ``--dry-run``, or the ``recipe.json`` of a run
+            folder. A function that the file names is not imported; see
+            :class:`spearshield.classifiers.user.User`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Not a name, or the file is not a recipe.
+    """
+    if spec in discover.names("recipes") or not spec.endswith(".json"):
+        recipe: Recipe = discover.load("recipes", spec).RECIPE
+        return recipe
+    return read_recipe(Path(spec))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a JSON file, bare or as a run folder's ``recipe.json``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not a recipe; names the file and the field.
+    """
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(saved, dict) and "type" not in saved and "recipe" in saved:
+            saved = saved["recipe"]
+        recipe = load(saved)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a recipe of this version: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"{path} is not a recipe: it holds {type(recipe).__name__}")
+    return recipe

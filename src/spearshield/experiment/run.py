@@ -1,11 +1,11 @@
-"""A recipe becomes a run folder: train, attack, evaluate, report. Run again, it goes on.
+"""A run: a recipe in a folder. It trains, attacks, evaluates and reports, and can be resumed.
 
-recipe.json                     saved before anything else happens
-TRAINING/                       checkpoint, losses and deployable weights of each training; of one
-                                that leaves a learned attack, attack.safetensors too
-TRAINING/attacked/              its training images, where they are attacked once
-outcomes/METHOD.ATTACK.VIEW     the outcome of every image; a finished cell is not run again
-pictures/METHOD.ATTACK.VIEW     a few images of it, for the report
+recipe.json                     the manifest, written first
+TRAINING/                       checkpoint, losses and weights.safetensors of each training;
+                                attack.safetensors where its method trains an attack
+TRAINING/attacked/              the attacked training images, where the attack is precomputed
+outcomes/METHOD.ATTACK.VIEW     the result for each image; an evaluation in it is not repeated
+pictures/METHOD.ATTACK.VIEW     a few images for the report
 results.json  report.html  report.md
 """
 
@@ -19,9 +19,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
+from spearshield.classifiers.user import UnnamedFunction
 from spearshield.dataset import Examples, Split
 from spearshield.discover import name_of
+from spearshield.experiment.learned_attacks import learned_attack_trials, learned_attack_view
 from spearshield.experiment.manifest import FILE, Manifest
 from spearshield.experiment.recipe import Recipe
 from spearshield.judging import results
@@ -32,31 +34,30 @@ from spearshield.method import Defended, Outcome, Task
 from spearshield.progress import Progress, no_progress
 from spearshield.rng import ambient
 from spearshield.storage.atomic import write_json
-from spearshield.storage.serialization import dump
+from spearshield.storage.digest import digest
+from spearshield.storage.lock import locked
 from spearshield.storage.weights import load_weights, save_weights
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.loop import Training, train
 from spearshield.training.precomputed_attack import PrecomputedAttack
 from spearshield.training.transfer_attack import Transfer
 from spearshield.types import Shape
-from spearshield.views import Adaptive, Oblivious, Transferred, View
-
-UNDEFENDED = "none"
+from spearshield.views import Transferred, View
 
 
 @dataclass(frozen=True)
 class Run:
-    """One recipe in one folder. Its parts are made, or loaded, when they are first asked for.
+    """A recipe in a folder. Its parts are computed, or loaded, when they are first used.
 
     Args:
         name: The recipe's name.
-        folder: Where everything is written.
-        data_dir: A folder to look for data in first.
-        device: Where tensors live.
+        folder: The folder to which everything is written.
+        data_dir: A folder that is searched for data first.
+        device: Where tensors live, as torch names it.
         progress: Opens a bar for each long job.
-        trained: The run folder whose trainings are judged; ``None``: this one.
-        only: The one training that is judged; empty: all.
-        examined: Images that each victim itself is examined on; 0: only its scores are compared.
+        trained: The run folder of finished trainings. ``None``: ``folder``; unfinished ones go on.
+        selected: The name of the one training that is evaluated. Empty: all.
+        examined: Number of images on which the checks query each defence. 0: they compare scores.
     """
 
     recipe: Recipe
@@ -70,10 +71,11 @@ class Run:
     examined: int = 0
 
     def __call__(self) -> list[results.Row]:
-        """Do what is not done yet, and write ``results.json`` and the report.
+        """Train and evaluate what is left to do, and write ``results.json`` and the report.
 
         Raises:
-            ValueError: The folder holds another recipe's run; names the fields that differ.
+            ValueError: The folder holds the run of another recipe (names the fields that differ),
+                or another process uses it.
         """
         from spearshield.report import write_report  # noqa: PLC0415 - slow, and only here
 
@@ -83,231 +85,136 @@ class Run:
         return rows
 
     def train(self) -> dict[str, Outcome]:
-        """Train what is not trained yet; leave deployable weights beside each checkpoint.
+        """The outcomes, after the trainings that were left to do; writes their weights.
 
         Raises:
-            ValueError: A training cannot be done as it is set; said before the first one begins.
+            ValueError: A training cannot work with these settings; raised before any starts.
         """
-        for name, training in self.trainings.items():
-            if training:
-                self._try(name, training)
-        self.claim()
-        for name, outcome in self.outcomes.items():
-            networks: dict[str, nn.Module] = {"weights": outcome.defended}
-            if isinstance(outcome.attack, LearnedAttack):
-                networks["attack"] = outcome.attack.network
-            for what, network in networks.items():
-                path = self.folder / name / f"{what}.safetensors"
-                if not path.exists():
-                    save_weights(network, path)
+        for training in filter(None, self.recipe.trainings.values()):
+            self._check_trainable(training)
+        self.write_manifest()
+        with locked(self.folder):
+            for name, outcome in self.outcomes.items():
+                save_weights(outcome.defended, self.folder / name / "weights.safetensors")
+                if isinstance(outcome.attack, LearnedAttack):
+                    save_weights(outcome.attack.network, self.folder / name / "attack.safetensors")
         return self.outcomes
 
-    def _try(self, name: str, training: Training) -> None:
-        """Refuse a training that is bound to fail: make its learner, and throw that away."""
-        self._after(name, training.trained_on)
-        learn_from = training.learn_from
-        if isinstance(learn_from, AttackFrom):
-            self._after(name, learn_from.training)
-        if training.precompute and learn_from:
-            learn_from = PrecomputedAttack.none(learn_from)
-        shape, classes = self.data_shape
-        with ambient(self.recipe.seed):
-            task = Task(self._untrained(), self._untrained(), shape, classes, learn_from)
-            training.method.learner(task)
-
     def evaluate(self) -> list[results.Row]:
-        """Attack what is not attacked yet and write ``results.json``."""
-        self.claim()
-        rows = list(self.rows())
-        write_json(self.folder / "results.json", results.to_json(rows))
+        """The rows of all evaluations, after those that were left to do; writes results.json."""
+        self.write_manifest()
+        with locked(self.folder):
+            rows = list(self.rows())
+            write_json(self.folder / "results.json", results.to_json(rows))
         return rows
 
-    def claim(self) -> None:
-        """Write the recipe into the folder, or see that it is the one already there."""
-        for trial in self.recipe.trials:
-            if isinstance(trial.attack, AttackFrom):
-                self._check(trial.attack.training)
-        Manifest(self.name, self.recipe, *self.data_shape).write_or_verify(self.folder)
+    def write_manifest(self) -> None:
+        """Write the recipe to the folder, or verify that it is the recipe of the folder."""
+        self.recipe.check_names()
+        file = self.recipe.weights
+        weights = digest(Path(file).read_bytes()) if file else ""
+        Manifest(self.name, self.recipe, *self.data_shape, weights).write_or_verify(self.folder)
 
     @cached_property
     def data_shape(self) -> tuple[Shape, int]:
-        """Shape and number of classes of the images; of a trained run, known without its data."""
+        """Shape of an image and number of classes, of a trained run from its manifest."""
         if self.trained and (self.trained / FILE).exists():
-            claim = Manifest.of(self.trained)
-            return claim.shape, claim.classes
+            manifest = Manifest.read(self.trained)
+            return manifest.shape, manifest.classes
         return self.images.shape, self.images.classes
 
     @cached_property
     def training_set(self) -> Examples:
-        """The images that methods learn from, unless they say otherwise."""
+        """The training split."""
         return self._load("train")
 
     @cached_property
     def images(self) -> Examples:
         """The images that are attacked."""
-        found = self._load(self.recipe.split)
-        return found[: self.recipe.images] if self.recipe.images else found
+        return self._load(self.recipe.split)[: self.recipe.images or None]
 
     def _load(self, split: Split) -> Examples:
-        found = self.recipe.data.load(split, root=self.data_dir, seed=self.recipe.seed)
-        if len(found) == 0:
+        examples = self.recipe.data.load(split, root=self.data_dir, seed=self.recipe.seed)
+        if len(examples) == 0:
             raise ValueError(f"the {split} split of {name_of(self.recipe.data)} is empty")
-        return found
-
-    @cached_property
-    def trainings(self) -> dict[str, Training | None]:
-        """What is judged, by name: first the bare classifier, then the defences.
-
-        A defence is called as its training, numbered where a name comes again.
-        """
-        recipe = self.recipe
-        bare = None if recipe.weights else recipe.pretraining
-        named: dict[str, Training | None] = {name_of(bare) if bare else UNDEFENDED: bare}
-        for training in recipe.defences:
-            name = base = name_of(training)
-            while name in named:
-                name = f"{base}~{int(name.partition('~')[2] or 1) + 1}"
-            named[name] = training
-        return named
-
-    @property
-    def selected_names(self) -> list[str]:
-        """The names of what is judged in this run: ``only``, or all."""
-        if self.selected:
-            self._check(self.selected)
-        return [self.selected] if self.selected else [*self.trainings]
-
-    def _check(self, name: str) -> None:
-        if name not in self.trainings:
-            raise ValueError(f"no {name!r} in this run; it has {', '.join(self.trainings)}")
+        return examples
 
     @cached_property
     def outcomes(self) -> dict[str, Outcome]:
-        """What the chosen trainings left behind, by name, laid out in memory as is fastest."""
-        found = {name: self._outcome(name) for name in self.selected_names}
-        for outcome in found.values():
-            outcome.defended.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return found
-
-    @cached_property
-    def _made(self) -> dict[str, Outcome]:
-        """The outcomes that there are so far."""
-        return {}
-
-    def _outcome(self, name: str) -> Outcome:
-        if name not in self._made:
-            training = self.trainings[name]
-            if training is None or training is self.recipe.pretraining:
-                self._made[name] = self.bare
-            else:
-                former = training.trained_on
-                about = self._outcome(former).defended if former else self.bare.classifier
-                self._made[name] = self._train(training, about, name)
-        return self._made[name]
-
-    def _after(self, name: str, other: str) -> None:
-        """Refuse a training that needs another one, where that is no defence before it."""
-        earlier = [*self.trainings]
-        earlier = earlier[1 : earlier.index(name)]
-        if other and other not in earlier:
-            raise ValueError(
-                f"{name} needs {other!r}, which is no defence before it; "
-                f"these are: {', '.join(earlier) or 'none'}"
-            )
-
-    def attack(self, name: str) -> Attack:
-        """The attack that a training left behind.
-
-        It holds its own networks: of a trained run, neither classifier nor data are needed.
-
-        Raises:
-            ValueError: There is no such training, or it left none behind.
-        """
-        self._check(name)
-        training = self.trainings[name]
-        if self.trained and training and name not in self._made:
-            outcome = self._train(training, self._untrained(), name)
-        else:
-            outcome = self._outcome(name)
-        attack = outcome.attack
-        if attack is None:
-            raise ValueError(f"{self.folder / name} is no attack: its method leaves none behind")
-        if training and isinstance(attack, (LearnedAttack, Transfer)):
-            return replace(attack, training=training)
-        return attack
-
-    def view_of(self, victim: Run) -> View:
-        """What the attack of the one training of this run that is chosen knows of a victim.
-
-        It looks at none any more, so it knows what it was learnt against.
-
-        Args:
-            victim: A trained run, and the training in it that is attacked; or any other.
-        """
-        if not victim.trained or victim.trained.resolve() != self.folder.resolve():
-            return Transferred()
-        bare, *_ = self.trainings
-        trained_on = {
-            name: training.trained_on if training and training.trained_on else bare
-            for name, training in self.trainings.items()
-        }
-        learnt_on = trained_on[self.selected_names[-1]]
-        if victim.selected == learnt_on:
-            return Adaptive()
-        return Oblivious() if trained_on.get(victim.selected, bare) == learnt_on else Transferred()
+        """The outcomes of the selected trainings, in the memory layout that is fastest."""
+        for name in self.selected_names:
+            victim = self._outcome(name).defended
+            victim.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return {name: self._outcome(name) for name in self.selected_names}
 
     @property
-    def trials(self) -> tuple[Trial, ...]:
-        """The recipe's, with the attacks that its trainings left behind in their place."""
-        return tuple(
-            replace(trial, attack=self._left(trial.attack))
-            if isinstance(trial.attack, AttackFrom)
-            else trial
-            for trial in self.recipe.trials
-        )
-
-    def _left(self, left: AttackFrom) -> Attack:
-        attack = self.attack(left.training)
-        if attack.threat != left.threat:
-            raise ValueError(
-                f"{left.training!r} leaves behind an attack on {attack.threat}, not {left.threat}"
-            )
-        return attack
+    def selected_names(self) -> list[str]:
+        """The names of the trainings that are evaluated."""
+        if self.selected:
+            self.recipe.require_training(self.selected)
+        return [self.selected] if self.selected else [*self.recipe.trainings]
 
     @property
     def outcome(self) -> Outcome:
-        """What the one chosen training left behind: ``only``, or the last."""
+        """The outcome of the selected training, or of the last one."""
         return self.outcomes[self.selected_names[-1]]
 
     @property
     def victim(self) -> Defended:
-        """The one victim that is chosen."""
+        """The defended classifier of the selected training, or of the last one."""
         return self.outcome.defended
 
     @cached_property
     def bare(self) -> Outcome:
         """The classifier without a defence."""
         recipe, network = self.recipe, self._untrained()
+        if isinstance(network, UnnamedFunction):
+            return Outcome(network)
         if recipe.weights:
             load_weights(network, Path(recipe.weights))
         elif recipe.pretraining:
             return self._train(recipe.pretraining, network, name_of(recipe.pretraining))
         return Outcome(network)
 
+    @cached_property
+    def _computed(self) -> dict[str, Outcome]:
+        """The outcomes that were computed so far."""
+        return {}
+
+    def _outcome(self, name: str) -> Outcome:
+        if name not in self._computed:
+            training = self.recipe.trainings[name]
+            if training is None or training is self.recipe.pretraining:
+                self._computed[name] = self.bare
+            else:
+                earlier = training.trained_on
+                victim = self._outcome(earlier).defended if earlier else self.bare.classifier
+                self._computed[name] = self._train(training, victim, name)
+        return self._computed[name]
+
     def _untrained(self) -> nn.Module:
-        """The classifier with fresh weights, the same ones for the same seed."""
+        """The classifier with fresh weights, the same for the same seed."""
         with ambient(self.recipe.seed, step=-2):
             network = self.recipe.classifier.build(*self.data_shape)
+        if isinstance(network, UnnamedFunction) and not self.trained:
+            network.refuse()
         return network.eval().to(self.device)
 
+    def _check_trainable(self, training: Training) -> None:
+        """Raise if the method cannot be trained with these settings, by building its learner."""
+        learn_from = training.learn_from
+        if training.precompute and learn_from:
+            learn_from = PrecomputedAttack.empty(learn_from)
+        with ambient(self.recipe.seed):
+            task = Task(self._untrained(), self._untrained(), *self.data_shape, learn_from)
+            training.method.learner(task)
+
     def _train(self, training: Training, classifier: nn.Module, name: str) -> Outcome:
-        shape, classes = self.data_shape
-        if isinstance(training.learn_from, AttackFrom):
-            training = replace(training, learn_from=self._left(training.learn_from))
-        task = Task(classifier, self._untrained(), shape, classes, training.learn_from)
+        """The outcome of a training whose method is given ``classifier``."""
+        learn_from = training.learn_from and self._attack_of(training.learn_from)
         learner = train(
-            training,
-            task,
+            replace(training, learn_from=learn_from),
+            Task(classifier, self._untrained(), *self.data_shape, learn_from),
             lambda: self.training_set if training.split == "train" else self._load(training.split),
             seed=self.recipe.seed,
             folder=(self.trained or self.folder) / name,
@@ -317,59 +224,76 @@ class Run:
         )
         return learner.outcome()
 
+    def attack(self, name: str) -> Attack:
+        """The attack that a training learned. It needs neither the classifier nor the data.
+
+        Raises:
+            ValueError: There is no such training, or its method does not learn an attack.
+        """
+        self.recipe.require_training(name)
+        training = self.recipe.trainings[name]
+        if self.trained and training and name not in self._computed:
+            outcome = self._train(training, self._untrained(), name)
+        else:
+            outcome = self._outcome(name)
+        if outcome.attack is None:
+            raise ValueError(f"{self.folder / name} is not an attack: its method learns none")
+        if training and isinstance(outcome.attack, (LearnedAttack, Transfer)):
+            return replace(outcome.attack, training=training)
+        return outcome.attack
+
+    def _attack_of(self, attack: Attack) -> Attack:
+        """The attack itself, or the learned attack that it refers to."""
+        if not isinstance(attack, AttackFrom):
+            return attack
+        learned = self.attack(attack.training)
+        if learned.threat != attack.threat:
+            raise ValueError(
+                f"the attack of {attack.training!r} was trained for {learned.threat}, "
+                f"not for {attack.threat}"
+            )
+        return learned
+
+    def learned_attack_view(self, victim: Run) -> View:
+        """The view under which the learned attack of the selected training attacks ``victim``."""
+        if not victim.trained or victim.trained.resolve() != self.folder.resolve():
+            return Transferred()
+        return learned_attack_view(self.recipe, self.selected_names[-1], victim.selected)
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The trials of the recipe, with learned attacks in place of references to them."""
+        trials = self.recipe.trials
+        return tuple(replace(trial, attack=self._attack_of(trial.attack)) for trial in trials)
+
     def rows(self) -> Iterator[results.Row]:
-        """A row for every defence and trial, and the worst cases."""
+        """A row for each defence and trial, and for each worst case."""
         recipe = self.recipe
         judge = Judge(
             self.trials,
             self.images,
             self.folder,
             EvaluationSettings(recipe.seed, recipe.draws, recipe.batch_size, self.device),
-            about={
-                "recipe": self.name,
-                "data": name_of(recipe.data),
-                "split": recipe.split,
-                "classifier": name_of(recipe.classifier),
-            },
-            parameters={"weights": recipe.weights, "classifier": dump(recipe.classifier)},
+            about=recipe.about(self.name),
+            parameters=recipe.parameters,
             progress=self.progress,
             examined=self.examined,
         )
+        attacks = {}
+        if not self.trained:
+            attacks = {name: self.attack(name) for name, o in self.outcomes.items() if o.attack}
         for name, outcome in self.outcomes.items():
             if outcome.is_defence or self.selected:
-                learnt = () if self.trained else self.learnt(name)
-                yield from judge.rows(name, outcome, self.trainings[name], learnt)
-
-    def learnt(self, name: str) -> tuple[Trial, ...]:
-        """The attacks that the run's trainings have left for the victim ``name``.
-
-        They are those that were learnt against it, and its own, which was learnt without it; but
-        none that the recipe says itself on whom to try.
-        """
-        bare, *_ = self.trainings
-        tried = {
-            trial.attack.training
-            for trial in self.recipe.trials
-            if isinstance(trial.attack, AttackFrom)
-        }
-        met = []
-        for other, outcome in self.outcomes.items():
-            training = self.trainings[other]
-            if other in tried or outcome.attack is None:
-                continue
-            if training and name == (training.trained_on or bare):
-                met.append(Trial(self.attack(other)))
-            elif name == other:
-                met.append(Trial(self.attack(other), Oblivious()))
-        return tuple(met)
+                trials = learned_attack_trials(recipe, attacks, name)
+                yield from judge.rows(name, outcome, recipe.trainings[name], trials)
 
 
 def reopen(folder: Path, data_dir: Path | None = None, device: str = "cpu") -> Run:
-    """The run that lies in ``folder``.
+    """The finished run in ``folder``.
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: Its recipe cannot be read.
+        ValueError: Its manifest cannot be read.
     """
-    claim = Manifest.of(folder)
-    return Run(claim.recipe, claim.name, folder, data_dir, device)
+    manifest = Manifest.read(folder)
+    return Run(manifest.recipe, manifest.name, folder, data_dir, device, trained=folder)

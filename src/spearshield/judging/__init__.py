@@ -1,1 +1,1 @@
-"""A victim meets attacks: evaluation, battery, checks and verdicts."""
+"""The judge: attacks a defence, computes its scores, and checks whether they can be trusted."""

@@ -1,17 +1,18 @@
-"""Adversarial sets on disk: floats that are exact, 8-bit PNGs that anything can open.
+"""Adversarial sets on disk: exact floats, and 8-bit PNG files that any program can open.
 
-Both forms are read back and judged again, because a set is worth what its files are worth: rounding
-to 8 bits, towards the clean image so that the budget is kept, can undo an attack.
+Both forms are read back from disk and scored, because rounding to 8 bits can undo an attack. Pixels
+are rounded towards the clean image, so that the perturbation stays within the budget.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import operator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
 from spearshield.dataset import Examples
-from spearshield.judging.evaluation import EvaluationSettings, evaluate, outcome
+from spearshield.judging.evaluation import EvaluationSettings, evaluate, score_attacked
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended
@@ -29,20 +30,19 @@ from spearshield.storage.atomic import write_atomically, write_json
 from spearshield.storage.images import quantize_towards, stack
 from spearshield.storage.images import read as read_picture
 from spearshield.storage.serialization import dump
-from spearshield.threat import ThreatModel
-from spearshield.types import Images
+from spearshield.types import Images, Labels, Mask
 
-Format = Literal["safetensors", "npz"]
-LIST = "set.json"
+Format: TypeAlias = Literal["safetensors", "npz"]
+INDEX = "set.json"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """An adversarial set, judged from its files.
+class FormScore:
+    """The score of one form of an adversarial set, computed from its files.
 
     Args:
         form: "float32" or "8-bit PNG".
-        outside: Images outside the threat model, by more than the tolerance of float rounding.
+        outside: Number of images outside the threat model, beyond a tolerance for rounding.
     """
 
     form: str
@@ -50,29 +50,101 @@ class Verdict:
     outside: int
 
 
-def write(
-    folder: Path,
+@dataclass(frozen=True, eq=False)
+class AdversarialSet:
+    """Adversarial images in memory, with what they were made from and what they do to the victim.
+
+    Args:
+        examples: The clean images and their labels.
+        x_adv: The adversarial images: float32 in [0, 1], of shape (n, c, h, w).
+        score: The victim's predictions on both.
+    """
+
+    victim: Defended
+    trial: Trial
+    examples: Examples
+    x_adv: Images
+    score: Score
+    settings: EvaluationSettings
+
+    @property
+    def x(self) -> Images:
+        """The clean images: float32 in [0, 1], of shape (n, c, h, w)."""
+        return self.examples.images()
+
+    @property
+    def y(self) -> Labels:
+        """The true class ids, of shape (n,)."""
+        return self.examples.y
+
+    @property
+    def success(self) -> Mask:
+        """True for each image that is not robust: misclassified before or after the attack."""
+        return ~self.score.robust
+
+    def save(self, folder: str | Path, form: Format = "safetensors") -> list[FormScore]:
+        """Write the set to ``folder``, read it back, and score the victim on the files.
+
+        The folder gets ``adversarial.safetensors`` or ``adversarial.npz`` with x, x_adv (float32,
+        (n, c, h, w), in [0, 1]), y and ids; ``png/ID-CLASS.png``; and ``set.json`` with the attack,
+        the seed and the scores on the files.
+
+        Raises:
+            ValueError: The folder holds an adversarial set already.
+        """
+        folder, images = Path(folder), self.examples
+        if (folder / INDEX).exists():
+            raise ValueError(f"{folder} holds an adversarial set already; choose another folder")
+        about = {
+            "trial": dump(self.trial),
+            "seed": self.settings.seed,
+            "names": list(images.names),
+        }
+        floats = folder / f"adversarial.{form}"
+        tensors = {"x": self.x, "x_adv": self.x_adv, "y": self.y, "ids": images.ids}
+        write_atomically(floats, _to_bytes(tensors, about, form))
+        files = self._write_pngs(folder)
+        pngs = torch.stack([read_png(folder / file, images.shape[0]) for file in files])
+        scores = [self._score("float32", read(floats)), self._score("8-bit PNG", pngs)]
+        worth = {scored.form: _summary(scored) for scored in scores}
+        write_json(folder / INDEX, {**about, "images": len(images), "worth": worth, "files": files})
+        return scores
+
+    def _write_pngs(self, folder: Path) -> list[str]:
+        """Write each image to ``png/ID-CLASS.png``; returns the paths within ``folder``."""
+        labels = zip(self.examples.ids, self.y, strict=True)
+        files = [f"png/{i:06d}-{label}.png" for i, label in labels]
+        for file, image in zip(files, quantize_towards(self.x_adv, self.x), strict=True):
+            write_png(folder / file, image)
+        return files
+
+    def _score(self, form: str, x_adv: Images) -> FormScore:
+        """The score of the victim on the images of one form, in batches."""
+        settings, scores, outside = self.settings, list[Score](), 0
+        for start in range(0, len(self.examples), settings.batch_size):
+            part = self.examples[start : start + settings.batch_size]
+            x, y = part.images(settings.device), part.y.to(settings.device)
+            attacked = x_adv[start : start + settings.batch_size].to(settings.device)
+            draws = settings.draws
+            scores.append(score_attacked(self.victim, x, attacked, y, part.ids, draws=draws))
+            outside += int((~self.trial.attack.threat.contains(attacked, x)).sum())
+        return FormScore(form, reduce(operator.add, scores), outside)
+
+
+def make(
     victim: Defended,
     trial: Trial,
     images: Examples,
-    *,
-    form: Format = "safetensors",
     settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008 - a frozen value
     bar: ProgressBar = no_bar,
-) -> list[Verdict]:
-    """Attack ``images``, write the set, and judge both forms from disk.
-
-    The folder gets ``adversarial.safetensors`` or ``.npz`` with x, x_adv (float32, n c h w, in
-    [0, 1]), y and ids; ``png/ID-CLASS.png``; and ``set.json``, which says how it was made and what
-    the files are worth.
+) -> AdversarialSet:
+    """The adversarial set of an attack on ``images``, in memory.
 
     Raises:
-        ValueError: The folder holds another set, or the attack left its threat model.
+        ValueError: The attack left its threat model.
     """
-    if (folder / LIST).exists():
-        raise ValueError(f"{folder} holds an adversarial set already; choose another --out")
     parts: list[Images] = []
-    evaluate(
+    score = evaluate(
         victim,
         trial.attack,
         images,
@@ -81,40 +153,14 @@ def write(
         bar=bar,
         keep=lambda part: parts.append(part.cpu()),
     )
-    x_adv = torch.cat(parts)
-    tensors = {"x": images.images(), "x_adv": x_adv, "y": images.y, "ids": images.ids}
-    about = {"trial": dump(trial), "seed": settings.seed, "names": list(images.names)}
-    name = f"adversarial.{form}"
-    write_atomically(folder / name, _to_bytes(tensors, about, form))
-    files = [f"png/{i:06d}-{label}.png" for i, label in zip(images.ids, images.y, strict=True)]
-    for file, image in zip(files, quantize_towards(x_adv, images.images()), strict=True):
-        write_png(folder / file, image)
-
-    stored = read(folder / name)
-    shown = torch.stack([read_png(folder / file, images.shape[0]) for file in files])
-    verdicts = [
-        _judge("float32", victim, trial.attack.threat, stored, images, settings),
-        _judge("8-bit PNG", victim, trial.attack.threat, shown, images, settings),
-    ]
-    worth = {
-        v.form: {
-            "robust_acc": v.score.robust_acc,
-            "asr": v.score.asr,
-            "linf": float(v.score.linf.max()),
-            "l2": float(v.score.l2.max()),
-            "outside": v.outside,
-        }
-        for v in verdicts
-    }
-    write_json(folder / LIST, {**about, "images": len(images), "worth": worth, "files": files})
-    return verdicts
+    return AdversarialSet(victim, trial, images, torch.cat(parts), score, settings)
 
 
 def read(path: Path) -> Images:
     """The attacked images of a stored set.
 
     Raises:
-        ValueError: The file is truncated or no adversarial set.
+        ValueError: The file is truncated or is not an adversarial set.
     """
     try:
         if path.suffix == ".npz":
@@ -124,11 +170,11 @@ def read(path: Path) -> Images:
             x_adv: Images = file.get_tensor("x_adv")
             return x_adv
     except (SafetensorError, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path} is no adversarial set: {error}") from error
+        raise ValueError(f"{path} is not an adversarial set: {error}") from error
 
 
 def write_png(path: Path, image: torch.Tensor) -> None:
-    """Write one image in [0, 1], shaped (1 or 3, h, w), rounded to the nearest of 256 levels."""
+    """Write one image in [0, 1] of shape (1 or 3, h, w), rounded to the nearest of 256 levels."""
     levels = (image.detach().cpu() * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     picture = Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
     content = io.BytesIO()
@@ -138,7 +184,7 @@ def write_png(path: Path, image: torch.Tensor) -> None:
 
 
 def read_png(path: Path, channels: int) -> torch.Tensor:
-    """One stored image as floats in [0, 1], shaped (channels, h, w)."""
+    """One stored image as floats in [0, 1], of shape (channels, h, w)."""
     return stack([read_picture(path, channels)], 1)[0].float() / 255
 
 
@@ -153,29 +199,13 @@ def _to_bytes(tensors: dict[str, torch.Tensor], about: dict[str, Any], form: For
     )
 
 
-def _judge(
-    form: str,
-    victim: Defended,
-    threat: ThreatModel,
-    x_adv: Images,
-    images: Examples,
-    settings: EvaluationSettings,
-) -> Verdict:
-    scores: list[Score] = []
-    outside = 0
-    for start in range(0, len(images), settings.batch_size):
-        part = images[start : start + settings.batch_size]
-        x = part.images(settings.device)
-        seen = x_adv[start : start + settings.batch_size].to(settings.device)
-        scores.append(
-            outcome(victim, x, seen, part.y.to(settings.device), part.ids, draws=settings.draws)
-        )
-        outside += int((~threat.contains(seen, x)).sum())
-    return Verdict(form, _joined(scores), outside)
-
-
-def _joined(scores: Sequence[Score]) -> Score:
-    total = scores[0]
-    for score in scores[1:]:
-        total += score
-    return total
+def _summary(scored: FormScore) -> dict[str, float | int | None]:
+    """The entry of one form in ``set.json``."""
+    score = scored.score
+    return {
+        "robust_acc": score.robust_acc,
+        "asr": score.asr,
+        "linf": float(score.linf.max()),
+        "l2": float(score.l2.max()),
+        "outside": scored.outside,
+    }

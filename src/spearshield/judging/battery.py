@@ -1,11 +1,12 @@
-"""The batteries: which attacks, through which views, make a robust accuracy worth printing.
+"""Batteries: the attacks and views that a robust accuracy must be measured under.
 
-Two trials are made on every image: the first, an adaptive attacker's, and the last, the oblivious
-one's, for the figure of the paper style. Those between take the images that are still standing, so
-their number is that of all so far, and the cost is set by the images that survive. Attackers who
-know less come after those who know more: what they break then says something. What is left in the
-end meets a search that both gradient and chance guide. A trial is made where its view suits the
-victim: see :mod:`spearshield.views`.
+The first trial, an adaptive attack, and the last, an oblivious attack that is comparable with
+published results, attack every image. The trials between them attack only the images that no
+earlier trial broke; their score is the worst case so far, and their cost depends on how many images
+survive. Attackers with less knowledge come after attackers with more, so that an image broken by
+them alone is a finding. A guided search, which combines gradients and random search, comes last on
+the surviving images. A trial takes part if its view applies to the victim: see
+:mod:`spearshield.views`.
 """
 
 from __future__ import annotations
@@ -28,26 +29,34 @@ from spearshield.training.transfer_attack import Transfer
 from spearshield.views import BPDA, EOT, Adaptive, DetectorAware, InRange, Oblivious
 
 IMAGES = {"standard": 1000, "quick": 200}
-"""Images that a battery is made on where the caller does not say."""
+"""Images that each battery attacks by default."""
 
 
 def standard(
     threat: ThreatModel, classes: int, sources: Sequence[Outcome] = ()
 ) -> tuple[Trial, ...]:
-    """AutoAttack's parts on the whole victim, spent where they break most, and what purifiers need.
+    """The parts of AutoAttack, with effort where it breaks most, and attacks on purifiers.
 
-    APGD of 100 steps on the cross-entropy and, towards each of up to 9 other classes, on the DLR,
-    with two more runs of 200 steps towards the nearest; FAB of 100 steps towards 3 classes; Square
-    with 1,000 queries; APGD on the DLR, and 2,000 queries of Square from there. Through BPDA, also
-    with a stand-in, and on the bare classifier both first APGDs. On a random purifier APGD on both
-    losses over 20 draws. On one that detects, orthogonal PGD of 100 steps from 6 starts. On one
-    that answers with a generator's images, a search of 500 steps from 4 starts among these.
+    The attacks:
 
-    The split was chosen on validation images: see ``docs/results/judge``.
+    - APGD of 100 steps on the cross-entropy, also through BPDA with the identity and with the
+      purifier's differentiable approximation;
+    - APGD on the cross-entropy and on the DLR, averaged over 20 draws of a random purifier;
+    - APGD of 100 steps on the DLR towards each of up to 9 other classes, then two runs of 200 steps
+      towards the nearest; also through BPDA and on the bare classifier;
+    - orthogonal PGD of 100 steps from 6 starts, against a detector;
+    - latent search of 500 steps from 4 starts, against a purifier with a generator;
+    - FAB of 100 steps towards 3 classes;
+    - transfer from ``sources``;
+    - Square with 1,000 queries;
+    - guided search: APGD on the DLR, then 2,000 queries of Square from its result;
+    - PGD of 40 steps on the bare classifier.
+
+    The effort of each part was chosen on validation images: see ``docs/results/judge``.
 
     Args:
-        classes: Of the victim.
-        sources: What other trainings left behind: their classifiers' adversarial images are tried.
+        classes: Number of classes.
+        sources: Outcomes of other trainings; attacks on them are transferred to the victim.
     """
     ce, targeted, *_ = AutoAttack(threat).parts(classes)
     if isinstance(targeted, APGD) and targeted.targets:
@@ -64,10 +73,10 @@ def standard(
         Trial(LatentSearch(threat), InRange(), survivors=True),
         Trial(FAB(threat, targets=3), Adaptive(), survivors=True),
         Trial(targeted, Oblivious(), survivors=True),
-        *_transfers(threat, sources),
+        *_transfer(threat, sources),
         Trial(Square(threat, queries=1000), Adaptive(), survivors=True),
         Trial(GuidedSearch(threat), Adaptive(), survivors=True),
-        _paper_style(threat),
+        _oblivious_pgd(threat),
     )
 
 
@@ -76,11 +85,11 @@ def quick(
     classes: int,  # noqa: ARG001
     sources: Sequence[Outcome] = (),
 ) -> tuple[Trial, ...]:
-    """A subset for daily use, a tenth of the cost: APGD of 50 steps, and Square of 500 queries.
+    """A subset for daily use, at a tenth of the cost: APGD of 50 steps, Square of 500 queries.
 
     Args:
-        classes: Of the victim.
-        sources: What other trainings left behind: their classifiers' adversarial images are tried.
+        classes: Number of classes.
+        sources: Outcomes of other trainings; attacks on them are transferred to the victim.
     """
     ce, margin = APGD(threat, steps=50), APGD(threat, "margin", steps=50)
     averaged = replace(ce, early_stop=False)
@@ -91,18 +100,22 @@ def quick(
         Trial(averaged, EOT(10), survivors=True),
         Trial(margin, Adaptive(), survivors=True),
         Trial(OrthogonalPGD(threat, restarts=2), DetectorAware(), survivors=True),
-        *_transfers(threat, sources),
+        *_transfer(threat, sources),
         Trial(Square(threat, queries=500), Adaptive(), survivors=True),
-        _paper_style(threat),
+        _oblivious_pgd(threat),
     )
 
 
-def _paper_style(threat: ThreatModel) -> Trial:
-    """What papers attack the bare classifier with: 40 steps, all of them taken."""
+def _oblivious_pgd(threat: ThreatModel) -> Trial:
+    """The attack of most published tables: PGD of 40 steps on the bare classifier.
+
+    It takes all its steps: a perturbation that only just fools the classifier is easily removed.
+    """
     return Trial(PGD(threat, steps=40, early_stop=False), Oblivious())
 
 
-def _transfers(threat: ThreatModel, sources: Sequence[Outcome]) -> list[Trial]:
+def _transfer(threat: ThreatModel, sources: Sequence[Outcome]) -> list[Trial]:
+    """A transfer attack from ``sources``, if there are any."""
     if not sources:
         return []
     victims = tuple(source.defended for source in sources)

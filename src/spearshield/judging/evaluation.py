@@ -1,23 +1,26 @@
-"""Evaluation: attack every image through a view, and let the victim decide."""
+"""Evaluation: attack every image through a view, and score the predictions of the victim."""
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from spearshield.attack import Attack, check_images
+from spearshield.adversary import Attack, check_images
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.judging.score import REJECTED, Score
 from spearshield.method import Defended, Detects, RandomPurifier
 from spearshield.progress import ProgressBar, no_bar
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.threat import ThreatModel
 from spearshield.types import (
@@ -36,13 +39,13 @@ from spearshield.views import Adaptive, View
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How an evaluation is run, whatever the victim, the attack and the images.
+    """Settings that every evaluation shares, for any victim, attack and images.
 
     Args:
-        seed: Seed of every attack and purifier.
-        draws: Answers taken from a random victim for each image; the majority is its prediction.
-        batch_size: Images attacked at a time; changes speed and memory, not results.
-        device: Where tensors live, as torch names it.
+        seed: Seed of attacks and purifiers.
+        draws: Predictions of a random victim for each image; their majority is scored.
+        batch_size: Images attacked at a time; changes time and memory, not results.
+        device: Device of the tensors, as PyTorch names it.
 
     Raises:
         ValueError: ``draws`` or ``batch_size`` is below 1.
@@ -54,10 +57,7 @@ class EvaluationSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.draws < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"draws and batch_size must be >= 1, got {self.draws} and {self.batch_size}"
-            )
+        require(self, "draws", "batch_size", at_least=1)
 
 
 def evaluate(
@@ -70,46 +70,45 @@ def evaluate(
     bar: ProgressBar = no_bar,
     keep: Callable[[Images], None] = lambda _: None,
 ) -> Score:
-    """Attack every image through ``view`` and let the ``victim`` classify what comes back.
+    """The score of ``victim`` under an attack through ``view``.
 
-    The victim decides in float32, on the images as they were returned; a random victim by the
-    majority of ``draws`` answers, so that no image is broken by one lucky draw. The same images,
-    attack and seed give the same outcomes whatever the batch size and the order.
+    The victim classifies the attacked images in float32, without rounding. A random victim is
+    scored by the majority of its predictions, so a single draw cannot break an image. The same
+    images, attack and seed give the same predictions for every batch size and order.
 
     Args:
         view: What the attacker differentiates; by default the victim as it is.
         settings: Seed, draws, batch size and device.
         bar: Called after each batch with the number of images done.
-        keep: Handed the attacked images of each batch, in order.
+        keep: Called with the attacked images of each batch, in order.
 
     Raises:
-        ValueError: The victim is not fit to be judged (see :func:`admit`), or the attack left its
-            threat model; names the attack and the image.
+        ValueError: The victim fails :func:`check_victim`; the attack left its threat model, with
+            the names of the attack and the image; or there are no images.
     """
     view = view or Adaptive()
     device = settings.device
-    admit(victim, examples.shape, examples.classes, device)
+    if len(examples) == 0:
+        raise ValueError("there are no images to evaluate on")
+    check_victim(victim, examples.shape, examples.classes, device)
     model = view(victim)
-    total: Score | None = None
+    scores: list[Score] = []
     for start in range(0, len(examples), settings.batch_size):
         part = examples[start : start + settings.batch_size]
         x, y = part.images(device), part.y.to(device)
         ids = part.ids.to(device)
         began = time.perf_counter()
-        with counted(victim.classifier) as count:
+        with count_forwards(victim.classifier) as forwards:
             x_adv = attack(model, x, y, rng=Rng(settings.seed, ids))
         seconds = time.perf_counter() - began
         check_attacked(x_adv, x, ids, attack.threat, name_of(attack))
         keep(x_adv)
-        score = outcome(victim, x, x_adv, y, ids, seconds, count(), settings.draws)
-        total = score if total is None else total + score
+        scores.append(score_attacked(victim, x, x_adv, y, ids, seconds, forwards(), settings.draws))
         bar(start + len(part), {})
-    if total is None:
-        raise ValueError("there are no images to evaluate on")
-    return total
+    return reduce(operator.add, scores)
 
 
-def outcome(
+def score_attacked(
     victim: Defended,
     x: Images,
     x_adv: Images,
@@ -119,15 +118,20 @@ def outcome(
     forwards: int = 0,
     draws: int = EvaluationSettings.draws,
 ) -> Score:
-    """The score of attacked images that are at hand.
+    """The score of the victim on attacked images.
+
+    Args:
+        x, x_adv: Clean and attacked images.
+        seconds, forwards: Cost of the attack.
+        draws: Predictions of a random victim for each image.
 
     Raises:
-        ValueError: Some logits are not finite; names the image.
+        ValueError: Logits are not finite; names the image.
     """
     delta = (x_adv - x).flatten(1)
     clean_detection, adv_detection = (detection_score(victim, images) for images in (x, x_adv))
-    clean_draws = drawn(victim, x, ids, draws, clean_detection)
-    adv_draws = drawn(victim, x_adv, ids, draws, adv_detection)
+    clean_draws = draw_predictions(victim, x, ids, draws, clean_detection)
+    adv_draws = draw_predictions(victim, x_adv, ids, draws, adv_detection)
     random = isinstance(victim.purifier, RandomPurifier)
     return Score(
         ids=ids.cpu(),
@@ -148,15 +152,15 @@ def outcome(
     )
 
 
-def drawn(
+def draw_predictions(
     victim: Defended, x: Images, ids: Ids, draws: int, detection_score: DetectionScore
 ) -> Draws:
-    """The classes of independent answers of a random victim; of others, of the one answer.
+    """The classes that a random victim predicts in independent draws; else its one prediction.
 
-    The first column is the deployed answer. An image that is rejected has no class.
+    The first column is the deployed prediction. The class of a rejected image is ``REJECTED``.
 
     Raises:
-        ValueError: Some logits are not finite; names the image.
+        ValueError: Logits are not finite; names the image.
     """
     purifier = victim.purifier
     models: list[Classifier] = [victim]
@@ -165,13 +169,13 @@ def drawn(
             lambda x, k=k: victim.classifier(purifier(x, draw=k))  # type: ignore[misc]
             for k in range(draws)
         ]
-    answers = torch.stack([predict(model, x, ids) for model in models], 1)
-    return answers.where(~(detection_score > 0).any(1, keepdim=True), REJECTED)
+    predictions = torch.stack([predict(model, x, ids) for model in models], 1)
+    return predictions.where(~(detection_score > 0).any(1, keepdim=True), REJECTED)
 
 
 @torch.no_grad()
 def detection_score(victim: Defended, x: Images) -> DetectionScore:
-    """How suspicious the victim finds each image; no columns where it does not detect."""
+    """The detection score of each image; no columns if the victim has no detector."""
     if not isinstance(victim.purifier, Detects):
         return torch.empty(len(x), 0)
     return victim.detection_score(x)[:, None].float().cpu()
@@ -179,10 +183,10 @@ def detection_score(victim: Defended, x: Images) -> DetectionScore:
 
 @torch.no_grad()
 def predict(model: Classifier, x: Images, ids: Ids) -> Labels:
-    """The classes ``model`` predicts.
+    """The classes that ``model`` predicts.
 
     Raises:
-        ValueError: Some logits are not finite (an argmax over NaN is no answer); names the image.
+        ValueError: Logits are not finite, so their argmax means nothing; names the image.
     """
     logits: Logits = model(x)
     finite = logits.isfinite().all(1)
@@ -192,10 +196,10 @@ def predict(model: Classifier, x: Images, ids: Ids) -> Labels:
 
 
 def check_attacked(x_adv: Images, x: Images, ids: Ids, threat: ThreatModel, name: str) -> None:
-    """Refuse attacked images that the attacker may not submit.
+    """Raise if an attacked image is outside the threat model.
 
     Raises:
-        ValueError: Names the attack, the image, how far it went, and how far it may go.
+        ValueError: Names the attack, the image, its distance and the budget.
     """
     if x_adv.shape != x.shape:
         raise ValueError(f"attack {name} returned shape {tuple(x_adv.shape)} for {tuple(x.shape)}")
@@ -211,18 +215,20 @@ def check_attacked(x_adv: Images, x: Images, ids: Ids, threat: ThreatModel, name
         )
 
 
-def admit(victim: Defended, shape: Shape, classes: int, device: torch.device | str = "cpu") -> None:
-    """Refuse a victim whose scores would mean nothing.
+def check_victim(
+    victim: Defended, shape: Shape, classes: int, device: torch.device | str = "cpu"
+) -> None:
+    """Raise if the scores of a victim would be meaningless.
 
     Raises:
-        ValueError: Some layer is in training mode; the output is not one finite logit a class; it
-            is a probability; or the purified images are no images. Says what to do.
+        ValueError: A layer is in training mode; the classifier does not return one finite logit for
+            each class, or returns probabilities; or the purifier does not return images in [0, 1]
+            of the same shape. The message says what to change.
     """
     training = [name or "the model" for name, m in victim.named_modules() if m.training]
     if training:
         raise ValueError(f"{training[0]} is in training mode; call .eval() on the classifier first")
-    rng = Rng.of_batch(0, 8, device)
-    x = rng.uniform(shape)
+    x = Rng.of_batch(0, 8, device).uniform(shape)
     try:
         with torch.no_grad():
             x_hat = victim.purifier(x)
@@ -231,20 +237,7 @@ def admit(victim: Defended, shape: Shape, classes: int, device: torch.device | s
         raise ValueError(
             f"the classifier fails on images of shape {shape}: {str(error).splitlines()[0]}"
         ) from error
-    if not isinstance(logits, Tensor) or logits.shape != (8, classes):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"the classifier must return logits of shape (images, {classes}) for this data set, "
-            f"for 8 images it returned {got}; give it one output a class"
-        )
-    if not logits.isfinite().all():
-        raise ValueError("the classifier's logits are not finite on uniform noise")
-    sums = logits.double().sum(1)
-    if logits.min() >= 0 and (sums - 1).abs().max() < 1e-4:
-        raise ValueError(
-            "the classifier returns probabilities (rows sum to one); return logits, without the "
-            "softmax: saturated probabilities hide the gradient and the robustness is not real"
-        )
+    _check_logits(logits, len(x), classes)
     if x_hat.shape != x.shape:
         raise ValueError(f"the purifier turns {tuple(x.shape)} into {tuple(x_hat.shape)}")
     try:
@@ -253,9 +246,27 @@ def admit(victim: Defended, shape: Shape, classes: int, device: torch.device | s
         raise ValueError(f"the purifier's output is not an image: {error}") from error
 
 
+def _check_logits(logits: object, images: int, classes: int) -> None:
+    """Raise if the classifier's output for uniform noise is not one finite logit a class."""
+    if not isinstance(logits, Tensor) or logits.shape != (images, classes):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the classifier must return logits of shape (images, {classes}) for this data set, "
+            f"for {images} images it returned {got}; give it one output for each class"
+        )
+    if not logits.isfinite().all():
+        raise ValueError("the classifier's logits are not finite on uniform noise")
+    sums = logits.double().sum(1)
+    if logits.min() >= 0 and (sums - 1).abs().max() < 1e-4:
+        raise ValueError(
+            "the classifier returns probabilities (rows sum to one); return logits, without the "
+            "softmax: saturated probabilities hide the gradient and make the victim look robust"
+        )
+
+
 @contextmanager
-def counted(model: nn.Module) -> Iterator[Callable[[], int]]:
-    """Counts the images that pass through ``model`` inside the block."""
+def count_forwards(model: nn.Module) -> Iterator[Callable[[], int]]:
+    """Count the images that pass through ``model`` inside the block; yields the counter."""
     passed = 0
 
     def count(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:  # noqa: ARG001
@@ -273,7 +284,7 @@ def ssim(x: Images, x_adv: Images) -> PerImage:
     """Structural similarity of each pair, by scikit-image: a uniform 7x7 window, data range 1.
 
     Wang, Bovik, Sheikh, Simoncelli, "Image Quality Assessment: From Error Visibility to Structural
-    Similarity", 2004, https://doi.org/10.1109/TIP.2003.819861. On images smaller than 7 pixels the
+    Similarity", 2004, https://doi.org/10.1109/TIP.2003.819861. For images smaller than 7 pixels the
     window is the largest odd one that fits.
     """
     side = min(7, *x.shape[2:])

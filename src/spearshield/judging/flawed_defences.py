@@ -1,18 +1,17 @@
-"""Defences that are wrong on purpose, each in one way, and the findings that must give them away.
+"""Defences with one deliberate fault each, and the checks that must find it.
 
-They prove that the judge works: most of them keep a high accuracy against plain PGD without being
-any more robust than the classifier behind them. None is meant to be used.
+They test the judge: most of them keep a high accuracy against PGD without being more robust than
+the classifier that they protect. They must not be used as defences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, one_hot, pad
+from torch.nn.functional import conv2d, interpolate, one_hot, pad
 
 from spearshield.method import Defended
 from spearshield.rng import Rng
@@ -21,7 +20,7 @@ from spearshield.types import Images, Labels, Logits, PerImage
 
 @dataclass(frozen=True)
 class Material:
-    """What a defence is made from: a trained classifier, and the images it will be judged on."""
+    """What a flawed defence is built from: a trained classifier, and the images of its test."""
 
     classifier: nn.Module
     x: Images
@@ -29,171 +28,135 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Planted:
+class FlawedDefence:
     """A defence with one fault.
 
     Args:
-        meant: Checks that must all find it.
+        expected: Checks that must all find the fault.
     """
 
     name: str
     fault: str
-    meant: tuple[str, ...]
+    expected: tuple[str, ...]
     build: Callable[[Material], Defended]
 
 
-class Blur(nn.Module):
-    """A smooth denoiser: a weighted mean of each pixel and the eight around it. Honest."""
+class Layer(nn.Module):
+    """A layer that applies a function and has no parameters."""
 
-    def forward(self, x: Images) -> Images:
-        side = torch.tensor([0.15, 0.7, 0.15], device=x.device)
-        kernel = (side[:, None] * side).expand(x.shape[1], 1, 3, 3)
-        padded = pad(x, (1, 1, 1, 1), mode="replicate")
-        x_hat: Images = nn.functional.conv2d(padded, kernel.to(x), groups=x.shape[1]).clamp(0, 1)
-        return x_hat
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
 
 
-class Detached(nn.Module):
-    """A denoiser that hands on no graph."""
+def purifier(module: nn.Module) -> Callable[[Material], Defended]:
+    """Builds the victim with this purifier."""
+    return lambda material: Defended(module, material.classifier).eval()
 
-    def forward(self, x: Images) -> Images:
-        x_hat: Images = Blur()(x.detach())
-        return x_hat
+
+def last_layer(module: nn.Module) -> Callable[[Material], Defended]:
+    """Builds the victim without a purifier, with this layer after the classifier."""
+    return lambda material: Defended(
+        nn.Identity(), nn.Sequential(material.classifier, module)
+    ).eval()
+
+
+def blur(x: Images) -> Images:
+    """A weighted mean of each pixel and its eight neighbours. A smooth denoiser without a fault."""
+    side = torch.tensor([0.15, 0.7, 0.15], device=x.device)
+    kernel = (side[:, None] * side).expand(x.shape[1], 1, 3, 3)
+    padded = pad(x, (1, 1, 1, 1), mode="replicate")
+    x_hat: Images = conv2d(padded, kernel.to(x), groups=x.shape[1]).clamp(0, 1)
+    return x_hat
 
 
 def rounded(x: Images, levels: int = 4) -> Images:
-    """The nearest of ``levels`` equally spaced grey levels."""
+    """The nearest of ``levels`` equally spaced grey levels, with a gradient of zero."""
     return (x * (levels - 1)).round() / (levels - 1)
 
 
-class Staircase(nn.Module):
-    """Rounds to a few grey levels; the gradient of a step is zero."""
-
-    def forward(self, x: Images) -> Images:
-        return rounded(x)
+def straight_through(x: Images) -> Images:
+    """Rounds to a few grey levels, with the gradient of the identity."""
+    return x + (rounded(x) - x).detach()
 
 
-class BlurredStaircase(nn.Module):
-    """Denoises, then rounds."""
-
-    def forward(self, x: Images) -> Images:
-        return rounded(Blur()(x))
-
-
-class StraightThrough(nn.Module):
-    """Rounds to a few grey levels, and claims the slope of the identity."""
-
-    def forward(self, x: Images) -> Images:
-        return x + (rounded(x) - x).detach()
+def random_resizing(x: Images) -> Images:
+    """Shrinks by a random factor and pads at a random place, from the global generator."""
+    side = x.shape[-1]
+    small = int(torch.randint(3 * side // 4, side + 1, ()))
+    left, top = torch.randint(0, side - small + 1, (2,)).tolist()
+    shrunk = interpolate(x, size=(small, small), mode="bilinear", align_corners=False)
+    return pad(shrunk, (left, side - small - left, top, side - small - top))
 
 
-class RandomResizing(nn.Module):
-    """Shrinks by a random share and pads at a random place, from the global generator."""
-
-    def forward(self, x: Images) -> Images:
-        side = x.shape[-1]
-        small = int(torch.randint(3 * side // 4, side + 1, ()))
-        left, top = torch.randint(0, side - small + 1, (2,)).tolist()
-        shrunk = interpolate(x, size=(small, small), mode="bilinear", align_corners=False)
-        return pad(shrunk, (left, side - small - left, top, side - small - top))
+def content_noise(x: Images) -> Images:
+    """Adds noise seeded by the pixels, so that repeating a query gives the same answer."""
+    noise = Rng.of_content(0, x).normal(x.shape[1:])
+    return (x + 0.25 * noise).clamp(0, 1)
 
 
-class OwnNoise(nn.Module):
-    """Noise drawn from the image's own pixels, so that a repeated query shows nothing of it."""
-
-    def forward(self, x: Images) -> Images:
-        noise = Rng.of_content(0, x).normal(x.shape[1:])
-        return (x + 0.25 * noise).clamp(0, 1)
-
-
-class BatchRestarts(nn.Module):
-    """The best of four noisy restarts, whose noise is that of the place in the batch."""
-
-    def forward(self, x: Images) -> Images:
-        restarts = torch.stack(
-            [
-                (x + 0.2 * Rng.of_batch(k, len(x), x.device).normal(x.shape[1:])).clamp(0, 1)
-                for k in range(4)
-            ]
-        )
-        best = (restarts - x).square().flatten(2).sum(2).argmin(0)
-        return restarts[best, torch.arange(len(x), device=x.device)]
+def batch_noise(x: Images) -> Images:
+    """The nearest of four noisy images, with noise that depends on the position in the batch."""
+    noisy = torch.stack(
+        [
+            (x + 0.2 * Rng.of_batch(k, len(x), x.device).normal(x.shape[1:])).clamp(0, 1)
+            for k in range(4)
+        ]
+    )
+    nearest = (noisy - x).square().flatten(2).sum(2).argmin(0)
+    return noisy[nearest, torch.arange(len(x), device=x.device)]
 
 
-class CacheOnNoise(nn.Module):
-    """Returns the nearest clean image for whatever no 8-bit file can hold, as attacks make."""
+def nan_near_boundary(logits: Logits) -> Logits:
+    """Takes the logarithm of a negative number where the two largest logits are close."""
+    best, second = logits.topk(2).values.unbind(1)
+    return logits + 0 * (best - second - 1).log()[:, None]
 
-    def __init__(self, x: Images) -> None:
+
+class ScaledGradient(nn.Module):
+    """The identity, with its gradient multiplied by ``factor``."""
+
+    def __init__(self, factor: float) -> None:
         super().__init__()
-        self.register_buffer("cache", x)
+        self.factor = factor
 
     def forward(self, x: Images) -> Images:
-        cache = self.get_buffer("cache")
-        away = (x * 255 - (x * 255).round()).abs().flatten(1).amax(1)
-        nearest = torch.cdist(x.detach().flatten(1), cache.flatten(1)).argmin(1)
-        return torch.where(away[:, None, None, None] > 1e-3, cache[nearest], x)
+        x_hat = x.clone()
+        if x_hat.requires_grad:
+            x_hat.register_hook(lambda gradient: self.factor * gradient)  # type: ignore[no-untyped-call]
+        return x_hat
 
 
-class DigitsDetector(nn.Module):
-    """Rejects images with pixels that no 8-bit file can hold."""
+class LookUp(nn.Module):
+    """Replaces images with pixels between 8-bit levels by the nearest clean test image."""
+
+    def __init__(self, clean: Images) -> None:
+        super().__init__()
+        self.register_buffer("clean", clean)
+
+    def forward(self, x: Images) -> Images:
+        clean = self.get_buffer("clean")
+        off_level = (x * 255 - (x * 255).round()).abs().flatten(1).amax(1)
+        nearest = torch.cdist(x.detach().flatten(1), clean.flatten(1)).argmin(1)
+        return torch.where(off_level[:, None, None, None] > 1e-3, clean[nearest], x)
+
+
+class RoundingDetector(nn.Module):
+    """Rejects images with pixels between 8-bit levels."""
 
     def forward(self, x: Images) -> Images:
         return x
 
     def detection_score(self, x: Images) -> PerImage:
-        off = (255 * x - (255 * x).round()).abs() > 0.01
-        return off.flatten(1).to(x).mean(1) - 0.1
+        off_level = (255 * x - (255 * x).round()).abs() > 0.01
+        return off_level.flatten(1).to(x).mean(1) - 0.1
 
 
-class OutOfRange(nn.Module):
-    """Returns pixels from -1 to 3."""
-
-    def forward(self, x: Images) -> Images:
-        return 4 * x - 1
-
-
-class Slope(torch.autograd.Function):
-    """The identity, with another slope."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, slope: float) -> Tensor:
-        ctx.slope = slope
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.slope * gradient, None
-
-
-class Sloped(nn.Module):
-    """Leaves the image as it is, and its gradient times ``slope``."""
-
-    def __init__(self, slope: float) -> None:
-        super().__init__()
-        self.slope = slope
-
-    def forward(self, x: Images) -> Images:
-        x_hat: Images = Slope.apply(x, self.slope)  # type: ignore[no-untyped-call]
-        return x_hat
-
-
-class Scaled(nn.Module):
-    """Logits times a thousand: a softmax of them is sure beyond what float32 resolves."""
-
-    def forward(self, logits: Logits) -> Logits:
-        return 1000 * logits
-
-
-class NaNWhenUnsure(nn.Module):
-    """The logarithm of a negative number for images that lie near a decision boundary."""
-
-    def forward(self, logits: Logits) -> Logits:
-        best, second = logits.topk(2).values.unbind(1)
-        return logits + 0 * (best - second - 1).log()[:, None]
-
-
-class Memory(nn.Module):
-    """A classifier that knows the answers to the clean test images by heart."""
+class Memorised(nn.Module):
+    """A classifier that returns the stored labels of the clean test images."""
 
     def __init__(self, material: Material) -> None:
         super().__init__()
@@ -203,17 +166,16 @@ class Memory(nn.Module):
 
     def forward(self, x: Images) -> Logits:
         logits: Logits = self.classifier(x)
-        known, y = self.get_buffer("x"), self.get_buffer("y")
-        away = (x.detach().flatten(1)[:, None] - known.flatten(1)).abs().amax(2)
-        distance, nearest = away.min(1)
-        answer = 20.0 * one_hot(y[nearest], logits.shape[1]).to(logits)
-        return torch.where(distance[:, None] < 1e-6, answer, logits)
+        stored, y = self.get_buffer("x"), self.get_buffer("y")
+        distances = (x.detach().flatten(1)[:, None] - stored.flatten(1)).abs().amax(2)
+        distance, nearest = distances.min(1)
+        label = 20.0 * one_hot(y[nearest], logits.shape[1]).to(logits)
+        return torch.where(distance[:, None] < 1e-6, label, logits)
 
 
 def batch_statistics(material: Material) -> Defended:
-    """Batch normalisation that does nothing, until it takes the batch's statistics."""
-    channels = material.x.shape[1]
-    norm = nn.BatchNorm2d(channels)
+    """Batch normalisation that is the identity in evaluation mode, left in training mode."""
+    norm = nn.BatchNorm2d(material.x.shape[1])
     mean, variance = material.x.mean((0, 2, 3)), material.x.var((0, 2, 3))
     norm.load_state_dict(
         {
@@ -229,91 +191,107 @@ def batch_statistics(material: Material) -> Defended:
     return victim
 
 
-def purified(purifier: Callable[[], nn.Module]) -> Callable[[Material], Defended]:
-    """The classifier behind a purifier."""
-    return lambda material: Defended(purifier(), material.classifier).eval()
-
-
-def answered(layer: Callable[[], nn.Module]) -> Callable[[Material], Defended]:
-    """The classifier before a last layer."""
-    return lambda material: Defended(
-        nn.Identity(), nn.Sequential(material.classifier, layer())
-    ).eval()
-
-
 DEFENCES = (
-    Planted("detached purifier", "the graph is cut", ("broken_graph",), purified(Detached)),
-    Planted("staircase quantiser", "the gradient is zero", ("zero_gradient",), purified(Staircase)),
-    Planted(
+    FlawedDefence(
+        "detached purifier",
+        "no gradient reaches the image",
+        ("broken_graph",),
+        purifier(Layer(lambda x: blur(x.detach()))),
+    ),
+    FlawedDefence(
+        "rounding to 4 grey levels",
+        "the gradient is zero",
+        ("zero_gradient",),
+        purifier(Layer(rounded)),
+    ),
+    FlawedDefence(
         "denoiser and rounding",
         "the gradient is zero",
         ("zero_gradient", "unbounded_budget"),
-        purified(BlurredStaircase),
+        purifier(Layer(lambda x: rounded(blur(x)))),
     ),
-    Planted("random resizing", "chance, undeclared", ("random_answers",), purified(RandomResizing)),
-    Planted("noise from the pixels", "chance, hidden", ("abrupt_answers",), purified(OwnNoise)),
-    Planted(
+    FlawedDefence(
+        "random resizing",
+        "undeclared randomness",
+        ("random_answers",),
+        purifier(Layer(random_resizing)),
+    ),
+    FlawedDefence(
+        "noise seeded by the pixels",
+        "hidden randomness",
+        ("abrupt_answers",),
+        purifier(Layer(content_noise)),
+    ),
+    FlawedDefence(
         "logits x 1000",
         "the cross-entropy saturates",
         ("saturated_gradient", "loss_gap"),
-        answered(Scaled),
+        last_layer(Layer(lambda logits: 1000 * logits)),
     ),
-    Planted(
+    FlawedDefence(
         "softmax outputs",
-        "probabilities for logits",
+        "probabilities in place of logits",
         ("probabilities",),
-        answered(lambda: nn.Softmax(1)),
+        last_layer(nn.Softmax(1)),
     ),
-    Planted(
+    FlawedDefence(
         "batch statistics",
         "batch normalisation in training mode",
         ("training_mode", "batch_dependence"),
         batch_statistics,
     ),
-    Planted(
-        "NaN when unsure", "no answer to hard images", ("not_finite",), answered(NaNWhenUnsure)
+    FlawedDefence(
+        "NaN near the boundary",
+        "logits that are not finite",
+        ("not_finite",),
+        last_layer(Layer(nan_near_boundary)),
     ),
-    Planted(
-        "cache on noise",
-        "recognises attacked images by their last digits and returns clean ones",
+    FlawedDefence(
+        "look-up of clean images",
+        "recognises attacked images by pixels between 8-bit levels and replaces them",
         ("abrupt_answers", "transfer_wins", "flat_accuracy"),
-        lambda material: Defended(CacheOnNoise(material.x), material.classifier).eval(),
+        lambda material: purifier(LookUp(material.x))(material),
     ),
-    Planted(
-        "detector of digits",
-        "rejects attacked images by their last digits",
+    FlawedDefence(
+        "rounding detector",
+        "recognises attacked images by pixels between 8-bit levels and rejects them",
         ("blind_detector",),
-        purified(DigitsDetector),
+        purifier(RoundingDetector()),
     ),
-    Planted("out-of-range output", "no image", ("purifier_range",), purified(OutOfRange)),
-    Planted(
-        "batch restarts",
-        "noise that depends on the place in the batch",
+    FlawedDefence(
+        "purifier out of range",
+        "pixels from -1 to 3",
+        ("purifier_range",),
+        purifier(Layer(lambda x: 4 * x - 1)),
+    ),
+    FlawedDefence(
+        "batch noise",
+        "noise that depends on the position in the batch",
         ("batch_dependence",),
-        purified(BatchRestarts),
+        purifier(Layer(batch_noise)),
     ),
-    Planted(
-        "flipped gradient",
+    FlawedDefence(
+        "negated gradient",
         "the gradient has the wrong sign",
         ("false_gradient", "planted_example"),
-        purified(lambda: Sloped(-1.0)),
+        purifier(ScaledGradient(-1.0)),
     ),
-    Planted(
-        "killed gradient",
+    FlawedDefence(
+        "suppressed gradient",
         "the gradient is zero",
         ("zero_gradient", "black_box_wins", "transfer_wins"),
-        purified(lambda: Sloped(0.0)),
+        purifier(ScaledGradient(0.0)),
     ),
-    Planted(
-        "memory",
-        "knows the clean test images by heart",
+    FlawedDefence(
+        "memorised test images",
+        "returns the stored labels of the clean test images",
         ("memorised_images",),
-        lambda material: Defended(nn.Identity(), Memory(material)).eval(),
+        lambda material: Defended(nn.Identity(), Memorised(material)).eval(),
     ),
-    Planted(
-        "straight-through discretiser",
-        "claims a slope it does not have",
+    FlawedDefence(
+        "straight-through rounding",
+        "the gradient of the identity in place of its own",
         ("false_gradient",),
-        purified(StraightThrough),
+        purifier(Layer(straight_through)),
     ),
 )

@@ -1,4 +1,4 @@
-"""The judge: a victim meets its trials, and every number comes with what puts it in doubt."""
+"""The judge: runs the trials of a victim, and reports each result with the reasons to doubt it."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from spearshield.views import Adaptive, Oblivious
 
 @dataclass(frozen=True)
 class Judge:
-    """Measures what a victim's trials leave of it; what lies in ``folder`` is not measured again.
+    """Runs trials against victims. Scores that are stored in ``folder`` are not computed again.
 
     Args:
-        trials: What every victim meets, where it applies.
-        images: What is attacked.
+        trials: Trials for every victim; each takes part if its view applies.
+        images: Images to attack.
+        folder: Where scores and pictures are stored.
         settings: Seed, draws, batch size and device.
-        about: What the rows say of the run: the fields ``recipe``, ``data``, ``split`` and
-            ``classifier`` of :class:`~spearshield.judging.results.Row`.
-        parameters: What the rows say of the classifier: architecture and weights.
-        folder: Where outcomes and pictures are kept.
+        about: Fields of :class:`~spearshield.judging.results.Row` that are the same in all rows:
+            ``recipe``, ``data``, ``split`` and ``classifier``; optionally ``command``.
+        parameters: Entries of ``Row.parameters`` that are the same in all rows, such as the
+            architecture and the weights of the classifier.
         progress: Opens a bar for each trial.
-        examined: Images that each victim itself is examined on, in search of what puts its numbers
-            in doubt; 0: only its scores are compared.
+        examined: Images on which the checks examine each victim; 0 to compare scores only.
     """
 
     trials: tuple[Trial, ...]
@@ -54,69 +54,65 @@ class Judge:
         self,
         method: str,
         outcome: Outcome,
-        training: Training | None,
-        learnt: tuple[Trial, ...] = (),
+        training: Training | None = None,
+        more: tuple[Trial, ...] = (),
     ) -> Iterator[results.Row]:
-        """A row for every trial of a victim, and for each budget the worst case over its trials.
-
-        The worst case is over the images that all these trials were made on.
+        """A row for every trial, then for each threat model a row with the worst case.
 
         Args:
-            method: What the victim is called.
-            training: How it was trained, for the record.
-            learnt: Trials that it meets beside those of the recipe.
+            method: Name of the victim.
+            training: How the victim was trained; stored in ``Row.parameters``.
+            more: Trials for this victim alone, after the others.
         """
         made_with = {
             "training": dump(training),
             "draws": self.settings.draws,
             **self.parameters,
         }
-        met: dict[ThreatModel, list[tuple[Trial, Score]]] = {}
-        for trial, score in self.measured(method, outcome, learnt):
-            met.setdefault(trial.attack.threat, []).append((trial, score))
-            about = {"attack": _settings(trial), "survivors": trial.survivors}
-            yield self._row(method, score, trial.attack.threat, trial, about | made_with)
-        for threat, same in met.items():
-            worst = overall([score for _, score in same])
-            found = checks.compare(same) + self._examine(method, outcome.defended, threat)
+        by_threat: dict[ThreatModel, list[tuple[Trial, Score]]] = {}
+        for trial, score in self.scores(method, outcome, more):
+            by_threat.setdefault(trial.attack.threat, []).append((trial, score))
+            parameters = {"attack": _hyperparameters(trial), "survivors": trial.survivors}
+            yield self._row(method, score, trial.attack.threat, trial, parameters | made_with)
+        for threat, scored in by_threat.items():
+            worst = worst_case([score for _, score in scored])
+            found = checks.compare(scored) + self._examine(method, outcome.defended, threat)
             yield replace(
-                self._row(method, worst, threat, None, {"cells": len(same)} | made_with),
+                self._row(method, worst, threat, None, {"cells": len(scored)} | made_with),
                 findings=[asdict(finding) for finding in found],
                 verdict=checks.verdict(found, worst.robust_acc),
             )
 
-    def measured(
-        self, method: str, outcome: Outcome, learnt: tuple[Trial, ...] = ()
+    def scores(
+        self, method: str, outcome: Outcome, more: tuple[Trial, ...] = ()
     ) -> Iterator[tuple[Trial, Score]]:
-        """What a victim meets, and its score, in order."""
-        victim, met = outcome.defended, dict[ThreatModel, list[Score]]()
-        evaluation = CachedEvaluation(victim, method, self.folder, self.settings)
-        for trial in (*self.applicable(outcome), *learnt):
-            earlier = met.setdefault(trial.attack.threat, [])
-            earlier.append(self._measure(evaluation, trial, earlier))
-            yield trial, earlier[-1]
+        """Every trial that takes part, in order, with the score of the victim."""
+        earlier: dict[ThreatModel, list[Score]] = {}
+        evaluation = CachedEvaluation(outcome.defended, method, self.folder, self.settings)
+        for trial in (*self.applicable(outcome), *more):
+            scores = earlier.setdefault(trial.attack.threat, [])
+            scores.append(self._score(evaluation, trial, scores))
+            yield trial, scores[-1]
 
     def applicable(self, outcome: Outcome) -> tuple[Trial, ...]:
-        """What a victim meets: the trials whose view suits it.
+        """The trials whose view applies to a victim.
 
-        Without a purifier an oblivious attack is an adaptive one, and is made as such.
+        Without a purifier, the oblivious view is the adaptive view and is replaced by it.
         """
-        bare, met = isinstance(outcome.purifier, nn.Identity), []
+        bare, found = isinstance(outcome.purifier, nn.Identity), []
         for trial in self.trials:
             if trial.view.applies_to(outcome.purifier):
-                met.append(trial)
+                found.append(trial)
             elif bare and isinstance(trial.view, Oblivious):
-                met.append(replace(trial, view=Adaptive()))
-        return tuple(dict.fromkeys(met))
+                found.append(replace(trial, view=Adaptive()))
+        return tuple(dict.fromkeys(found))
 
-    def _measure(
-        self, evaluation: CachedEvaluation, trial: Trial, earlier: Sequence[Score]
-    ) -> Score:
-        """The score of one trial, given those of the earlier ones on its budget."""
+    def _score(self, evaluation: CachedEvaluation, trial: Trial, earlier: Sequence[Score]) -> Score:
+        """The score of one trial, given the earlier scores with the same threat model."""
         images = self.images[: trial.images] if trial.images else self.images
         so_far: Score | None = None
         if trial.survivors and earlier:
-            so_far = overall([score.first(len(images)) for score in earlier])
+            so_far = worst_case([score.first(len(images)) for score in earlier])
             images = images[: so_far.images][so_far.robust]
             if len(images) == 0:
                 return replace(so_far, seconds=0.0, forwards=0)
@@ -147,8 +143,9 @@ class Judge:
         score: Score,
         threat: ThreatModel,
         trial: Trial | None,
-        about: dict[str, Any],
+        parameters: dict[str, Any],
     ) -> results.Row:
+        """The row of a trial; without a trial, of a worst case."""
         return results.row(
             score,
             **self.about,
@@ -159,28 +156,22 @@ class Judge:
             view=str(trial.view) if trial else results.WORST_CASE,
             seed=self.settings.seed,
             device=self.settings.device,
-            parameters=about,
-            curve=score.curve(threat) if trial and _looks_for_the_nearest(trial) else None,
+            parameters=parameters,
+            curve=score.curve(threat) if trial and _has_curve(trial) else None,
         )
 
 
-def overall(scores: Sequence[Score]) -> Score:
-    """The worst case over the images that all the scores are about."""
-    shared = min(score.images for score in scores)
-    return worst_case([score.first(shared) for score in scores])
+def _has_curve(trial: Trial) -> bool:
+    """True if each distance in the score is the smallest that the attack found.
 
-
-def _looks_for_the_nearest(trial: Trial) -> bool:
-    """Whether the distances of the trial's score are the smallest that its attack found.
-
-    An attack that stops early takes any inside the budget, and in the score of a trial on survivors
-    most images are those of earlier trials.
+    It is not if the attack stops at its first success, or if most images of the score come from
+    earlier trials.
     """
     stops = getattr(trial.attack, "early_stop", False)
     return trial.attack.minimal and not stops and not trial.survivors
 
 
-def _settings(trial: Trial) -> dict[str, Any]:
-    """The hyper-parameters of the trial's attack."""
-    settings: dict[str, Any] = dump(trial.attack)
-    return {name: value for name, value in settings.items() if name not in ("type", "threat")}
+def _hyperparameters(trial: Trial) -> dict[str, Any]:
+    """The hyper-parameters of the trial's attack, without its threat model."""
+    values: dict[str, Any] = dump(trial.attack)
+    return {name: value for name, value in values.items() if name not in ("type", "threat")}

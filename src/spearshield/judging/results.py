@@ -1,7 +1,7 @@
-"""The rows that evaluation writes and the report reads. Imports no torch.
+"""The rows that an evaluation writes and a report reads. Imports no torch.
 
-``results.json`` is a list of rows; ``results.schema.json`` beside this file is its JSON schema, and
-``docs/evaluation.md`` says what each field means.
+``results.json`` is a list of rows; the dataclass :class:`Row` is the only definition of its schema,
+and ``docs/evaluation.md`` defines every field.
 """
 
 from __future__ import annotations
@@ -12,96 +12,125 @@ import platform
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from spearshield import __version__
+from spearshield.judging.finding import Finding, Verdict
+from spearshield.judging.schema import from_json, keywords, schema_of
 
 if TYPE_CHECKING:
     from spearshield.judging.score import Score
 
 WORST_CASE = "worst_case"
-"""The name, as ``attack`` and ``view``, of the per-image worst case over all rows of a defence."""
+"""The ``attack`` and ``view`` of the row with the per-image worst case over all trials."""
+
+Text: TypeAlias = Annotated[str, keywords(minLength=1)]
+Count: TypeAlias = Annotated[int, keywords(minimum=1)]
+Share: TypeAlias = Annotated[float, keywords(minimum=0, maximum=1)]
+Size: TypeAlias = Annotated[float, keywords(minimum=0)]
+Budget: TypeAlias = Annotated[float, keywords(exclusiveMinimum=0)]
+Similarity: TypeAlias = Annotated[float, keywords(minimum=-1, maximum=1.000001)]
+CleanAndAttacked: TypeAlias = tuple[Share, Share]
+Statistic: TypeAlias = Literal["one_shot", "worst_of", "vote", "fixed_seed"]
+Versions: TypeAlias = Annotated[
+    dict[str, str], keywords(required=["python", "spearshield", "torch"])
+]
+Curve: TypeAlias = Annotated[list[tuple[Size, Share]], keywords(minItems=2)]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measured cell: a defence under one attack through one view, on one set of images.
+    """The result of one trial: one victim, one attack, one view, one set of images.
 
-    Shares are between 0 and 1; ``None`` where a share has no denominator. Distances are means over
-    all images, on the [0, 1] pixel scale.
+    Shares are between 0 and 1, and ``None`` if their denominator is 0. Distances are means over all
+    images, on the [0, 1] pixel scale. Fields with a default may be absent from a file.
 
     Args:
-        method: What protects the classifier.
-        classifier: The architecture under it.
-        threat: The norm's name: Linf or L2.
-        eps: The budget in that norm.
-        acc: Clean accuracy through the victim.
+        recipe, data, split, images: Recipe, data set, split, and number of images.
+        classifier: Architecture of the classifier.
+        method: Name of the defence.
+        attack: Name of the attack; ``worst_case`` for the worst case over all trials.
+        threat: Norm of the threat model: ``Linf`` or ``L2``.
+        eps: Budget in that norm.
+        view: What the attacker differentiates; ``worst_case`` for the worst case.
+        acc: Clean accuracy of the victim.
+        robust_acc: Share of images that the victim classifies correctly before the attack, and
+            classifies correctly or rejects after it.
         interval: 95 % Wilson interval of ``robust_acc``.
-        asr: Of the images the bare classifier gets right, the share the attack flips for it.
-        dsr: Of the adversarial images that fool the bare classifier, the share that the victim
-            gets right.
+        asr: Attack success rate: of the images that the bare classifier classifies correctly, the
+            share that it misclassifies after the attack.
+        dsr: Defence success rate: of the images counted as a success in ``asr``, the share that the
+            victim classifies correctly or rejects.
+        ssim: Structural similarity of clean and attacked images.
+        l2, linf: Norms of the perturbation.
         seconds_per_image, forwards_per_image: Cost of the attack.
+        seed, device, versions: Seed, device, and versions of Python and packages.
         parameters: Hyper-parameters of data, classifier, training, method, attack and view.
-        verdict: Of a worst case: ``trustworthy``, ``not trustworthy`` or ``broken``.
-        findings: What puts the number in doubt: check, severity, saw, means, next.
-        rejected: Of a victim that detects attacks, the shares of clean and of attacked images that
+        verdict: For a worst case: ``trustworthy``, ``not trustworthy`` or ``broken``.
+        findings: For a worst case: the reasons to doubt it; each holds the fields of
+            :class:`~spearshield.judging.finding.Finding`.
+        repeated: For a random victim: accuracy on clean and on attacked images, by the statistic
+            over its repeated predictions.
+        rejected: For a victim that rejects images: the shares of clean and of attacked images that
             it rejected.
-        auc: Of such a victim, the area under the curve of true over false alarms.
-        repeated: Of a random victim: ``one_shot``, ``worst_of``, ``vote`` and ``fixed_seed``, each
-            the accuracy on clean images, the control, and under attack.
-        curve: Of an attack that looks for the smallest perturbation of each image: distances from 0
-            to ``eps``, each with the robust accuracy at it.
+        auc: For a victim with a detector: area under its ROC curve.
+        curve: For an attack that minimises the perturbation: distances from 0 to ``eps``, each with
+            the robust accuracy at that distance.
+        command: The command that made the row, such as ``spearshield run mnist_purifiers``.
     """
 
-    recipe: str
-    data: str
-    split: str
-    images: int
-    classifier: str
-    method: str
-    attack: str
-    threat: str
-    eps: float
-    view: str
-    acc: float
-    robust_acc: float
-    interval: tuple[float, float]
-    asr: float | None
-    dsr: float | None
-    ssim: float
-    l2: float
-    linf: float
-    seconds_per_image: float
-    forwards_per_image: float
+    recipe: Text
+    data: Text
+    split: Literal["train", "validation", "test"]
+    images: Count
+    classifier: Text
+    method: Text
+    attack: Text
+    threat: Literal["Linf", "L2"]
+    eps: Budget
+    view: Text
+    acc: Share
+    robust_acc: Share
+    interval: tuple[Share, Share]
+    asr: Share | None
+    dsr: Share | None
+    ssim: Similarity
+    l2: Size
+    linf: Size
+    seconds_per_image: Size
+    forwards_per_image: Size
     seed: int
-    device: str
-    versions: dict[str, str]
-    parameters: dict[str, Any] = field(default_factory=dict)
-    verdict: str | None = None
-    findings: list[dict[str, Any]] = field(default_factory=list)
-    repeated: dict[str, tuple[float, float]] | None = None
-    rejected: tuple[float, float] | None = None
-    auc: float | None = None
-    curve: list[tuple[float, float]] | None = None
+    device: Text
+    versions: Versions
+    parameters: dict[str, Any]
+    verdict: Verdict | None = None
+    findings: list[Annotated[dict[str, Any], Finding]] = field(default_factory=list)
+    repeated: dict[Statistic, CleanAndAttacked] | None = None
+    rejected: CleanAndAttacked | None = None
+    auc: Share | None = None
+    curve: Curve | None = None
+    command: Text | None = None
 
 
 @cache
 def schema() -> dict[str, Any]:
     """The JSON schema of ``results.json``."""
-    text = Path(__file__).with_name("results.schema.json").read_text(encoding="utf-8")
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:spearshield:results",
+        "title": "spearshield results",
+    } | schema_of(list[Row])
 
 
 def to_json(rows: list[Row]) -> list[dict[str, Any]]:
-    """Rows as plain JSON values.
+    """Rows as JSON values.
 
     Raises:
-        ValueError: A row breaks the schema.
+        ValueError: A row violates the schema.
     """
-    plain: list[dict[str, Any]] = json.loads(json.dumps([asdict(row) for row in rows]))
-    _validate(plain, "the rows")
-    return plain
+    values: list[dict[str, Any]] = json.loads(json.dumps([asdict(row) for row in rows]))
+    _validate(values, "the rows")
+    return values
 
 
 def read(path: Path) -> list[Row]:
@@ -109,46 +138,38 @@ def read(path: Path) -> list[Row]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not JSON or breaks the schema; names the file and the field.
+        ValueError: The file is not JSON or violates the schema; names the file and the field.
     """
     if not path.exists():
-        raise FileNotFoundError(f"no {path}; `spearshield run` or `evaluate` writes it")
+        raise FileNotFoundError(f"no {path}; `spearshield run` or `audit` writes it")
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    _validate(plain, str(path))
-    return [Row(**_paired(row)) for row in plain]
-
-
-def _paired(row: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a row, with pairs for the lists that JSON makes of them."""
-    pairs = {name: tuple(pair) for name, pair in (row.get("repeated") or {}).items()}
-    points = [(distance, share) for distance, share in row.get("curve") or ()]
-    tuples = {
-        "interval": tuple(row["interval"]),
-        "repeated": pairs or None,
-        "rejected": tuple(row.get("rejected") or ()) or None,
-        "curve": points or None,
-    }
-    return {**row, **tuples}
+    _validate(values, str(path))
+    rows: list[Row] = from_json(list[Row], values)
+    return rows
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
-def _validate(plain: Any, where: str) -> None:
+def _validate(values: Any, source: str) -> None:
     import jsonschema  # noqa: PLC0415 - slow to import
 
     try:
-        jsonschema.validate(plain, schema())
+        jsonschema.validate(values, schema())
     except jsonschema.ValidationError as error:
-        raise ValueError(f"{where}: {error.json_path} {error.message}") from error
+        raise ValueError(f"{source}: {error.json_path} {error.message}") from error
 
 
 def row(score: Score, **about: Any) -> Row:
-    """The row of a measured score; ``about`` gives the fields that a score does not know."""
+    """The row of a score.
+
+    Args:
+        about: The fields that do not follow from the score.
+    """
     return Row(
         images=score.images,
         acc=score.acc,
@@ -171,6 +192,6 @@ def row(score: Score, **about: Any) -> Row:
 
 @cache
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that numbers depend on."""
+    """Versions of Python and of the packages that results depend on."""
     packages = {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
     return {"spearshield": __version__, "python": platform.python_version(), **packages}

@@ -1,26 +1,27 @@
-"""Scores: the outcome of every image under one attack, and the rates computed from it.
+"""Scores: the predictions for every image under one attack, and the rates computed from them.
 
-What each number means is written in ``docs/evaluation.md``.
+``docs/evaluation.md`` defines every rate.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from functools import reduce
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spearshield.judging.results import Statistic
 from spearshield.threat import L2, Linf, ThreatModel
 from spearshield.types import DetectionScore, Draws, Ids, Labels, Mask, PerImage
 
 Z95 = 1.959963984540054
 REJECTED = -1
-"""In place of a class: the victim noticed that something is wrong, and did not answer."""
-CURVE = 20
+"""Stands for the predicted class of an image that the victim rejects."""
+CURVE_STEPS = 20
 """Steps of a curve from distance 0 to the budget."""
 
 
@@ -33,7 +34,7 @@ class Interval:
 
 
 def wilson(hits: int, trials: int) -> Interval:
-    """The score interval of a binomial share; [0, 1] where there were no trials.
+    """The score interval of a binomial share; [0, 1] if there are no trials.
 
     Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927,
     https://doi.org/10.1080/01621459.1927.10502953.
@@ -49,21 +50,21 @@ def wilson(hits: int, trials: int) -> Interval:
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What happened to every image; rates are derived, so scores can be joined and intersected.
+    """The predictions for every image; rates are derived, so scores can be combined.
 
-    ``victim`` is classifier(purifier(x)), ``bare`` the classifier alone; both hold predicted
-    classes, on the clean and on the attacked image, or ``REJECTED``. To reject an attacked image
-    is right; to reject a clean one is an error.
+    ``victim`` is the purifier followed by the classifier, ``bare`` the classifier alone. Both hold
+    predicted classes, for the clean and for the attacked image, or ``REJECTED``. Rejecting an
+    attacked image is correct; rejecting a clean image is an error.
 
     Args:
-        l2, linf: Size of each perturbation, on the [0, 1] scale.
+        l2, linf: Norm of each perturbation, on the [0, 1] scale.
         ssim: Structural similarity of the attacked and the clean image.
-        clean_draws, adv_draws: Of a random victim, the classes of its independent answers; without
-            columns where it does not draw. ``victim`` is then their majority.
-        clean_detection, adv_detection: Of a victim that detects, how suspicious it finds each
-            image; without columns where it does not detect.
-        seconds: Time the attack took, over all images.
-        forwards: Images sent through the classifier by the attack, over all images.
+        clean_draws, adv_draws: Classes that a random victim predicts independently, one column for
+            each prediction; no columns for other victims. ``victim`` is their majority.
+        clean_detection, adv_detection: Detection score of each image; no columns if the victim has
+            no detector.
+        seconds: Time that the attack took, over all images.
+        forwards: Images that the attack sent through the classifier, over all images.
     """
 
     ids: Ids
@@ -84,16 +85,17 @@ class Score:
 
     @property
     def images(self) -> int:
+        """Number of images."""
         return len(self.y)
 
     @property
     def robust(self) -> Mask:
-        """Images that the victim gets right before and after the attack."""
+        """Images classified correctly before the attack, and correctly or rejected after it."""
         return (self.victim_clean == self.y) & _right_or_rejected(self.victim_adv, self.y)
 
     @property
     def rejected(self) -> tuple[float, float] | None:
-        """Shares of the clean and of the attacked images that were rejected; ``None``: no image."""
+        """Shares of clean and of attacked images that were rejected; ``None`` if none was."""
         clean, adv = self.victim_clean == REJECTED, self.victim_adv == REJECTED
         if not (clean | adv).any():
             return None
@@ -101,11 +103,12 @@ class Score:
 
     @property
     def auc(self) -> float | None:
-        """The chance that an attacked image is more suspicious than a clean one, ties by half.
+        """Area under the ROC curve of the detector; ``None`` without a detector.
 
-        The area under the curve of true over false alarms, whatever the threshold: Hanley, McNeil,
-        "The Meaning and Use of the Area under a Receiver Operating Characteristic (ROC) Curve",
-        1982, https://doi.org/10.1148/radiology.143.1.7063747. ``None`` where nothing detects.
+        Equal to the probability that an attacked image has a higher detection score than a clean
+        image, where a tie counts one half: Hanley, McNeil, "The Meaning and Use of the Area under a
+        Receiver Operating Characteristic (ROC) Curve", 1982,
+        https://doi.org/10.1148/radiology.143.1.7063747.
         """
         if self.clean_detection.shape[1] == 0:
             return None
@@ -115,91 +118,94 @@ class Score:
 
     @property
     def roc(self) -> Float[Tensor, "thresholds 2"] | None:
-        """What each threshold would reject, from none to all: shares of clean, attacked images.
+        """The ROC curve: for each threshold, the shares of clean and of attacked images rejected.
 
-        ``auc`` is the area under it. ``None`` where nothing detects.
+        From no image rejected to all; ``auc`` is the area under it. ``None`` without a detector.
         """
         if self.clean_detection.shape[1] == 0:
             return None
-        calm = [-self.clean_detection.flatten(), -self.adv_detection.flatten()]
-        thresholds = torch.unique(torch.cat(calm))  # ascending: the most suspicious first
+        negated = [-self.clean_detection.flatten(), -self.adv_detection.flatten()]
+        thresholds = torch.unique(torch.cat(negated))  # ascending: the highest scores first
         shares = [
             torch.searchsorted(each.sort().values, thresholds, right=True).double() / len(each)
-            for each in calm
+            for each in negated
         ]
         return torch.cat([torch.zeros(1, 2).double(), torch.stack(shares, 1)])
 
     @property
     def acc(self) -> float:
-        """Share of clean images that the victim gets right."""
+        """Clean accuracy: share of clean images that the victim classifies correctly."""
         return float((self.victim_clean == self.y).double().mean())
 
     @property
     def robust_acc(self) -> float:
-        """Share of all images that the victim gets right before and after the attack."""
+        """Robust accuracy: share of robust images among all images."""
         return float(self.robust.double().mean())
 
     @property
     def interval(self) -> Interval:
-        """Of the robust accuracy."""
+        """95 % Wilson interval of the robust accuracy."""
         return wilson(int(self.robust.sum()), self.images)
 
     @property
     def asr(self) -> float | None:
-        """Of the images the bare classifier gets right, the share that the attack flips for it."""
+        """Attack success rate on the bare classifier.
+
+        Of the images that it classifies correctly, the share that it misclassifies after the
+        attack; ``None`` if it classifies none correctly.
+        """
         right = self.bare_clean == self.y
         return _share((self.bare_adv != self.y)[right])
 
     @property
     def dsr(self) -> float | None:
-        """Of the adversarial images that fool the bare classifier, the share the victim parries.
+        """Defence success rate.
 
-        Only images count that the bare classifier gets right before the attack.
+        Of the images on which the attack succeeds against the bare classifier, the share that the
+        victim classifies correctly or rejects; ``None`` if there are none.
         """
-        fooling = (self.bare_clean == self.y) & (self.bare_adv != self.y)
-        return _share(_right_or_rejected(self.victim_adv, self.y)[fooling])
+        success = (self.bare_clean == self.y) & (self.bare_adv != self.y)
+        return _share(_right_or_rejected(self.victim_adv, self.y)[success])
 
     @property
-    def repeated(self) -> dict[str, tuple[float, float]] | None:
-        """What a random victim's independent answers are worth, before and after the attack.
+    def repeated(self) -> dict[Statistic, tuple[float, float]] | None:
+        """Accuracy of a random victim by several statistics; ``None`` for other victims.
 
-        ``one_shot``: the mean over answers; ``worst_of``: the share of images that every answer is
-        right on; ``vote``: that the majority is right on; ``fixed_seed``: that the deployed answer
-        is. The first number, on clean images, is the control: asked often enough, a random victim
-        errs on those too. ``None`` where the victim does not draw.
+        ``one_shot``: mean over the predictions; ``worst_of``: share of images for which every
+        prediction is correct; ``vote``: for which the majority is; ``fixed_seed``: for which the
+        deployed prediction is. Each on clean images, which is the control, and on attacked images.
         """
         if self.clean_draws.shape[1] == 0:
             return None
-        clean, adv = (
-            self.clean_draws == self.y[:, None],
-            _right_or_rejected(self.adv_draws, self.y[:, None]),
-        )
-        votes = self.victim_clean == self.y, _right_or_rejected(self.victim_adv, self.y)
-        pairs = {
+        clean = self.clean_draws == self.y[:, None]
+        adv = _right_or_rejected(self.adv_draws, self.y[:, None])
+        right: dict[Statistic, tuple[Tensor, Tensor]] = {
             "one_shot": (clean, adv),
             "worst_of": (clean.all(1), adv.all(1)),
-            "vote": votes,
+            "vote": (self.victim_clean == self.y, _right_or_rejected(self.victim_adv, self.y)),
             "fixed_seed": (clean[:, 0], adv[:, 0]),
         }
-        mean = {k: [float(right.double().mean()) for right in pair] for k, pair in pairs.items()}
-        return {name: (before, after) for name, (before, after) in mean.items()}
+        return {
+            name: (float(before.double().mean()), float(after.double().mean()))
+            for name, (before, after) in right.items()
+        }
 
     def curve(self, threat: ThreatModel) -> list[tuple[float, float]]:
-        """Distances from 0 to the budget, each with the robust accuracy at it.
+        """Distances from 0 to the budget, each with the robust accuracy at that distance.
 
-        That is the share of all images that the victim gets right before the attack, and that were
-        not broken within the distance. From an attack that does not look for the smallest
-        perturbation of each image it says little: the true curve may lie anywhere below.
+        The robust accuracy at a distance is the share of all images that are classified correctly
+        before the attack and not broken within the distance. If the attack does not minimise the
+        perturbation of each image, the curve is only an upper bound.
         """
         size = {Linf: self.linf, L2: self.l2}[type(threat)]
-        # Rounding may have taken an image a little past the budget.
-        falls = torch.where(self.robust, math.inf, size.clamp(max=threat.eps))
+        # Rounding may take an image slightly past the budget.
+        broken_at = torch.where(self.robust, math.inf, size.clamp(max=threat.eps))
         right = self.victim_clean == self.y
-        distances = [threat.eps * (k / CURVE) for k in range(CURVE + 1)]
-        return [(d, float((right & (falls > d)).double().mean())) for d in distances]
+        distances = [threat.eps * (k / CURVE_STEPS) for k in range(CURVE_STEPS + 1)]
+        return [(d, float((right & (broken_at > d)).double().mean())) for d in distances]
 
     def updated(self, where: Mask, part: Score) -> Score:
-        """This score with the images ``where`` replaced by those of ``part``, at its cost."""
+        """This score with the images ``where`` replaced by the images of ``part``, at its cost."""
         tensors = {name: getattr(self, name).clone() for name in TENSORS}
         for name, values in tensors.items():
             values[where] = getattr(part, name)
@@ -215,67 +221,51 @@ class Score:
         )
 
     def __add__(self, other: Score) -> Score:
-        """The score over both sets of images."""
-        tensors = {name: torch.cat([getattr(self, name), getattr(other, name)]) for name in TENSORS}
-        return Score(
-            **tensors,
-            seconds=self.seconds + other.seconds,
-            forwards=self.forwards + other.forwards,
-        )
+        """The score over the images of both."""
+        return _combined(self, other, lambda a, b: torch.cat([a, b]))
 
 
-TENSORS = (
-    "ids",
-    "y",
-    "victim_clean",
-    "victim_adv",
-    "bare_clean",
-    "bare_adv",
-    "l2",
-    "linf",
-    "ssim",
-    "clean_draws",
-    "adv_draws",
-    "clean_detection",
-    "adv_detection",
-)
-"""The fields of a score that hold one row an image."""
+TENSORS = tuple(f.name for f in fields(Score) if f.name not in ("seconds", "forwards"))
+"""The fields of a score that hold one row for each image."""
 
 
 def worst_case(scores: Sequence[Score]) -> Score:
-    """The per-image worst case: of each image, the first attack that broke it, else the last.
+    """The per-image worst case, over the first images that all scores share.
+
+    Each image comes from the first score in which it is not robust, else from the last score.
 
     Raises:
-        ValueError: There is no score, or they are not over the same images.
+        ValueError: There are no scores, or their first images differ.
     """
     if not scores:
         raise ValueError("a worst case needs at least one score")
+    shared = min(score.images for score in scores)
+    scores = [score.first(shared) for score in scores]
     if any(not torch.equal(score.ids, scores[0].ids) for score in scores):
         raise ValueError("a worst case needs scores over the same images, in the same order")
 
     def worse(first: Score, second: Score) -> Score:
-        pick = {
-            name: torch.where(_beside(first.robust, getattr(first, name)), b, a)
-            for name in TENSORS
-            for a, b in [(getattr(first, name), getattr(second, name))]
-        }
-        return Score(
-            **pick,
-            seconds=first.seconds + second.seconds,
-            forwards=first.forwards + second.forwards,
-        )
+        def pick(a: Tensor, b: Tensor) -> Tensor:
+            robust = first.robust.reshape(-1, *[1] * (a.ndim - 1))
+            return torch.where(robust, b, a)
+
+        return _combined(first, second, pick)
 
     return reduce(worse, scores)
 
 
-def _right_or_rejected(answers: Tensor, y: Tensor) -> Tensor:
-    """Which answers to attacked images are right: the class, or none."""
-    return (answers == y) | (answers == REJECTED)
+def _combined(first: Score, second: Score, merge: Callable[[Tensor, Tensor], Tensor]) -> Score:
+    """The score of two scores' merged tensors, at the cost of both."""
+    return Score(
+        **{name: merge(getattr(first, name), getattr(second, name)) for name in TENSORS},
+        seconds=first.seconds + second.seconds,
+        forwards=first.forwards + second.forwards,
+    )
 
 
-def _beside(mask: Mask, values: Tensor) -> Tensor:
-    """The mask, shaped to pick rows of ``values``."""
-    return mask.reshape(-1, *[1] * (values.ndim - 1))
+def _right_or_rejected(predictions: Tensor, y: Tensor) -> Tensor:
+    """True for predictions on attacked images that are correct: the true class, or rejection."""
+    return (predictions == y) | (predictions == REJECTED)
 
 
 def _share(mask: Mask) -> float | None:

@@ -1,4 +1,4 @@
-"""The judge's self-test: it must flag what is wrong, and leave alone what is honest."""
+"""The self-test of the judge: it must find the flawed defences and pass the sound ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spearshield.classifiers.small_cnn import SmallCNN
 from spearshield.datasets.digits import Digits
 from spearshield.judging.checks import Finding, Verdict, run_checks, verdict
 from spearshield.judging.checks.probe import Probe, share
-from spearshield.judging.flawed_defences import DEFENCES, Blur, Material
+from spearshield.judging.flawed_defences import DEFENCES, Layer, Material, blur
 from spearshield.method import Defended, Method, Task
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
@@ -21,42 +21,37 @@ from spearshield.threat import Linf
 from spearshield.training.loop import Training, train
 
 THREAT = Linf(0.15)
-LEARN_FROM = PGD(THREAT, steps=3, step_size=0.075, early_stop=False)
+TRAINING_ATTACK = PGD(THREAT, steps=3, step_size=0.075, early_stop=False)
 STEPS = 200
-HONEST = ("plain", "adversarially trained", "smooth denoiser")
+SOUND = ("plain", "adversarially trained", "smooth denoiser")
 LR = 3e-3
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What the judge made of one defence.
+    """The findings for one defence of the self-test.
 
     Args:
-        fault: What is wrong with it; empty: nothing.
-        meant: Checks that must find it; none for an honest one.
-        robust_acc: Share of images that withstand PGD, the number that the findings are about.
+        fault: The fault of a flawed defence; empty for a sound one.
+        expected: Checks that must find the fault; none for a sound defence.
+        robust_acc: Robust accuracy under PGD, which the findings are about.
     """
 
     defence: str
     fault: str
-    meant: tuple[str, ...]
+    expected: tuple[str, ...]
     findings: tuple[Finding, ...]
     robust_acc: float
 
     @property
     def found(self) -> tuple[str, ...]:
-        """The checks that make the number untrustworthy."""
+        """The checks with a finding of high severity."""
         return tuple(f.check for f in self.findings if f.severity == "high")
 
     @property
-    def caught(self) -> bool:
-        """Whether every check that was meant to find something did; of an honest one, any."""
-        return set(self.meant) <= set(self.found) if self.meant else bool(self.found)
-
-    @property
     def passed(self) -> bool:
-        """Whether the judge was right."""
-        return self.caught == bool(self.meant)
+        """True if all expected checks found the fault; for a sound defence, if none did."""
+        return set(self.expected) <= set(self.found) if self.expected else not self.found
 
     @property
     def verdict(self) -> Verdict:
@@ -64,45 +59,45 @@ class Judged:
 
 
 def selftest(*, images: int = 50, progress: Progress = no_progress) -> list[Judged]:
-    """What the judge makes of the defences of :mod:`spearshield.judging.flawed_defences`.
+    """Findings for the defences of :mod:`spearshield.judging.flawed_defences` and sound ones.
 
-    All stand before small networks that are trained on the embedded digits on the spot.
+    The defences protect small networks, which are trained on the embedded digits first.
 
     Args:
-        images: Test images that each is judged on.
+        images: Test images that each defence is examined on.
         progress: Opens the bar of the whole self-test.
     """
-    bar = progress("judge the judge", len(DEFENCES) + len(HONEST))
+    bar = progress("judge the judge", len(DEFENCES) + len(SOUND))
     plain, hardened = trained(StandardTraining(LR)), trained(PGDAdversarialTraining(LR))
     examples = Digits().load("test")[:images]
     material = Material(plain, examples.images(), examples.y)
     rows: list[Judged] = []
 
-    def judge(defence: str, victim: Defended, fault: str = "", meant: tuple[str, ...] = ()) -> None:
+    def judge(name: str, victim: Defended, fault: str = "", expected: tuple[str, ...] = ()) -> None:
         with ambient(0):
             probe = Probe.of(victim, examples, THREAT)
-            rows.append(Judged(defence, fault, meant, run_checks(probe), share(probe.white)))
+            rows.append(Judged(name, fault, expected, run_checks(probe), share(probe.robust)))
         bar(len(rows), {})
 
-    for planted in DEFENCES:
-        judge(planted.name, planted.build(material), planted.fault, planted.meant)
-    for defence, victim in honest(plain, hardened).items():
-        judge(defence, victim)
+    for flawed in DEFENCES:
+        judge(flawed.name, flawed.build(material), flawed.fault, flawed.expected)
+    for name, victim in sound_defences(plain, hardened).items():
+        judge(name, victim)
     return rows
 
 
-def honest(plain: nn.Module, hardened: nn.Module) -> dict[str, Defended]:
-    """Victims that hide nothing, made from a plain and an adversarially trained network."""
-    pairs = (nn.Identity(), plain), (nn.Identity(), hardened), (Blur(), plain)
+def sound_defences(plain: nn.Module, hardened: nn.Module) -> dict[str, Defended]:
+    """Victims without a fault, made from a plain and an adversarially trained network."""
+    pairs = (nn.Identity(), plain), (nn.Identity(), hardened), (Layer(blur), plain)
     victims = (Defended(purifier, classifier).eval() for purifier, classifier in pairs)
-    return dict(zip(HONEST, victims, strict=True))
+    return dict(zip(SOUND, victims, strict=True))
 
 
 def trained(method: Method) -> nn.Module:
-    """A small network that ``method`` has trained on the embedded digits."""
+    """A small network, trained by ``method`` on the embedded digits."""
     examples = Digits().load("train")
     with ambient(0):
         fresh = SmallCNN().build(examples.shape, examples.classes)
-    task = Task(fresh, fresh, examples.shape, examples.classes, LEARN_FROM)
-    training = Training(method, STEPS, LEARN_FROM, batch_size=64)
+    task = Task(fresh, fresh, examples.shape, examples.classes, TRAINING_ATTACK)
+    training = Training(method, STEPS, TRAINING_ATTACK, batch_size=64)
     return train(training, task, lambda: examples, seed=0).outcome().classifier

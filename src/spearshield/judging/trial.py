@@ -1,11 +1,12 @@
-"""A trial: one attack that a victim meets, through one view."""
+"""Trials: an attack, and the view through which it sees the victim."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from spearshield import discover
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
+from spearshield.ranges import require
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.transfer_attack import Transfer
 from spearshield.views import Adaptive, Transferred, View
@@ -16,13 +17,13 @@ class Trial:
     """One attack through one view.
 
     Args:
-        images: How many of the recipe's images it is made on, from the first; 0: all.
-        survivors: Attack only what earlier trials of the same budget left unbroken. Its score is
-            then that of all of them together.
+        images: Number of images to attack, from the first; 0 for all.
+        survivors: Attack only the images that earlier trials with the same threat model did not
+            break. The score is then the worst case over these trials and this one.
 
     Raises:
-        ValueError: ``images`` is negative, or an attack that works on the victim is said to be
-            transferred.
+        ValueError: ``images`` is negative, or the view is ``Transferred`` and the attack works on
+            the victim itself.
     """
 
     attack: Attack
@@ -31,10 +32,9 @@ class Trial:
     survivors: bool = False
 
     def __post_init__(self) -> None:
-        if self.images < 0:
-            raise ValueError(f"images must be >= 0, got {self.images}")
-        made_before = isinstance(self.attack, (LearnedAttack, AttackFrom, Transfer))
-        if isinstance(self.view, Transferred) and not made_before:
+        require(self, "images", at_least=0)
+        made_elsewhere = isinstance(self.attack, (LearnedAttack, AttackFrom, Transfer))
+        if isinstance(self.view, Transferred) and not made_elsewhere:
             raise ValueError(
                 f"{discover.name_of(self.attack)} works on its victim; choose another view"
             )

@@ -1,1 +1,7 @@
-"""Published methods, one paper per file. The file's name is the method's name."""
+"""Published methods, one per file. The name of the file is the name of the method."""
+
+from __future__ import annotations
+
+from spearshield import discover
+
+__getattr__ = discover.lazy_classes("methods")

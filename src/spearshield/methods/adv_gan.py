@@ -1,12 +1,12 @@
-"""AdvGAN: a generator learns to perturb any image in one pass, so that the classifier errs.
+"""AdvGAN: a generator is trained to perturb any image in one pass so that it is misclassified.
 
 Xiao, Li, Zhu, He, Liu, Song, "Generating Adversarial Examples with Adversarial Networks", 2018.
 https://arxiv.org/abs/1801.02610
 
-    f  the classifier; where that is a black box, a student that learns its answers
+    f  the classifier, or a student distilled from it if it is a black box
     G  generator      x -> x_adv      the attack
     D  discriminator  image -> score  high for clean images
-    Z  the logits of f;  t  the target, where there is one
+    Z  the logits of f;  t  the target class, if there is one
 
     L_D = mean (D(x) - 1)^2 + mean D(G(x))^2
     L_G = gan_weight * mean (D(G(x)) - 1)^2
@@ -15,53 +15,52 @@ https://arxiv.org/abs/1801.02610
         + size_weight * mean max(|G(x) - x|_2 - norm_hinge, 0)
     L_f = CE(f(x), answer(x)) + CE(f(G(x)), answer(G(x)))           black box
 
-f's gradient is used in training alone (semi-white-box); the attack asks nothing. In a black box the
-student is distilled anew at every step, on images as they are now perturbed (section 3.3).
+The gradient of f is used in training only (semi-white-box); the attack makes no queries. The
+student of a black box takes one step of distillation after every step of G, on clean images and on
+images of the current G (section 3.3).
 
-Differences from the paper. Its text was not at hand: the kinds of losses, their weights, networks
-and optimiser are those of a public port, https://github.com/mathcbc/advGAN_pytorch. Reconstructed,
-or ours:
+Differences from the paper. The paper's text was not available: the kinds of losses, their weights,
+the networks and the optimiser are those of a public port,
+https://github.com/mathcbc/advGAN_pytorch. Reconstructed or new here:
 
-- The perturbation is held inside the threat model by construction: eps times a tanh, then clipped.
-  The port cuts a whole tanh off at eps, and its price is that of the size before the cut.
-  ``clip=False`` leaves the cut to the finished attack, so that in training only the price of size
-  holds the perturbation back.
-- The margin is on logits, and an image pulls until it is ``kappa`` beyond the boundary; the port's
-  is on probabilities and ends at the boundary, where many new images fail. It is a mean over the
-  batch; the port's is a sum, which weighs it as many times more as a batch has images.
-- G normalises over the batch throughout; the port over each image, but for the residual blocks.
-  D has no sigmoid, and one linear layer on its last maps, so that images of any size will do.
-  Weights begin as PyTorch's do, not with a standard deviation of 0.02.
-- One learning rate, which falls to zero where ``decay_steps`` says so, and no stages.
-- Which answers are distilled is not known; probabilities here, or labels alone.
-- ``conditioned``: G also sees f's maps of the clean image and its answer, and the finished attack
-  carries its own copy of f. That is ours, after AdvGAN++, Mangla, Jandial, Varshney,
-  Balasubramanian, 2019, https://arxiv.org/abs/1908.00706, whose generator is fed with the
-  classifier's features. Where f's gradient is another for each image, G then need not learn anew
-  what f sees in it.
+- The perturbation is inside the threat model by construction: eps times a tanh, then clipped. The
+  port clips a full tanh to eps and penalises the size before clipping. With ``clip=False`` only the
+  finished attack is clipped, and in training only the penalty limits the perturbation.
+- The margin is on logits, and an image contributes to the loss until it is misclassified by a
+  margin of ``kappa``. The port uses probabilities and a margin of 0, from which many new images
+  fall short. The loss is a mean over the batch; the port's is a sum, which multiplies its weight by
+  the batch size.
+- G uses batch normalisation throughout; the port uses instance normalisation outside the residual
+  blocks. D has no sigmoid, and one linear layer on its last maps, so it accepts images of any size.
+  Initial weights are PyTorch's, not Gaussian with a standard deviation of 0.02.
+- The learning rate has a half-cosine decay if ``decay_steps`` is set, and no stages.
+- The paper's distillation targets are unknown; they are probabilities here, or labels.
+- ``conditioned``: G also receives the feature maps and probabilities of f on the clean image, and
+  the finished attack contains its own copy of f. This option is new, after AdvGAN++, Mangla,
+  Jandial, Varshney, Balasubramanian, 2019, https://arxiv.org/abs/1908.00706, whose generator
+  receives the classifier's features.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 
 from spearshield.architecture import Architecture
 from spearshield.losses.gan import least_squares
 from spearshield.losses.margin import margin_loss
-from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
+from spearshield.method import Learner, Method, Outcome, Paper, Task
 from spearshield.nets.adv_gan import Discriminator, PerturbationGenerator
 from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.threat import Linf, ThreatModel, norm2
+from spearshield.training.black_box import target_model
 from spearshield.training.learned_attack import LearnedAttack
-from spearshield.training.optim import cosine
-from spearshield.types import Classifier, Images, Labels, Logits, Scalar
+from spearshield.training.optim import cosine, minimise, set_lr
+from spearshield.types import Images, Labels, Logits, Scalar
 
 
 @dataclass(frozen=True)
@@ -69,27 +68,28 @@ class AdvGAN(Method):
     """Hyper-parameters of AdvGAN.
 
     Args:
-        threat: The budget of the perturbation. The default is the paper's for MNIST.
+        threat: The threat model of the attack. The default is the paper's for MNIST.
         width: Channels of the first convolutions; deeper ones have two and four times as many.
-        gan_weight: Weight of the discriminator's opinion.
-        attack_weight: Weight of the classifier's error.
-        size_weight: Weight of the perturbation's size.
-        norm_hinge: L2 norm from which on size costs, on the [0, 1] scale.
-        kappa: Margin of logits beyond which an image that fools pulls no more.
-        target: The class that images are to be taken for; ``None``: any wrong one.
-        clip: Whether the perturbation is held inside ``threat`` in training too.
-        informed: Whether G sees the maps and the probabilities that f, or its student, makes of the
-            image. The attack then carries a copy of that, and still asks the victim nothing.
-        lr: Learning rate of all Adams.
-        decay_steps: Steps over which that of G and D falls to zero along a half cosine, and the
-            student's stays; 0: all stay.
-        student: What learns the answers of the task's classifier, which then is a black box;
-            ``None``: that is differentiated itself.
-        student_steps: Steps in which only the student learns, from clean images.
-        labels_only: Whether it sees labels in place of probabilities.
+        gan_weight: Weight of the discriminator's loss.
+        attack_weight: Weight of the misclassification loss.
+        size_weight: Weight of the penalty on the L2 norm of the perturbation.
+        norm_hinge: Perturbations with an L2 norm below this are not penalised.
+        kappa: Margin of logits above which a misclassified image does not contribute to the loss.
+        target: The class that images should be classified as; ``None``: any wrong class.
+        clip: If true, the perturbation is projected into ``threat`` in training too.
+        conditioned: If true, G receives the feature maps and probabilities of f on the image. The
+            attack then contains a copy of f, and still makes no queries.
+        lr: Learning rate of all Adam optimisers.
+        decay_steps: Steps over which the learning rate of G and D falls to zero along a half
+            cosine; 0: it is constant. The student's is always constant.
+        student: Architecture of a student that is distilled from the task's classifier, which is
+            then a black box; ``None``: the classifier itself is differentiated.
+        student_steps: Steps, before the others, that train only the student, on clean images.
+        labels_only: If true, the black box returns labels in place of probabilities.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of range, or at the start of training, ``target`` is not a
+            class.
     """
 
     paper = Paper(
@@ -117,10 +117,8 @@ class AdvGAN(Method):
 
     def __post_init__(self) -> None:
         require(self, "width", at_least=1)
-        require(
-            self, "gan_weight", "attack_weight", "size_weight", "norm_hinge", "kappa", at_least=0
-        )
-        require(self, "lr", "decay_steps", "student_steps", at_least=0)
+        require(self, "gan_weight", "attack_weight", "size_weight", at_least=0)
+        require(self, "norm_hinge", "kappa", "lr", "decay_steps", "student_steps", at_least=0)
 
     def learner(self, task: Task) -> AdvGANLearner:
         check_target(self.target, task.classes)
@@ -136,107 +134,64 @@ class AdvGANLearner(Learner):
         self.task = task
         self.G = PerturbationGenerator(task.shape, method.width, method.threat, clip=method.clip)
         self.D = Discriminator(task.shape, method.width)
-        self.f = Differentiable(task, method.student, method.labels_only)
+        self.f = target_model(
+            task, method.student, method.student_steps, method.labels_only, method.lr
+        )
         if method.conditioned:
-            self.G.inform(self.f.own())
+            self.G.condition_on(self.f.network())
         self.opt_g = torch.optim.Adam(self.G.generator.parameters(), method.lr)
         self.opt_d = torch.optim.Adam(self.D.parameters(), method.lr)
-        if method.student:
-            self.opt_f = torch.optim.Adam(self.f.parameters(), method.lr)
         self.register_buffer("taken", torch.tensor(0))
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:  # noqa: ARG002
         method, taken = self.method, int(self.taken)
         self.taken += 1
-        if method.student and taken < method.student_steps:
-            return self.distil(x)
-        for optimiser in (self.opt_g, self.opt_d):
-            optimiser.param_groups[0]["lr"] = cosine(method.lr, taken, method.decay_steps)
+        if taken < self.f.student_steps:
+            return self.f.distil(x)
+        set_lr(cosine(method.lr, taken, method.decay_steps), self.opt_g, self.opt_d)
         losses, x_adv = self.step_gan(x, y)
-        return {**losses, **self.distil(torch.cat([x, x_adv]))} if method.student else losses
+        return {**losses, **self.f.distil(torch.cat([x, x_adv]))}
 
     def step_gan(self, x: Images, y: Labels) -> tuple[Mapping[str, float], Images]:
-        method, G, D, f = self.method, self.G.train(), self.D.train(), self.f.model()
+        """Update D, then G; returns the losses and G(x)."""
+        method, G, D, f = self.method, self.G.train(), self.D.train(), self.f.surrogate()
         x_adv = G(x)
 
-        # D: clean images up, perturbed ones down.
+        # D: high scores for clean images, low scores for perturbed images.
         loss_d = least_squares(D(x), real=True) + least_squares(D(x_adv.detach()), real=False)
         minimise(self.opt_d, loss_d)
 
-        # G: taken for clean, taken for another class, and small.
-        logits = f(x_adv)
-        attack = error_loss(logits, y, method.target, method.kappa)
+        # G: images that D scores as clean, that f misclassifies, and close to x.
+        Z = f(x_adv)
+        gan = least_squares(D(x_adv), real=True)
+        attack = misclassification_loss(Z, y, method.target, method.kappa)
         size = size_loss(x_adv, x, method.norm_hinge)
         minimise(
             self.opt_g,
-            method.gan_weight * least_squares(D(x_adv), real=True)
-            + method.attack_weight * attack
-            + method.size_weight * size,
+            method.gan_weight * gan + method.attack_weight * attack + method.size_weight * size,
         )
-        losses = {"d": loss_d, "attack": attack, "size": size}
-        success = succeeds(logits.detach(), y, method.target)
-        return {**{k: v.item() for k, v in losses.items()}, "success": success}, x_adv.detach()
-
-    def distil(self, x: Images) -> Mapping[str, float]:
-        """The student takes a step towards the black box's answers."""
-        loss = self.f.distance(x)
-        minimise(self.opt_f, loss)
-        return {"distillation": loss.item(), "queries": self.f.queries.item()}
+        losses = {"d": loss_d.item(), "attack": attack.item(), "size": size.item()}
+        return {**losses, "success": success_rate(Z, y, method.target)}, x_adv.detach()
 
     def outcome(self) -> Outcome:
-        queries = int(self.f.queries)
-        attack = LearnedAttack(self.method.threat, self.G.eval(), queries=queries)
-        return Outcome(self.task.classifier, attack=attack, queries=queries)
+        attack = LearnedAttack(self.method.threat, self.G.eval(), queries=self.f.queries)
+        return Outcome(self.task.classifier, attack=attack, queries=self.f.queries)
 
 
-class Differentiable(nn.Module):
-    """What stands for the task's classifier: itself, or a student where it is a black box.
-
-    ``queries`` counts the images that a black box was asked about, each as often as it was.
-    """
-
-    queries: Tensor
-
-    def __init__(self, task: Task, student: Architecture | None, labels_only: bool) -> None:
-        super().__init__()
-        self.task = task
-        self.labels_only = labels_only
-        self.student = student.build(task.shape, task.classes) if student else None
-        self.register_buffer("queries", torch.tensor(0))
-
-    def model(self) -> Classifier:
-        """As a function, of which only the input is differentiated."""
-        return frozen(self.student or self.task.classifier)
-
-    def own(self) -> nn.Module:
-        """The student itself; without one, a copy of the classifier that nobody trains."""
-        return self.student or copy.deepcopy(self.task.classifier).requires_grad_(False)
-
-    def distance(self, x: Images) -> Scalar:
-        """Cross-entropy of the student's answers with the black box's."""
-        assert self.student is not None
-        with torch.no_grad():
-            answers = self.task.classifier.eval()(x)
-        self.queries += len(x)
-        wanted = answers.argmax(1) if self.labels_only else answers.softmax(1)
-        loss: Tensor = cross_entropy(self.student.train()(x), wanted)
-        return loss
-
-
-def error_loss(logits: Logits, y: Labels, target: int | None, kappa: float) -> Scalar:
-    """How far the classifier is from the error that is wanted of it."""
+def misclassification_loss(logits: Logits, y: Labels, target: int | None, kappa: float) -> Scalar:
+    """Mean margin that is missing for a misclassification, or for ``target``; at least -kappa."""
     if target is None:
         return (-margin_loss(logits, y)).clamp(min=-kappa).mean()
     return margin_loss(logits, torch.full_like(y, target)).clamp(min=-kappa).mean()
 
 
-def size_loss(x_adv: Images, x: Images, free: float) -> Scalar:
-    """By how much perturbations are longer than ``free``, on average."""
-    return (norm2(x_adv - x) - free).clamp(min=0).mean()
+def size_loss(x_adv: Images, x: Images, hinge: float) -> Scalar:
+    """Mean amount by which the L2 norm of the perturbations exceeds ``hinge``."""
+    return (norm2(x_adv - x) - hinge).clamp(min=0).mean()
 
 
-def succeeds(logits: Logits, y: Labels, target: int | None) -> float:
-    """The share of images that are taken for the target, or a wrong class; without the target's."""
+def success_rate(logits: Logits, y: Labels, target: int | None) -> float:
+    """Share of misclassified images; with a target, its share among images of other classes."""
     if target is None:
         return (logits.argmax(1) != y).float().mean().item()
     others = y != target
@@ -244,10 +199,10 @@ def succeeds(logits: Logits, y: Labels, target: int | None) -> float:
 
 
 def check_target(target: int | None, classes: int) -> None:
-    """Refuse a target that is no class.
+    """Raise if the target is not a class.
 
     Raises:
-        ValueError: Gives the classes there are.
+        ValueError: Names the classes.
     """
     if target is not None and not 0 <= target < classes:
         raise ValueError(f"target must be a class from 0 to {classes - 1} or none, got {target}")

@@ -1,4 +1,4 @@
-"""APE-GAN: a generator maps adversarial images back to clean ones.
+"""APE-GAN: a generator maps adversarial images to clean images.
 
 Shen, Jin, Gao, Zhang, "APE-GAN: Adversarial Perturbation Elimination with GAN", 2017.
 https://arxiv.org/abs/1707.05474
@@ -9,11 +9,10 @@ https://arxiv.org/abs/1707.05474
     L_D = BCE(D(x), 1) + BCE(D(G(x_adv)), 0)
     L_G = mse_weight * sqrt(MSE(G(x_adv), x)) + adversarial_weight * BCE(D(G(x_adv)), 1)
 
-Differences from the paper. The weights, the square root, the two generator updates for each update
-of the discriminator and the optimiser are those of the authors' released code; widths are the
-release's, kernels are 4x4. Pixels are scaled to [-1, 1] inside G and D, so that images stay in
-[0, 1] outside. The method was broken by an attack through it: Carlini, Wagner, 2017,
-https://arxiv.org/abs/1711.08478.
+Differences from the paper. The weights, the square root, the two updates of G for each update of D,
+the optimiser and the widths are those of the authors' released code; kernels are 4x4. Images are in
+[0, 1]; G and D scale them to [-1, 1] inside. The method was broken by an attack that differentiates
+G: Carlini, Wagner, 2017, https://arxiv.org/abs/1711.08478.
 """
 
 from __future__ import annotations
@@ -26,8 +25,10 @@ from torch import nn
 from torch.nn.functional import mse_loss, pad
 
 from spearshield.losses.gan import bce
-from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
+from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen
+from spearshield.ranges import require
 from spearshield.rng import Rng
+from spearshield.training.optim import minimise
 from spearshield.types import Images, Labels, Logits, Shape
 
 
@@ -37,10 +38,13 @@ class APEGAN(Method):
 
     Args:
         width: Channels of the first convolution; deeper ones have two and four times as many.
-        mse_weight: Weight of the pixel distance, a root mean square on the [-1, 1] scale.
-        adversarial_weight: Weight of the discriminator's opinion.
+        mse_weight: Weight of the root mean squared error, on the [-1, 1] pixel scale.
+        adversarial_weight: Weight of the discriminator's loss.
         generator_steps: Updates of G for each update of D.
-        lr: Learning rate of both Adams.
+        lr: Learning rate of both Adam optimisers.
+
+    Raises:
+        ValueError: A number is out of range.
     """
 
     paper = Paper(
@@ -55,6 +59,10 @@ class APEGAN(Method):
     adversarial_weight: float = 0.02
     generator_steps: int = 2
     lr: float = 2e-4
+
+    def __post_init__(self) -> None:
+        require(self, "width", "generator_steps", at_least=1)
+        require(self, "mse_weight", "adversarial_weight", "lr", at_least=0)
 
     def learner(self, task: Task) -> APEGANLearner:
         return APEGANLearner(self, task)
@@ -74,11 +82,11 @@ class APEGANLearner(Learner):
         method, G, D = self.method, self.G.train(), self.D.train()
         x_adv = self.task.attack(frozen(self.task.classifier), x, y, rng=rng)
 
-        # D: clean images up, purified images down.
+        # D: high scores for clean images, low scores for purified images.
         loss_d = bce(D(x), real=True) + bce(D(G(x_adv).detach()), real=False)
         minimise(self.opt_d, loss_d)
 
-        # G: close to the clean image, and taken for one.
+        # G: images close to the clean image, with high scores.
         for _ in range(method.generator_steps):
             x_hat = G(x_adv)
             distance = mse_loss(2 * x_hat - 1, 2 * x - 1).sqrt()
@@ -94,7 +102,7 @@ class APEGANLearner(Learner):
 
 
 class Generator(nn.Module):
-    """Two strided convolutions down, two up; images of any size of at least 4 pixels."""
+    """Two strided convolutions and two deconvolutions, for images of any size."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -120,7 +128,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Three strided convolutions and a linear layer."""
+    """Three strided convolutions and a linear layer; one logit per image."""
 
     def __init__(self, shape: Shape, width: int) -> None:
         super().__init__()

@@ -1,40 +1,46 @@
-"""CycleAdvGAN: one training yields an attack and the purifier that undoes it.
+"""CycleAdvGAN: one training produces an attack and the purifier that removes its perturbations.
 
 Jiang, Qiao, Qin, Wang, Chen, Bu, Yan, "Cycle-Consistent Adversarial GAN: the integration of
 adversarial attack and defense", 2019. https://arxiv.org/abs/1904.06026
 
-    f    the classifier; where that is a black box, a student that learns its answers
-    x'   adversarial images, those of the attack that is learnt from
-    A    generator      x -> x_adv       the attack
-    P    generator      x_adv -> x_hat   the purifier
-    D_A  discriminator  image -> score   high for x';  D_P: high for x
+    f      the classifier, or a student distilled from it if it is a black box
+    x_ref  adversarial images of the attack that the method is trained on
+    A      generator      x -> x_adv       the attack
+    P      generator      x_adv -> x_hat   the purifier
+    D_A    discriminator  image -> score   high for x_ref
+    D_P    discriminator  image -> score   high for x
 
-    L_D = mean (D_A(x') - 1)^2 + mean D_A(A(x))^2 + mean (D_P(x) - 1)^2 + mean D_P(P(x'))^2
-    L   = gan_weight * (mean (D_A(A(x)) - 1)^2 + mean (D_P(P(x')) - 1)^2)
-        + cycle_weight * (mean |P(A(x)) - x| + mean |A(P(x')) - x'|)
+    L_D = mean (D_A(x_ref) - 1)^2 + mean D_A(A(x))^2 + mean (D_P(x) - 1)^2 + mean D_P(P(x_ref))^2
+    L   = gan_weight * (mean (D_A(A(x)) - 1)^2 + mean (D_P(P(x_ref)) - 1)^2)
+        + cycle_weight * (mean |P(A(x)) - x| + mean |A(P(x_ref)) - x_ref|)
         + identity_weight * mean |P(x) - x|
-        + paired_weight * (mean |A(x) - x'| + mean |P(x') - x|)
+        + paired_weight * (mean |A(x) - x_ref| + mean |P(x_ref) - x|)
         + attack_weight * (AdvGAN's loss of f(A(x)))
-        + recovery_weight * (CE(f(P(x')), y) + CE(f(P(A(x))), y) + CE(f(P(x)), y))
+        + recovery_weight * (CE(f(P(x_ref)), y) + CE(f(P(A(x))), y) + CE(f(P(x)), y))
         + size_weight * mean max(|A(x) - x|_2 - norm_hinge, 0)
 
-Differences from the paper. No more than its abstract was at hand, and no code: two generators, two
-discriminators, cycle consistency, semi-white-box and black-box settings. All losses, weights,
-networks and settings are reconstructed from the two works that its name joins: CycleGAN, Zhu, Park,
-Isola, Efros, 2017, https://arxiv.org/abs/1703.10593, and AdvGAN, https://arxiv.org/abs/1801.02610.
-In particular these are choices of ours, which `benchmarks/generators.py` tries one at a time:
+P is called once for x_ref, A(x) and x together: in training, its batch normalisation uses the
+statistics of all three. Three calls would train another purifier. f, in evaluation mode, is called
+once as well, which changes nothing but rounding.
 
-- least-squares discriminators, without CycleGAN's pool of older images;
-- whether x and x' are used as pairs (``paired_weight``), which CycleGAN does not need;
-- whether a generator answers with an image or with what is added to one (``residual_attack``,
-  ``residual_purifier``), and how much P may add (``max_residual``);
-- whether A is clipped into the threat model in training or held back by a price (``clip``);
-- whether A sees what f makes of the image (``conditioned``), as AdvGAN may;
-- the identity loss, and that P is also to leave clean images in their class;
-- A and P lower one sum of losses, as in CycleGAN, so that A makes what P can undo; without
-  ``cooperative`` A leaves P(A(x)) alone. To escape from P, train again, ``trained_on`` that pair.
+Differences from the paper. Only its abstract was available, and no code: two generators, two
+discriminators, cycle consistency, a semi-white-box and a black-box setting. All losses, weights,
+networks and settings are reconstructed from the two works that its name combines: CycleGAN, Zhu,
+Park, Isola, Efros, 2017, https://arxiv.org/abs/1703.10593, and AdvGAN,
+https://arxiv.org/abs/1801.02610. `benchmarks/generators.py` changes these choices one at a time:
 
-In a black box x' are made on the student, so that f's gradient is never asked for.
+- the discriminators' losses are least squares, without CycleGAN's pool of older images;
+- x and x_ref can be used as pairs (``paired_weight``), which CycleGAN does not need;
+- a generator's output is an image or a change of its input (``residual_attack``,
+  ``residual_purifier``), and the change of P can be limited (``max_residual``);
+- A is projected into the threat model in training, or only penalised (``clip``);
+- A can receive the features of f (``conditioned``), as an option of AdvGAN;
+- the identity loss, and a recovery loss on clean images;
+- A and P minimise one sum of losses, as in CycleGAN, so that A makes images that P can purify.
+  Without ``cooperative``, the losses of P(A(x)) do not train A. To train an A against a finished
+  P, start another training with ``trained_on``.
+
+If f is a black box, x_ref are made on the student, so the gradient of the classifier is never used.
 """
 
 from __future__ import annotations
@@ -48,20 +54,20 @@ from torch.nn.functional import cross_entropy, l1_loss
 
 from spearshield.architecture import Architecture
 from spearshield.losses.gan import least_squares
-from spearshield.method import Learner, Method, Outcome, Paper, Task, minimise
+from spearshield.method import Learner, Method, Outcome, Paper, Task
 from spearshield.methods.adv_gan import (
-    Differentiable,
     check_target,
-    error_loss,
+    misclassification_loss,
     size_loss,
-    succeeds,
+    success_rate,
 )
 from spearshield.nets.adv_gan import Discriminator, Generator, PerturbationGenerator
 from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.threat import Linf, ThreatModel
+from spearshield.training.black_box import target_model
 from spearshield.training.learned_attack import LearnedAttack
-from spearshield.training.optim import cosine
+from spearshield.training.optim import cosine, minimise, set_lr
 from spearshield.training.precomputed_attack import PrecomputedAttack
 from spearshield.types import Images, Labels
 
@@ -71,36 +77,36 @@ class CycleAdvGAN(Method):
     """Hyper-parameters of CycleAdvGAN.
 
     Args:
-        threat: The budget of the attack that is learnt; that of the one learnt from is its own.
+        threat: The threat model of A. The attack that the method is trained on has its own.
         width: Channels of the first convolutions; deeper ones have two and four times as many.
-        gan_weight: Weight of the discriminators' opinions.
-        cycle_weight: Weight of the way there and back.
-        identity_weight: Weight of what P does to clean images.
-        paired_weight: Weight of the distance to the other image of the pair; 0: there are no pairs.
-        attack_weight: Weight of the classifier's error behind A.
-        recovery_weight: Weight of its cross-entropy behind P.
-        size_weight: Weight of the perturbation's size.
-        norm_hinge: L2 norm from which on size costs, on the [0, 1] scale.
-        kappa: Margin of logits beyond which an image that fools pulls no more.
-        target: The class that images are to be taken for; ``None``: any wrong one.
-        clip: Whether A is held inside ``threat`` in training too.
-        informed: Whether A sees the maps and the probabilities that f, or its student, makes of the
-            image. The attack then carries a copy of that, and still asks the victim nothing.
-        cooperative: Whether A, too, lowers the losses of P(A(x)), so that its images can be undone.
-        residual_attack: Whether A says what is added to an image, or the image itself.
-        residual_purifier: Whether P does.
-        most: The most that a residual P adds to a pixel, or takes away.
-        lr: Learning rate of all Adams.
-        decay_steps: Steps over which that of A, P, D_A and D_P falls to zero along a half cosine,
-            and the student's stays; 0: all stay.
-        student: What learns the answers of the task's classifier, which then is a black box;
-            ``None``: that is differentiated itself.
-        student_steps: Steps in which only the student learns, from clean images.
-        labels_only: Whether it sees labels in place of probabilities.
+        gan_weight: Weight of the discriminators' losses.
+        cycle_weight: Weight of the distances P(A(x)) to x and A(P(x_ref)) to x_ref.
+        identity_weight: Weight of the distance P(x) to x.
+        paired_weight: Weight of the distances A(x) to x_ref and P(x_ref) to x; 0: no pairs.
+        attack_weight: Weight of the misclassification loss of A(x).
+        recovery_weight: Weight of the cross-entropy of purified images.
+        size_weight: Weight of the penalty on the L2 norm of A's perturbation.
+        norm_hinge: Perturbations with an L2 norm below this are not penalised.
+        kappa: Margin of logits above which a misclassified image does not contribute to the loss.
+        target: The class that images should be classified as; ``None``: any wrong class.
+        clip: If true, A's perturbation is projected into ``threat`` in training too.
+        conditioned: If true, A receives the feature maps and probabilities of f on the image. The
+            attack then contains a copy of f, and still makes no queries.
+        cooperative: If true, the losses of P(A(x)) also train A, so that P can purify its images.
+        residual_attack: If true, A's network outputs the perturbation, else the image.
+        residual_purifier: If true, P's network outputs the change of its input, else the image.
+        max_residual: Largest change of a pixel by a residual P.
+        lr: Learning rate of all Adam optimisers.
+        decay_steps: Steps over which the learning rate of A, P, D_A and D_P falls to zero along a
+            half cosine; 0: it is constant. The student's is always constant.
+        student: Architecture of a student that is distilled from the task's classifier, which is
+            then a black box; ``None``: the classifier itself is differentiated.
+        student_steps: Steps, before the others, that train only the student, on clean images.
+        labels_only: If true, the black box returns labels in place of probabilities.
 
     Raises:
-        ValueError: A number is out of its range; or, at the start of training, there is a student
-            and images that were attacked once.
+        ValueError: A number is out of range; or at the start of training, ``target`` is not a
+            class, or there is a student and the training images were attacked before.
     """
 
     paper = Paper(
@@ -145,8 +151,8 @@ class CycleAdvGAN(Method):
         check_target(self.target, task.classes)
         if self.student and isinstance(task.learn_from, PrecomputedAttack):
             raise ValueError(
-                "a black box is not differentiated, so no images can be attacked once before the "
-                "student is there: set precompute=false"
+                "the images cannot be attacked before the first step, because a black box is not "
+                "differentiated and its student is not trained yet: set precompute=false"
             )
         return CycleAdvGANLearner(self, task)
 
@@ -169,54 +175,51 @@ class CycleAdvGANLearner(Learner):
         self.P = Purifier(shape[0], width, method.residual_purifier, method.max_residual)
         self.D_A = Discriminator(shape, width)
         self.D_P = Discriminator(shape, width)
-        self.f = Differentiable(task, method.student, method.labels_only)
+        self.f = target_model(
+            task, method.student, method.student_steps, method.labels_only, method.lr
+        )
         if method.conditioned:
-            self.A.inform(self.f.own())
+            self.A.condition_on(self.f.network())
         generators = [*self.A.generator.parameters(), *self.P.parameters()]
         self.opt_g = torch.optim.Adam(generators, method.lr)
         self.opt_d = torch.optim.Adam([*self.D_A.parameters(), *self.D_P.parameters()], method.lr)
-        if method.student:
-            self.opt_f = torch.optim.Adam(self.f.parameters(), method.lr)
         self.register_buffer("taken", torch.tensor(0))
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
         method, taken = self.method, int(self.taken)
         self.taken += 1
-        if method.student and taken < method.student_steps:
-            return self.distil(x)
-        for optimiser in (self.opt_g, self.opt_d):
-            optimiser.param_groups[0]["lr"] = cosine(method.lr, taken, method.decay_steps)
-        x_ref = self.task.attack(self.f.model(), x, y, rng=rng)
+        if taken < self.f.student_steps:
+            return self.f.distil(x)
+        set_lr(cosine(method.lr, taken, method.decay_steps), self.opt_g, self.opt_d)
+        x_ref = self.task.attack(self.f.surrogate(), x, y, rng=rng)
         losses, x_adv = self.step_gan(x, x_ref, y)
-        if method.student:
-            return {**losses, **self.distil(torch.cat([x, x_adv]))}
-        return losses
+        return {**losses, **self.f.distil(torch.cat([x, x_adv]))}
 
     def step_gan(self, x: Images, x_ref: Images, y: Labels) -> tuple[Mapping[str, float], Images]:
-        """Update both discriminators, then both generators. ``x_ref`` is x'."""
-        method, f = self.method, self.f.model()
+        """Update both discriminators, then both generators; returns the losses and A(x)."""
+        method, f = self.method, self.f.surrogate()
         A, P, D_A, D_P = (net.train() for net in (self.A, self.P, self.D_A, self.D_P))
-        x_adv = A(x)
-        # One pass for three kinds of image, which in training share their batch's statistics.
-        undone = x_adv if method.cooperative else x_adv.detach()
-        x_hat, x_back, x_same = P(torch.cat([x_ref, undone, x])).chunk(3)
-        x_again = A(x_hat)
+        A_x = A(x)
+        P_ref, P_A_x, P_x = P(
+            torch.cat([x_ref, A_x if method.cooperative else A_x.detach(), x])
+        ).chunk(3)
+        A_P_ref = A(P_ref)
 
-        # D_A, D_P: images of their own kind up, generated ones down.
+        # D_A, D_P: high scores for x_ref and for x, low scores for generated images.
         loss_d = least_squares(D_A(x_ref), real=True) + least_squares(D_P(x), real=True)
-        loss_d += least_squares(D_A(x_adv.detach()), real=False)
-        loss_d += least_squares(D_P(x_hat.detach()), real=False)
+        loss_d += least_squares(D_A(A_x.detach()), real=False)
+        loss_d += least_squares(D_P(P_ref.detach()), real=False)
         minimise(self.opt_d, loss_d)
 
-        # A, P: taken for the other kind, there and back again; f errs, and is right again.
-        gan = least_squares(D_A(x_adv), real=True) + least_squares(D_P(x_hat), real=True)
-        cycle = l1_loss(x_back, x) + l1_loss(x_again, x_ref)
-        identity = l1_loss(x_same, x)
-        paired = l1_loss(x_adv, x_ref) + l1_loss(x_hat, x)
-        fooled, *purified = f(torch.cat([x_adv, x_hat, x_back, x_same])).chunk(4)
-        attack = error_loss(fooled, y, method.target, method.kappa)
-        recovery = sum((cross_entropy(logits, y) for logits in purified), gan.new_zeros(()))
-        size = size_loss(x_adv, x, method.norm_hinge)
+        # A, P: the seven terms.
+        gan = least_squares(D_A(A_x), real=True) + least_squares(D_P(P_ref), real=True)
+        cycle = l1_loss(P_A_x, x) + l1_loss(A_P_ref, x_ref)
+        identity = l1_loss(P_x, x)
+        paired = l1_loss(A_x, x_ref) + l1_loss(P_ref, x)
+        Z_A_x, Z_P_ref, Z_P_A_x, Z_P_x = f(torch.cat([A_x, P_ref, P_A_x, P_x])).chunk(4)
+        attack = misclassification_loss(Z_A_x, y, method.target, method.kappa)
+        recovery = cross_entropy(Z_P_ref, y) + cross_entropy(Z_P_A_x, y) + cross_entropy(Z_P_x, y)
+        size = size_loss(A_x, x, method.norm_hinge)
         minimise(
             self.opt_g,
             method.gan_weight * gan
@@ -228,27 +231,20 @@ class CycleAdvGANLearner(Learner):
             + method.size_weight * size,
         )
         losses = {"d": loss_d, "gan": gan, "cycle": cycle, "attack": attack, "recovery": recovery}
-        success = succeeds(fooled.detach(), y, method.target)
-        return {**{k: v.item() for k, v in losses.items()}, "success": success}, x_adv.detach()
-
-    def distil(self, x: Images) -> Mapping[str, float]:
-        """The student takes a step towards the black box's answers."""
-        loss = self.f.distance(x)
-        minimise(self.opt_f, loss)
-        return {"distillation": loss.item(), "queries": self.f.queries.item()}
+        success = success_rate(Z_A_x, y, method.target)
+        return {**{k: v.item() for k, v in losses.items()}, "success": success}, A_x.detach()
 
     def outcome(self) -> Outcome:
-        queries = int(self.f.queries)
-        attack = LearnedAttack(self.method.threat, self.A.eval(), queries=queries)
-        return Outcome(self.task.classifier, self.P.eval(), attack=attack, queries=queries)
+        attack = LearnedAttack(self.method.threat, self.A.eval(), queries=self.f.queries)
+        return Outcome(self.task.classifier, self.P.eval(), attack, self.f.queries)
 
 
 class Purifier(nn.Module):
-    """A generator's answer as an image.
+    """A generator whose output is an image in [0, 1].
 
     Args:
-        residual: Whether the generator says what is added to the image, or the image itself.
-        most: The most that is added to a pixel, or taken away.
+        residual: If true, the network outputs the change of its input, else the image.
+        max_residual: Largest change of a pixel by a residual network.
     """
 
     def __init__(self, channels: int, width: int, residual: bool, max_residual: float) -> None:
@@ -258,5 +254,5 @@ class Purifier(nn.Module):
         self.max_residual = max_residual
 
     def forward(self, x: Images) -> Images:
-        answer: Images = self.generator(x)
-        return (x + self.max_residual * answer).clamp(0, 1) if self.residual else 0.5 + 0.5 * answer
+        output: Images = self.generator(x)
+        return (x + self.max_residual * output).clamp(0, 1) if self.residual else 0.5 + 0.5 * output

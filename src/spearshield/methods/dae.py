@@ -1,4 +1,4 @@
-"""DAE: a denoising autoencoder learns to undo noise and is put in front of the classifier.
+"""DAE: a denoising autoencoder is trained to remove noise, and purifies the classifier's input.
 
 Vincent, Larochelle, Bengio, Manzagol, "Extracting and Composing Robust Features with Denoising
 Autoencoders", 2008. https://doi.org/10.1145/1390156.1390294
@@ -9,8 +9,8 @@ Examples", 2014, https://arxiv.org/abs/1412.5068.
     L = MSE(A(x + noise), x),  noise ~ N(0, noise^2), then clipped to [0, 1]
 
 Differences from the paper. The network is convolutional, and the noise is Gaussian rather than
-masking. Which autoencoder later tables mean by "DAE" is not known; this one sees no adversarial
-image and no label unless ``attack_share`` says so.
+masking. Later publications compare with a "DAE" of unknown architecture. With the default
+``attack_share``, training uses neither adversarial images nor labels.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss, pad
 
-from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
+from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen
+from spearshield.ranges import require
 from spearshield.rng import Rng
+from spearshield.training.optim import minimise
 from spearshield.types import Images, Labels
 
 
@@ -34,11 +36,11 @@ class DAE(Method):
     Args:
         width: Channels of the first convolution; the code has twice as many.
         noise: Standard deviation of the noise, on the [0, 1] pixel scale.
-        attack_share: Share of the images, in [0, 1], that the task's attack corrupts instead.
+        attack_share: Share of images, in [0, 1], that are attacked in place of adding noise.
         lr: Learning rate of Adam.
 
     Raises:
-        ValueError: ``attack_share`` is not in [0, 1] or ``noise`` is negative.
+        ValueError: A number is out of range.
     """
 
     paper = Paper(
@@ -54,11 +56,9 @@ class DAE(Method):
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not 0 <= self.attack_share <= 1 or self.noise < 0:
-            raise ValueError(
-                "attack_share must be in [0, 1] and noise at least 0, "
-                f"got {self.attack_share} and {self.noise}"
-            )
+        require(self, "width", at_least=1)
+        require(self, "noise", "lr", at_least=0)
+        require(self, "attack_share", at_least=0, at_most=1)
 
     def learner(self, task: Task) -> DAELearner:
         return DAELearner(self, task)
@@ -78,7 +78,7 @@ class DAELearner(Learner):
         return {"mse": loss.item()}
 
     def corrupt(self, x: Images, y: Labels, rng: Rng) -> Images:
-        """Noisy images; of ``attack_share`` of them, attacked ones."""
+        """Images with noise, or adversarial images for a random ``attack_share`` of them."""
         noisy = (x + self.method.noise * rng.fold(0).normal(x.shape[1:])).clamp(0, 1)
         attacked = rng.fold(1).uniform(()) < self.method.attack_share
         if attacked.any():
@@ -93,9 +93,9 @@ class DAELearner(Learner):
 
 
 class Autoencoder(nn.Module):
-    """One strided convolution down and one up; images of at least 2 pixels.
+    """One strided convolution and one deconvolution, for images of any size.
 
-    Without batch normalisation it stays at the black image, the mean of dark pictures.
+    Without batch normalisation, training on dark images such as MNIST's stops at black images.
     """
 
     def __init__(self, channels: int, width: int) -> None:

@@ -1,31 +1,31 @@
-"""MagNet: autoencoders reject what they cannot repeat; the classifier sees the rest repeated.
+"""MagNet: autoencoders reject images that they reconstruct badly, and purify the others.
 
 Meng, Chen, "MagNet: a Two-Pronged Defense against Adversarial Examples", 2017.
 https://arxiv.org/abs/1705.09064
 
     A  autoencoder  x + noise -> x   with a pooling layer; the purifier, and a detector
-    B  autoencoder  x + noise -> x   without; a detector
-    f  classifier, as given;  T  temperature that softens its answer
+    B  autoencoder  x + noise -> x   without a pooling layer; a detector
+    f  the classifier;  T  a temperature that softens its probabilities
 
     L = MSE(A(x + noise), x) + activity * |activations of A|^2, and so for B
     errors of x: mean (A(x) - x)^2,  mean |B(x) - x|,
                  for each T: JSD(softmax(f(x) / T), softmax(f(A(x)) / T))
-    x is rejected where an error is above its threshold; else the answer is f(A(x))
+    x is rejected if an error is above its threshold; else its logits are f(A(x))
 
 Differences from the paper. Networks and settings for MNIST are those of the authors' release,
-https://github.com/Trevillie/MagNet; those for CIFAR-10, which it lacks, are ``MagNet.cifar10()``:
-one network, without pooling, is both A and B, and there are temperatures. The error of A is the
-mean square, as there, without the root that would make it a norm.
+https://github.com/Trevillie/MagNet. The settings for CIFAR-10, which the release lacks, are
+``MagNet.cifar10()``: one network without pooling is both A and B, and there are temperatures. As in
+the release, the error of A is the mean square without a root.
 
-- The thresholds are quantiles over the last clean training images, each with its errors from just
-  before the networks learnt from it; the release takes a validation set. On new images more may be
-  rejected than the rates say, above all by the divergence: f has learnt the training images.
-- Noise is drawn afresh at each step, not once for each image.
-- The activity penalty is a sum over an image's activations, and a mean over images.
-- The paper's answer to attackers who know the method, to pick the networks at random among
-  several, is left out.
+- The thresholds are quantiles over the last clean training images, each with its errors before the
+  step that trained on it; the release uses a validation set. On new images the share of rejected
+  images can exceed the rates, above all for the divergence, because f was trained on the training
+  images.
+- Noise is drawn at each step, not once for each image.
+- The activity penalty is a sum over the activations of an image, and a mean over images.
+- The paper's random choice among several networks, against adaptive attackers, is not implemented.
 
-The defence was broken by an attack through it: Carlini, Wagner, 2017,
+The defence was broken by an adaptive attack: Carlini, Wagner, 2017,
 https://arxiv.org/abs/1711.08478.
 """
 
@@ -40,8 +40,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from spearshield.method import Learner, Method, Outcome, Paper, Task, minimise
+from spearshield.method import Learner, Method, Outcome, Paper, Task
+from spearshield.ranges import require
 from spearshield.rng import Rng
+from spearshield.training.optim import minimise
 from spearshield.types import Images, Labels, Logits, PerImage, Scalar
 
 
@@ -50,18 +52,19 @@ class MagNet(Method):
     """Hyper-parameters of MagNet, with the defaults of the authors' release for MNIST.
 
     Args:
-        pair: There are an A with pooling and a B without; otherwise one without is both.
+        pair: If true, A has a pooling layer and B has none; else one network without pooling is
+            both.
         width: Channels of the convolutions.
         noise: Standard deviation of the noise, on the [0, 1] pixel scale.
         activity: Weight of the squared activations.
         rate: Share of clean images that each of the two pixel errors may reject, in [0, 1).
-        temperatures: One divergence for each.
+        temperatures: The temperatures of the divergences; empty: no divergence is used.
         divergence_rate: Share of clean images that each divergence may reject, in [0, 1).
-        calibration_images: Images that the thresholds are set by: the last ones seen.
+        calibration_images: Number of the latest training images that determine the thresholds.
         lr: Learning rate of Adam.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of range.
     """
 
     paper = Paper(
@@ -82,23 +85,20 @@ class MagNet(Method):
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name, least in (("width", 1), ("calibration_images", 1), ("noise", 0), ("activity", 0)):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("rate", "divergence_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        require(self, "width", "calibration_images", at_least=1)
+        require(self, "noise", "activity", "lr", at_least=0)
+        require(self, "rate", "divergence_rate", at_least=0, below=1)
         if not all(temperature > 0 for temperature in self.temperatures):
             raise ValueError(f"temperatures must be positive, got {self.temperatures}")
 
     @classmethod
     def cifar10(cls) -> MagNet:
-        """The settings for CIFAR-10."""
+        """The hyper-parameters for CIFAR-10."""
         return cls(pair=False, noise=0.025, rate=0.005, temperatures=(10.0, 40.0))
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """Share of clean images that each detector may reject."""
+        """The share of clean images that each detector may reject."""
         return self.rate, self.rate, *(self.divergence_rate for _ in self.temperatures)
 
     def learner(self, task: Task) -> MagNetLearner:
@@ -106,7 +106,7 @@ class MagNet(Method):
 
 
 class MagNetLearner(Learner):
-    """``errors`` are those of the last images, the newest at the end; ``known`` of them count."""
+    """The last ``known`` rows of ``errors`` are those of the latest images, newest last."""
 
     errors: torch.Tensor
     known: torch.Tensor
@@ -121,7 +121,7 @@ class MagNetLearner(Learner):
             method.temperatures,
         )
         self.optimiser = torch.optim.Adam(self.reformer.parameters(), method.lr)
-        # At full size from the start, so that a checkpoint fits whatever step it is from.
+        # Of full size from the start, so that the checkpoints of all steps have the same shapes.
         size = method.calibration_images, len(method.rates)
         self.register_buffer("errors", torch.zeros(size))
         self.register_buffer("known", torch.tensor(0))
@@ -134,14 +134,14 @@ class MagNetLearner(Learner):
         return {f"mse_{name}": mse.item() for name, (mse, _) in zip("ab", found, strict=False)}
 
     def loss(self, network: nn.Module, noisy: Images, x: Images) -> tuple[Scalar, Scalar]:
-        """The squared error of what ``network`` makes of noisy images, and its activity penalty."""
+        """The mean squared error of the network on noisy images, and its activity penalty."""
         activations = network.activations(noisy)  # type: ignore[operator]
         penalty = sum(layer.square().sum() for layer in activations) / len(x)
         return mse_loss(activations[-1], x), self.method.activity * penalty
 
     @torch.no_grad()
     def calibrate(self, x: Images) -> None:
-        """Set the thresholds by these clean images and the last ones before them."""
+        """Set the thresholds to quantiles of the errors of the latest clean images."""
         size = len(self.errors)
         self.errors = torch.cat([self.errors, self.reformer.errors(x)])[-size:]
         self.known = (self.known + len(x)).clamp(max=size)
@@ -155,11 +155,12 @@ class MagNetLearner(Learner):
 
 
 class Reformer(nn.Module):
-    """A's image in place of each image; rejects those with an error above its threshold.
+    """The purifier A(x), which rejects images with an error above its threshold.
 
     Args:
-        autoencoders: A and B, or one that is both.
-        classifier: Whose answers are compared; it is left alone, and is not part of this module.
+        autoencoders: A and B, or one network that is both.
+        classifier: The classifier whose probabilities are compared; its weights are not part of
+            this module.
     """
 
     thresholds: torch.Tensor
@@ -169,9 +170,9 @@ class Reformer(nn.Module):
     ) -> None:
         super().__init__()
         self.autoencoders = nn.ModuleList(autoencoders)
-        self.watched = (classifier,)  # in a tuple, so that its weights are not saved here as well
+        self.watched = (classifier,)  # in a tuple, so that its weights are not saved here too
         self.temperatures = temperatures
-        # No error is above 1, so nothing is rejected before there is something to go by.
+        # No error is above 1, so nothing is rejected before the first step.
         self.register_buffer("thresholds", torch.ones(2 + len(temperatures)))
 
     def forward(self, x: Images) -> Images:
@@ -179,11 +180,11 @@ class Reformer(nn.Module):
         return x_hat
 
     def detection_score(self, x: Images) -> PerImage:
-        """The share by which the worst error of each image is above its threshold."""
+        """The largest relative excess of an error over its threshold, for each image."""
         return (self.errors(x) / self.thresholds - 1).amax(1)
 
     def errors(self, x: Images) -> Float[Tensor, "n detectors"]:
-        """One column a detector."""
+        """The errors of each image, one column per detector."""
         A, B = self.autoencoders[0], self.autoencoders[-1]
         x_hat = A(x)
         found = [(x_hat - x).square().flatten(1).mean(1), (B(x) - x).abs().flatten(1).mean(1)]
@@ -195,10 +196,11 @@ class Reformer(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """3x3 convolutions with a sigmoid behind each; images of any size.
+    """3x3 convolutions, each followed by a sigmoid, for images of any size.
 
     Args:
-        pooled: The image is halved, and doubled again two further convolutions later.
+        pooled: If true, the maps are halved after the first convolution, and doubled again after
+            two more.
     """
 
     def __init__(self, channels: int, width: int, pooled: bool) -> None:
@@ -206,7 +208,9 @@ class Autoencoder(nn.Module):
 
         def conv(inward: int, outward: int) -> nn.Conv2d:
             layer = nn.Conv2d(inward, outward, 3, padding=1)
-            nn.init.xavier_uniform_(layer.weight)  # the release's; sigmoids stay flat with less
+            nn.init.xavier_uniform_(
+                layer.weight
+            )  # as in the release; smaller weights make the sigmoids constant
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
             return layer
 
@@ -219,7 +223,7 @@ class Autoencoder(nn.Module):
         return self.activations(x)[-1]
 
     def activations(self, x: Tensor) -> list[Tensor]:
-        """What each convolution makes of the images; last of all the new images."""
+        """The output of each convolution; the last one is the reconstructed images."""
         h, w = x.shape[2:]
         found: list[Tensor] = []
         for layer in self.layers:
@@ -231,8 +235,8 @@ class Autoencoder(nn.Module):
 
 
 def jensen_shannon(a: Logits, b: Logits) -> PerImage:
-    """The Jensen-Shannon divergence of two answers, in nats: from 0 to log 2."""
-    # Hot answers hardly differ, and float32 would lose what they differ by.
+    """The Jensen-Shannon divergence of the two softmax outputs, in nats: from 0 to log 2."""
+    # At high temperatures the difference is close to the precision of float32.
     log_p, log_q = a.double().log_softmax(1), b.double().log_softmax(1)
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
     divergence = log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)
@@ -240,9 +244,9 @@ def jensen_shannon(a: Logits, b: Logits) -> PerImage:
 
 
 def threshold(errors: PerImage, rate: float) -> Scalar:
-    """The smallest of ``errors`` that at most the share ``rate`` of them is above.
+    """The smallest of ``errors`` such that at most a share ``rate`` of them is larger.
 
-    It is at least the smallest positive number, so that it can be divided by.
+    It is positive, so that it can be a divisor.
     """
     above = int(rate * len(errors))
     limit = errors.sort(descending=True).values[above]

@@ -1,9 +1,9 @@
-"""Standard training: a classifier learns clean images, the baseline of every table.
+"""Standard training: a classifier is trained on clean images, the baseline of all defences.
 
 Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors", 1986.
 https://doi.org/10.1038/323533a0
 
-Differences from the paper: none of substance; the optimiser is Adam with a cosine decay.
+Differences from the paper. The optimiser is Adam with a cosine decay.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import cross_entropy
 
-from spearshield.method import Learner, Method, Outcome, Paper, Task, minimise
+from spearshield.method import Learner, Method, Outcome, Paper, Task
+from spearshield.ranges import require
 from spearshield.rng import Rng
-from spearshield.training.optim import cosine
+from spearshield.training.optim import cosine, minimise, set_lr
 from spearshield.types import Images, Labels
 
 
@@ -27,7 +28,10 @@ class StandardTraining(Method):
 
     Args:
         lr: Learning rate of Adam at the start.
-        decay_steps: Steps over which it falls to zero along a half cosine; 0: it stays.
+        decay_steps: Steps over which it falls to zero along a half cosine; 0: it is constant.
+
+    Raises:
+        ValueError: A number is out of range.
     """
 
     paper = Paper(
@@ -40,28 +44,28 @@ class StandardTraining(Method):
     lr: float = 1e-3
     decay_steps: int = 0
 
+    def __post_init__(self) -> None:
+        require(self, "lr", "decay_steps", at_least=0)
+
     def learner(self, task: Task) -> StandardLearner:
         return StandardLearner(self, task)
 
 
 class StandardLearner(Learner):
-    seen: torch.Tensor
+    taken: torch.Tensor
 
     def __init__(self, method: StandardTraining, task: Task) -> None:
         super().__init__()
         self.method = method
         self.classifier = copy.deepcopy(task.untrained)
         self.optimiser = torch.optim.Adam(self.classifier.parameters(), method.lr)
-        self.register_buffer("seen", torch.tensor(0))
+        self.register_buffer("taken", torch.tensor(0))
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:  # noqa: ARG002
-        self.classifier.train()
-        self.optimiser.param_groups[0]["lr"] = cosine(
-            self.method.lr, int(self.seen), self.method.decay_steps
-        )
-        loss = cross_entropy(self.classifier(x), y)
+        set_lr(cosine(self.method.lr, int(self.taken), self.method.decay_steps), self.optimiser)
+        self.taken += 1
+        loss = cross_entropy(self.classifier.train()(x), y)
         minimise(self.optimiser, loss)
-        self.seen += 1
         return {"cross_entropy": loss.item()}
 
     def outcome(self) -> Outcome:

@@ -1,18 +1,18 @@
-"""Substitute: a copy of a black box, learnt from its answers, to attack in its place.
+"""Substitute: a classifier is trained on the labels of a black box, to be attacked in its place.
 
 Papernot, McDaniel, Goodfellow, Jha, Celik, Swami, "Practical Black-Box Attacks against Machine
 Learning", 2017. https://arxiv.org/abs/1602.02697
 
     O  oracle      image -> label   the black box, the task's classifier
-    F  substitute  image -> logits  what is learnt
+    F  substitute  image -> logits  the classifier that is trained
 
     S = seeds;  each round:  label S by O;  train F on S;  S += S + lambda * sign(dF_O(x)(x) / dx)
 
 Differences from the paper. The settings are those of Defense-GAN's scripts, Samangouei, Kabkab,
 Chellappa, 2018, https://arxiv.org/abs/1805.06605: Adam, six rounds of training with five
-augmentations between them, a lambda of one sign, and all of S is kept. Unlike there, the oracle
-labels the seeds too, and new images are clipped to [0, 1], for nothing else is an image. One step
-of training is an epoch over S, so all rounds take ``rounds * epochs`` steps; more go on with the
+augmentations between them, a lambda of constant sign, and an S that keeps all images. Unlike
+there, the oracle labels the seeds too, and new images are clipped to [0, 1]. One step of the
+training is an epoch over S, so all rounds take ``rounds * epochs`` steps; further steps use the
 last S.
 """
 
@@ -25,34 +25,36 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import cross_entropy
 
+from spearshield.adversary import loss_gradient
 from spearshield.architecture import Architecture
-from spearshield.attack import loss_gradient
 from spearshield.classifiers.defense_gan_e import DefenseGANE
 from spearshield.losses import margin
-from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen, minimise
+from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen
+from spearshield.ranges import require
 from spearshield.rng import Rng, permutation
+from spearshield.training.optim import minimise
 from spearshield.training.transfer_attack import Transfer
 from spearshield.types import Images, Labels
 
 
 @dataclass(frozen=True)
 class Substitute(Method):
-    """A substitute for the task's classifier, of which nothing but labels is used.
+    """A substitute for the task's classifier, which is only queried for labels.
 
-    Where the training names an attack to learn from, that attack on the substitute is left behind
-    too, to be transferred.
+    If the training has an attack to learn from, the outcome includes this attack as a transfer
+    attack with the substitute as its source.
 
-    The first batch handed to ``step`` is the seeds, a smaller one all of it; give its training
-    ``batch_size=150``. Later batches, and all labels handed in, are left alone.
+    The seeds are the first images of the first batch: set the training's ``batch_size`` to at
+    least ``seeds``. Later batches and the given labels are not used.
 
     Args:
-        network: Architecture of the substitute; the attacker need not know the oracle's.
-        seeds: Images the attacker owns, at most.
-        rounds: Rounds of training. Each but the first doubles the images, and so the queries.
+        network: Architecture of the substitute; the oracle's may be another one.
+        seeds: Largest number of images that the attacker owns.
+        rounds: Rounds of training. Each one after the first doubles S, and so the queries.
         epochs: Epochs in each round.
-        step_size: Lambda, how far new images are from the old ones in each pixel.
+        step_size: Lambda, the change of each pixel in an augmentation.
         lr: Learning rate of Adam.
-        batch_size: Images of an update, and of a query, at most.
+        batch_size: Largest number of images in an update and in a query.
 
     Raises:
         ValueError: A number is not positive.
@@ -75,16 +77,14 @@ class Substitute(Method):
     batch_size: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "rounds", "epochs", "step_size", "lr", "batch_size"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        require(self, "seeds", "rounds", "epochs", "step_size", "lr", "batch_size", above=0)
 
     def learner(self, task: Task) -> SubstituteLearner:
         return SubstituteLearner(self, task)
 
 
 class SubstituteLearner(Learner):
-    """``queries`` images and their labels are known so far; the rest of the buffers is empty."""
+    """S is the first ``queries`` rows of ``images`` and ``labels``; the other rows are empty."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -97,56 +97,56 @@ class SubstituteLearner(Learner):
         self.task = task
         self.F = method.network.build(task.shape, task.classes)
         self.optimiser = torch.optim.Adam(self.F.parameters(), method.lr)
-        # At full size from the start, so that a checkpoint fits whatever round it is from.
-        most = method.seeds * 2 ** (method.rounds - 1)
-        self.register_buffer("images", torch.zeros(most, *task.shape))
-        self.register_buffer("labels", torch.zeros(most, dtype=torch.long))
+        # Of full size from the start, so that the checkpoints of all rounds have the same shapes.
+        size = method.seeds * 2 ** (method.rounds - 1)
+        self.register_buffer("images", torch.zeros(size, *task.shape))
+        self.register_buffer("labels", torch.zeros(size, dtype=torch.long))
         self.register_buffer("queries", torch.tensor(0))
         self.register_buffer("taken", torch.tensor(0))
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:  # noqa: ARG002
         number, epoch = divmod(int(self.taken), self.method.epochs)
         if number == epoch == 0:
-            self.ask(x[: self.method.seeds])
+            self.query(x[: self.method.seeds])
         elif epoch == 0 and number < self.method.rounds:
-            self.ask(self.neighbours())
+            self.query(self.augmented())
         losses = self.train_epoch(rng)
         self.taken += 1
         return {**losses, "queries": self.queries.item()}
 
     @torch.no_grad()
-    def ask(self, x: Images) -> None:
-        """Add images to S, with the labels that the oracle gives them."""
-        oracle = self.task.classifier.eval()
-        labels = [oracle(part).argmax(1) for part in torch.split(x, self.method.batch_size)]
-        known = int(self.queries)
-        self.images[known : known + len(x)] = x
-        self.labels[known : known + len(x)] = torch.cat(labels)
+    def query(self, x: Images) -> None:
+        """Query the oracle for the labels of ``x``, and add both to S."""
+        O = frozen(self.task.classifier)  # noqa: E741
+        labels = [O(part).argmax(1) for part in torch.split(x, self.method.batch_size)]
+        size = int(self.queries)
+        self.images[size : size + len(x)] = x
+        self.labels[size : size + len(x)] = torch.cat(labels)
         self.queries += len(x)
 
-    def neighbours(self) -> Images:
-        """Each image of S, moved along the slope of its label's probability under F."""
-        known, F = torch.arange(int(self.queries)), frozen(self.F)
+    def augmented(self) -> Images:
+        """Each image of S, moved by lambda along the sign of dF_O(x)(x) / dx."""
+        places, F = torch.arange(int(self.queries)), frozen(self.F)
         moved = []
-        for index in torch.split(known, self.method.batch_size):
+        for index in torch.split(places, self.method.batch_size):
             x, y = self.images[index], self.labels[index]
             # The cross-entropy is minus the logarithm of that probability.
-            slope = -loss_gradient(F, x, y, margin.cross_entropy).gradient
-            moved.append((x + self.method.step_size * slope.sign()).clamp(0, 1))
+            gradient = -loss_gradient(F, x, y, margin.cross_entropy).gradient
+            moved.append((x + self.method.step_size * gradient.sign()).clamp(0, 1))
         return torch.cat(moved)
 
     def train_epoch(self, rng: Rng) -> Mapping[str, float]:
-        """Show F all of S once, in batches of nearly the same size."""
-        known, F = int(self.queries), self.F.train()
-        order = permutation(known, rng.key, int(self.taken)).to(self.images.device)
+        """Train F on all of S once, in batches of nearly the same size."""
+        size, F = int(self.queries), self.F.train()
+        order = permutation(size, rng.key, int(self.taken)).to(self.images.device)
         loss_sum, agreed = 0.0, 0
-        for index in order.tensor_split(math.ceil(known / self.method.batch_size)):
+        for index in order.tensor_split(math.ceil(size / self.method.batch_size)):
             logits, labels = F(self.images[index]), self.labels[index]
             loss = cross_entropy(logits, labels)
             minimise(self.optimiser, loss)
             loss_sum += len(index) * loss.item()
             agreed += int((logits.argmax(1) == labels).sum())
-        return {"cross_entropy": loss_sum / known, "agreement": agreed / known}
+        return {"cross_entropy": loss_sum / size, "agreement": agreed / size}
 
     def outcome(self) -> Outcome:
         F, attack, queries = self.F.eval(), self.task.learn_from, int(self.queries)

@@ -7,12 +7,12 @@ Training", 2020, https://arxiv.org/abs/1811.11304.
 
     max over delta in the threat model of  mean over images of  min(CE(f(x + delta), y), beta)
 
-Differences from the paper. It goes through the images one by one, adds to delta the DeepFool step
-of each that delta does not fool yet, and stops at a wanted share of fooled images. Here each batch
-gives one steepest-ascent step on the clipped cross-entropy, as in the second paper, with the true
-labels rather than the classifier's own; the number of steps is the training's. The gradient is
-taken at the images as they are shown, clipped to [0, 1]: a pixel held by the clipping of some
-images still counts, which on MNIST gave stronger perturbations than to leave it out.
+Differences from the paper. The paper processes images one by one, adds the DeepFool step of each
+image that is still classified correctly, and stops at a given success rate. Here each batch gives
+one steepest-ascent step on the clipped cross-entropy, as in the second paper, with the true labels
+in place of the predicted ones, and the number of steps is the training's. The gradient is taken at
+the images x + delta, clipped to [0, 1], without the derivative of the clipping; on MNIST this gave
+stronger perturbations.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from spearshield.attack import check_gradient
+from spearshield.adversary import check_gradient
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.threat import Linf, ThreatModel
 from spearshield.training.learned_attack import LearnedAttack
@@ -34,17 +35,17 @@ from spearshield.types import Images, Labels, Shape
 
 @dataclass(frozen=True)
 class UAP(Method):
-    """Steepest ascent of one perturbation, against the task's classifier, over all batches.
+    """Steepest ascent of one perturbation for the task's classifier.
 
-    The outcome is that classifier as it was, and the perturbation as an attack.
+    The outcome is the unchanged classifier, and the perturbation as an attack.
 
     Args:
-        threat: The budget of the perturbation. The default is the paper's for ImageNet.
-        step_size: Length of a step in the norm of ``threat``, on the [0, 1] scale; ``None``: a
-            tenth of ``eps``.
-        beta: Cross-entropy from which on an image counts as lost and pulls no more, so that a few
-            images do not make up the whole mean. An undecided classifier's is the logarithm of the
-            number of classes: stay well above it.
+        threat: The threat model of the perturbation. The default is the paper's for ImageNet.
+        step_size: Length of a step in the norm of ``threat``, on the [0, 1] pixel scale; ``None``:
+            a tenth of ``eps``.
+        beta: Cross-entropy above which an image does not contribute to the gradient, so that a few
+            images do not dominate the mean. It must be well above the logarithm of the number of
+            classes, the cross-entropy of a uniform prediction.
 
     Raises:
         ValueError: ``step_size`` or ``beta`` is not positive.
@@ -62,10 +63,7 @@ class UAP(Method):
     beta: float = 9.0
 
     def __post_init__(self) -> None:
-        if self.step_size is not None and not self.step_size > 0:
-            raise ValueError(f"step_size must be positive, got {self.step_size}")
-        if not self.beta > 0:
-            raise ValueError(f"beta must be positive, got {self.beta}")
+        require(self, "step_size", "beta", above=0)
 
     def learner(self, task: Task) -> UAPLearner:
         return UAPLearner(self, task)
@@ -105,8 +103,7 @@ class UAPLearner(Learner):
 class AddedPerturbation(nn.Module):
     """Adds the same perturbation to every image, and clips to [0, 1].
 
-    ``seen`` counts the images it was learnt from, each as often as it was shown: of a set of ``n``
-    images it was learnt from ``min(seen, n)``, less what did not fill a batch.
+    ``seen`` counts the training images, including repetitions.
     """
 
     seen: torch.Tensor

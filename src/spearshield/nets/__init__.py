@@ -1,1 +1,1 @@
-"""Networks that several files use. The others live in their method's file."""
+"""Networks that several files use. Other networks are defined in the file of their method."""

@@ -47,19 +47,19 @@ class Generator(nn.Module):
 
     def forward(self, x: Images) -> Images:
         h, w = x.shape[2:]
-        answer: Images = self.body(padded(2 * x - 1))
-        return answer[:, :, :h, :w]
+        output: Images = self.body(padded(2 * x - 1))
+        return output[:, :, :h, :w]
 
 
-class InformedGenerator(nn.Module):
-    """A generator that sees what a classifier makes of the image, at each of its three scales.
+class ConditionedGenerator(nn.Module):
+    """A generator that receives the features of a classifier on the image, at three scales.
 
-    On the way up each scale also sees what it saw on the way down, as in U-Net, Ronneberger,
-    Fischer, Brox, 2015, https://arxiv.org/abs/1505.04597.
+    As in U-Net, Ronneberger, Fischer, Brox, 2015, https://arxiv.org/abs/1505.04597, each scale of
+    the decoder also receives the maps of that scale of the encoder.
 
     Args:
-        classes: Of the classifier; each probability is seen as a grey plane.
-        maps: Channels of its maps, beside the whole, the halved and the quartered image.
+        classes: Number of classes; each probability enters as a constant plane.
+        maps: Channels of the classifier's maps at full, half and quarter size.
     """
 
     def __init__(self, channels: int, width: int, classes: int, maps: Sequence[int]) -> None:
@@ -81,16 +81,16 @@ class InformedGenerator(nn.Module):
 
     def forward(self, x: Images, probabilities: Tensor, *maps: Tensor) -> Images:
         h, w = x.shape[2:]
-        whole, half, quarter = (norm(seen) for norm, seen in zip(self.norms, maps, strict=True))
+        whole, half, quarter = (norm(own) for norm, own in zip(self.norms, maps, strict=True))
         image = padded(2 * x - 1)
         planes = probabilities[:, :, None, None].expand(-1, -1, *image.shape[2:])
-        whole = self.see_whole(beside(torch.cat([image, planes], 1), whole))
-        half = self.see_half(beside(self.to_half(whole), half))
-        quarter = self.see_quarter(beside(self.to_quarter(half), quarter))
-        half = self.join_half(beside(self.up_half(quarter), half))
-        whole = self.join_whole(beside(self.up_whole(half), whole))
-        answer: Images = self.answer(whole)
-        return answer[:, :, :h, :w]
+        whole = self.see_whole(concatenate(torch.cat([image, planes], 1), whole))
+        half = self.see_half(concatenate(self.to_half(whole), half))
+        quarter = self.see_quarter(concatenate(self.to_quarter(half), quarter))
+        half = self.join_half(concatenate(self.up_half(quarter), half))
+        whole = self.join_whole(concatenate(self.up_whole(half), whole))
+        output: Images = self.answer(whole)
+        return output[:, :, :h, :w]
 
 
 def convolution(before: int, after: int, stride: int = 1) -> nn.Sequential:
@@ -104,18 +104,18 @@ def deconvolution(before: int, after: int) -> nn.Sequential:
 
 
 def padded(x: Tensor) -> Tensor:
-    """Images whose sides are halved twice without a rest."""
+    """The images, padded so that both sides are multiples of 4."""
     h, w = x.shape[2:]
     return pad(x, (0, -w % 4, 0, -h % 4), mode="replicate")
 
 
-def beside(maps: Tensor, others: Tensor) -> Tensor:
-    """Maps, and others that are brought to their size."""
+def concatenate(maps: Tensor, others: Tensor) -> Tensor:
+    """The channels of ``maps`` and of ``others``, which are resized to the size of ``maps``."""
     return torch.cat([maps, interpolate(others, maps.shape[2:])], 1)
 
 
 class Residual(nn.Module):
-    """Two convolutions, added to what comes in."""
+    """Two convolutions with batch normalisation, added to their input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -128,16 +128,16 @@ class Residual(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        answer: Tensor = maps + self.body(maps)
-        return answer
+        output: Tensor = maps + self.body(maps)
+        return output
 
 
 class PerturbationGenerator(nn.Module):
-    """A generator's answer as an image of the threat model.
+    """A generator whose output is an adversarial image.
 
     Args:
-        residual: Whether the generator says what is added to the image, or the image itself.
-        clip: Whether the answer is inside the threat model, or only in [0, 1].
+        residual: If true, the network outputs the perturbation, else the image.
+        clip: If true, the output is inside the threat model, else only in [0, 1].
     """
 
     def __init__(
@@ -159,38 +159,38 @@ class PerturbationGenerator(nn.Module):
         self.clip = clip
 
     def forward(self, x: Images) -> Images:
-        answer = self.generator(x, *self.classifier_features(x))
+        output = self.generator(x, *self.classifier_features(x))
         if self.residual:
-            x_adv = x + (self.threat.eps if self.clip else 1.0) * answer
+            x_adv = x + (self.threat.eps if self.clip else 1.0) * output
         else:
-            x_adv = 0.5 + 0.5 * answer
+            x_adv = 0.5 + 0.5 * output
         return self.threat.project(x_adv, x) if self.clip else x_adv.clamp(0, 1)
 
-    def inform(self, condition_network: nn.Module) -> None:
-        """From now on a new generator sees what the classifier ``known`` makes of each image."""
-        self.condition_network = condition_network
-        device = next((weight.device for weight in condition_network.parameters()), None)
+    def condition_on(self, network: nn.Module) -> None:
+        """Replace the generator by a new one that receives the features of ``network``."""
+        self.condition_network = network
+        device = next((weight.device for weight in network.parameters()), None)
         probabilities, *maps = self.classifier_features(torch.zeros(1, *self.shape, device=device))
-        self.generator = InformedGenerator(
-            self.shape[0], self.width, probabilities.shape[1], [seen.shape[1] for seen in maps]
+        self.generator = ConditionedGenerator(
+            self.shape[0], self.width, probabilities.shape[1], [own.shape[1] for own in maps]
         )
 
     @torch.no_grad()
     def classifier_features(self, x: Images) -> tuple[Tensor, ...]:
-        """What the generator is told beside the images: probabilities (N, K), maps (N, C, H, W).
+        """Probabilities (n, k) and three maps (n, c, h, w) of the classifier on the images.
 
-        The three maps are the last that ``known`` makes at, or nearest to, the image's own height,
-        half and a quarter of it; of a classifier without maps, the image itself. Nothing, where the
-        generator is not informed.
+        The maps are the classifier's last ones with the height of the image, half of it and a
+        quarter of it, or with the nearest height there is. A classifier without maps yields the
+        images in their place. An unconditioned generator receives no features: an empty tuple.
         """
         if self.condition_network is None:
             return ()
         height = x.shape[2]
-        seen = {height: x}
+        by_height = {height: x}
 
-        def keep(module: nn.Module, given: object, made: object) -> None:  # noqa: ARG001
-            if isinstance(made, Tensor) and made.ndim == 4 and len(made) == len(x):
-                seen[made.shape[2]] = made
+        def keep(module: nn.Module, inputs: object, output: object) -> None:  # noqa: ARG001
+            if isinstance(output, Tensor) and output.ndim == 4 and len(output) == len(x):
+                by_height[output.shape[2]] = output
 
         hooks = [module.register_forward_hook(keep) for module in self.condition_network.modules()]
         try:
@@ -198,14 +198,15 @@ class PerturbationGenerator(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        sides = [
-            min(seen, key=lambda side: abs(math.log(side * scale / height))) for scale in (1, 2, 4)
+        heights = [
+            min(by_height, key=lambda own: abs(math.log(own * scale / height)))
+            for scale in (1, 2, 4)
         ]
-        return probabilities, *(seen[side] for side in sides)
+        return probabilities, *(by_height[own] for own in heights)
 
 
 class Discriminator(nn.Module):
-    """Three strided convolutions and a linear layer."""
+    """Three strided convolutions and a linear layer; one score per image."""
 
     def __init__(self, shape: Shape, width: int) -> None:
         super().__init__()
@@ -229,5 +230,5 @@ class Discriminator(nn.Module):
 
 
 def smaller(side: int) -> int:
-    """A side behind one of D's convolutions."""
+    """The side of the output of one of the discriminator's convolutions."""
     return side // 2 + 1

@@ -17,11 +17,11 @@ from torch.nn.functional import pad
 from spearshield.architecture import Normalize
 
 Shortcut = Callable[[int, int, int], nn.Module]
-"""Maps channels in, channels out and stride to what carries the input past a block."""
+"""Maps input channels, output channels and stride to the shortcut of a block."""
 
 
 class PadShortcut(nn.Module):
-    """Option A: every ``stride``-th pixel, and zeros for the new channels; no weights."""
+    """Option A: every ``stride``-th pixel, and zeros in the additional channels."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ def projection(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch normalisation, added to a shortcut."""
+    """Two 3x3 convolutions with batch normalisation, and a shortcut that is added."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: nn.Module) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class BasicBlock(nn.Module):
 
 
 def stage(inputs: int, outputs: int, blocks: int, stride: int, first: nn.Module) -> nn.Sequential:
-    """Blocks of one width; the first has the stride and the shortcut ``first``, the others none."""
+    """Blocks of one width. Only the first has a stride and the shortcut ``first``."""
     rest = (BasicBlock(outputs, outputs, 1, nn.Identity()) for _ in range(blocks - 1))
     return nn.Sequential(BasicBlock(inputs, outputs, stride, first), *rest)
 
@@ -66,11 +66,13 @@ def stage(inputs: int, outputs: int, blocks: int, stride: int, first: nn.Module)
 def cifar_resnet(
     channels: int, classes: int, widths: tuple[int, ...], blocks: int, shortcut: Shortcut
 ) -> nn.Module:
-    """A 3x3 stem, one stage per width, each but the first at half the size, mean, linear layer.
+    """A 3x3 convolution, one stage per width, a mean over pixels, and a linear layer.
+
+    Every stage after the first halves the size.
 
     Args:
-        blocks: Blocks in every stage.
-        shortcut: For the blocks that change width and size.
+        blocks: Number of blocks per stage.
+        shortcut: The shortcut of blocks that change width and size.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         normalize=Normalize.imagenet(channels),

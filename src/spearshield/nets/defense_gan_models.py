@@ -1,12 +1,12 @@
-"""The three shapes of Defense-GAN's classifiers A to F.
+"""The three kinds of networks among Defense-GAN's classifiers A to F.
 
 Samangouei, Kabkab, Chellappa, "Defense-GAN: Protecting Classifiers Against Adversarial Attacks
 Using Generative Models", 2018, https://arxiv.org/abs/1805.06605, appendix; padding, strides and
 initial weights as in the authors' release, https://github.com/kabkabm/defensegan.
 
-The paper writes ``Dropout(0.2)``. The release hands that number to TensorFlow 1, where it is the
-probability to *keep* a value; most others read it as the probability to drop one. The models
-take either reading.
+The paper writes ``Dropout(0.2)``. The release passes this number to TensorFlow 1, where it is the
+probability to *keep* a value; elsewhere it is usually the probability to drop one. The models
+support both readings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spearshield.types import Shape
 
 
 def dropout(number: float, keep_probability: bool) -> nn.Module:
-    """``Dropout(number)``, read as the probability to keep a value or to drop it."""
+    """``Dropout(number)``, where ``number`` is the probability to keep a value or to drop it."""
     return nn.Dropout(1 - number if keep_probability else number)
 
 
@@ -33,7 +33,7 @@ def two_convolutions(
 
     Args:
         width: Channels of the first convolution.
-        kernel: Its kernel's side.
+        kernel: Side of its kernel.
     """
     check_size(shape, 5)
     channels, h, w = shape
@@ -57,8 +57,8 @@ def three_convolutions(shape: Shape, classes: int, first: nn.Module, last: nn.Mo
     """Models B and F.
 
     Args:
-        first: Dropout of the image's pixels, or none.
-        last: Dropout before the linear layer, or none.
+        first: Dropout of pixels, or the identity.
+        last: Dropout before the linear layer, or the identity.
     """
     check_size(shape, 27)
     channels, h, w = shape
@@ -83,7 +83,7 @@ def perceptron(shape: Shape, classes: int, hidden: nn.Module) -> nn.Module:
     """Models D and E.
 
     Args:
-        hidden: Dropout between the two hidden layers, or none.
+        hidden: Dropout between the two hidden layers, or the identity.
     """
     channels, h, w = shape
     return unit_norm(
@@ -98,7 +98,7 @@ def perceptron(shape: Shape, classes: int, hidden: nn.Module) -> nn.Module:
 
 
 def unit_norm(**layers: nn.Module) -> nn.Module:
-    """The layers in their order; initial weights Gaussian, of unit L2 norm per output unit."""
+    """The layers in their order, with Gaussian initial weights of unit L2 norm per output unit."""
     network = nn.Sequential(OrderedDict(layers))
     with torch.no_grad():
         for values in network.parameters():

@@ -1,10 +1,12 @@
-"""Networks that were written elsewhere: import their package, try them on, normalise for them."""
+"""Networks of other packages: import, check of input and output, normalisation."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -18,8 +20,8 @@ def package(name: str) -> ModuleType:
     """An optional package, imported now.
 
     Raises:
-        ValueError: It is absent, or broken: torchvision built for another torch fails at import
-            with a RuntimeError, and timm with it.
+        ValueError: It is absent or broken. A torchvision that was built for another torch fails at
+            import with a RuntimeError, and so does timm, which imports it.
     """
     try:
         return importlib.import_module(name)
@@ -31,10 +33,10 @@ def package(name: str) -> ModuleType:
 
 
 def check_name(name: str, known: Sequence[str]) -> None:
-    """Refuse a name that a package does not know.
+    """Raise if ``name`` is not in ``known``.
 
     Raises:
-        ValueError: Lists the closest names it knows.
+        ValueError: Lists the closest names.
     """
     if name not in known:
         close = difflib.get_close_matches(name, known, n=5, cutoff=0)
@@ -42,24 +44,24 @@ def check_name(name: str, known: Sequence[str]) -> None:
 
 
 def published(name: str, create: Callable[[], nn.Module]) -> nn.Module:
-    """The network that ``create`` makes with published weights.
+    """The network that ``create`` builds with published weights.
 
     Raises:
-        ValueError: The weights could not be fetched; says what to do without them.
+        ValueError: The weights could not be downloaded; says what to do without them.
     """
     try:
         return create()
     except (ImportError, RuntimeError, OSError) as error:
         raise ValueError(
-            f"the published weights of {name} could not be fetched ({reason(error)}); "
+            f"the published weights of {name} could not be downloaded ({reason(error)}); "
             "load a file of weights instead, with pretrained=false"
         ) from error
 
 
 def normalise(network: nn.Module, normalize: Normalize) -> None:
-    """Make a network take images in [0, 1].
+    """Add normalisation to a network that then takes images in [0, 1].
 
-    A hook rather than a wrapper, so that the names of its weights stay those of published files.
+    It is a hook and not a wrapper, so that the weights keep the names of published files.
     """
     network.register_buffer("spearshield_mean", normalize.mean, persistent=False)
     network.register_buffer("spearshield_std", normalize.std, persistent=False)
@@ -67,17 +69,17 @@ def normalise(network: nn.Module, normalize: Normalize) -> None:
 
 
 def fitted(network: nn.Module, shape: Shape, classes: int, name: str) -> nn.Module:
-    """The network, after it has answered one black image with the right number of logits.
+    """The network, after a check that it maps one black image to ``classes`` logits.
 
     Raises:
-        ValueError: It does not take images of this shape, or returns something else.
+        ValueError: It does not take images of this shape, or does not return such logits.
     """
     c, h, w = shape
     try:
         with torch.no_grad():
             logits = network.eval()(torch.zeros(1, c, h, w))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise ValueError(f"{name} does not take {c}x{h}x{w} images: {reason(error)}") from error
+    except Exception as error:
+        raise ValueError(f"{name} does not take {c}x{h}x{w} images: {cause(error)}") from error
     if not (isinstance(logits, Tensor) and logits.shape == (1, classes)):
         seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
@@ -86,8 +88,18 @@ def fitted(network: nn.Module, shape: Shape, classes: int, name: str) -> nn.Modu
     return network.train()
 
 
+def cause(error: Exception) -> str:
+    """What code of others raised, in one line, with the place in that code."""
+    known = isinstance(error, (RuntimeError, ValueError, AssertionError))
+    message = reason(error) if known else f"{type(error).__name__}: {reason(error)}"
+    inside = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{f.filename}:{f.lineno}" for f in frames if not f.filename.startswith(inside)]
+    return f"{message} (at {places[-1]})" if places else message
+
+
 def reason(error: BaseException) -> str:
-    """What went wrong, in one line."""
+    """The first line of an error's message, or else its type."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 

@@ -1,17 +1,16 @@
-"""The image of a generator that is nearest to each image, by gradient descent on its latent.
+"""Projection on the range of a generator by a search for latents.
 
-The search of Defense-GAN (:mod:`spearshield.methods.defense_gan`) by default. What makes it faster
-is ours, is off until asked for, and makes another defence of it: an encoder that says where to
-start, restarts that leave when they fall behind, images that leave when they get no nearer.
+This file holds what surrounds the search of :mod:`spearshield.methods.defense_gan`: splitting into
+chunks, a cache, the exact gradient of the last steps, and rejection by the error.
 """
 
 from __future__ import annotations
 
+import abc
 import hashlib
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -20,35 +19,27 @@ from torch import Tensor, nn
 from spearshield.method import RandomPurifier, frozen
 from spearshield.ranges import require
 from spearshield.rng import Rng
-from spearshield.types import Classifier, Images, Mask, PerImage
+from spearshield.types import Classifier, Images, PerImage
 
-Latents = Float[Tensor, "n latent"]
-Starts = Float[Tensor, "n restarts latent"]
-Path = Float[Tensor, "n restarts past 2 latent"]
+Latents: TypeAlias = Float[Tensor, "n latent"]
+AnyLatents: TypeAlias = Float[Tensor, "n *restarts latent"]
 
 
 @dataclass(frozen=True)
 class LatentSearchSettings:
-    """The search for the latent of an image: gradient descent with momentum from several starts.
+    """Gradient descent with momentum from several starts.
 
     Args:
-        steps: L, steps of each descent.
-        restarts: R, descents for each image; the one that ends nearest counts.
-        lr: Learning rate, for the mean over pixels of the squared error.
-        momentum: Share of the last move that is kept, in [0, 1).
-        z_std: Standard deviation of the starts.
-        unroll: Last steps that the answer is differentiable through, and through the encoder
-            where these are all; 0: it has no gradient.
-        chunk: Latents moved at a time; changes speed and memory, not results.
-        start: Starts are drawn around zero, or around the encoder's latent, which is the first.
-        drop: Steps after which half of an image's restarts leave, the farther ones, again and
-            again until one is left; 0: all stay.
-        patience: Steps after which an image leaves if none of its restarts has come nearer, by
-            ``tolerance``, than these steps before; 0: all take all steps.
-        tolerance: The share of its squared error by which an image comes nearer at least.
+        steps: Number of steps L.
+        restarts: Number of starts R per image.
+        lr: Learning rate, for the mean squared error over the pixels of an image.
+        momentum: Share of the previous update that is added to the gradient, in [0, 1).
+        z_std: Standard deviation of the starts, which are Gaussian around zero.
+        unroll: Number of last steps that the result is differentiable through; 0: no gradient.
+        chunk: Number of latents in one batch; changes speed and memory, not results.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of range.
     """
 
     steps: int = 200
@@ -58,46 +49,26 @@ class LatentSearchSettings:
     z_std: float = 128**-0.5
     unroll: int = 10
     chunk: int = 500
-    start: Literal["random", "encoder"] = "random"
-    drop: int = 0
-    patience: int = 0
-    tolerance: float = 0.0
 
     def __post_init__(self) -> None:
-        require(
-            self,
-            "steps",
-            "momentum",
-            "z_std",
-            "unroll",
-            "drop",
-            "patience",
-            "tolerance",
-            at_least=0,
-        )
+        require(self, "steps", "z_std", "unroll", at_least=0)
         require(self, "restarts", "chunk", at_least=1)
-        if not self.lr > 0 or not self.momentum < 1 or not self.tolerance < 1:
-            raise ValueError(
-                "lr must be positive, momentum and tolerance below 1, "
-                f"got {self.lr}, {self.momentum} and {self.tolerance}"
-            )
+        require(self, "lr", above=0)
+        require(self, "momentum", at_least=0, below=1)
 
 
-class Projection(RandomPurifier):
-    """The image of G nearest to each image, as far as gradient descent finds it.
+class LatentProjection(RandomPurifier):
+    """A purifier that returns, for each image, a generated image near it.
 
-    An image's answer does not depend on others. In another batch it is the same to rounding, which
-    may differ between kernels for few and for many images. Latents that were found are kept, for
-    whoever asks again.
+    The output for an image does not depend on its batch, except for rounding. Latents that were
+    found are cached. A subclass implements the search.
 
     Args:
-        generator: Maps latents to images; it and its weights are left alone.
-        latent: Numbers in one latent.
-        encoder: Maps images to latents; left alone too.
-        threshold: Mean squared error from which on an image is rejected.
-
-    Raises:
-        ValueError: The search starts at an encoder's latent, and there is none.
+        generator: Maps latents to images. Neither its weights nor its mode change.
+        latent: Dimension of a latent.
+        encoder: Maps images to latents; only used for :attr:`differentiable_approximation`, unless
+            a subclass says otherwise.
+        threshold: Mean squared error above which an image is rejected.
     """
 
     def __init__(
@@ -110,8 +81,6 @@ class Projection(RandomPurifier):
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
-        if settings.start == "encoder" and encoder is None:
-            raise ValueError("start='encoder' needs an encoder; give one, or start='random'")
         self.G = generator
         self.E = encoder
         self.latent = latent
@@ -119,12 +88,36 @@ class Projection(RandomPurifier):
         self.threshold = threshold
         self._cache = LatentCache()
 
+    @abc.abstractmethod
+    def starts(self, x: Images, rng: Rng) -> Float[Tensor, "n restarts latent"]:
+        """The latents that the search starts from."""
+
+    @abc.abstractmethod
+    def nearest(
+        self, x: Images, z: Float[Tensor, "n restarts latent"], unroll: int
+    ) -> tuple[Latents, Latents, Latents]:
+        """The result of the search from ``z``, and where it was ``unroll`` steps before the end.
+
+        Returns:
+            The latent of each image; its latent and its velocity ``unroll`` steps before.
+        """
+
+    @abc.abstractmethod
+    def descend(
+        self, x: Images, z: AnyLatents, velocity: AnyLatents, steps: int, graph: bool = False
+    ) -> tuple[AnyLatents, AnyLatents]:
+        """Latents and velocities after ``steps`` steps.
+
+        Args:
+            graph: If true, they are differentiable in ``x``, ``z`` and ``velocity``.
+        """
+
     @property
     def differentiable_approximation(self) -> Classifier:
-        """G(E(x)): differentiable, and much as the projection of ``x``.
+        """The function G(E(x)), which is close to the projection and differentiable.
 
         Raises:
-            AttributeError: There is no encoder, so this is not offered.
+            AttributeError: There is no encoder.
         """
         if self.E is None:
             raise AttributeError("differentiable_approximation")
@@ -132,153 +125,61 @@ class Projection(RandomPurifier):
         return lambda x: generator(encoder(x))
 
     def purify(self, x: Images, rng: Rng) -> Images:
-        return self._search(x, rng)[1]
+        x_hat: Images = frozen(self.G)(self._latents(x, rng))
+        return x_hat
 
     def detection_score(self, x: Images) -> PerImage:
-        """The share by which each image's squared error is above the threshold."""
+        """The relative excess of each image's mean squared error over the threshold."""
         _, error = self.search(x, Rng.of_content(self.seed, x).fold(0))
         return error / self.threshold - 1
 
     def search(self, x: Images, rng: Rng) -> tuple[Latents, PerImage]:
-        """The latent of each image and its mean squared error, by which attacks are detected.
+        """The latent of each image, and the mean squared error of its generated image.
 
-        Where gradients are on and asked for, both are differentiable in ``x`` through the last
-        ``unroll`` steps: exactly those steps, as if the latent before them did not depend on it.
+        If ``x`` requires a gradient, both are differentiable in ``x``. The gradient is exact for
+        the last ``unroll`` steps; the latent before them is taken to be independent of ``x``.
         """
-        z, x_hat = self._search(x, rng)
-        return z, squared_error(x_hat, x)
+        z = self._latents(x, rng)
+        return z, squared_error(frozen(self.G)(z), x)
 
-    def _search(self, x: Images, rng: Rng) -> tuple[Latents, Images]:
-        """The latent of each image, and G's image of it."""
-        unroll = self.settings.unroll if torch.is_grad_enabled() and x.requires_grad else 0
-        if unroll:
-            z = self._latents(x, rng, unroll)
-        else:
-            weights = [*self.G.parameters(), *(self.E.parameters() if self.E else ())]
-            z = self._cache(x, rng, weights, lambda new: self._latents(x[new], rng[new], 0))
-        return z, frozen(self.G)(z)
+    def generate(self, z: AnyLatents) -> Float[Tensor, "n *restarts c h w"]:
+        """The images of latents. Gradients reach ``z``, not the weights of G."""
+        x_hat = frozen(self.G)(z.flatten(0, -2))
+        return x_hat.reshape(*z.shape[:-1], *x_hat.shape[1:])
 
-    def _latents(self, x: Images, rng: Rng, unroll: int) -> Latents:
+    def _latents(self, x: Images, rng: Rng) -> Latents:
+        if self.settings.unroll and torch.is_grad_enabled() and x.requires_grad:
+            return self._in_chunks(x, rng, differentiable=True)
+        weights = [*self.G.parameters(), *(self.E.parameters() if self.E else ())]
+        return self._cache(
+            x, rng, weights, lambda new: self._in_chunks(x[new], rng[new], differentiable=False)
+        )
+
+    def _in_chunks(self, x: Images, rng: Rng, differentiable: bool) -> Latents:
         images = max(1, self.settings.chunk // self.settings.restarts)
-        parts = zip(torch.split(x, images), torch.split(rng.ids, images), strict=True)
-        found = [
-            self._search_chunk(part, Rng(rng.key, ids), unroll) for part, ids in parts if len(part)
-        ]
+        parts = torch.split(torch.arange(len(x), device=x.device), images)
+        with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
+            found = [self._chunk(x[part], rng[part], differentiable) for part in parts if len(part)]
         return torch.cat([x.new_empty(0, self.latent), *found])
 
-    def _search_chunk(self, x: Images, rng: Rng, unroll: int) -> Latents:
-        generator = frozen(self.G)
-        with torch.inference_mode(False), torch.no_grad():
-            groups = [
-                group.best(generator, x[group.places])
-                for group in self._descend(x, self._starts(x, rng), unroll)
-            ]
-        found = [
-            self._replay(x[group.places], group) if unroll else group.z[:, 0] for group in groups
-        ]
-        return torch.cat(found)[torch.cat([group.places for group in groups]).argsort()]
-
-    def _starts(self, x: Images, rng: Rng) -> Starts:
-        starts = self.settings.z_std * rng.normal((self.settings.restarts, self.latent)).to(x)
-        if self.settings.start == "random" or self.E is None:
-            return starts
-        starts[:, 0] = 0
-        return frozen(self.E)(x)[:, None] + starts
-
-    def _descend(self, x: Images, starts: Starts, unroll: int) -> Iterator[SearchState]:
-        """Where the descents end, of all images or of some, in the order in which they leave.
-
-        Who leaves is decided by the errors before the last step, which cost nothing.
-        """
-        settings, generator, group = self.settings, frozen(self.G), SearchState.of(starts)
-        for step in range(1, settings.steps + 1):
-            errors, slope = loss_and_gradient(generator, x[group.places, None], group.z)
-            group = group.move(settings, slope, unroll)
-            if settings.drop and step % settings.drop == 0:
-                errors, nearer = errors.topk((errors.shape[1] + 1) // 2, largest=False)
-                group = group.restarts(nearer)
-            if settings.patience and step % settings.patience == 0:
-                nearest = errors.amin(1)
-                stays = nearest <= (1 - settings.tolerance) * group.nearest
-                if not stays.all():
-                    yield group[~stays]
-                if not stays.any():
-                    return
-                group = replace(group, nearest=nearest)[stays]
-        yield group
-
-    def _replay(self, x: Images, group: SearchState) -> Latents:
-        """Where one descent for each image ended, with the gradient of its last steps."""
-        generator, (z, velocity) = frozen(self.G), group.path[:, 0, 0].unbind(1)
-        steps = group.path.shape[2] - 1
-        if self.settings.start == "encoder" and self.E is not None and steps == group.taken:
-            encoded = frozen(self.E)(x)
-            z = z + (encoded - encoded.detach())
-        for _ in range(steps):
-            _, slope = loss_and_gradient(generator, x, z, graph=True)
-            velocity = self.settings.momentum * velocity + slope
-            z = z - self.settings.lr * velocity
-        return group.z[:, 0] + (z - z.detach())
-
-
-@dataclass(frozen=True, eq=False)
-class SearchState:
-    """Descents under way, as many for each image.
-
-    Args:
-        places: Where the images stand in their batch.
-        path: Latent and velocity before each of the last steps, and now.
-        nearest: The images' errors when their progress was last looked at.
-        taken: Steps so far.
-    """
-
-    places: Int[Tensor, "n"]
-    path: Path
-    nearest: PerImage
-    taken: int = 0
-
-    @staticmethod
-    def of(starts: Starts) -> SearchState:
-        places = torch.arange(len(starts), device=starts.device)
-        path = torch.stack([starts, torch.zeros_like(starts)], 2)[:, :, None]
-        return SearchState(places, path, starts.new_full((len(starts),), math.inf))
-
-    @property
-    def z(self) -> Starts:
-        return self.path[:, :, -1, 0]
-
-    def move(self, settings: LatentSearchSettings, slope: Starts, unroll: int) -> SearchState:
-        """One step on, with the states before the last ``unroll`` steps."""
-        velocity = settings.momentum * self.path[:, :, -1, 1] + slope
-        now = torch.stack([self.z - settings.lr * velocity, velocity], 2)[:, :, None]
-        path = torch.cat([self.path, now], 2)[:, :, -unroll - 1 :]
-        return replace(self, path=path, taken=self.taken + 1)
-
-    def restarts(self, index: Int[Tensor, "n some"]) -> SearchState:
-        """Some of each image's descents."""
-        return replace(self, path=self.path[torch.arange(len(index))[:, None], index])
-
-    def best(self, generator: Classifier, x: Images) -> SearchState:
-        """The descent of each image that is nearest to it now."""
-        if self.path.shape[1] == 1:
-            return self
-        errors = squared_error(generate(generator, self.z), x[:, None])
-        return self.restarts(errors.argmin(1, keepdim=True))
-
-    def __getitem__(self, index: Mask) -> SearchState:
-        """The descents of some of the images."""
-        return SearchState(self.places[index], self.path[index], self.nearest[index], self.taken)
+    def _chunk(self, x: Images, rng: Rng, differentiable: bool) -> Latents:
+        steps = self.settings.steps
+        unroll = min(self.settings.unroll, steps) if differentiable else 0
+        z, before, velocity = self.nearest(x, self.starts(x, rng), unroll)
+        if not differentiable:
+            return z
+        if unroll < steps:
+            before, velocity = before.detach(), velocity.detach()
+        # The last steps again, of the nearest descents only and with a gradient.
+        last, _ = self.descend(x, before, velocity, unroll, graph=True)
+        return z.detach() + (last - last.detach())
 
 
 class LatentCache:
-    """Latents that were found before, so that a victim that is asked again need not search again.
+    """Latents by the pixels and the randomness of their image; emptied when a weight changes."""
 
-    A latent is a function of the image's pixels, its randomness and the weights; new weights make
-    all of them unknown.
-    """
-
-    def __init__(self, most: int = 50_000) -> None:
-        self.most = most
+    def __init__(self, capacity: int = 50_000) -> None:
+        self.capacity = capacity
         self.latents: dict[tuple[int, int, bytes], Tensor] = {}
         self.weights: list[tuple[int, int]] = []
 
@@ -286,46 +187,45 @@ class LatentCache:
         self,
         x: Images,
         rng: Rng,
-        weights: list[nn.Parameter],
-        find: Callable[[Int[Tensor, "new"]], Latents],
+        weights: list[Tensor],
+        search: Callable[[Int[Tensor, "new"]], Latents],
     ) -> Latents:
-        """The latent of each image; ``find`` is asked for those of the new ones, by place."""
+        """The latent of each image.
+
+        Args:
+            search: Returns the latents of new images, given their positions in the batch.
+        """
         versions = [(weight.data_ptr(), weight._version) for weight in weights]
-        if versions != self.weights or len(self.latents) > self.most:
+        if versions != self.weights or len(self.latents) > self.capacity:
             self.latents, self.weights = {}, versions
         pixels = [hashlib.sha1(image.tobytes()).digest() for image in x.detach().cpu().numpy()]
         keys = [(rng.key, *own) for own in zip(rng.ids.tolist(), pixels, strict=True)]
         new = [place for place, key in enumerate(keys) if key not in self.latents]
-        found = find(torch.tensor(new, dtype=torch.long, device=x.device))
+        found = search(torch.tensor(new, dtype=torch.long, device=x.device))
         self.latents.update((keys[place], z) for place, z in zip(new, found, strict=True))
         return torch.stack([self.latents[key] for key in keys]) if keys else found
 
 
-def loss_and_gradient(
-    generator: Classifier,
+def error_gradient(
+    generate: Classifier,
     x: Float[Tensor, "n *one c h w"],
-    z: Float[Tensor, "n *restarts latent"],
+    z: AnyLatents,
     graph: bool = False,
-) -> tuple[Float[Tensor, "n *restarts"], Float[Tensor, "n *restarts latent"]]:
-    """The squared error of each latent's image and its gradient.
+) -> AnyLatents:
+    """The gradient in ``z`` of the mean squared error of the generated images.
 
     Args:
-        graph: The gradient is itself differentiable, in ``x`` and ``z``.
+        graph: If true, the gradient is itself differentiable in ``x`` and ``z``.
     """
     with torch.enable_grad():
         z = z if z.requires_grad else z.detach().requires_grad_()
-        errors = squared_error(generate(generator, z), x)
-        (slope,) = torch.autograd.grad(errors.sum(), z, create_graph=graph)
-    return errors.detach(), slope
-
-
-def generate(generator: Classifier, z: Float[Tensor, "n *restarts latent"]) -> Tensor:
-    x_hat = generator(z.flatten(0, -2))
-    return x_hat.reshape(*z.shape[:-1], *x_hat.shape[1:])
+        errors = squared_error(generate(z), x)
+        (gradient,) = torch.autograd.grad(errors.sum(), z, create_graph=graph)
+    return gradient
 
 
 def squared_error(
     x_hat: Float[Tensor, "*any c h w"], x: Float[Tensor, "*other c h w"]
 ) -> Float[Tensor, "*any"]:
-    """The mean over an image's pixels."""
+    """The mean squared error over the pixels of each image."""
     return (x_hat - x).square().flatten(-3).mean(-1)

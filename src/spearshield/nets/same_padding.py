@@ -1,4 +1,4 @@
-"""Convolutions with TensorFlow's "SAME" padding, for weights that were trained with it."""
+"""Convolutions with TensorFlow's "SAME" padding, for weights trained with it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch.nn.functional import pad
 
 
 class SamePad(nn.Module):
-    """Zeros around an image, so that a strided convolution answers ``ceil(size / stride)`` pixels.
+    """Zero padding, so that a strided convolution outputs ``ceil(size / stride)`` pixels.
 
-    Where their number is odd, one more goes to the right and to the bottom: unlike the symmetric
-    padding of ``nn.Conv2d``, this depends on the image's size.
+    If the number of zeros is odd, the right and the bottom side get one more. Unlike the symmetric
+    padding of ``nn.Conv2d``, the number depends on the size of the image.
     https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
     """
 
@@ -26,15 +26,15 @@ class SamePad(nn.Module):
         return pad(x, (left, right, top, bottom))
 
     def _zeros(self, size: int) -> tuple[int, int]:
-        answers = -(-size // self.stride)
-        total = max((answers - 1) * self.stride + self.kernel - size, 0)
+        outputs = -(-size // self.stride)
+        total = max((outputs - 1) * self.stride + self.kernel - size, 0)
         return total // 2, total - total // 2
 
 
 def same_conv(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> tuple[nn.Module, nn.Conv2d]:
-    """A padding and the convolution behind it."""
+    """A padding layer, and the convolution to apply after it."""
     if stride == 1:
         return nn.Identity(), nn.Conv2d(inputs, outputs, kernel, padding="same", groups=groups)
     return SamePad(kernel, stride), nn.Conv2d(inputs, outputs, kernel, stride, groups=groups)

@@ -1,7 +1,7 @@
-"""Generator and critic of Defense-GAN's authors, for images of any size.
+"""Generator and critic of Defense-GAN, for images of any size.
 
 Samangouei, Kabkab, Chellappa, "Defense-GAN: Protecting Classifiers Against Adversarial Attacks
-Using Generative Models", 2018. https://arxiv.org/abs/1805.06605; as in their release,
+Using Generative Models", 2018. https://arxiv.org/abs/1805.06605; layers of the authors' release,
 https://github.com/kabkabm/defensegan.
 """
 
@@ -18,10 +18,10 @@ from spearshield.types import Images, Logits, Shape
 
 
 class Generator(nn.Module):
-    """A linear layer and 5x5 deconvolutions that double the size; images of any size.
+    """A linear layer and 5x5 deconvolutions that double the size.
 
-    28 pixels come out of 4 by way of 7 and 14. Above 32 pixels there are more deconvolutions, and a
-    tanh in place of the sigmoid.
+    For 28 pixels, the sides of the maps are 4, 7, 14 and 28. Above 32 pixels there are more
+    deconvolutions, and a tanh in place of the sigmoid.
     """
 
     def __init__(self, shape: Shape, width: int, latent: int) -> None:
@@ -34,7 +34,7 @@ class Generator(nn.Module):
         self.linear = nn.Linear(latent, widths[0] * math.prod(sizes[0]))
         self.unflatten = nn.Unflatten(1, (*sizes[0], widths[0]))
         self.deconvs = nn.ModuleList(
-            # double a side, or double it less one
+            # to twice the side, or to twice the side minus one
             nn.ConvTranspose2d(*ends, 5, 2, 2, tuple((side + 1) % 2 for side in larger))
             for ends, larger in zip(pairwise(widths), sizes[1:], strict=True)
         )
@@ -48,9 +48,13 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Three 5x5 convolutions that halve the size, and a linear layer; D, and E too."""
+    """Three 5x5 convolutions that halve the size, and a linear layer; a critic or an encoder.
 
-    def __init__(self, shape: Shape, width: int, answers: int = 1) -> None:
+    Args:
+        outputs: Numbers per image.
+    """
+
+    def __init__(self, shape: Shape, width: int, outputs: int = 1) -> None:
         super().__init__()
         channels, h, w = shape
         self.body = nn.Sequential(
@@ -61,7 +65,7 @@ class Critic(nn.Module):
             nn.Conv2d(2 * width, 4 * width, 5, 2, 2),
             nn.LeakyReLU(0.2),
             nn.Flatten(),
-            nn.Linear(4 * width * -(-h // 8) * -(-w // 8), answers),
+            nn.Linear(4 * width * -(-h // 8) * -(-w // 8), outputs),
         )
         initialise(self)
 
@@ -72,10 +76,10 @@ class Critic(nn.Module):
 
 @torch.no_grad()
 def initialise(network: nn.Module) -> None:
-    """Uniform initial weights, no biases, as in the release.
+    """Set the initial weights of the release: uniform, with biases of zero.
 
-    Their variance is 2 over the sum of fan-in and fan-out, twice that in convolutions, where a
-    stride of 2 leaves a quarter of the fan on the side with more pixels.
+    The variance is 2 / (fan_in + fan_out) in linear layers, and twice that in convolutions. With a
+    stride of 2, the fan on the side with more pixels is a quarter of the weights there.
     """
     for values in network.parameters():
         if values.dim() == 1:

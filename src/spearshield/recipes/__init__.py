@@ -1,1 +1,1 @@
-"""Complete runs, one per file, each a frozen ``RECIPE``. The file's name is the recipe's."""
+"""Complete runs, one frozen ``RECIPE`` per file. The name of the file is the name of the recipe."""

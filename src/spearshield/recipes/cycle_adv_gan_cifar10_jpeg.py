@@ -1,11 +1,11 @@
-"""CIFAR-10 as JPEG, ResNet-20, L-inf 8/255: CycleAdvGAN and AdvGAN; four hours on one core.
+"""CIFAR-10 as JPEG, ResNet-20, L-inf 8/255: CycleAdvGAN and AdvGAN; takes four hours on one core.
 
-Everything learns from and is tried on the JPEG version, so no number here compares with published
-ones. For want of an accelerator the classifier sees nine epochs, the generators, of 16 to 64
-channels, three and a half in batches of 32, and searches attack 500 test images. The generators see
-what the classifier makes of an image, but for ``adv_gan_uninformed``. Of the two black boxes, one
-is learnt by a student of another kind, one by a network of the classifier's own kind. A classifier
-that is at hand saves the first twenty minutes: ``--set pretraining=none --set weights=FILE``.
+Training and test images are JPEG-compressed, so no number is comparable with published ones. To
+limit the time without a GPU, the classifier is trained for nine epochs, the generators, of 16 to 64
+channels, for three and a half epochs in batches of 32, and iterative attacks use 500 test images.
+The generators are conditioned on the classifier's features, except ``adv_gan_uninformed``. One
+black-box attack has a student of another architecture, the other of the classifier's own. A file
+with weights of the classifier saves twenty minutes: ``--set pretraining=none --set weights=FILE``.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from spearshield.views import Adaptive, Oblivious
 
 BUDGET = Linf(8 / 255)
 STEPS = 5_000
-PLAIN = PGD(BUDGET, steps=40, step_size=1 / 255, early_stop=False)
-STRONG = PGD(BUDGET, steps=40, step_size=1 / 255, restarts=3)
-FAST = PGD(BUDGET, steps=5, step_size=2 / 255, early_stop=False)
+PGD_40 = PGD(BUDGET, steps=40, step_size=1 / 255, early_stop=False)
+PGD_40_RESTARTS = PGD(BUDGET, steps=40, step_size=1 / 255, restarts=3)
+PGD_5 = PGD(BUDGET, steps=5, step_size=2 / 255, early_stop=False)
 
 CYCLE = CycleAdvGAN(
     BUDGET, 16, conditioned=True, cooperative=False, max_residual=16 / 255, decay_steps=STEPS
 )
-ADV = AdvGAN(BUDGET, 16, conditioned=True, decay_steps=STEPS)
-UNINFORMED = AdvGAN(BUDGET, 16, decay_steps=STEPS)
-STRANGER = replace(ADV, student=MCNN(), student_steps=1_000)
-SIBLING = replace(ADV, student=ResNet20(), student_steps=1_000)
+ADV_GAN = AdvGAN(BUDGET, 16, conditioned=True, decay_steps=STEPS)
+UNCONDITIONED = AdvGAN(BUDGET, 16, decay_steps=STEPS)
+OTHER_ARCHITECTURE = replace(ADV_GAN, student=MCNN(), student_steps=1_000)
+SAME_ARCHITECTURE = replace(ADV_GAN, student=ResNet20(), student_steps=1_000)
 
 DEFENCES = (
     Training(CYCLE, STEPS, FGSM(BUDGET), 32, name="cycle_fgsm", precompute=True),
-    Training(CYCLE, STEPS, FAST, 32, name="cycle_pgd", precompute=True),
-    Training(ADV, STEPS, batch_size=32),
-    Training(UNINFORMED, STEPS, batch_size=32, name="adv_gan_uninformed"),
-    Training(STRANGER, STEPS, batch_size=32, name="adv_black_box"),
-    Training(SIBLING, STEPS, batch_size=32, name="adv_black_box_sibling"),
+    Training(CYCLE, STEPS, PGD_5, 32, name="cycle_pgd", precompute=True),
+    Training(ADV_GAN, STEPS, batch_size=32),
+    Training(UNCONDITIONED, STEPS, batch_size=32, name="adv_gan_uninformed"),
+    Training(OTHER_ARCHITECTURE, STEPS, batch_size=32, name="adv_black_box"),
+    Training(SAME_ARCHITECTURE, STEPS, batch_size=32, name="adv_black_box_sibling"),
 )
 
 RECIPE = Recipe(
@@ -59,7 +59,7 @@ RECIPE = Recipe(
     trials=(
         Trial(FGSM(BUDGET), Oblivious()),
         *(Trial(AttackFrom(BUDGET, training.display_name), Oblivious()) for training in DEFENCES),
-        *(Trial(attack, Oblivious(), images=500) for attack in (PLAIN, DeepFool(BUDGET))),
-        Trial(STRONG, Adaptive(), images=500),
+        *(Trial(attack, Oblivious(), images=500) for attack in (PGD_40, DeepFool(BUDGET))),
+        Trial(PGD_40_RESTARTS, Adaptive(), images=500),
     ),
 )

@@ -1,7 +1,7 @@
-"""CelebA, 64 x 64, woman or man: Defense-GAN at the size of the release; days on an accelerator.
+"""CelebA, 64 x 64, gender: Defense-GAN at the size of the release; takes days on a GPU.
 
 Networks, steps and search are the release's: 200,000 updates of G, 200 steps from each of 2 starts.
-Its pixels are in [-1, 1], where the same search has a learning rate of 10.
+The release's pixels are in [-1, 1], where the learning rate of the same search is 10.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from spearshield.training.loop import Training
 from spearshield.views import BPDA, Adaptive, InRange, Oblivious
 
 BUDGET = Linf(0.15)
-"""0.3, as on MNIST, of the release's pixels in [-1, 1]."""
+"""Equal to 0.3 on the release's pixels in [-1, 1]."""
+PGD_40 = PGD(BUDGET, steps=40, step_size=0.01)
 
 RECIPE = Recipe(
     data=CelebA(),
@@ -38,8 +39,8 @@ RECIPE = Recipe(
     trials=(
         Trial(FGSM(BUDGET), Oblivious()),
         Trial(RandFGSM(BUDGET), Oblivious()),
-        Trial(PGD(BUDGET, steps=40, step_size=0.01), Adaptive(), images=100),
-        Trial(PGD(BUDGET, steps=40, step_size=0.01), BPDA(), images=100),
+        Trial(PGD_40, Adaptive(), images=100),
+        Trial(PGD_40, BPDA(), images=100),
         Trial(LatentSearch(L2(4.0)), InRange(), images=100),
     ),
     images=1_000,

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: the generator and the encoder of `defense_gan_fashion_mnist`, as for MNIST."""
+"""Fashion-MNIST: G and E, whose weights `defense_gan_fashion_mnist` loads; as for MNIST."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""MNIST, LeNet, L-inf 0.3: MagNet, by attackers who ignore its detectors and by one who does not.
+"""MNIST, LeNet, L-inf 0.3: MagNet under attacks that ignore its detectors, and one that does not.
 
-An epoch is 214 batches of 256: 55,000 training images, 5,000 set aside. The release trains 100
-epochs; this takes 10, so that a seed trains in ten minutes on one core. The worst case is over the
-first 1,000 images, those that every attack is made on.
+An epoch is 214 batches of 256, from 55,000 training images; 5,000 are for validation. The release
+trains for 100 epochs, this recipe for 10, so that a seed trains in ten minutes on one core. The
+worst case is over the first 1,000 test images, on which all attacks are evaluated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spearshield.training.loop import Training
 from spearshield.views import Adaptive, DetectorAware, Oblivious
 
 BUDGET = Linf(0.3)
-PLAIN = PGD(BUDGET, steps=40, step_size=0.01, early_stop=False)
+PGD_40 = PGD(BUDGET, steps=40, step_size=0.01, early_stop=False)
 
 RECIPE = Recipe(
     data=MNIST(),
@@ -30,8 +30,8 @@ RECIPE = Recipe(
     defences=(Training(MagNet(), steps=2_140, batch_size=256),),
     trials=(
         Trial(FGSM(BUDGET), Oblivious()),
-        Trial(PLAIN, Oblivious(), images=1_000),
-        Trial(PLAIN, Adaptive(), images=1_000),
+        Trial(PGD_40, Oblivious(), images=1_000),
+        Trial(PGD_40, Adaptive(), images=1_000),
         Trial(OrthogonalPGD(BUDGET), DetectorAware(), images=1_000),
     ),
 )

@@ -1,10 +1,11 @@
-"""MNIST, LeNet, L-inf 0.3: APE-GAN and DAE beside PGD adversarial training, two kinds of attacker.
+"""MNIST, LeNet, L-inf 0.3: APE-GAN, DAE and PGD adversarial training, two kinds of attacker.
 
-The purifiers learn from FGSM, or from noise alone, as their papers do. The oblivious attacker makes
-images on the bare classifier, at full length; the adaptive one differentiates through the
-purifier. An epoch is 859 batches of 64, or 429 of 128: 55,000 training images, 5,000 set aside.
-APE-GAN has half the width of its release and sees one epoch where that sees two, and adversarial
-training takes three large inner steps, so that a seed trains in half an hour on one core.
+APE-GAN is trained on FGSM's images and DAE on noise, as in their papers. The oblivious attacker
+attacks the bare classifier without early stopping; the adaptive attacker differentiates through the
+purifier. An epoch is 859 batches of 64, or 429 of 128, from 55,000 training images; 5,000 are for
+validation. APE-GAN has half the width of its release and trains for one epoch in place of two, and
+adversarial training takes three large inner steps, so that a seed trains in half an hour on one
+core.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from spearshield.training.loop import Training
 from spearshield.views import BPDA, Adaptive, Oblivious
 
 BUDGET = Linf(0.3)
-PLAIN = PGD(BUDGET, steps=40, step_size=0.01, early_stop=False)
-STRONG = PGD(BUDGET, steps=40, step_size=0.01, restarts=3)
-LONG = PGD(BUDGET, steps=200, step_size=0.02)
+PGD_40 = PGD(BUDGET, steps=40, step_size=0.01, early_stop=False)
+PGD_40_RESTARTS = PGD(BUDGET, steps=40, step_size=0.01, restarts=3)
+PGD_200 = PGD(BUDGET, steps=200, step_size=0.02)
 
 RECIPE = Recipe(
     data=MNIST(),
@@ -43,10 +44,10 @@ RECIPE = Recipe(
     ),
     trials=(
         Trial(FGSM(BUDGET), Oblivious()),
-        Trial(PLAIN, Oblivious()),
+        Trial(PGD_40, Oblivious()),
         Trial(FGSM(BUDGET), Adaptive()),
-        Trial(STRONG, Adaptive(), images=1_000),
-        Trial(STRONG, BPDA(), images=1_000),
-        Trial(LONG, Adaptive(), images=1_000),
+        Trial(PGD_40_RESTARTS, Adaptive(), images=1_000),
+        Trial(PGD_40_RESTARTS, BPDA(), images=1_000),
+        Trial(PGD_200, Adaptive(), images=1_000),
     ),
 )

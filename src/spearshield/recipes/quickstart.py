@@ -1,4 +1,4 @@
-"""The embedded digits: a classifier, APE-GAN before it, two kinds of attacker; two minutes."""
+"""The embedded digits: a classifier and APE-GAN, two kinds of attacker; takes two minutes."""
 
 from __future__ import annotations
 

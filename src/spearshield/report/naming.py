@@ -1,4 +1,4 @@
-"""Names for what would be called the same: by the settings in which it differs."""
+"""Titles of attacks, and the settings that distinguish entries of the same name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spearshield.report import words
 
 
 def attack_titles(rows: Sequence[Row]) -> list[str]:
-    """What the attack of each row is called; namesakes of one budget are told apart."""
+    """The title of the attack of each row, with settings where titles of one budget coincide."""
     kinds: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
         kinds.setdefault(_title(row), {})[_key(row)] = words.hyper(row)
@@ -32,9 +32,9 @@ def _key(row: Row) -> str:
 
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Of each of several settings, the values that not all of them share, as ``width=32``.
+    """For each of several settings, the values that not all of them share, as ``width=32``.
 
-    A name is as long as it must be to tell it from the other names.
+    A nested name is shortened as far as it stays unique.
     """
     flat = [dict(_flat(setting, ())) for setting in settings]
     paths = dict.fromkeys(path for setting in flat for path in setting)

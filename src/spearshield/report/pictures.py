@@ -1,46 +1,69 @@
-"""A few images on their way through attack and defence, drawn with Pillow."""
+"""Pictures of a few images: clean, adversarial, the perturbation, and purified."""
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
+from spearshield.report import words
+
 SIDE = 96
-"""About as many pixels wide is a drawn image; larger ones are drawn as they are."""
+"""The approximate width in pixels of a drawn image; larger images keep their size."""
 
 GAP = 4
+
+REJECTED = "rejected"
+"""The name in place of a class where a defence rejects an image."""
 
 Pixels = npt.NDArray[np.float32]
 
 
+class Prediction(NamedTuple):
+    """A predicted class; rejecting an attacked image is right."""
+
+    name: str
+    right: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """One line of a picture: the same stage of every image.
+    """One row of a picture: the same stage of every image.
 
     Args:
-        images: Of shape (k, c, h, w), in [0, 1].
-        verdicts: Who predicted, and the class names it predicted, one an image.
+        images: Shape (k, c, h, w), values in [0, 1].
+        verdicts: Pairs of a classifier and its predictions, one per image.
     """
 
     name: str
     images: Pixels
-    verdicts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    verdicts: tuple[tuple[str, tuple[Prediction, ...]], ...] = ()
+
+    @property
+    def data(self) -> list[str]:
+        """Each image as a PNG in base64."""
+        return [base64.b64encode(_png(image)).decode() for image in _enlarged(self.images)]
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """What a file in ``pictures/`` holds. ``bare`` is the classifier alone, ``victim`` defended.
+    """The content of a file in ``pictures/``.
 
     Args:
-        parameters: Of the attack, as far as they are known.
+        stem: The name of the file without its suffix.
+        parameters: Hyper-parameters of the attack, as far as they are known.
+        truth: The true class names, one per image.
+        bare_clean, bare_adv: Predictions of the classifier without its purifier.
+        victim_clean, victim_adv: Predictions of the defended classifier.
+        x, x_adv, x_hat: Clean, adversarial and purified images.
     """
 
     stem: str
@@ -60,11 +83,22 @@ class Picture:
     x_hat: Pixels
 
     @property
-    def factor(self) -> float:
-        """How much the perturbation is amplified: its bound becomes the full range.
+    def title(self) -> str:
+        """Attack, view and threat model."""
+        attack = words.attack(self.attack, self.parameters)
+        return f"{attack}, {words.view(self.view)}, {words.threat(self.threat, self.eps)}"
 
-        The bound is ``eps`` in Linf; in L2 no single pixel has one, and it is the largest change
-        that is shown.
+    @property
+    def purified(self) -> bool:
+        """True if the defence has a purifier, which changes the images."""
+        return not np.array_equal(self.x_hat, self.x_adv)
+
+    @property
+    def factor(self) -> float:
+        """The amplification of the perturbation that maps its bound to the full range.
+
+        The bound is ``eps`` in Linf. In L2 no bound holds for a single pixel, and the largest
+        change that is shown takes its place.
         """
         largest = float(np.abs(self.x_adv - self.x).max())
         bound = self.eps if self.threat == "Linf" else largest
@@ -72,29 +106,45 @@ class Picture:
 
     @property
     def strips(self) -> tuple[Strip, ...]:
-        """Clean, adversarial, perturbation around mid-grey, purified."""
+        """Clean, adversarial, the perturbation around mid-grey and, with a purifier, purified."""
         delta = np.clip(0.5 + self.factor * (self.x_adv - self.x), 0, 1)
-        return (
-            Strip("clean", self.x, (("bare", self.bare_clean), ("defended", self.victim_clean))),
-            Strip("adversarial", self.x_adv, (("bare", self.bare_adv),)),
+        clean = self._predicted(self.bare_clean), self._predicted(self.victim_clean)
+        bare = self._predicted(self.bare_adv, REJECTED)
+        victim = self._predicted(self.victim_adv, REJECTED)
+        attacked = (("undefended", bare),) if self.purified else _verdicts(bare, victim)
+        strips = (
+            Strip("clean", self.x, _verdicts(*clean)),
+            Strip("adversarial", self.x_adv, attacked),
             Strip(f"perturbation, times {self.factor:.3g}", delta),
-            Strip("purified", self.x_hat, (("defended", self.victim_adv),)),
         )
+        if not self.purified:
+            return strips
+        return (*strips, Strip("purified", self.x_hat, (("defended", victim),)))
+
+    def _predicted(self, names: tuple[str, ...], *right: str) -> tuple[Prediction, ...]:
+        """Predictions that are right if they are the true class or one of ``right``."""
+        pairs = zip(names, self.truth, strict=True)
+        return tuple(Prediction(name, name in (truth, *right)) for name, truth in pairs)
 
     def sheet(self) -> bytes:
         """All strips, one below the other, as one PNG."""
         rows = [_enlarged(strip.images) for strip in self.strips]
         k, h, w = rows[0].shape[:3]
-        canvas = np.full((4 * (h + GAP) - GAP, k * (w + GAP) - GAP, *rows[0].shape[3:]), 255, "u1")
+        height, width = len(rows) * (h + GAP) - GAP, k * (w + GAP) - GAP
+        canvas = np.full((height, width, *rows[0].shape[3:]), 255, np.uint8)
         for i, row in enumerate(rows):
             for j, image in enumerate(row):
                 canvas[i * (h + GAP) :, j * (w + GAP) :][:h, :w] = image
         return _png(canvas)
 
 
-def pngs(strip: Strip) -> list[bytes]:
-    """Each image of a strip as a PNG of its own."""
-    return [_png(image) for image in _enlarged(strip.images)]
+def _verdicts(
+    bare: tuple[Prediction, ...], victim: tuple[Prediction, ...]
+) -> tuple[tuple[str, tuple[Prediction, ...]], ...]:
+    """The predictions without and with the defence, once if they are the same."""
+    if bare == victim:
+        return (("predicted", bare),)
+    return ("undefended", bare), ("defended", victim)
 
 
 PLACE = ("method", "attack", "view", "threat")
@@ -106,7 +156,7 @@ def read(path: Path) -> Picture:
     """The picture in a file.
 
     Raises:
-        ValueError: It is truncated, or not a picture; names the file and what is wrong.
+        ValueError: The file is truncated or not a picture; names the file and the fault.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -118,7 +168,7 @@ def read(path: Path) -> Picture:
         _check(about, stages)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is truncated or not a picture ({error}); delete it to report without it"
+            f"{path} is truncated or not a picture ({error}); delete it to do without"
         ) from error
     return Picture(path.stem, **about, **stages)
 
@@ -140,7 +190,7 @@ def _check(about: dict[str, Any], stages: dict[str, Any]) -> None:
 
 
 def _enlarged(images: Pixels) -> npt.NDArray[np.uint8]:
-    """8-bit images, channels last where there are three, by nearest neighbour."""
+    """8-bit images enlarged by nearest neighbour, channels last if there are three."""
     times = max(1, round(SIDE / max(images.shape[2:])))
     levels = (images * 255).round().astype(np.uint8).repeat(times, 2).repeat(times, 3)
     return levels[:, 0] if images.shape[1] == 1 else levels.transpose(0, 2, 3, 1)

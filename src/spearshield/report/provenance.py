@@ -1,37 +1,69 @@
-"""Where the numbers come from: recipes, devices, versions and hyper-parameters."""
+"""The origin of the numbers: commands, devices, versions, recipes and hyper-parameters."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from spearshield.judging.results import WORST_CASE
+from spearshield.judging.results import WORST_CASE, Row
 from spearshield.report import words
-from spearshield.report.layout import Defence, configuration
-from spearshield.report.runs import Run
+from spearshield.report.defences import Defence, configuration
+from spearshield.report.runs import Run, identity
 
 
-def origins(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """A line for each run, recipe, device and set of versions: name of a column to its text."""
-    seeds: dict[str, set[int]] = {}
-    lines: dict[str, dict[str, str]] = {}
-    for run in runs:
-        for row in run.rows:
-            line = {"run": run.name, "recipe": row.recipe, "device": row.device, **row.versions}
-            key = json.dumps(line, sort_keys=True)
-            lines[key] = line
-            seeds.setdefault(key, set()).add(row.seed)
-    columns = dict.fromkeys(column for line in lines.values() for column in line)
-    return [
-        {column: line.get(column, "") for column in columns}
-        | {"seeds": ", ".join(map(str, sorted(seeds[key])))}
-        for key, line in lines.items()
-    ]
+class Source(NamedTuple):
+    """The common fields of the rows that one command measured."""
+
+    run: str
+    recipe: str
+    command: str
+    seed: int
+    device: str
+    versions: str
+
+
+class Sources:
+    """The sources of all rows of some runs, numbered from 1 in order of appearance."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._of_row: dict[str, Source] = {}
+        self._rows: dict[Source, list[Row]] = {}
+        for run in runs:
+            for row in run.rows:
+                if identity(row) not in self._of_row:
+                    source = self._of_row[identity(row)] = _source(run, row)
+                    self._rows.setdefault(source, []).append(row)
+        self._numbers = {source: i for i, source in enumerate(self._rows, 1)}
+
+    def number(self, row: Row) -> int:
+        return self._numbers[self._of_row[identity(row)]]
+
+    def lines(self) -> list[tuple[str, ...]]:
+        """For each source: run, recipe, command, seed, images, rows, device and versions."""
+        return [
+            (
+                source.run,
+                source.recipe,
+                source.command,
+                str(source.seed),
+                ", ".join(f"{n:,}" for n in sorted({row.images for row in rows})),
+                f"{len(rows):,}",
+                source.device,
+                source.versions,
+            )
+            for source, rows in self._rows.items()
+        ]
+
+
+def _source(run: Run, row: Row) -> Source:
+    command = getattr(row, "command", None) or "not recorded"
+    versions = ", ".join(f"{name} {version}" for name, version in row.versions.items())
+    return Source(run.name, row.recipe, command, row.seed, row.device, versions)
 
 
 def details(runs: Sequence[Run], defences: Sequence[Defence]) -> dict[str, str]:
-    """Titles and the JSON behind them: of each run the recipe, of each defence the parameters."""
+    """JSON by title: the recipe of each run and the parameters of each defence."""
     recipes = {f"Recipe of {run.name}": run.recipe for run in runs if run.recipe}
     return recipes | {
         f"Parameters of {defence.label}: {defence.setting}": _parameters(defence)

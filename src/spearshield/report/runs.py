@@ -1,4 +1,4 @@
-"""What a report is made from: the rows, pictures and recipe of each run."""
+"""The sources of a report: the rows, pictures and recipe of each run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Run:
     """One source of a report.
 
     Args:
-        name: The folder's name; unique in a report.
-        path: Where the rows come from.
+        name: The name of the folder; unique in a report.
+        path: The file that holds the rows.
         recipe: Indented JSON; ``None`` where the source has no recipe.
     """
 
@@ -34,11 +34,11 @@ class Run:
 
 
 def read(sources: Sequence[Path]) -> list[Run]:
-    """The runs behind ``sources``, in their order.
+    """The runs that ``sources`` hold, in order.
 
     Raises:
-        FileNotFoundError: A source is not there, or is a folder without ``results.json``.
-        ValueError: There is no source, a file cannot be read, or there are no rows; names the file.
+        FileNotFoundError: A source does not exist, or is a folder without ``results.json``.
+        ValueError: There is no source, a file cannot be read, or it has no rows; names the file.
     """
     if not sources:
         raise ValueError("a report needs at least one run folder or results.json, got none")
@@ -54,20 +54,25 @@ def read(sources: Sequence[Path]) -> list[Run]:
 
 
 def joined(found: Sequence[Run]) -> list[Row]:
-    """The rows of all runs; a row that is there twice counts once."""
-    rows = {json.dumps(vars(row), sort_keys=True): row for run in found for row in run.rows}
+    """The rows of all runs; a row that occurs twice counts once."""
+    rows = {identity(row): row for run in found for row in run.rows}
     return list(rows.values())
+
+
+def identity(row: Row) -> str:
+    """A key that is equal for equal rows."""
+    return json.dumps(vars(row), sort_keys=True)
 
 
 def _read(source: Path) -> Run:
     if not source.exists():
-        raise FileNotFoundError(f"there is no {source}; give a run folder or a {RESULTS}")
+        raise FileNotFoundError(f"{source} does not exist; give a run folder or a {RESULTS}")
     folder = source if source.is_dir() else None
     file = folder / RESULTS if folder else source
     path = file.resolve()
     rows = tuple(results.read(file))
     if not rows:
-        raise ValueError(f"{file} holds no rows; `spearshield evaluate` measures some")
+        raise ValueError(f"{file} has no rows; `spearshield audit` writes some")
     name = path.parent.name if path.name == RESULTS else path.stem
     if folder is None:
         return Run(name, path, rows, (), None)
@@ -85,5 +90,5 @@ def _recipe(path: Path) -> str | None:
         return json.dumps(json.loads(path.read_text(encoding="utf-8")), indent=2)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} is not JSON ({error}); restore it, or delete it to report without the recipe"
+            f"{path} is not JSON ({error}); restore it, or delete it to do without"
         ) from error

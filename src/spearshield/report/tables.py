@@ -1,192 +1,217 @@
-"""The two tables of the HTML page. Every text is escaped here, where it enters the page."""
+"""The tables of a report as frozen values; the templates render each as HTML and as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from spearshield.judging.results import WORST_CASE
-from spearshield.report import bars, curves, words
-from spearshield.report.layout import Cell, Defence, Picked, Spread, by_setting
-
-HEADLINE = (
-    ("defence", ""),
-    ("clean accuracy", "num"),
-    ("robust accuracy, worst case over all attacks and views", "num"),
-    ("from 0 to 100", ""),
-    ("attacks and views", "num"),
-    ("seeds", "num"),
-    (words.IGNORANT, "num quiet"),
-)
-
-ROWS = (
-    ("attack", ""),
-    ("view", ""),
-    ("seed", "num"),
-    ("images", "num"),
-    ("robust", "num"),
-    ("from 0 to 100", "wide"),
-    ("clean", "num"),
-    ("ASR", "num"),
-    ("DSR", "num"),
-    ("SSIM", "num"),
-    ("L2", "num"),
-    ("L\u221e", "num"),
-    ("s / image", "num"),
-    ("passes / image", "num"),
-)
+from spearshield.report import words
+from spearshield.report.charts import Chart, Line
+from spearshield.report.defences import Defence, Measured, Selection, Spread, by_setting
+from spearshield.report.provenance import Sources
 
 
-def headline(defences: Sequence[Defence]) -> str:
-    """The worst case of every defence, and beside it what an ignorant attacker reaches."""
-    caption = (
-        "Robust accuracy in percent, with 95 % interval, in the worst case over all attacks and "
-        "views. Grouped by data, classifier, threat model and images."
+class Column(NamedTuple):
+    """A column with its title; Markdown leaves drawings out."""
+
+    title: str
+    kind: Literal["text", "number", "code", "source", "drawing"] = "text"
+
+
+class Bar(NamedTuple):
+    """Shares drawn on a line from 0 to 100 %; ``None`` if not measured."""
+
+    robust: float | None
+    interval: tuple[float, float]
+    clean: float
+    unaware: float | None = None
+
+
+class Cell(NamedTuple):
+    """The content of one cell.
+
+    Args:
+        text: Follows ``strong``, and is followed by ``details`` in small print.
+        strong: The number that the cell is about.
+        drawing: A bar, or the key of a line of a chart.
+    """
+
+    text: str = ""
+    strong: str = ""
+    details: tuple[str, ...] = ()
+    drawing: Bar | tuple[Chart, Line] | None = None
+
+
+class Record(NamedTuple):
+    """One line of a table; the first cell is its heading.
+
+    Args:
+        kind: ``total`` for a worst case, ``again`` for another seed of the line above, ``gap``.
+    """
+
+    cells: tuple[Cell, ...]
+    kind: str = ""
+
+
+class Group(NamedTuple):
+    """Lines under a common heading, which may be empty."""
+
+    title: str
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a name that is unique in the report."""
+
+    name: str
+    caption: str
+    columns: tuple[Column, ...]
+    groups: tuple[Group, ...]
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition("-")[0]
+
+    @property
+    def plain(self) -> Table:
+        """The same table without its drawings."""
+        kept = [i for i, column in enumerate(self.columns) if column.kind != "drawing"]
+        groups = tuple(
+            Group(title, tuple(Record(tuple(r.cells[i] for i in kept), r.kind) for r in records))
+            for title, records in self.groups
+        )
+        return Table(self.name, self.caption, tuple(self.columns[i] for i in kept), groups)
+
+
+def headline(defences: Sequence[Defence]) -> Table:
+    """The worst case of every defence, next to the result of an unaware attacker."""
+    columns = (
+        Column("defence"),
+        Column("clean accuracy", "number"),
+        Column("robust accuracy, worst case over attacks", "number"),
+        Column("0 to 100 %", "drawing"),
+        Column("attacks and views", "number"),
+        Column("seeds", "number"),
+        Column(words.UNAWARE, "number"),
     )
-    body = []
-    for setting, same in by_setting(defences).items():
-        heading = f'<th colspan="{len(HEADLINE)}" scope="rowgroup">{escape(setting)}</th>'
-        lines = "".join(_headline_row(defence) for defence in same)
-        body.append(f'<tbody><tr class="setting">{heading}</tr>{lines}</tbody>')
-    legend = "".join(f"<span>{item}</span>" for item in bars.LEGEND)
-    table = _table("headline", caption, HEADLINE, "".join(body))
-    return f'{table}<p class="legend">{legend}</p>'
+    groups = (
+        Group(setting, tuple(_headline(defence) for defence in same))
+        for setting, same in by_setting(defences).items()
+    )
+    caption = "Robust accuracy in the worst case over attacks, in percent, with its 95 % interval"
+    return Table("headline", caption, columns, tuple(groups))
 
 
-def _headline_row(defence: Defence) -> str:
-    worst, oblivious = defence.worst, defence.oblivious
-    shown = defence.shown
-    bar = bars.headline_bar(
-        shown.clean.mean,
+def _headline(defence: Defence) -> Record:
+    shown, worst, unaware = defence.shown, defence.worst, defence.unaware
+    bar = Bar(
         worst.robust.mean if worst else None,
         shown.interval,
-        oblivious.robust.mean if oblivious else None,
+        shown.clean.mean,
+        unaware.robust.mean if unaware else None,
     )
-    listed = ", ".join(map(str, shown.seeds))
-    seeds = f"<small{_class('nowrap', len(shown.seeds) <= 5)}>({listed})</small>"
-    cells = [
-        f'<th scope="row">{breakable(defence.label)}</th>',
-        _td(_spread(shown.clean), "num"),
-        _td(_robust(worst) if worst else _unmeasured(defence), "num main"),
-        _td(bar),
-        _td(str(len(set().union(*defence.trials.values()))), "num"),
-        _td(f"{len(shown.seeds)}{seeds}", "num"),
-        _td(_ignorant(oblivious), "num quiet"),
-    ]
-    return f"<tr{_class('alarm', defence.alarm)}>{''.join(cells)}</tr>"
-
-
-def _spread(spread: Spread) -> str:
-    mean = words.percent(spread.mean)
-    if spread.low == spread.high:
-        return mean
-    return f"{mean}<small>{words.percent(spread.low)} to {words.percent(spread.high)}</small>"
-
-
-def _robust(picked: Picked) -> str:
-    _, low, high = (words.percent(share) for share in picked.robust)
-    spread = f"<small>{low} to {high}</small>" if len(picked.cells) > 1 else ""
-    return f"{_share(picked.robust.mean, picked.interval)}{spread}"
-
-
-def _share(robust: float, interval: tuple[float, float]) -> str:
-    bounds = f'<span class="interval">{words.interval(interval)}</span>'
-    return f"<b>{words.percent(robust)}</b> {bounds}"
-
-
-def _unmeasured(defence: Defence) -> str:
     lowest = defence.lowest
-    share = f"{words.percent(lowest.robust.mean)} {words.interval(lowest.interval)}"
-    return f"not measured<small>lowest row: {share}, {escape(lowest.against)}</small>"
-
-
-def _ignorant(picked: Picked | None) -> str:
-    if picked is None:
-        return "<small>no oblivious row</small>"
-    return f"{_robust(picked)}<small>{escape(picked.against)}</small>"
-
-
-def rows(defence: Defence, number: int) -> str:
-    """Every row of one defence."""
-    caption = f"{defence.label}: {defence.setting}"
-    body = "".join(
-        _row(cell, again=before is not None and _same(cell, before))
-        for before, cell in zip((None, *defence.cells), defence.cells, strict=False)
+    instead = f"{words.percent(lowest.robust.mean)} {words.interval(lowest.interval)}"
+    unmeasured = Cell("not measured", details=(f"lowest row: {instead}, {lowest.described}",))
+    cells = (
+        Cell(defence.label),
+        Cell(words.percent(shown.clean.mean), details=_range(shown.clean)),
+        _robust(worst) if worst else unmeasured,
+        Cell(drawing=bar),
+        Cell(str(len(set().union(*defence.trials.values())))),
+        Cell(", ".join(map(str, shown.seeds))),
+        _robust(unaware, unaware.described) if unaware else Cell("not tested"),
     )
-    return _table(f"rows-{number}", caption, ROWS, f"<tbody>{body}</tbody>")
+    return Record(cells, "gap" if defence.gap else "")
 
 
-def _same(cell: Cell, other: Cell) -> bool:
-    """Whether two rows differ in the seed only."""
-    return (cell.title, cell.row.view) == (other.title, other.row.view)
+def _robust(selected: Selection, *details: str) -> Cell:
+    robust = selected.robust
+    strong = words.percent(robust.mean)
+    return Cell(words.interval(selected.interval), strong, (*_range(robust), *details))
 
 
-def _row(cell: Cell, again: bool) -> str:
+def _range(spread: Spread) -> tuple[str, ...]:
+    if spread.low == spread.high:
+        return ()
+    return (f"{words.percent(spread.low)} to {words.percent(spread.high)}",)
+
+
+def rows(defence: Defence, number: int, sources: Sources) -> Table:
+    """Every row of one defence."""
+    columns = (
+        Column("attack"),
+        Column("view"),
+        Column("seed", "number"),
+        Column("images", "number"),
+        Column("robust", "number"),
+        Column("0 to 100 %", "drawing"),
+        *(Column(title, "number") for title in ("clean", "ASR", "DSR", "SSIM", "L2", "L\u221e")),
+        Column("s / image", "number"),
+        Column("passes / image", "number"),
+        Column("source", "source"),
+    )
+    before = (None, *defence.cells)
+    records = (
+        _row(cell, other, sources) for cell, other in zip(defence.cells, before, strict=False)
+    )
+    caption = f"{defence.label}: {defence.setting}"
+    return Table(f"rows-{number}", caption, columns, (Group("", tuple(records)),))
+
+
+def _row(cell: Measured, before: Measured | None, sources: Sources) -> Record:
     title, row = cell
     worst = row.attack == WORST_CASE
-    cells = [
-        f'<th scope="row">{escape(title)}</th>',
-        _td("all" if worst else escape(words.view(row.view))),
-        _td(str(row.seed), "num"),
-        _td(f"{row.images:,}", "num"),
-        _td(_share(row.robust_acc, row.interval), "num nowrap"),
-        _td(bars.interval_bar(row.robust_acc, row.interval, row.acc), "wide"),
-        _td(words.percent(row.acc), "num"),
-        _td(words.percent(row.asr), "num"),
-        _td(words.percent(row.dsr), "num"),
-        _td(f"{row.ssim:.3f}", "num"),
-        _td(words.size(row.l2), "num"),
-        _td(words.size(row.linf), "num"),
-        _td(words.size(row.seconds_per_image), "num"),
-        _td(words.size(row.forwards_per_image), "num"),
-    ]
-    kind = " ".join(name for name, holds in (("total", worst), ("again", again)) if holds)
-    return f"<tr{_class(kind)}>{''.join(cells)}</tr>"
-
-
-def curve(chart: curves.Chart, number: str) -> str:
-    """The legend of a chart, with the shares at some of its places."""
-    at = [f"{chart.axes.point} {words.size(chart.distances[k])}" for k in chart.shown]
-    columns = [("line", ""), *((place, "num") for place in at)]
-    body = ""
-    for line in chart.lines:
-        shares = "".join(_td(words.percent(line.points[k][1]), "num") for k in chart.shown)
-        name = f"{curves.key(chart, line)} {breakable(line.label)}"
-        body += f'<tr><th scope="row">{name}</th>{shares}</tr>'
-    caption = f"In percent: {chart.axes.table}"
-    return _table(f"curve-{number}", caption, columns, f"<tbody>{body}</tbody>")
-
-
-def origins(lines: Sequence[Mapping[str, str]]) -> str:
-    """Recipes, devices and versions."""
-    columns = [(name, "") for name in lines[0]]
-    body = "".join(
-        "<tr>" + "".join(_td(escape(text)) for text in line.values()) + "</tr>" for line in lines
+    again = before is not None and (title, row.view) == (before.title, before.row.view)
+    cells = (
+        Cell(title),
+        Cell("all" if worst else words.view(row.view)),
+        Cell(str(row.seed)),
+        Cell(f"{row.images:,}"),
+        Cell(words.interval(row.interval), words.percent(row.robust_acc)),
+        Cell(drawing=Bar(row.robust_acc, row.interval, row.acc)),
+        *(Cell(words.percent(share)) for share in (row.acc, row.asr, row.dsr)),
+        Cell(f"{row.ssim:.3f}"),
+        *(Cell(words.size(value)) for value in (row.l2, row.linf)),
+        *(Cell(words.size(value)) for value in (row.seconds_per_image, row.forwards_per_image)),
+        Cell(f"[{sources.number(row)}]"),
     )
-    return _table("origins", "What the rows were measured with", columns, f"<tbody>{body}</tbody>")
+    kinds = [kind for kind, holds in (("total", worst), ("again", again)) if holds]
+    return Record(cells, " ".join(kinds))
 
 
-def _table(name: str, caption: str, columns: Iterable[tuple[str, str]], body: str) -> str:
-    """A table that scrolls on a narrow page."""
-    heads = "".join(
-        f'<th scope="col"{_class(kind)}>{escape(title)}</th>' for title, kind in columns
+def chart(given: Chart, name: str) -> Table:
+    """The shares at some positions of a chart, with the keys of its lines."""
+    at = (f"{given.axes.point} {words.size(given.positions[k])}" for k in given.shown)
+    columns = (Column("key", "drawing"), Column("line"), *(Column(place, "number") for place in at))
+    records = (
+        Record(
+            (
+                Cell(drawing=(given, line)),
+                Cell(line.label),
+                *(Cell(words.percent(line.points[k][1])) for k in given.shown),
+            )
+        )
+        for line in given.lines
     )
-    return (
-        f'<div class="scroll" role="region" aria-labelledby="{name}" tabindex="0">'
-        f'<table class="{name.partition("-")[0]}">'
-        f'<caption id="{name}"><span>{breakable(caption)}</span></caption>'
-        f"<thead><tr>{heads}</tr></thead>{body}</table></div>"
+    return Table(name, given.axes.caption, columns, (Group("", tuple(records)),))
+
+
+def provenance(sources: Sources) -> Table:
+    """The commands, devices and versions of the rows."""
+    columns = (
+        Column("source", "source"),
+        *(Column(title) for title in ("run", "recipe")),
+        Column("command", "code"),
+        *(Column(title, "number") for title in ("seed", "images", "rows")),
+        *(Column(title) for title in ("device", "versions")),
     )
-
-
-def breakable(name: str) -> str:
-    """``name`` for the page, with places where a narrow column may break it."""
-    return escape(name).replace("_", "_<wbr>")
-
-
-def _td(content: str, kind: str = "") -> str:
-    return f"<td{_class(kind)}>{content}</td>"
-
-
-def _class(name: str, when: bool = True) -> str:
-    return f' class="{name}"' if name and when else ""
+    records = (
+        Record((Cell(f"[{number}]"), *map(Cell, texts)))
+        for number, texts in enumerate(sources.lines(), 1)
+    )
+    caption = "The rows by the command that measured them"
+    return Table("provenance", caption, columns, (Group("", tuple(records)),))

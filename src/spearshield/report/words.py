@@ -1,4 +1,4 @@
-"""How names and numbers are said in a report, the same in HTML and in Markdown."""
+"""Titles of attacks and formats of numbers, shared by the HTML and the Markdown of a report."""
 
 from __future__ import annotations
 
@@ -7,78 +7,32 @@ from typing import Any
 
 from spearshield.judging.results import WORST_CASE, Row
 
-TITLE = "Robustness report"
+UNAWARE = "attacker unaware of the defence"
 
-HOW_TO_READ = (
-    "Robust accuracy is the share of all images that the defended classifier gets right before and "
-    "after the attack, or rejects when attacked, and in the worst case an image counts only if it "
-    "survives every attack through every view. "
-    "Brackets hold 95 % intervals, all shares are in percent, and only numbers of the same data, "
-    "classifier, threat model and images can be compared."
-)
-
-IGNORANT = "attacker ignorant of the defence (paper style)"
-
-SEEDS = (
-    "Over several seeds a share is the mean, with the lowest and the highest seed below it; the "
-    "interval reaches from the lowest to the highest bound of any seed."
-)
-
-CURVES = (
-    "At each distance, the share of images that are right before the attack and that it broke "
-    "with no perturbation of that size or less. Only attacks that look for the smallest "
-    "perturbation have a curve, and each is an upper bound: where the headline is lower, other "
-    "attacks broke more."
-)
-
-ROUNDS = (
-    "Each round trains an attack and a purifier against the pair that the former round has left. "
-    "Attack success is that of the round's attack on that pair (ASR); recovery is the share of "
-    "what it broke that the round's purifier makes right again (DSR). An oblivious attack on the "
-    "new pair works on the former one. Clean and robust accuracy are those of the new pair, in the "
-    "worst case over everything it met."
-)
-
-VIEWS = {
-    "oblivious": "the attacker does not know of the purifier and works on the classifier behind "
-    "it; an upper bound on robustness, the setting of most published tables",
-    "transferred": "the attack was finished elsewhere, as on another classifier, before it met "
-    "the victim; an upper bound on robustness",
-    "adaptive": "the attacker differentiates the defended classifier as it is, with its exact "
-    "gradient",
-    "bpda": "the attacker purifies on the way forward and passes the gradient straight through on "
-    "the way back",
-    "detector_aware": "the attacker also sees by how much an image is rejected, and means to stay "
-    "unnoticed",
-    "in_range": "the attacker searches the images of the purifier's own generator",
-    "eot": "the attacker averages the logits over n answers of a random purifier: eot(n)",
-    WORST_CASE: "of every image, the worst over all attacks and views of the defence",
+ATTACKS = {
+    "apgd": "APGD",
+    "auto_attack": "AutoAttack",
+    "bim": "BIM",
+    "carlini_wagner": "Carlini-Wagner",
+    "deepfool": "DeepFool",
+    "fab": "FAB",
+    "fgsm": "FGSM",
+    "fmn": "FMN",
+    "guided_search": "Guided search",
+    "latent_search": "Latent search",
+    "mi_fgsm": "MI-FGSM",
+    "orthogonal_pgd": "Orthogonal PGD",
+    "pgd": "PGD",
+    "rand_fgsm": "RAND+FGSM",
+    "spsa": "SPSA",
+    "square": "Square Attack",
 }
 
-VERDICTS = {
-    "trustworthy": "no check found a reason to doubt the number.",
-    "not trustworthy": "the number cannot be trusted; this says nothing yet about the defence.",
-    "broken": "under 5 % of the images survive; the attack works, and no trust is needed.",
-}
+STEPPED = ("bim", "mi_fgsm", "orthogonal_pgd", "pgd")
+"""Attacks whose name is followed by their number of steps, as in PGD-40."""
 
-COLUMNS = {
-    "clean": "clean accuracy: share of clean images that the defended classifier gets right",
-    "robust": "robust accuracy, with its 95 % interval; the bar runs from 0 to 100 and its thin "
-    "mark is the clean accuracy",
-    "ASR": "attack success rate: of the images that the classifier behind the purifier gets right, "
-    "the share that the attack flips for it",
-    "DSR": "defence success rate: of the adversarial images that fool the classifier behind the "
-    "purifier, the share that the defended one gets right",
-    "SSIM": "structural similarity of adversarial and clean images; 1 is identical",
-    "L2, L\u221e": "mean size of the perturbations, with pixels in [0, 1]",
-    "s / image": "seconds that the attack took",
-    "passes / image": "images that the attack sent through the classifier",
-    "n/a": "there was no image to take the share of",
-}
-
-
-LEFT = ("network", "sources", "queries")
-"""What else is known of an attack that a training left behind."""
+LEARNED = ("network", "sources", "queries")
+"""Parameters of a learned attack that differ between seeds of one training."""
 
 
 def percent(share: float | None) -> str:
@@ -91,17 +45,22 @@ def interval(bounds: tuple[float, float]) -> str:
 
 
 def size(value: float) -> str:
-    """A quantity that is no share, to three digits."""
+    """A quantity that is not a share, to three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def number(value: float | int | None) -> str:
-    """Any number that a check saw."""
+    """A number that a check measured."""
     return "n/a" if value is None else f"{value:.3g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, as ``2 seeds``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def threat(name: str, eps: float) -> str:
-    """A threat model; budgets that are whole steps of 8-bit pixels are said in those."""
+    """A threat model; budgets that are whole steps of 8-bit pixels are written as 8/255."""
     levels = eps * 255
     whole = abs(levels - round(levels)) < 1e-6 and len(f"{eps:g}") > 5
     return f"{norm(name)} {round(levels)}/255" if whole else f"{norm(name)} {eps:g}"
@@ -109,38 +68,42 @@ def threat(name: str, eps: float) -> str:
 
 def norm(name: str) -> str:
     """The norm of a threat model."""
-    return {"Linf": "L\u221e", "L2": "L2"}[name]
+    return {"Linf": "L\u221e", "L2": "L2"}.get(name, name)
 
 
 def hyper(row: Row) -> dict[str, Any]:
-    """The hyper-parameters of a row's attack, as far as they are known.
+    """The hyper-parameters of the attack of a row, as far as they are known.
 
-    What a training left behind is known by that training, whatever the seed.
+    A learned attack is identified by its training, whatever the seed.
     """
     about = row.parameters.get("attack")
     if not isinstance(about, dict):
         return {}
-    left = LEFT if "training" in about else ()
-    return {name: value for name, value in about.items() if name not in ("type", "threat", *left)}
+    left_out = ("type", "threat", *(LEARNED if "training" in about else ()))
+    return {name: value for name, value in about.items() if name not in left_out}
 
 
 def attack(name: str, about: Mapping[str, Any]) -> str:
-    """An attack as a title, as ``PGD-40 x5``: short words are abbreviations.
+    """The title of an attack, as ``APGD-CE``, or ``5 x PGD-40`` with five restarts.
 
-    What a training left behind is called as that training.
+    A learned attack, or an attack of the user, is called by its own name.
 
     Args:
-        name: Its file's name.
+        name: The name of its file, or of its training.
         about: Its hyper-parameters.
     """
     if name == WORST_CASE:
-        return view(name)
-    if "training" in about:
+        return "worst case"
+    if "training" in about or name not in ATTACKS:
         return name
-    parts = [part.upper() if len(part) <= 4 else part.capitalize() for part in name.split("_")]
-    steps = f"-{about['steps']}" if "steps" in about else ""
-    restarts = f" x{about['restarts']}" if about.get("restarts", 1) != 1 else ""
-    return "-".join(parts) + steps + restarts
+    title = ATTACKS[name]
+    if name == "apgd":
+        loss = str(about.get("loss", "ce"))
+        title += "-T" if about.get("targets") else f"-{loss.upper() if len(loss) < 4 else loss}"
+    if name in STEPPED and "steps" in about:
+        title += f"-{about['steps']}"
+    restarts = about.get("restarts", 1)
+    return title if restarts == 1 else f"{restarts} x {title}"
 
 
 def view(name: str) -> str:
@@ -148,20 +111,18 @@ def view(name: str) -> str:
 
 
 def images(row: Row) -> str:
-    """How many images, and of which split."""
+    """The number of images and their split."""
     return f"{row.images:,} {row.split} image{'' if row.images == 1 else 's'}"
 
 
 def apart(name: str, difference: str) -> str:
-    """A name, and what tells it from its namesakes, if it has any."""
+    """A name, followed by the settings that distinguish it from others of the same name."""
     return f"{name} ({difference})" if difference else name
 
 
 def subject(rows: Sequence[Row]) -> str:
-    """What a report is about, in one line: its recipes and how much there is."""
+    """One line on the content of a report: its recipes and its size."""
     recipes = ", ".join(dict.fromkeys(row.recipe for row in rows))
-    methods = len({row.method for row in rows})
-    seeds = len({row.seed for row in rows})
-    counts = ((methods, "method"), (seeds, "seed"), (len(rows), "row"))
-    said = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
-    return f"{recipes} ({said})"
+    methods = counted(len({row.method for row in rows}), "method")
+    seeds = counted(len({row.seed for row in rows}), "seed")
+    return f"{recipes} ({methods}, {seeds}, {counted(len(rows), 'row')})"

@@ -1,1 +1,1 @@
-"""Bytes on disk: whole files, digests, checkpoints, weights, archives and images."""
+"""Files: atomic writes, digests, serialization, checkpoints, weights, archives, images."""

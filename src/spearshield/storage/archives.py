@@ -1,4 +1,4 @@
-"""Compressed files to bytes and arrays. What is truncated, corrupt or a bomb is refused by name."""
+"""Compressed files to bytes and arrays. Truncated, corrupt and oversized files are refused."""
 
 from __future__ import annotations
 
@@ -18,48 +18,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST = 4 << 30
-"""Bytes that the arrays of one npz may unpack to."""
+"""Bytes to which the arrays of one npz may unpack."""
 
-_DAMAGE = (
+DECODER_ERRORS = (
     ArithmeticError,
     EOFError,
     LookupError,
     LZMAError,
-    MemoryError,  # a length that damage made absurd
+    MemoryError,  # a corrupt length can be huge
     OSError,
     RuntimeError,
-    SyntaxError,  # Pillow's word for a broken PNG
+    SyntaxError,  # Pillow's error for a broken PNG
     TypeError,
     ValueError,
     struct.error,
     tarfile.TarError,
-    tokenize.TokenError,  # NumPy's word for a broken header
+    tokenize.TokenError,  # NumPy's error for a broken header
     zipfile.BadZipFile,
     zlib.error,
 )
 
 
+class UnsuitableError(ValueError):
+    """A file can be decoded, but its content cannot be used; says what is wrong with it."""
+
+
 @contextlib.contextmanager
 def corrupt_as_value_error(path: Path | str, *also: type[Exception]) -> Iterator[None]:
-    """Inside, whatever a decoder raises over bad bytes is a ``ValueError`` that names the file.
+    """Turns the errors of decoders into a ``ValueError`` that calls the file truncated or corrupt.
 
-    Open the file outside, so that a missing permission keeps its own words.
+    An :class:`UnsuitableError` stays one; the name of the file is put before its message. Open the
+    file outside, so that an error about permissions keeps its own message.
 
     Args:
-        also: A decoder's own exceptions.
+        also: Exceptions that only this decoder raises.
     """
     try:
         yield
-    except _DAMAGE + also as error:
+    except UnsuitableError as error:
+        raise UnsuitableError(f"{path}: {error}") from error
+    except DECODER_ERRORS + also as error:
         why = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} is truncated, corrupt or of another kind: {why}") from error
 
 
 def gunzip(path: Path, largest: int) -> bytes:
-    """What a gzip file holds, its checksum verified.
+    """The content of a gzip file, after its checksum was verified.
 
     Raises:
-        ValueError: It is truncated or corrupt, or holds more than ``largest`` bytes.
+        ValueError: The file is truncated or corrupt, or unpacks to more than ``largest`` bytes.
     """
     with (
         path.open("rb") as file,
@@ -68,30 +75,40 @@ def gunzip(path: Path, largest: int) -> bytes:
     ):
         content = stream.read(largest + 1)  # past the end, where the checksum is compared
         if len(content) > largest:
-            raise ValueError(f"it unpacks to more than {largest} bytes")
+            raise UnsuitableError(f"it unpacks to more than {largest} bytes")
         return content
 
 
-def npz(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
-    """Those of the named arrays that an npz file holds, their checksums verified.
+def npz(path: Path, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+    """The named arrays that an npz file holds, or all, after their checksums were verified.
 
     Raises:
-        ValueError: It is truncated or corrupt, holds Python objects, or unpacks to more than
-            ``LARGEST`` bytes.
+        ValueError: The file is truncated or corrupt, a named array holds Python objects, or the
+            named arrays unpack to more than ``LARGEST`` bytes.
     """
     with path.open("rb") as file, corrupt_as_value_error(path), zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
-            archive.open(info).close()  # is each called as the directory says?
+            archive.open(info).close()  # compares the name in the directory with the member's own
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        members = {name: info for name, info in members.items() if name in names}
+        if names is not None:
+            members = {name: info for name, info in members.items() if name in names}
         if sum(info.file_size for info in members.values()) > LARGEST:
-            raise ValueError(f"its arrays unpack to more than {LARGEST} bytes")
+            raise UnsuitableError(f"its arrays unpack to more than {LARGEST} bytes")
         return {name: _array(archive, info) for name, info in members.items()}
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     with archive.open(info) as member:
-        array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
-        if member.read(1):  # at the end the checksum is compared
+        try:
+            array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+        except ValueError as error:
+            if "allow_pickle" not in str(error):
+                raise
+            name = info.filename.removesuffix(".npy")
+            raise UnsuitableError(
+                f"{name} holds Python objects, which are not read because they can run code; save "
+                "it as an array of numbers or strings"
+            ) from error
+        if member.read(1):  # the checksum is compared at the end
             raise ValueError(f"{info.filename} is longer than its header says")
     return array

@@ -1,4 +1,4 @@
-"""Files that are whole or not there. Imports no torch."""
+"""Atomic writes: a file is whole or absent. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, finds the old content or the new, never a part.
+    """Write a file so that readers, and a crash, find the old or the new content, never a part.
 
-    The temporary file lies in the same folder, is flushed to disk and then renamed; the folder's
-    entry is flushed as well.
+    The content is written to a temporary file in the same folder, flushed to disk and renamed; the
+    entry of the folder is flushed as well.
 
     Raises:
-        OSError: As on a full disk; what was at ``path`` is still there and whole.
+        OSError: Such as a full disk; an earlier file at ``path`` is kept whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -42,5 +42,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically; refuses NaN and infinities."""
+    """Write ``value`` as indented JSON, atomically.
+
+    Raises:
+        ValueError: It holds NaN or an infinity, which JSON does not have.
+    """
     write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())

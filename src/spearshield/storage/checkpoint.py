@@ -1,8 +1,8 @@
 """Checkpoints: one safetensors file each, written atomically.
 
-A checkpoint is any tree of dicts and lists with tensors and JSON values in its leaves. Tensors go
-into the safetensors body under their path; the rest, and a checksum of the body, into its header.
-Nothing is ever unpickled.
+A checkpoint is a tree of dicts and lists whose leaves are tensors and JSON values. The safetensors
+body holds the tensors under their paths; its header holds the rest and a checksum of the body.
+Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def save(path: Path, tree: Any) -> None:
     tensors: dict[str, Tensor] = {}
     skeleton = json.dumps(_split(tree, "", tensors), allow_nan=False)
     body = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    header = {"tree": skeleton, "sha256": _digest(body)}
+    header = {"tree": skeleton, "sha256": _checksum(body)}
     write_atomically(path, safetensors.torch.save(body, header))
 
 
 def load(path: Path) -> Any:
-    """Read what :func:`save` wrote.
+    """The tree that :func:`save` wrote.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -45,12 +45,12 @@ def load(path: Path) -> Any:
             body = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or not a checkpoint ({error}); {_REMEDY}") from error
-    if "tree" not in header or header.get("sha256") != _digest(body):
+    if "tree" not in header or header.get("sha256") != _checksum(body):
         raise ValueError(f"{path} is corrupt: its checksum does not match; {_REMEDY}")
     return _join(json.loads(header["tree"]), body)
 
 
-_REMEDY = "delete it to start that part again, or restore it from a copy"
+_REMEDY = "delete it to compute it again, or restore it from a copy"
 
 
 def _split(tree: Any, path: str, tensors: dict[str, Tensor]) -> Any:
@@ -78,7 +78,8 @@ def _join(tree: Any, tensors: dict[str, Tensor]) -> Any:
     return tree
 
 
-def _digest(body: dict[str, Tensor]) -> str:
+def _checksum(body: dict[str, Tensor]) -> str:
+    """SHA-256 of names and elements; part of the file format, so it must not change."""
     digest = hashlib.sha256()
     for name in sorted(body):
         digest.update(name.encode())

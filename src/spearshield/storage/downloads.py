@@ -1,8 +1,8 @@
-"""Where the files of data sets lie, and how missing ones are fetched.
+"""Finds the files of data sets on disk, and downloads those that are missing.
 
-A file in a folder with its data set's name is taken at its word: every format read here carries
-checksums of its own, so damage shows. A file elsewhere has to be the published one if there is
-one, because MNIST and its replacements use the same file names.
+A file in a folder with the data set's name is used as it is; its format has checksums, so damage is
+noticed. A file elsewhere must be the published one, if there is one, because MNIST and its
+replacements use the same file names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TIMEOUT = 5.0
 """Seconds that a server may stay silent."""
 
 LARGEST = 256 << 20
-"""Bytes that a download may have."""
+"""Bytes that a download may have at most."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class File:
     """A file that a data set is read from.
 
     Args:
-        address: Where to get it.
-        sha256: Of the published file. Empty: ``address`` is a page for people, not a download.
+        address: The URL of the file, or of a page that explains how to get it.
+        sha256: The digest of the published file. Empty: ``address`` is a page, not the file.
     """
 
     name: str
@@ -45,7 +45,7 @@ def cache() -> Path:
 
 
 def folders(root: Path | None) -> list[Path]:
-    """The folders that hold data, first the one to look in first."""
+    """The folders that are searched for data, in order."""
     environment = os.environ.get("SPEARSHIELD_DATA")
     named = [root] if root else []
     return [*named, *([Path(environment).expanduser()] if environment else []), cache()]
@@ -54,16 +54,17 @@ def folders(root: Path | None) -> list[Path]:
 def locate(
     dataset: str, files: Sequence[File], root: Path | None, *, beside: str = ""
 ) -> list[Path]:
-    """The paths of ``files``; those that are nowhere are downloaded to the cache.
+    """The paths of ``files``; missing ones are downloaded to the cache.
 
     Args:
-        dataset: The data set's name, and that of the folder its files lie in.
-        root: A folder to look in first.
+        dataset: The data set's name, which is also the name of the folder of its files. In that
+            folder, a file ``*.gz`` may also lie unzipped.
+        root: A folder that is searched first.
         beside: Another data set whose folder may hold the files.
 
     Raises:
-        FileNotFoundError: Says where it looked, what to put there and how to get it.
-        ValueError: A file that had to be the published one is not.
+        FileNotFoundError: A file is missing; says which folders were searched and how to get it.
+        ValueError: A file is not the published one although it must be.
     """
     own = [name for name in (dataset, beside) if name]
     places = [place for folder in folders(root) for place in (*(folder / n for n in own), folder)]
@@ -83,52 +84,54 @@ def locate(
 
 
 def locate_path(path: str, root: Path | None) -> Path:
-    """The file or folder that a user means: from the working directory, or in a data folder.
+    """A user's file or folder, relative to the working directory or to a data folder.
 
     Raises:
         ValueError: ``path`` is empty.
-        FileNotFoundError: It is nowhere; says where it looked.
+        FileNotFoundError: It is in none of them; says which folders were searched.
     """
     if not path:
-        raise ValueError("path is empty; set it to where the images lie, as --set data.path=PATH")
+        raise ValueError("path is empty; set it to the path of the images, as --set data.path=PATH")
     wanted = Path(path).expanduser()
     places = list(dict.fromkeys([wanted, *(folder / wanted for folder in folders(root))]))
     for place in places:
         if place.exists():
             return place
-    raise FileNotFoundError(f"{path} is not there; looked for {', '.join(map(str, places))}")
+    raise FileNotFoundError(f"there is no {path}; looked for {', '.join(map(str, places))}")
 
 
 class _NotFetchedError(Exception):
-    """Why a file could not be downloaded."""
+    """The reason why a file could not be downloaded."""
 
 
 def _find(file: File, places: Sequence[Path], own: Sequence[str]) -> Path | None:
     for place in places:
-        path = place / file.name
+        path, unzipped = place / file.name, place / file.name.removesuffix(".gz")
+        if place.name in own and not path.is_file():
+            path = unzipped
         if not path.is_file():
             continue
         if file.sha256 and place.name not in own and _sha256(path.read_bytes()) != file.sha256:
             raise ValueError(
                 f"{path} is not the published {file.name} of {own[0]} (its SHA-256 differs); "
-                f"if it is meant, move it to {place / own[0]}; if not, to a folder named after "
-                "its own data set"
+                f"if it is the right file, move it to {place / own[0]}; if not, to a folder named "
+                "after its own data set"
             )
         return path
     return None
 
 
 def _download(file: File, path: Path) -> Path:
-    """Fetch ``file``, check it and only then give it its name."""
+    """Download ``file``, verify its digest, and only then write it to ``path``."""
     if not file.sha256:
-        raise _NotFetchedError("it cannot be downloaded by itself")
+        raise _NotFetchedError("it cannot be downloaded automatically")
     request = urllib.request.Request(file.address, headers={"User-Agent": "spearshield"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             content: bytes = answer.read(LARGEST + 1)
     except (OSError, HTTPException) as error:
         if isinstance(error, HTTPError):
-            error.close()  # it is the server's answer as well
+            error.close()  # the error is also the open response
         raise _NotFetchedError(f"{file.address} cannot be downloaded ({error})") from error
     if _sha256(content) != file.sha256:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""IDX, the file format of MNIST and of its replacements.
+"""IDX, the file format of MNIST and of the data sets made to replace it.
 
 LeCun, Cortes, Burges, "The MNIST database of handwritten digits". http://yann.lecun.com/exdb/mnist
 """
@@ -19,7 +19,7 @@ from spearshield.storage.archives import corrupt_as_value_error, gunzip
 from spearshield.storage.downloads import File
 
 LARGEST = 64 << 20
-"""Bytes that a file may unpack to; the largest of MNIST has 47,040,016."""
+"""Bytes to which a file may unpack; the largest of MNIST has 47,040,016."""
 
 Pair = tuple[File, File]
 
@@ -27,7 +27,7 @@ Pair = tuple[File, File]
 def published(
     address: str, *, train: tuple[str, str], test: tuple[str, str]
 ) -> dict[Literal["train", "test"], Pair]:
-    """The files of each split, images and labels, from the SHA-256 of both."""
+    """The files of each split, images and labels, given the SHA-256 of both."""
 
     def pair(prefix: str, sha256: tuple[str, str]) -> Pair:
         images, labels = f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"
@@ -42,23 +42,26 @@ def published(
 def examples(images: Path, labels: Path, names: tuple[str, ...]) -> Examples:
     """The 28 x 28 images of one file with the labels of another.
 
+    Args:
+        images, labels: IDX files, with or without gzip compression.
+
     Raises:
-        ValueError: A file is truncated, corrupt or not what it should be; names the file.
+        ValueError: A file is truncated, corrupt, or of another shape; names the file.
     """
     pixels, y = _read(images, 3), _read(labels, 1)
-    with corrupt_as_value_error(images):
-        if pixels.shape[1:] != (28, 28) or len(pixels) == 0:
-            raise ValueError(f"it holds images of shape {pixels.shape}, not (n, 28, 28)")
-    with corrupt_as_value_error(labels):
-        if len(y) != len(pixels):
-            raise ValueError(f"it holds {len(y)} labels for {len(pixels)} images")
-        return Examples.of(
-            torch.from_numpy(pixels[:, None].copy()), torch.from_numpy(y.astype(np.int64)), names
-        )
+    if pixels.shape[1:] != (28, 28) or len(pixels) == 0:
+        raise ValueError(f"{images}: it holds images of shape {pixels.shape}, not (n, 28, 28)")
+    if len(y) != len(pixels):
+        raise ValueError(f"{labels}: it holds {len(y)} labels for {len(pixels)} images")
+    if y.max() >= len(names):
+        raise ValueError(f"{labels}: its largest label is {y.max()}, of {len(names)} classes")
+    return Examples.of(
+        torch.from_numpy(pixels[:, None].copy()), torch.from_numpy(y.astype(np.int64)), names
+    )
 
 
 def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    content = gunzip(path, LARGEST)
+    content = gunzip(path, LARGEST) if path.suffix == ".gz" else path.read_bytes()
     with corrupt_as_value_error(path):
         magic, start = bytes((0, 0, 8, dimensions)), 4 + 4 * dimensions
         if content[:4] != magic:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from spearshield.dataset import Examples
-from spearshield.storage.archives import corrupt_as_value_error, npz
+from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error, npz
 from spearshield.types import Images
 
 LARGEST = 16_000_000
@@ -25,23 +25,32 @@ LARGEST = 16_000_000
 _LARGEST_FILE = 64 << 20
 
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK")
+_GREY = ("1", "L", "LA", "I", "I;16")
+
+_BIT_DEPTH = 24
+"""Position of the bits per channel in a PNG file."""
 
 
 def picture(content: bytes, channels: int) -> Image.Image:
     """The picture in a PNG or JPEG file, upright, with 1 (luma) or 3 channels (RGB).
 
-    EXIF's rotation is applied, a palette resolved, and what is transparent laid on white.
+    EXIF's rotation is applied, palettes are resolved, and transparent pixels are put on white.
 
     Raises:
-        ValueError: It has more than ``LARGEST`` pixels, or more than 8 bits a channel.
-        Exception: Pillow's many, for bytes that are truncated or corrupt; see
+        UnsuitableError: It has more than ``LARGEST`` pixels, or more than 8 bits per channel.
+        Exception: Pillow's various errors for truncated or corrupt bytes; see
             :func:`spearshield.storage.archives.corrupt_as_value_error`.
     """
     image = _open(content)
+    deep = False
     if image.format == "PNG":
         _open(content).verify()  # its checksums, which decoding skips
-    if image.mode not in _MODES:
-        raise ValueError(f"its pixels are of Pillow's mode {image.mode}; save it with 8 bits")
+        deep = content[_BIT_DEPTH] > 8  # Pillow keeps the upper 8 of 16 bits without notice
+    if deep or image.mode not in _MODES:
+        raise UnsuitableError(
+            f"it has more than 8 bits per channel, or an unknown mode ({image.mode}); save it as "
+            "grey or RGB with 8 bits"
+        )
     ImageOps.exif_transpose(image, in_place=True)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -55,7 +64,8 @@ def read(path: Path, channels: int) -> Image.Image:
     JPEG has no checksum: a missing end is noticed, a changed byte in the middle may not be.
 
     Raises:
-        ValueError: It is truncated, corrupt, too large or of another kind; names the file.
+        ValueError: The file is truncated, corrupt, too large, not PNG or JPEG, or has more than 8
+            bits per channel; names the file.
     """
     with path.open("rb") as file:
         content = file.read(_LARGEST_FILE + 1)
@@ -63,12 +73,24 @@ def read(path: Path, channels: int) -> Image.Image:
         return picture(content, channels)
 
 
+def is_grey(path: Path) -> bool:
+    """True if the file says that its picture is grey; its pixels are not read.
+
+    A file that cannot be read counts as grey: reading its pixels tells what is wrong.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.mode in _GREY
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return True
+
+
 def fit(image: Image.Image, size: tuple[int, int], margin: float = 1.0) -> Image.Image:
     """The middle of a picture, resized (bilinear) to cover the given size or more.
 
     Args:
         size: Height and width of the result.
-        margin: The resized picture covers ``size`` times this; the rest is cut off.
+        margin: The resized picture covers ``size`` times this factor; the rest is cut off.
     """
     height, width = size
     scale = margin * max(height / image.height, width / image.width)
@@ -77,29 +99,42 @@ def fit(image: Image.Image, size: tuple[int, int], margin: float = 1.0) -> Image
     across, down = image.width / large[0], image.height / large[1]
     right, bottom = (left + width) * across, (top + height) * down
     box = (left * across, top * down, min(right, image.width), min(bottom, image.height))
-    # as resizing everything and cutting, but a thin picture would become huge in between
+    # equal to resizing everything and cropping, without the huge intermediate of a thin picture
     return image.resize((width, height), Image.Resampling.BILINEAR, box)
 
 
 def quantize_towards(x_adv: Images, x: Images) -> Images:
-    """The images of 256 levels next to attacked ones, on the side of the clean ones, ``x``.
+    """Attacked images rounded to 256 levels, towards the clean images ``x``.
 
-    Where ``x`` has whole levels itself, no perturbation is larger than it was, but for a thousandth
-    of a level.
+    Where ``x`` has whole levels itself, no perturbation grows by more than a thousandth of a level.
 
     Args:
-        x_adv, x: Images in [0, 1], of one shape.
+        x_adv, x: Images in [0, 1], of the same shape.
     """
     moved = 255 * (x_adv - x)
-    moved = (moved + 1e-3 * moved.sign()).trunc()  # as many as it was meant to be, in floats
+    moved = (moved + 1e-3 * moved.sign()).trunc()  # whole levels, despite rounding errors
     return ((255 * x).round() + moved).clamp(0, 255) / 255
+
+
+def resized(pixels: UInt8[Tensor, "n c h w"], size: tuple[int, int]) -> UInt8[Tensor, "n c h2 w2"]:
+    """Images with 1 or 3 channels resized to a height and a width; see :func:`fit`."""
+    if pixels.shape[2:] == size:
+        return pixels
+    pictures = (Image.fromarray(one) for one in pixels.permute(0, 2, 3, 1).squeeze(3).numpy())
+    return stack((fit(image, size) for image in pictures), len(pixels))
+
+
+def check_size(size: tuple[int, int] | None) -> None:
+    """Raise unless ``size`` is ``None`` or a height and a width in pixels."""
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise ValueError(f"size must be a height and a width in pixels, got {size}")
 
 
 def stack(pictures: Iterable[Image.Image], n: int) -> UInt8[Tensor, "n c h w"]:
     """The pixels of ``n`` pictures.
 
     Raises:
-        ValueError: A picture is not as large as the first.
+        UnsuitableError: There is no picture, or two pictures differ in size.
     """
     pixels: NDArray[np.uint8] | None = None
     for i, image in enumerate(pictures):
@@ -107,35 +142,39 @@ def stack(pictures: Iterable[Image.Image], n: int) -> UInt8[Tensor, "n c h w"]:
         if pixels is None:
             pixels = np.empty((n, *one.shape), np.uint8)
         if one.shape != pixels.shape[1:]:
-            raise ValueError(f"picture {i} has shape {one.shape}, the first {pixels.shape[1:]}")
+            raise UnsuitableError(
+                f"picture {i} has shape {one.shape}, the first {pixels.shape[1:]}"
+            )
         pixels[i] = one
     if pixels is None:
-        raise ValueError("there are no pictures")
+        raise UnsuitableError("there are no pictures")
     return torch.from_numpy(pixels)
 
 
 def packed(path: Path, prefix: str, names: tuple[str, ...] | None = None) -> Examples:
-    """The colour images of one split of an npz with JPEG files one behind another.
+    """The colour images of one split of an npz that holds concatenated JPEG files.
 
     Args:
-        path: Holds ``<prefix>_bytes`` (uint8), ``<prefix>_offsets``, where each file begins and at
-            last where the last one ends, and ``<prefix>_labels``.
-        names: The classes' names; ``None``: they are in the file, as ``names``.
+        path: An npz with ``<prefix>_bytes`` (uint8), ``<prefix>_offsets``, which are the start of
+            each file and the end of the last one, and ``<prefix>_labels``.
+        names: The classes' names. ``None``: they are in the file, as ``names``.
 
     Raises:
-        ValueError: The file is truncated, corrupt or not what it should be; names the file.
+        ValueError: The file is truncated or corrupt, or its arrays do not fit; names the file.
     """
     keys = [f"{prefix}_bytes", f"{prefix}_offsets", f"{prefix}_labels"]
     arrays = npz(path, [*keys, "names"])
     with corrupt_as_value_error(path):
+        if missing := [key for key in keys if key not in arrays]:
+            raise UnsuitableError(f"it has no array {', '.join(missing)}")
         content, offsets, labels = (arrays[key] for key in keys)
         if content.dtype != np.uint8 or labels.ndim != 1 or offsets.shape != (len(labels) + 1,):
-            raise ValueError(
+            raise UnsuitableError(
                 f"{keys[0]} is {content.dtype}, {keys[1]} has shape {offsets.shape}, "
                 f"{keys[2]} has shape {labels.shape}"
             )
         if offsets[0] != 0 or offsets[-1] != len(content):
-            raise ValueError(f"{keys[1]} does not run from 0 to {len(content)}")
+            raise UnsuitableError(f"{keys[1]} does not run from 0 to {len(content)}")
         pixels = stack(
             (picture(content[i:j].tobytes(), 3) for i, j in pairwise(offsets)), len(labels)
         )
@@ -145,10 +184,15 @@ def packed(path: Path, prefix: str, names: tuple[str, ...] | None = None) -> Exa
 
 def _open(content: bytes) -> Image.Image:
     if len(content) > _LARGEST_FILE:
-        raise ValueError(f"it has {len(content)} bytes, more than {_LARGEST_FILE}")
+        raise UnsuitableError(f"it has {len(content)} bytes, more than {_LARGEST_FILE}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower
-        image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # LARGEST is lower
+        try:
+            image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+        except Image.DecompressionBombError as error:
+            raise UnsuitableError(f"it has more than {LARGEST} pixels") from error
+        except UnidentifiedImageError as error:  # Pillow's message names the BytesIO
+            raise ValueError("it is not a PNG or JPEG file") from error
     if image.width * image.height > LARGEST:
-        raise ValueError(f"it has {image.width} x {image.height} pixels, more than {LARGEST}")
+        raise UnsuitableError(f"it has {image.width} x {image.height} pixels, more than {LARGEST}")
     return image

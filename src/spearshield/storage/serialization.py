@@ -2,64 +2,128 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import fields, is_dataclass
+import types
+import typing
+from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-import torch
 from torch import nn
+
+from spearshield.discover import is_registered_module
+from spearshield.storage.digest import network_digest
 
 
 def dump(value: Any) -> Any:
-    """A recipe, or any value that one is made of, as plain JSON types.
+    """A frozen value, such as a recipe, as plain JSON types.
 
-    A network, which a learned attack holds, is only named: by its type and its numbers' digest.
+    A network, which a learned attack holds, is replaced by its type and digest.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        kind = f"{type(value).__module__}:{type(value).__qualname__}"
-        return {"type": kind} | {f.name: dump(getattr(value, f.name)) for f in fields(value)}
+        return {"type": _name(value)} | {
+            f.name: dump(getattr(value, f.name)) for f in fields(value)
+        }
     if isinstance(value, tuple):
         return [dump(v) for v in value]
     if isinstance(value, nn.Module):
-        kind = f"{type(value).__module__}:{type(value).__qualname__}"
-        return {"type": kind, "sha256": _digest(value)}
+        return {"type": _name(value), "sha256": network_digest(value)}
     return value
 
 
-def _digest(network: nn.Module) -> str:
-    """What tells a network from others: the kinds of its layers, its weights and its buffers."""
-    digest = hashlib.sha256()
-    for path, module in network.named_modules():
-        digest.update(f"{path}:{type(module).__qualname__};".encode())
-    for name, value in (*network.named_parameters(), *network.named_buffers()):
-        digest.update(f"{name}:{value.dtype}{tuple(value.shape)};".encode())
-        content = value.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(content.numpy().tobytes())
-    return digest.hexdigest()
+def load(data: Any, path: str = "") -> Any:
+    """The value that :func:`dump` turned into ``data``.
 
+    Nothing is built but frozen values of this package and of modules that installed packages
+    register (see :mod:`spearshield.discover`), from fields of the right types.
 
-def load(data: Any) -> Any:
-    """Undo :func:`dump`.
+    Args:
+        path: The dotted name of ``data`` in the value that holds it, for messages.
 
     Raises:
-        ValueError: A type from outside this package, or one that is not a frozen value of it; or a
-            network.
-        TypeError: A field that the type does not have.
+        ValueError: A type that is not such a value, a network, an unknown or missing field, or a
+            field with a wrong value; names the field.
     """
     if isinstance(data, list):
-        return tuple(load(v) for v in data)
-    if isinstance(data, dict):
-        module, _, name = str(data.get("type")).partition(":")
-        if "sha256" in data:
-            raise ValueError(
-                f"refusing to load {data.get('type')!r}: a trained network is named by its digest "
-                "here, not kept; train its method again"
-            )
-        if not module.startswith("spearshield."):
-            raise ValueError(f"refusing to load {data.get('type')!r}: not a value of spearshield")
-        kind = getattr(import_module(module), name, None)
-        if not (isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module):
-            raise ValueError(f"refusing to load {data['type']!r}: not a value of spearshield")
-        return kind(**{k: load(v) for k, v in data.items() if k != "type"})
-    return data
+        return tuple(load(v, f"{path}.{i}".strip(".")) for i, v in enumerate(data))
+    if not isinstance(data, dict):
+        return data
+    if "sha256" in data:
+        raise ValueError(
+            f"refusing to load {data.get('type')!r}: only the digest of a trained network is "
+            "stored here; train its method again"
+        )
+    kind = _frozen_type(str(data.get("type")))
+    values = _field_values(kind, data, path)
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}" if path else str(error)) from error
+
+
+def _field_values(kind: Any, data: dict[str, Any], path: str) -> dict[str, Any]:
+    """The loaded values of all fields of ``kind`` that ``data`` holds."""
+    known = {field.name: field for field in fields(kind)}
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for name in data.keys() - {"type"}:
+        inner = f"{path}.{name}".strip(".")
+        if name not in known:
+            raise ValueError(f"{inner} is unknown; {kind.__name__} has {', '.join(known)}")
+        values[name] = _fitted(load(data[name], inner), hints[name], inner)
+    for name, field in known.items():
+        if name not in data and field.default is MISSING and field.default_factory is MISSING:
+            raise ValueError(f"{path}.{name} is missing".removeprefix("."))
+    return values
+
+
+def _name(value: Any) -> str:
+    return f"{type(value).__module__}:{type(value).__qualname__}"
+
+
+def _frozen_type(name: str) -> Any:
+    """The frozen type that is called ``module:Type``."""
+    module, _, own = name.partition(":")
+    refusal = ValueError(f"refusing to load {name!r}: not a frozen value of spearshield")
+    if not is_registered_module(module):
+        raise refusal
+    try:
+        kind = getattr(import_module(module), own, None)
+    except ImportError as error:
+        raise refusal from error
+    if not (isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module):
+        raise refusal
+    return kind
+
+
+def _fitted(value: Any, hint: Any, path: str) -> Any:
+    """``value`` if it is of the type ``hint``; JSON's whole numbers also as floats."""
+    choices = get_args(hint) if get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    if float in choices and int not in choices and type(value) is int:
+        value = float(value)
+    if not any(_is(value, choice) for choice in choices):
+        expected = " or ".join(map(_words, choices))
+        raise ValueError(f"{path} must be {expected}, got {value!r}")
+    return value
+
+
+def _words(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return f"a list of {' and '.join(_words(h) for h in get_args(hint) if h is not ...)}"
+    return "null" if hint is type(None) else getattr(hint, "__name__", str(hint))
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """True if ``value`` is of the type ``hint``, and for hints that say nothing about JSON."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = inner[:1] * len(value) if inner[1:] == (...,) else inner
+        return len(kinds) == len(value) and all(map(_is, value, kinds))
+    if hint in (int, float):
+        return type(value) is hint
+    return isinstance(value, hint) if isinstance(hint, type) else True

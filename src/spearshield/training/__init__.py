@@ -1,1 +1,1 @@
-"""The training loop, and the attacks that training leaves behind."""
+"""The training loop, and what methods share: optimisers, black boxes, attacks from training."""

@@ -1,7 +1,7 @@
-"""An attack that has been learnt: a network makes the images, and asks the victim nothing.
+"""Learned attacks: a network makes the adversarial images, without queries to the victim.
 
-What generative attacks and universal perturbations leave behind, after Baluja, Fischer,
-"Adversarial Transformation Networks: Learning to Generate Adversarial Examples", 2017,
+Generative attacks and universal perturbations end in such an attack: Baluja, Fischer, "Adversarial
+Transformation Networks: Learning to Generate Adversarial Examples", 2017,
 https://arxiv.org/abs/1703.09387.
 """
 
@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.discover import name_of
 from spearshield.rng import Rng
 from spearshield.training.loop import Training
@@ -22,17 +22,16 @@ from spearshield.types import Classifier, Images, Labels
 
 @dataclass(frozen=True)
 class LearnedAttack(Attack):
-    """The network's answer, projected into ``threat``; the model and the labels are not looked at.
+    """The network's output, projected into ``threat``; neither model nor labels are used.
 
     Args:
         network: Maps images in [0, 1] to images of the same shape; in evaluation mode.
-        training: How it was trained, for the record: its steps times its batch size are the images
-            it was shown.
-        queries: Images that a black box was asked about while it was learnt; for the record.
+        training: The training of the network, for the record.
+        queries: Number of images that a black box was queried with in training, for the record.
 
     Raises:
-        ValueError: When called: the network is in training mode, in which images of a batch may
-            depend on each other; or its answer is not of the images' shape.
+        ValueError: When called: the network is in training mode, so that the images of a batch may
+            depend on each other, or its output has another shape than its input.
     """
 
     gradient_free: ClassVar[bool] = True
@@ -43,7 +42,7 @@ class LearnedAttack(Attack):
 
     @property
     def display_name(self) -> str:
-        """The name of the training that it was learnt in."""
+        """The name of the training."""
         return name_of(self.training) if self.training else "learned"
 
     @torch.no_grad()
@@ -60,7 +59,7 @@ class LearnedAttack(Attack):
 
 
 class AttackAsModule(nn.Module):
-    """A learned attack as a network from images to images, which needs no labels."""
+    """A learned attack as a module that maps images to adversarial images, as for export."""
 
     def __init__(self, attack: LearnedAttack) -> None:
         super().__init__()
@@ -73,13 +72,13 @@ class AttackAsModule(nn.Module):
 
 @dataclass(frozen=True)
 class AttackFrom(Attack):
-    """The attack that a training of the same recipe leaves behind; a run puts it in place of this.
+    """In a recipe, the attack that one of its trainings produces; a run replaces it by that attack.
 
     Args:
-        training: The training's name.
+        training: Name of the training.
 
     Raises:
-        ValueError: When called: it is not an attack until its run has found it.
+        ValueError: When called.
     """
 
     gradient_free: ClassVar[bool] = True
@@ -93,5 +92,5 @@ class AttackFrom(Attack):
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:  # noqa: ARG002
         raise ValueError(
-            f"the attack that {self.training!r} leaves behind is known to a run of its recipe alone"
+            f"only a run of its recipe can replace this by the attack from {self.training!r}"
         )

@@ -1,13 +1,12 @@
-"""The training loop: batches in, losses out, saved so that it can stop anywhere.
+"""The training loop. It saves its state, so a training can be stopped and resumed at any step.
 
-Every step is a function of the learner's state, the step's number and the seed. Data order,
-the images' randomness and torch's global generator all follow from those, so a run that was
-killed and started again ends with the weights it would have had.
+A step is a function of the learner's state, the number of the step and the seed. The order of the
+data, the randomness of the images and torch's global generator all follow from these, so a resumed
+training ends with the same weights as one that was never stopped.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import signal
@@ -18,47 +17,47 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.method import Learner, Method, Task
 from spearshield.progress import Progress, ProgressBar, no_bar, no_progress
+from spearshield.ranges import require
 from spearshield.rng import Rng, ambient, permutation
 from spearshield.storage import checkpoint
-from spearshield.storage.atomic import write_atomically
+from spearshield.training.loss_log import LossLog
 from spearshield.training.precomputed_attack import precompute_attack
 
 CHECKPOINT = "checkpoint.safetensors"
-LOSSES = "losses.jsonl"
 ATTACKED = "attacked"
 
 
 class Interrupted(Exception):  # noqa: N818 - an event, not a fault
-    """A signal asked the run to stop; its state has been saved."""
+    """A signal stopped the training. Its state has been saved."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """A method and how long it learns.
+    """A method, and the data and the number of steps that it is trained with.
 
     Args:
-        steps: Batches shown, in all.
-        learn_from: The attack it learns from, for methods that learn from one.
-        batch_size: Images a batch; the last, smaller batch of an epoch is dropped.
-        against: The name of an earlier defence of the recipe. The method is given its victim,
-            purifier and all, in place of the bare classifier.
-        split: Where its images come from: ``validation`` for an attacker who owns none that the
-            victim has learnt.
-        name: What it is called in its recipe; empty: as its method.
-        once: Whether each training image is attacked once, before the first step, and those images
-            are kept and shown ever after; else anew at each step.
+        steps: Number of batches.
+        learn_from: The attack that the method is trained on, for methods that need one.
+        batch_size: Images per batch; the last batch of an epoch is dropped if it is smaller.
+        trained_on: Name of an earlier defence of the recipe. The method is then given that
+            defended classifier; empty: the bare classifier.
+        split: The images of the training: ``validation`` for an attacker who has no image that the
+            victim was trained on.
+        name: Name in the recipe; empty: the method's name.
+        precompute: If true, each training image is attacked once, before the first step, and
+            every step uses the images of that time; else images are attacked at each step.
 
     Raises:
-        ValueError: A number is out of its range, or ``name`` is no name for a folder.
+        ValueError: A number is out of range, or ``name`` cannot be the name of a folder.
     """
 
     method: Method
@@ -73,14 +72,12 @@ class Training:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_~-]*", self.name):
             raise ValueError(f"name takes letters, digits, _, ~ and -, got {self.name!r}")
-        if self.steps < 0 or self.batch_size < 1:
-            raise ValueError(
-                f"steps must be >= 0 and batch_size >= 1, got {self.steps} and {self.batch_size}"
-            )
+        require(self, "steps", at_least=0)
+        require(self, "batch_size", at_least=1)
 
     @property
     def display_name(self) -> str:
-        """Its name, by default that of its method."""
+        """``name``, or the method's name."""
         return self.name or name_of(self.method)
 
 
@@ -95,15 +92,16 @@ def train(
     progress: Progress = no_progress,
     finished: bool = False,
 ) -> Learner:
-    """A learner of ``training.method`` that has taken all its steps.
+    """A learner of ``training.method`` after all its steps.
 
     Args:
-        examples: Asked for the training images, unless all steps have been taken already.
+        examples: Returns the training images; not called if all steps were taken before.
+        folder: Folder to save to and to resume from; ``None``: nothing is saved.
         progress: Opens the bars of the training and of the attack on its training images.
-        finished: Whether all steps must have been taken already.
+        finished: If true, raise instead of taking a step.
 
     Raises:
-        ValueError: They have not been; or see :func:`fit`.
+        ValueError: ``finished`` is true but steps are left; also see :func:`fit`.
     """
     learner = _fresh(training.method, task, seed, device)
     taken = resume(learner, folder) if folder else 0
@@ -114,21 +112,21 @@ def train(
         )
     if finished or taken >= training.steps > 0:
         return learner
-    shown = examples()
+    images = examples()
     if training.precompute:
         attacked = precompute_attack(
             task.attack,
             task.classifier,
-            shown,
+            images,
             seed=seed,
             folder=folder / ATTACKED if folder else None,
             device=device,
-            bar=progress(f"attack the training images of {training.display_name}", len(shown)),
+            bar=progress(f"attack the training images of {training.display_name}", len(images)),
         )
         learner = _fresh(training.method, replace(task, learn_from=attacked), seed, device)
     fit(
         learner,
-        shown,
+        images,
         steps=training.steps,
         batch_size=training.batch_size,
         seed=seed,
@@ -161,24 +159,22 @@ def fit(
     bar: ProgressBar = no_bar,
     save_every: float = 60.0,
 ) -> None:
-    """Take ``steps`` steps, or those that are left of them.
+    """Train ``learner`` until it has taken ``steps`` steps.
 
     Args:
-        folder: Where to save and what to resume from; ``None``: keep nothing.
+        folder: Folder to save to and to resume from; ``None``: nothing is saved.
         bar: Called after each step with the number of steps taken and the losses.
         save_every: Seconds between checkpoints.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; the state has been saved.
-        ValueError: The checkpoint is corrupt or of another architecture, a batch is larger than
-            the data, or a loss is not finite.
+        Interrupted: The process received SIGINT or SIGTERM; the state has been saved.
+        ValueError: The checkpoint is corrupt or belongs to another architecture, there are fewer
+            images than ``batch_size``, or a loss is not finite.
     """
     if batch_size > len(examples):
         raise ValueError(f"batch_size is {batch_size} but there are {len(examples)} images")
     done = resume(learner, folder) if folder else 0
-    pixels = examples.pixels.to(device)  # batches are cut where the learner works
-    per_epoch = len(examples) // batch_size
-    order, order_epoch = torch.empty(0, dtype=torch.long), -1
+    batches = _batches(examples, batch_size, seed, done, steps, device)
     saved = time.monotonic()
 
     def save(taken: int) -> None:
@@ -186,18 +182,11 @@ def fit(
         if folder:
             checkpoint.save(folder / CHECKPOINT, {"steps": taken, "state": learner.state_dict()})
 
-    with _stop_flag() as stop, Log(folder, done) as log:
-        for step in range(done, steps):
-            epoch, batch = divmod(step, per_epoch)
-            if epoch != order_epoch:
-                order, order_epoch = permutation(len(examples), seed, epoch), epoch
-            index = order[batch * batch_size : (batch + 1) * batch_size]
-            x = pixels[index].float() / 255
-            y = examples.y[index].to(device)
-            rng = Rng(seed, examples.ids[index].to(device)).fold(step)
+    with _stop_flag() as stop, LossLog(folder, done) as log:
+        for step, x, y, rng in batches:
             with ambient(seed, step):
                 losses = learner.step(x, y, rng=rng)
-            _refuse_divergence(step, losses)
+            _check_finite(step, losses)
             log(step, losses)
             bar(step + 1, losses)
             if stop.is_set() or time.monotonic() - saved > save_every:
@@ -210,8 +199,29 @@ def fit(
             save(steps)
 
 
+def _batches(
+    examples: Examples,
+    batch_size: int,
+    seed: int,
+    done: int,
+    steps: int,
+    device: torch.device | str,
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, Rng]]:
+    """Yields step number, images, labels and randomness, from step ``done`` to step ``steps``."""
+    pixels = examples.pixels.to(device)  # at once, because indexing is fast where the learner is
+    per_epoch = len(examples) // batch_size
+    order, order_epoch = torch.empty(0, dtype=torch.long), -1
+    for step in range(done, steps):
+        epoch, batch = divmod(step, per_epoch)
+        if epoch != order_epoch:
+            order, order_epoch = permutation(len(examples), seed, epoch), epoch
+        index = order[batch * batch_size : (batch + 1) * batch_size]
+        rng = Rng(seed, examples.ids[index].to(device)).fold(step)
+        yield step, pixels[index].float() / 255, examples.y[index].to(device), rng
+
+
 def resume(learner: Learner, folder: Path) -> int:
-    """Load the learner's state from ``folder``, if there is any; how many steps it had taken.
+    """The number of steps of the checkpoint in ``folder``, which is loaded; 0 without one.
 
     Raises:
         ValueError: The checkpoint is corrupt, or belongs to another architecture.
@@ -232,7 +242,7 @@ def resume(learner: Learner, folder: Path) -> int:
     return steps
 
 
-def _refuse_divergence(step: int, losses: Mapping[str, float]) -> None:
+def _check_finite(step: int, losses: Mapping[str, float]) -> None:
     bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
     if bad:
         raise ValueError(
@@ -241,58 +251,20 @@ def _refuse_divergence(step: int, losses: Mapping[str, float]) -> None:
         )
 
 
-class Log:
-    """Losses of every step, as lines of JSON and for TensorBoard; knows where a resumed run is.
-
-    Args:
-        folder: Where to write; ``None``: nowhere.
-        done: Steps taken already; lines of later ones, of a run that was killed, are dropped.
-    """
-
-    def __init__(self, folder: Path | None, done: int) -> None:
-        self.folder = folder
-        self.done = done
-
-    def __enter__(self) -> Log:
-        if self.folder:
-            from tensorboardX import SummaryWriter  # noqa: PLC0415 - slow to import
-
-            path = self.folder / LOSSES
-            kept = path.read_bytes().splitlines(keepends=True)[: self.done] if self.done else []
-            write_atomically(path, b"".join(kept))
-            self.lines = path.open("a", encoding="utf-8")
-            self.board: Any = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.done)
-        return self
-
-    def __call__(self, step: int, losses: Mapping[str, float]) -> None:
-        if self.folder:
-            self.lines.write(json.dumps({"step": step, **losses}) + "\n")
-            for name, value in losses.items():
-                self.board.add_scalar(name, value, step)
-
-    def flush(self) -> None:
-        """No line of a step that a checkpoint counts as taken may be lost."""
-        if self.folder:
-            self.lines.flush()
-
-    def __exit__(self, *_: object) -> None:
-        if self.folder:
-            self.lines.close()
-            self.board.close()
-
-
 @contextmanager
 def _stop_flag() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; the loop looks at it, saves and leaves."""
+    """An event that SIGINT and SIGTERM set, so that the loop can save before it stops."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
-    def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    def request_stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         stop.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield stop
     finally:

@@ -1,16 +1,33 @@
-"""Learning-rate schedules, as pure functions of the step."""
+"""One optimiser step, and learning-rate schedules as pure functions of the step."""
 
 from __future__ import annotations
 
 import math
 
+import torch
+from torch import Tensor
+
+
+def minimise(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Take one step of ``optimiser`` on ``loss``."""
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+
+
+def set_lr(lr: float, *optimisers: torch.optim.Optimizer) -> None:
+    """Set the learning rate of all parameters of ``optimisers``."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+
 
 def cosine(lr: float, step: int, decay_steps: int, hold_steps: int = 0) -> float:
-    """The learning rate at ``step``: held, then a half cosine from ``lr`` to zero.
+    """The learning rate at ``step``: constant at first, then a half cosine from ``lr`` to zero.
 
     Args:
-        decay_steps: Length of the half cosine; 0: the rate stays.
-        hold_steps: Steps before it begins.
+        decay_steps: Length of the half cosine; 0: the learning rate is constant.
+        hold_steps: Number of steps before the half cosine.
     """
     if decay_steps == 0:
         return lr

@@ -1,13 +1,11 @@
-"""An adversarial training set: one adversarial image of each training image, made once and kept.
+"""An adversarial training set: each training image is attacked once, and the result is kept.
 
-A method that learns from an attack calls it at every step, so an image is attacked anew each time
-it is shown. Where the model that is attacked stays as it is and the attack is slow, the images of
-one time will do.
+Methods call the attack that they are trained on at every step. If the attacked model does not
+change during the training and the attack is slow, attacking each image once is enough.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,32 +13,33 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.dataset import Examples
 from spearshield.method import frozen
 from spearshield.progress import ProgressBar, no_bar
 from spearshield.rng import Rng
 from spearshield.storage import checkpoint
+from spearshield.storage.digest import digest
 from spearshield.storage.serialization import dump
 from spearshield.types import Classifier, Ids, Images, Labels
 
 PART = 500
-"""Images that are attacked together and kept in one file."""
+"""Number of images that are attacked together and kept in one file."""
 
 
 @dataclass(frozen=True)
 class PrecomputedAttack(Attack):
-    """Answers with images that have been made already; the model and the labels are not looked at.
+    """Returns adversarial images that were made before; neither model nor labels are used.
 
-    The randomness handed in belongs to an image, and so says which one is meant.
+    An image is identified by the id of its randomness.
 
     Args:
-        attack: What made them.
-        x_adv: The images.
-        ids: What randomness belongs to, of each; in ascending order.
+        attack: The attack that made the images.
+        x_adv: The adversarial images.
+        ids: The id of each image, in ascending order.
 
     Raises:
-        ValueError: When called with an image of which there is none.
+        ValueError: When called with an image that has no adversarial image here.
     """
 
     attack: Attack
@@ -48,20 +47,20 @@ class PrecomputedAttack(Attack):
     ids: Ids = field(compare=False, repr=False)
 
     @staticmethod
-    def none(attack: Attack) -> PrecomputedAttack:
-        """That of no image, which stands for one that is still to be made."""
+    def empty(attack: Attack) -> PrecomputedAttack:
+        """The value without images; used to check a training before its images are attacked."""
         return PrecomputedAttack(
             attack.threat, attack, torch.empty(0, 1, 1, 1), torch.empty(0).long()
         )
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:  # noqa: ARG002
-        wanted = rng.ids.cpu()
-        row = torch.searchsorted(self.ids, wanted).clamp(max=len(self.ids) - 1)
+        ids = rng.ids.cpu()
+        row = torch.searchsorted(self.ids, ids).clamp(max=len(self.ids) - 1)
         x_adv = self.x_adv[row].to(x.device)
-        if not (torch.equal(self.ids[row], wanted) and self.threat.contains(x_adv, x).all()):
+        if not (torch.equal(self.ids[row], ids) and self.threat.contains(x_adv, x).all()):
             raise ValueError(
-                "these are not the training images that were attacked once; a method that changes "
-                "images before it attacks them needs precompute=false"
+                "these are not the training images that were attacked before the first step; a "
+                "method that changes images before it attacks them needs precompute=false"
             )
         return x_adv
 
@@ -76,27 +75,22 @@ def precompute_attack(
     device: torch.device | str = "cpu",
     bar: ProgressBar = no_bar,
 ) -> PrecomputedAttack:
-    """The images that ``attack`` makes of ``examples`` on ``classifier``.
+    """The adversarial images of ``attack`` on ``classifier`` for all ``examples``.
 
     Args:
-        folder: Where they are kept. A part that lies there already is not made again, if it is of
-            the same attack, weights, images and seed; ``None``: they are kept in memory alone.
-        bar: Called with the number of images there are so far.
+        folder: Folder for the images, in parts. A part in the folder is used if it was made with
+            the same attack, weights, images and seed. ``None``: images are kept in memory only.
+        bar: Called with the number of images done.
 
     Raises:
-        ValueError: A part that was kept is corrupt; names the file.
+        ValueError: A part in the folder is corrupt; names the file.
     """
     examples = examples[examples.ids.argsort()]
     x_adv = torch.empty(len(examples), *examples.shape)
-    about = _digest(
-        [
-            json.dumps([dump(attack), seed]).encode(),
-            *map(_content, classifier.state_dict().values()),
-        ]
-    )
+    source = digest(json.dumps([dump(attack), seed]), *classifier.state_dict().values())
     for start in range(0, len(examples), PART):
         part = examples[start : start + PART]
-        key = _digest([about.encode(), *map(_content, (part.ids, part.y, part.pixels))])
+        key = digest(source, part.ids, part.y, part.pixels)
         path = folder / f"{start:06d}.safetensors" if folder else None
         kept = checkpoint.load(path) if path and path.exists() else {}
         if kept.get("key") != key:
@@ -107,14 +101,3 @@ def precompute_attack(
         x_adv[start : start + PART] = kept["x_adv"]
         bar(start + len(part), {})
     return PrecomputedAttack(attack.threat, attack, x_adv, examples.ids)
-
-
-def _digest(parts: list[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _content(value: torch.Tensor) -> bytes:
-    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()

@@ -1,4 +1,4 @@
-"""Transfer: images made on other classifiers, handed to a victim that only says its class.
+"""Transfer attack: adversarial images for other classifiers are submitted to the victim.
 
 Papernot, McDaniel, Goodfellow, "Transferability in Machine Learning: from Phenomena to Black-Box
 Attacks using Adversarial Samples", 2016. https://arxiv.org/abs/1605.07277
@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from spearshield.attack import Attack, fooled
+from spearshield.adversary import Attack, fooled
 from spearshield.attacks.pgd import PGD
 from spearshield.discover import name_of
 from spearshield.rng import Rng
@@ -22,15 +22,17 @@ from spearshield.types import Classifier, Images, Labels
 
 @dataclass(frozen=True)
 class Transfer(Attack):
-    """Attacks each source in turn until its image fools the victim: one query of it a source.
+    """Attacks the sources in turn, until the victim misclassifies the image.
+
+    The victim is queried once per image and source, for its predicted class only.
 
     Args:
-        sources: The classifiers that are differentiated, in evaluation mode.
-        attack: What is made on them; ``None``: PGD of 40 steps that takes every step. An attack
-            that stops at the first image that fools the source transfers less.
-        queries: Images that the victim was asked about while the sources were learnt; for the
-            record.
-        training: How they were learnt, for the record, where that was by a method.
+        sources: The classifiers that are attacked, in evaluation mode.
+        attack: The attack on the sources; ``None``: PGD of 40 steps without early stopping. Images
+            of an attack that stops as soon as the source misclassifies them transfer less.
+        queries: Number of images that the victim was queried with in the training of the sources,
+            for the record.
+        training: The training of the sources, for the record.
 
     Raises:
         ValueError: There are no sources, or ``attack`` has another threat model.
@@ -45,7 +47,7 @@ class Transfer(Attack):
 
     @property
     def display_name(self) -> str:
-        """The name of the training that it was learnt in."""
+        """The name of the training."""
         return name_of(self.training) if self.training else "transfer"
 
     def __post_init__(self) -> None:

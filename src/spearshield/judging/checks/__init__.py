@@ -1,7 +1,7 @@
-"""Checks of an evaluation itself: can its number be trusted?
+"""Checks of an evaluation: can its robust accuracy be trusted?
 
-An attack that fails says nothing about a defence. Each check here asks one question whose answer
-is known for every honest evaluation, and reports a :class:`Finding` where the answer is another.
+If an attack fails, the reason may be the attack or the evaluation, not the defence. Each check
+tests a property of every sound evaluation, and returns a :class:`Finding` if it does not hold.
 
 Athalye, Carlini, Wagner, "Obfuscated Gradients Give a False Sense of Security", 2018,
 https://arxiv.org/abs/1802.00420. Carlini et al., "On Evaluating Adversarial Robustness", 2019,
@@ -18,8 +18,8 @@ import torch
 from spearshield.dataset import Examples
 from spearshield.judging.checks import detection, gradients, outputs, strength, weaker_attackers
 from spearshield.judging.checks.comparison import compare
-from spearshield.judging.checks.finding import Finding, Severity, Verdict, verdict
 from spearshield.judging.checks.probe import Probe
+from spearshield.judging.finding import Finding, Severity, Verdict, verdict
 from spearshield.method import Defended
 from spearshield.rng import ambient
 from spearshield.threat import ThreatModel
@@ -47,7 +47,7 @@ CHECKS = (
     strength.flat_accuracy,
     strength.unbounded_budget,
     strength.planted_example,
-    strength.low_precision,
+    outputs.low_precision,
     weaker_attackers.black_box_wins,
     weaker_attackers.transfer_wins,
     weaker_attackers.noise_wins,
@@ -65,23 +65,26 @@ def examine(
     device: torch.device | str = "cpu",
     images: int = 100,
 ) -> tuple[Finding, ...]:
-    """What puts the robust accuracy of ``victim`` against white-box attacks in doubt.
+    """Findings about the robust accuracy of ``victim`` under white-box attacks.
 
-    It attacks the first ``images`` examples with PGD of 40 steps, about a dozen times. The victim
-    itself is left alone. Where the victim rejects images, what it would answer them is examined.
+    The checks attack the images with PGD of 40 steps, about a dozen times, on a copy of the victim.
+    For a victim that rejects images, the logits of rejected images are examined as well.
+
+    Args:
+        images: Number of examples to use, from the first.
 
     Raises:
-        ValueError: There are no images, or the victim has no logit for each class.
+        ValueError: There are no images, or the victim does not return one logit for each class.
     """
     if images < 1 or not len(examples):
         raise ValueError(f"images must be at least 1, got {images} of {len(examples)}")
     with ambient(seed):
         probe = Probe.of(victim, examples[:images], threat, seed=seed, device=device)
-        answers = probe.ask(probe.x[:1])
-        if answers.shape != (1, examples.classes):
+        logits = probe.deployed(probe.x[:1])
+        if logits.shape != (1, examples.classes):
             raise ValueError(
-                f"the victim returned {tuple(answers.shape)} for one image of a data set with "
-                f"{examples.classes} classes; give it one output a class"
+                f"the victim returned {tuple(logits.shape)} for one image of a data set with "
+                f"{examples.classes} classes; give it one output for each class"
             )
         return run_checks(probe)
 

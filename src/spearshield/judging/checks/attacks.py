@@ -1,4 +1,4 @@
-"""Two attacks that only the checks need."""
+"""Two attacks that only the checks use."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 import torch
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.losses.margin import margin_loss
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels
 
 STEPS = 40
-"""Steps of an attack, as many as Madry et al., 2018, take on MNIST."""
-NOISES = 100
+"""Steps of PGD, as in Madry et al., 2018, on MNIST."""
+NOISE_SAMPLES = 100
 """Random images tried for each image; Carlini et al., 2019, try 10,000 or more."""
 
 
 @dataclass(frozen=True)
 class MarginPGD(Attack):
-    """PGD on the margin, whose gradient does not fade where the victim is sure of itself."""
+    """PGD on the margin loss, whose gradient does not vanish where the victim is confident."""
 
     early_stop: bool = True
 
@@ -30,9 +30,9 @@ class MarginPGD(Attack):
         left = torch.arange(len(x), device=x.device)
         for _ in range(STEPS):
             with torch.enable_grad():
-                moved = x_adv[left].requires_grad_()
-                margin = margin_loss(model(moved), y[left])
-                (gradient,) = torch.autograd.grad(margin.sum(), moved)
+                points = x_adv[left].requires_grad_()
+                margin = margin_loss(model(points), y[left])
+                (gradient,) = torch.autograd.grad(margin.sum(), points)
             if self.early_stop:
                 left, gradient = left[margin < 0], gradient[margin < 0]
                 if len(left) == 0:
@@ -44,14 +44,14 @@ class MarginPGD(Attack):
 
 @dataclass(frozen=True)
 class Noise(Attack):
-    """Of a hundred random images in the ball the one with the largest margin loss."""
+    """The image with the largest margin loss among a hundred random images in the ball."""
 
     gradient_free = True
 
     @torch.no_grad()
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         x_adv, best = x.clone(), torch.full_like(x[:, 0, 0, 0], -math.inf)
-        for k in range(NOISES):
+        for k in range(NOISE_SAMPLES):
             noisy = self.threat.project(x + self.threat.sample_perturbation(x, rng.fold(k)), x)
             margin = margin_loss(model(noisy), y)
             x_adv = torch.where((margin > best)[:, None, None, None], noisy, x_adv)

@@ -1,4 +1,4 @@
-"""A victim that attacks can work on, whatever it answers."""
+"""Replaces logits and gradients that are not finite, so that attacks can run on any victim."""
 
 from __future__ import annotations
 
@@ -12,47 +12,46 @@ from spearshield.types import Classifier, Images, Logits
 
 @dataclass
 class NonFiniteCounts:
-    """Answers and gradients asked for so far that were not finite."""
+    """Numbers of images whose logits or gradients were not finite."""
 
-    answers: int = 0
+    logits: int = 0
     gradients: int = 0
 
 
 @dataclass(frozen=True)
 class FiniteGuard:
-    """A classifier that attacks can work on whatever it does; bad answers are counted.
-
-    Logits and gradients that are not finite become zero.
+    """A classifier whose logits and gradients are zero where the model's are not finite.
 
     Args:
-        cut: Whether the model hands on no gradient; then it is zero as well.
+        counts: Counts the logits and gradients that were replaced.
+        detached: True if the model passes no gradient; the gradient is then zero as well.
     """
 
     model: Classifier
-    tally: NonFiniteCounts
-    cut: bool = False
+    counts: NonFiniteCounts
+    detached: bool = False
 
     def __call__(self, x: Images) -> Logits:
-        if self.cut:
+        if self.detached:
             logits = self.model(x.detach()) + 0 * x.flatten(1).sum(1, keepdim=True)
         elif x.requires_grad:
-            seen = x.view_as(x)
-            seen.register_hook(self._finite_gradient)  # type: ignore[no-untyped-call]
-            logits = self.model(seen)
+            hooked = x.view_as(x)
+            hooked.register_hook(self._finite_gradient)  # type: ignore[no-untyped-call]
+            logits = self.model(hooked)
         else:
             logits = self.model(x)
         finite = logits.isfinite().all(1)
-        self.tally.answers += int((~finite).sum())
+        self.counts.logits += int((~finite).sum())
         return torch.where(finite[:, None], logits, 0.0)
 
     def _finite_gradient(self, gradient: Tensor) -> Tensor:
         finite = gradient.isfinite().flatten(1).all(1)
-        self.tally.gradients += int((~finite).sum())
+        self.counts.gradients += int((~finite).sum())
         return torch.where(finite[:, None, None, None], gradient, 0.0)
 
 
 def differentiable(model: Classifier, x: Images) -> bool:
-    """Whether a gradient of the answers arrives at the images."""
+    """True if a gradient of the logits reaches the images."""
     x = x[:2].detach().requires_grad_()
     with torch.enable_grad():
         try:

@@ -7,75 +7,73 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn.functional import cross_entropy
 
-from spearshield.judging.checks.finding import Finding, severity_of
 from spearshield.judging.checks.probe import Probe, share
-from spearshield.losses.margin import margin_loss
+from spearshield.judging.finding import Finding, severity_of
+from spearshield.losses.margin import cross_entropy, margin_loss
 from spearshield.rng import Rng
 from spearshield.types import Labels, Mask, PerImage
 
-ZEROS = (0.0, 0.05)
-"""Share of images without a gradient. AutoAttack (Croce, Hein, 2020) and the indicators of Pintor
-et al., 2022, flag a single one; a few may be dead units."""
+ZERO_SHARE = (0.0, 0.05)
+"""Share of images without a gradient: low and high. AutoAttack (Croce, Hein, 2020) and the
+indicators of Pintor et al., 2022, flag a single image; a few may be dead units."""
 DIRECTIONS, PROBED = 10, 20
-"""Directions for each image, and images, of the comparison with finite differences."""
+"""Directions for each image, and images, that are compared with finite differences."""
 STEP_SIZES = (1e-3, 1e-4, 1e-5)
-"""Root mean square of a finite step, a pixel. A long one meets kinks, a short one rounding."""
-AWAY = 0.1
-"""Share of noise in the points of the comparison. Where black pixels meet, maxima are tied and
-rectifiers stand at zero: there an honest network has a gradient but no derivative."""
+"""Root mean square of a finite step, for each pixel. A long step crosses kinks of the function, a
+short one is dominated by rounding."""
+NOISE = 0.1
+"""Share of noise in the compared points. Where black pixels meet, maxima are tied and rectifiers
+are at zero: there a sound network has a gradient but no derivative."""
 TINY = torch.finfo(torch.float32).tiny
 FALSE, FALSE_SHARE = 0.05, 0.1
-"""Relative error that makes a gradient false, and the share of images that may have one."""
+"""Relative error above which a gradient is false, and the share of images that may have one."""
 
 
 def broken_graph(probe: Probe) -> Finding | None:
-    """A gradient of the answer arrives at the image (Pintor et al., 2022)."""
-    if not probe.cut:
+    """A finding if no gradient of the logits reaches the image (Pintor et al., 2022)."""
+    if not probe.detached:
         return None
     return Finding(
         "broken_graph",
         "high",
         {"images with a gradient": 0},
-        "The graph is cut between image and answer: no white-box attack can run.",
+        "The computation graph between image and logits is broken, so no white-box attack can run.",
         "remove detach, no_grad and NumPy from the purifier, or attack through the bpda view.",
     )
 
 
 def zero_gradient(probe: Probe) -> Finding | None:
-    """Some gradient is left at a random start, whatever the loss."""
-    lost = share(_zero(probe, _margin))
-    severity = severity_of(lost, *ZEROS)
-    if severity is None:
-        return None
-    return Finding(
-        "zero_gradient",
-        severity,
-        {"share of images": lost},
-        "The gradient is exactly zero: the victim rounds, compares or cuts, and white-box attacks "
-        "stay where they start.",
-        "attack through the bpda view, by transfer and without gradients.",
-    )
+    """A finding if the gradient of the margin loss is exactly zero at a random start."""
+    zero = share(_zero_gradient(probe, margin_loss))
+    if severity := severity_of(zero, *ZERO_SHARE):
+        return Finding(
+            "zero_gradient",
+            severity,
+            {"share of images": zero},
+            "The gradient is exactly zero, as after rounding or comparing. White-box attacks do "
+            "not leave their starting points.",
+            "attack through the bpda view, by transfer and without gradients.",
+        )
+    return None
 
 
 def saturated_gradient(probe: Probe) -> Finding | None:
-    """The cross-entropy has a gradient wherever the margin has one."""
-    faded = share(_zero(probe, _cross_entropy) & ~_zero(probe, _margin))
-    severity = severity_of(faded, *ZEROS)
-    if severity is None:
-        return None
-    return Finding(
-        "saturated_gradient",
-        severity,
-        {"share of images": faded},
-        "The victim is so sure of itself that the gradient of the cross-entropy rounds to zero.",
-        "attack the margin or the DLR loss, which do not saturate.",
-    )
+    """A finding if the cross-entropy has no gradient where the margin loss has one."""
+    zero = _zero_gradient(probe, cross_entropy) & ~_zero_gradient(probe, margin_loss)
+    if severity := severity_of(share(zero), *ZERO_SHARE):
+        return Finding(
+            "saturated_gradient",
+            severity,
+            {"share of images": share(zero)},
+            "The victim is so confident that the gradient of the cross-entropy rounds to zero.",
+            "attack the margin or the DLR loss, which do not saturate.",
+        )
+    return None
 
 
 def false_gradient(probe: Probe) -> Finding | None:
-    """The gradient agrees with finite differences, through the whole victim."""
+    """A finding if the gradient of the whole victim disagrees with finite differences."""
     error = _gradient_error(probe)
     wrong = share(error > FALSE)
     if wrong <= FALSE_SHARE:
@@ -84,14 +82,14 @@ def false_gradient(probe: Probe) -> Finding | None:
         "false_gradient",
         "high",
         {"share of images": wrong, "median relative error": float(error.median())},
-        "What backpropagation returns is not the slope of the victim: a stand-in, or a wrong "
-        "backward pass. Attacks climb another hill.",
-        "attack the exact gradient as well as the stand-in, and without gradients.",
+        "Backpropagation does not return the gradient of the victim: it uses an approximation, or "
+        "the backward pass is wrong. Attacks optimise another function.",
+        "attack the exact gradient as well as the approximation, and without gradients.",
     )
 
 
 def inner_optimisation(probe: Probe) -> Finding | None:
-    """The victim computes no gradients of its own while it answers (Croce, Hein, 2020)."""
+    """A finding if the victim computes gradients in its forward pass (Croce, Hein, 2020)."""
     used = 0
 
     def unpack(tensor: Tensor) -> Tensor:
@@ -100,56 +98,50 @@ def inner_optimisation(probe: Probe) -> Finding | None:
         return tensor
 
     with torch.no_grad(), saved_tensors_hooks(lambda tensor: tensor, unpack):
-        probe.ask(probe.x[:2])
+        probe.deployed(probe.x[:2])
     if not used:
         return None
     return Finding(
         "inner_optimisation",
         "low",
-        {"tensors that gradients inside a forward pass needed": used},
-        "The victim optimises at test time; standard attacks are often too weak for that.",
+        {"tensors used by gradients in a forward pass": used},
+        "The victim optimises at test time. Standard attacks are often too weak for that.",
         "attack through the unrolled optimisation, and in the latent space if there is one.",
     )
 
 
-def _margin(logits: Tensor, y: Labels) -> Tensor:
-    return margin_loss(logits, y).sum()
-
-
-def _cross_entropy(logits: Tensor, y: Labels) -> Tensor:
-    return cross_entropy(logits, y, reduction="sum")
-
-
-def _zero(probe: Probe, loss: Callable[[Tensor, Labels], Tensor]) -> Mask:
+def _zero_gradient(probe: Probe, loss: Callable[[Tensor, Labels], Tensor]) -> Mask:
     """Images at whose random start the gradient of ``loss`` is exactly zero."""
     x = probe.start.detach().requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(loss(probe.still(x), probe.y), x)
+        (gradient,) = torch.autograd.grad(loss(probe.deterministic(x), probe.y).sum(), x)
     return (gradient == 0).flatten(1).all(1)
 
 
 def _gradient_error(probe: Probe) -> PerImage:
     """Relative error of the directional derivatives of a random mixture of the logits.
 
-    The least over three lengths of the step, and in units no smaller than what rounding explains.
+    The smallest error over three step sizes, relative to a size that is at least the rounding.
     """
     rng = Rng.of_batch(0, min(PROBED, len(probe.x)), probe.x.device)
-    x = torch.lerp(probe.start[:PROBED], rng.uniform(probe.x.shape[1:]).to(probe.x), AWAY)
+    x = torch.lerp(probe.start[:PROBED], rng.uniform(probe.x.shape[1:]).to(probe.x), NOISE)
     with torch.enable_grad():
-        moved = x.detach().requires_grad_()
-        logits = probe.still(moved)
+        points = x.detach().requires_grad_()
+        logits = probe.deterministic(points)
         mixture = rng.normal(logits.shape[1:]).to(logits)
-        (gradient,) = torch.autograd.grad((mixture * logits).sum(), moved)
+        (gradient,) = torch.autograd.grad((mixture * logits).sum(), points)
     directions = [rng.fold(k).normal(x.shape[1:]).to(x) for k in range(1, DIRECTIONS + 1)]
-    claimed = torch.stack([(gradient * d).flatten(1).sum(1) for d in directions], 1)
+    derivatives = torch.stack([(gradient * d).flatten(1).sum(1) for d in directions], 1)
     rounding = torch.finfo(logits.dtype).eps * (mixture * logits).detach().abs().sum(1)
 
+    @torch.no_grad()
     def error(h: float) -> PerImage:
-        with torch.no_grad():
-            ends = [mixture * (probe.still(x + h * d) - probe.still(x - h * d)) for d in directions]
-        found = torch.stack([end.sum(1) for end in ends], 1) / (2 * h)
-        size = torch.maximum(claimed.norm(dim=1), found.norm(dim=1)) + 4 * rounding / h
-        wrong: PerImage = (claimed - found).norm(dim=1) / size.clamp(min=TINY)
+        differences = [
+            probe.deterministic(x + h * d) - probe.deterministic(x - h * d) for d in directions
+        ]
+        slopes = torch.stack([(mixture * each).sum(1) for each in differences], 1) / (2 * h)
+        size = torch.maximum(derivatives.norm(dim=1), slopes.norm(dim=1)) + 4 * rounding / h
+        wrong: PerImage = (derivatives - slopes).norm(dim=1) / size.clamp(min=TINY)
         return wrong
 
     return torch.stack([error(h) for h in STEP_SIZES]).amin(0)

@@ -1,37 +1,42 @@
-"""Checks of what the victim answers, before any attack."""
+"""Checks of the victim's purified images and logits, mostly without an attack."""
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
 
 import torch
 
-from spearshield.judging.checks.finding import Finding
 from spearshield.judging.checks.probe import LEVEL, PASSES, Probe, share
-from spearshield.types import Images, Logits
+from spearshield.judging.finding import Finding
+from spearshield.types import Images, Logits, Mask
 
-CHANCE = 1e-4
-"""Spread of answers above which a victim is random: Croce, Hein, 2020 (AutoAttack), checks.py."""
+RANDOM = 1e-4
+"""Spread of repeated logits above which a victim is random: Croce, Hein, 2020 (AutoAttack)."""
 PROBABILITY = 1e-5
-"""Slack of the test for probabilities: the same."""
+"""Tolerance of the test for probabilities: the same source."""
 ROUNDING = 1e-4
-"""Difference of logits, in units of the largest, that arithmetic in another order explains."""
-ALONE = 20
-"""Images that are also asked one by one."""
+"""Difference of logits, relative to the largest, that another order of operations explains."""
+SINGLE = 20
+"""Images that are also classified one by one."""
 RANGE = 1e-6
-"""How far rounding may take a float pixel out of [0, 1]."""
+"""Distance outside [0, 1] that is rounding."""
 INVISIBLE = 0.4 * LEVEL
-"""Noise that an 8-bit picture cannot hold: it rounds to the same picture."""
+"""Amplitude of noise that vanishes when an image is rounded to 8 bits."""
 JUMP, JUMPS = 0.25, 0.02
-"""Total variation that is a jump, and the share of images that may make one. Of the honest victims
-in the self-test none jumps at all."""
-SINGLED_OUT, MATERIAL = 10.0, 0.05
-"""The first invisible step away from a memorised image moves the logits that much more than the
-second, and by that share of their size; where a function is smooth the steps move them alike."""
+"""Total variation distance between probabilities that is a jump, and the share of images that may
+jump. No image jumps for the sound victims of the self-test."""
+ISOLATED, MATERIAL = 10.0, 0.05
+"""For a memorised image, the first invisible step changes the logits this many times more than the
+second, and by this share of their norm. For a smooth function both steps change them alike."""
+LOW_PRECISION = (torch.bfloat16, torch.float16)
+CHANGED = 0.002
+"""Share of predictions that may change in float32: the tolerance of AutoAttack's flags."""
 
 
 def training_mode(probe: Probe) -> Finding | None:
-    """No layer may be in training mode (Croce et al., 2021, RobustBench, warns)."""
+    """A finding if a layer is in training mode (as RobustBench, Croce et al., 2021)."""
     layers = list(probe.victim.modules())
     training = sum(layer.training for layer in layers)
     if not training:
@@ -40,61 +45,67 @@ def training_mode(probe: Probe) -> Finding | None:
         "training_mode",
         "high",
         {"layers in training mode": training, "of": len(layers)},
-        "Dropout or the statistics of the batch act as a defence that no deployment has.",
-        "call .eval() on the classifier and on the purifier, and evaluate anew.",
+        "Dropout or batch statistics act as a defence that the deployed model does not have.",
+        "call .eval() on the classifier and on the purifier, and evaluate again.",
     )
 
 
+@torch.no_grad()
 def probabilities(probe: Probe) -> Finding | None:
-    """The answers must be logits, not probabilities (Croce, Hein, 2020)."""
-    answers = _ask(probe, probe.x)
-    off = float((answers.sum(1) - 1).abs().max())
-    inside = answers.min() > -PROBABILITY and answers.max() < 1 + PROBABILITY
+    """A finding if the outputs are probabilities, not logits (Croce, Hein, 2020)."""
+    outputs = probe.deployed(probe.x)
+    off = float((outputs.sum(1) - 1).abs().max())
+    inside = outputs.min() > -PROBABILITY and outputs.max() < 1 + PROBABILITY
     if not inside or off >= PROBABILITY:
         return None
     return Finding(
         "probabilities",
         "high",
         {"largest distance of a row's sum from 1": off},
-        "The loss takes a second softmax; a saturated first one hides the gradient.",
-        "return logits, without the softmax, and evaluate anew.",
+        "The loss applies a second softmax. A saturated first softmax hides the gradient.",
+        "return logits, without the softmax, and evaluate again.",
     )
 
 
 def random_answers(probe: Probe) -> Finding | None:
-    """The same images asked again get the same answers, or the purifier says that it draws."""
-    saw = {f"spread of {PASSES} answers": probe.spread}
-    if probe.declares_chance:
+    """A finding if repeated passes over the same images return different logits.
+
+    A note if the purifier declares its randomness.
+    """
+    saw = {f"spread of {PASSES} passes": probe.spread}
+    if probe.declares_randomness:
         return Finding(
             "random_answers",
             "note",
             saw,
-            "The purifier draws at random, and says so.",
-            "attack the mean over draws, with more draws until the number stays.",
+            "The purifier is random and declares it.",
+            "attack the mean over draws, with more draws until the robust accuracy no longer "
+            "changes.",
         )
-    if probe.spread <= CHANCE:
+    if probe.spread <= RANDOM:
         return None
     return Finding(
         "random_answers",
         "high",
         saw,
-        "The victim draws at random without saying so: an attack climbs a moving target, and its "
-        "number is another one next time.",
+        "The victim is random without declaring it. Attacks follow noisy gradients, and the "
+        "robust accuracy changes from run to run.",
         "make the purifier a RandomPurifier and attack the mean over its draws.",
     )
 
 
+@torch.no_grad()
 def batch_dependence(probe: Probe) -> Finding | None:
-    """An image gets the same answer alone, in a batch, and in a batch of another order."""
-    if probe.spread > CHANCE:
+    """A finding if the logits of an image depend on the other images of its batch."""
+    if probe.spread > RANDOM:
         return None
-    together = _ask(probe, probe.x)
+    together = probe.deployed(probe.x)
     order = torch.arange(len(probe.x), device=probe.x.device).flip(0)
-    shuffled = _ask(probe, probe.x[order])[order]
+    shuffled = probe.deployed(probe.x[order])[order]
     difference = (shuffled - together).abs().amax(1)
-    for i in range(min(ALONE, len(probe.x))):
-        alone = _alone(probe, probe.x[i : i + 1])
-        away = (alone - together[i]).abs().amax(1)
+    for i in range(min(SINGLE, len(probe.x))):
+        single = _single_logits(probe, probe.x[i : i + 1])
+        away = (single - together[i]).abs().amax(1)
         difference[i] = torch.maximum(difference[i], away[0])
     scale = max(1.0, float(together.abs().max()))
     moved = difference > ROUNDING * scale
@@ -104,23 +115,15 @@ def batch_dependence(probe: Probe) -> Finding | None:
         "batch_dependence",
         "high",
         {"share of images": share(moved)},
-        "The answer to an image depends on the images beside it, which an attacker does not meet "
-        "and a deployment does not have.",
+        "The prediction for an image depends on the other images of its batch. An attacker and a "
+        "deployed model see other batches.",
         "use fixed statistics, and randomness that belongs to the image.",
     )
 
 
-def _alone(probe: Probe, x: Images) -> Logits:
-    """The answer to one image; infinite where the victim only takes several."""
-    try:
-        return _ask(probe, x)
-    except (RuntimeError, ValueError):
-        return torch.full((1, 1), math.inf, device=x.device)
-
-
 @torch.no_grad()
 def purifier_range(probe: Probe) -> Finding | None:
-    """The purifier maps images to images: of the same shape, finite, in [0, 1]."""
+    """A finding if purified images are not finite, not in [0, 1] or of another shape."""
     noise = probe.rng.uniform(probe.x.shape[1:])
     x = torch.cat([probe.x, probe.start, noise])
     x_hat = probe.victim.purifier(x)
@@ -139,21 +142,24 @@ def purifier_range(probe: Probe) -> Finding | None:
         "purifier_range",
         "high",
         saw,
-        "The classifier is shown what is no image; what it then says is no property of images.",
+        "The purifier does not return images, so the predictions of the classifier mean nothing.",
         "end the purifier with a sigmoid or a clamp, and train it with that.",
     )
 
 
+@torch.no_grad()
 def abrupt_answers(probe: Probe) -> Finding | None:
-    """Two images that are the same 8-bit picture get the same answer.
+    """A finding if noise that vanishes in an 8-bit image changes the probabilities.
 
-    Asked of the clean images, of random ones in the ball, and of some that fool the classifier.
+    Tested on the clean images, on random images in the ball, and on images attacked through the
+    bare classifier.
     """
     shares = {}
-    where = {"clean": probe.x, "random": probe.start, "attacked": probe.transferred}
-    for k, (name, x) in enumerate(where.items()):
-        picture = (x / LEVEL).round() * LEVEL
-        before, after = _still(probe, picture), _still(probe, _beside(probe, picture, k, 2))
+    groups = {"clean": probe.x, "random": probe.start, "attacked": probe.transferred}
+    for k, (name, x) in enumerate(groups.items()):
+        rounded = (x / LEVEL).round() * LEVEL
+        before = probe.deterministic(rounded)
+        after = probe.deterministic(_shifted(probe, rounded, k, 2))
         moved = (after.softmax(1) - before.softmax(1)).abs().sum(1) / 2
         shares[f"share of {name} images"] = share(moved > JUMP)
     if max(shares.values()) <= JUMPS:
@@ -162,54 +168,91 @@ def abrupt_answers(probe: Probe) -> Finding | None:
         "abrupt_answers",
         "high",
         shares,
-        "Noise that no 8-bit picture can hold changes the answer: the victim tells attacked from "
-        "clean images by their last digits, or draws from them. Gradients say nothing of it.",
-        "round attacked images to 8 bits before the victim sees them; attack without gradients.",
+        "Noise that no 8-bit image can hold changes the prediction. The victim recognises attacked "
+        "images by it, or seeds its randomness with it. Gradients do not show this.",
+        "round images to 8 bits before the victim sees them; attack without gradients.",
     )
 
 
+@torch.no_grad()
 def memorised_images(probe: Probe) -> Finding | None:
-    """The answer to a clean image follows from the answers around it."""
-    here, beside, beyond = (_still(probe, _beside(probe, probe.x, 3, k)) for k in range(3))
+    """A finding if the logits of a clean image differ from the logits right next to it."""
+    here, beside, beyond = (
+        probe.deterministic(_shifted(probe, probe.x, 3, half_steps)) for half_steps in range(3)
+    )
     first, second = (beside - here).norm(dim=1), (beyond - beside).norm(dim=1)
-    alone = (first > SINGLED_OUT * second) & (first > MATERIAL * here.norm(dim=1))
-    if not alone.any():
+    isolated = (first > ISOLATED * second) & (first > MATERIAL * here.norm(dim=1))
+    if not isolated.any():
         return None
     return Finding(
         "memorised_images",
         "high",
-        {"share of images": share(alone)},
-        "The victim treats these very images unlike everything beside them.",
-        "evaluate on images that the defence has not seen, from a random start.",
+        {"share of images": share(isolated)},
+        "The victim treats exactly these images differently from all images around them.",
+        "evaluate on images that were not used to build the defence, from a random start.",
+    )
+
+
+def low_precision(probe: Probe) -> Finding | None:
+    """A finding if the victim computes in less than float32.
+
+    A note if its predictions are the same in float32, else of high severity.
+    """
+    low = sum(p.dtype in LOW_PRECISION for p in probe.victim.parameters())
+    logits = probe.deployed(probe.start)
+    rounded = any(torch.equal(logits, logits.to(kind).to(logits)) for kind in LOW_PRECISION)
+    if not low and not rounded:
+        return None
+    changed = _changed_in_float32(probe)
+    saw: dict[str, int | float] = {"parameters below float32": low}
+    if changed is not None:
+        saw["share of predictions that float32 changes"] = changed
+    return Finding(
+        "low_precision",
+        "low" if changed is None else "high" if changed > CHANGED else "note",
+        saw,
+        "A rounding error may make an image look broken, or robust.",
+        "evaluate the victim in float32.",
     )
 
 
 def not_finite(probe: Probe) -> Finding | None:
-    """No answer and no gradient that the other checks asked for was NaN or infinite."""
-    tally = probe.tally
-    if not tally.answers and not tally.gradients:
+    """A finding if logits or gradients in any other check were NaN or infinite."""
+    counts = probe.non_finite
+    if not counts.logits and not counts.gradients:
         return None
     return Finding(
         "not_finite",
         "high",
-        {"answers": tally.answers, "gradients": tally.gradients},
-        "Attacks stop, or go astray, where the victim answers NaN or infinity, and an argmax over "
-        "NaN is no class.",
+        {"logits": counts.logits, "gradients": counts.gradients},
+        "Attacks fail where logits or gradients are NaN or infinite, and an argmax over NaN is not "
+        "a class.",
         "find the operation (a logarithm or a root of zero, a division) and bound its argument.",
     )
 
 
-def _beside(probe: Probe, x: Images, key: int, times: int) -> Images:
-    """The images moved by invisible noise: not at all, half the way, or 2, all of it."""
+@torch.no_grad()
+def _changed_in_float32(probe: Probe) -> float | None:
+    """Share of attacked images whose prediction changes; ``None`` if float32 does not run."""
+    exact = replace(probe, victim=copy.deepcopy(probe.victim).float())
+    try:
+        changed: Mask = exact.deployed(probe.attacked).argmax(1) != (
+            probe.deployed(probe.attacked).argmax(1)
+        )
+    except RuntimeError:
+        return None
+    return share(changed)
+
+
+def _shifted(probe: Probe, x: Images, key: int, half_steps: int) -> Images:
+    """The images plus 0, 1 or 2 halves of the same invisible noise."""
     noise = probe.rng.fold(key).uniform(x.shape[1:], -INVISIBLE, INVISIBLE)
-    return (x + times / 2 * noise).clamp(0, 1) if times else x
+    return (x + half_steps / 2 * noise).clamp(0, 1) if half_steps else x
 
 
-@torch.no_grad()
-def _ask(probe: Probe, x: Images) -> Logits:
-    return probe.ask(x)
-
-
-@torch.no_grad()
-def _still(probe: Probe, x: Images) -> Logits:
-    return probe.still(x)
+def _single_logits(probe: Probe, x: Images) -> Logits:
+    """The logits of one image; infinite if the victim fails on a single image."""
+    try:
+        return probe.deployed(x)
+    except (RuntimeError, ValueError):
+        return torch.full((1, 1), math.inf, device=x.device)

@@ -1,4 +1,4 @@
-"""A victim under examination, and the attacks that several checks share."""
+"""A victim under examination, with the attacks that several checks share."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from spearshield.attack import Attack
+from spearshield.adversary import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
 from spearshield.judging.checks.attacks import STEPS, MarginPGD
@@ -21,20 +22,21 @@ from spearshield.types import Images, Labels, Logits, Mask
 from spearshield.views import EOT
 
 LEVEL = 1 / 255
-"""Distance of neighbouring 8-bit pixels."""
+"""Difference of neighbouring 8-bit levels."""
 DRAWS = 4
-FRESH = 20
-"""Answers of a random purifier that the attacker averages, and others that then decide."""
+"""Draws of a random purifier that the attacker averages."""
+FRESH_DRAWS = 20
+"""Other draws of it, whose mean decides whether an image is broken."""
 PASSES = 5
-"""Clean passes compared with each other: Croce, Hein, 2020 (AutoAttack), ``checks.py``."""
+"""Forward passes compared with each other: Croce, Hein, 2020 (AutoAttack), ``checks.py``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A victim, and images of ``threat`` to try it on.
+    """A victim, and the images and the threat model of its examination.
 
-    A random purifier that says so is attacked by the mean of its answers, and the mean of other
-    answers decides: one lucky draw breaks no image.
+    A declared random purifier is attacked through the mean of its logits, and the mean over other
+    draws decides, so a single draw cannot break an image.
     """
 
     victim: Defended
@@ -42,7 +44,7 @@ class Probe:
     y: Labels
     threat: ThreatModel
     rng: Rng
-    tally: NonFiniteCounts = field(default_factory=NonFiniteCounts)
+    non_finite: NonFiniteCounts = field(default_factory=NonFiniteCounts)
 
     @staticmethod
     def of(
@@ -53,42 +55,42 @@ class Probe:
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> Probe:
-        """A probe of a copy, because some victims change when they are asked."""
+        """A probe of a copy of ``victim``, because some victims change in a forward pass."""
         copied = copy.deepcopy(victim).to(device)
         x, y, ids = examples.images(device), examples.y.to(device), examples.ids.to(device)
         return Probe(copied, x, y, threat, Rng(seed, ids))
 
     @property
-    def declares_chance(self) -> bool:
+    def declares_randomness(self) -> bool:
         return isinstance(self.victim.purifier, RandomPurifier)
 
     @property
-    def ask(self) -> FiniteGuard:
+    def deployed(self) -> FiniteGuard:
         """The victim as it is deployed."""
-        return FiniteGuard(self.victim, self.tally)
+        return FiniteGuard(self.victim, self.non_finite)
 
     @property
     def model(self) -> FiniteGuard:
-        """What the attacker differentiates."""
-        return FiniteGuard(EOT(DRAWS)(self.victim), self.tally, self.cut)
+        """The classifier that an adaptive attacker differentiates."""
+        return FiniteGuard(EOT(DRAWS)(self.victim), self.non_finite, self.detached)
 
     @property
     def bare(self) -> FiniteGuard:
-        """What an attacker differentiates who does not know of the purifier."""
-        cut = not differentiable(self.victim.classifier, self.x)
-        return FiniteGuard(self.victim.classifier, self.tally, cut)
+        """The classifier that an oblivious attacker differentiates."""
+        detached = not differentiable(self.victim.classifier, self.x)
+        return FiniteGuard(self.victim.classifier, self.non_finite, detached)
 
     @property
-    def still(self) -> FiniteGuard:
-        """The victim with chance held still, so that it is a function of its input."""
-        return FiniteGuard(self._still, self.tally, self.cut)
+    def deterministic(self) -> FiniteGuard:
+        """The victim with its randomness fixed, so that it is a function of its input."""
+        return FiniteGuard(self._deterministic, self.non_finite, self.detached)
 
     @cached_property
-    def cut(self) -> bool:
-        """Whether no gradient of the answer arrives at the image."""
+    def detached(self) -> bool:
+        """True if no gradient of the logits reaches the image."""
         return not differentiable(self.victim, self.x)
 
-    def _still(self, x: Images) -> Logits:
+    def _deterministic(self, x: Images) -> Logits:
         purifier = self.victim.purifier
         with ambient(0):
             if isinstance(purifier, RandomPurifier):
@@ -99,52 +101,53 @@ class Probe:
             return logits
 
     @torch.no_grad()
-    def right(self, x: Images, y: Labels) -> Mask:
-        """Which images the victim gets right."""
+    def correct(self, x: Images, y: Labels) -> Mask:
+        """Images that the victim classifies correctly."""
         purifier = self.victim.purifier
         if not isinstance(purifier, RandomPurifier):
-            return self.ask(x).argmax(1) == y
-        fresh = range(DRAWS + 1, DRAWS + FRESH + 1)
-        answer = FiniteGuard(
-            lambda x: sum(self.victim.classifier(purifier(x, draw=k)) for k in fresh), self.tally
+            return self.deployed(x).argmax(1) == y
+        fresh = range(DRAWS + 1, DRAWS + FRESH_DRAWS + 1)
+        total = FiniteGuard(
+            lambda x: sum(self.victim.classifier(purifier(x, draw=k)) for k in fresh),
+            self.non_finite,
         )
-        return answer(x).argmax(1) == y
+        return total(x).argmax(1) == y
 
-    def after(self, attack: Attack, among: Mask) -> Images:
-        """The images, those ``among`` them attacked."""
+    def attacked_by(self, attack: Attack, among: Mask) -> Images:
+        """All images; the images in ``among`` are attacked."""
         x_adv, index = self.x.clone(), among.nonzero().squeeze(1)
         if len(index):
             x, y, rng = self.x[index], self.y[index], self.rng[index]
             x_adv[index] = attack(self.model, x, y, rng=rng)
         return x_adv
 
+    def robust_to(self, attack: Attack, among: Mask) -> Mask:
+        """Images in ``among`` that are classified correctly after ``attack``."""
+        return among & self.correct(self.attacked_by(attack, among), self.y)
+
     def pgd(
         self, threat: ThreatModel | None = None, *, steps: int = STEPS, restarts: int = 1
     ) -> PGD:
-        """PGD on the cross-entropy. No random victim is left at its first error, by one draw."""
-        early = not self.declares_chance
+        """PGD on the cross-entropy. On a random victim a single error does not stop it."""
+        early = not self.declares_randomness
         return PGD(threat or self.threat, steps, restarts=restarts, early_stop=early)
-
-    def standing(self, attack: Attack, among: Mask) -> Mask:
-        """Which images ``among`` the victim still gets right after ``attack``."""
-        return among & self.right(self.after(attack, among), self.y)
 
     @cached_property
     def spread(self) -> float:
-        """Largest distance between answers to the same images, each scaled to norm 1."""
+        """Largest distance between the logits of repeated passes, each scaled to norm 1."""
         with torch.no_grad():
-            passes = torch.stack([self.ask(self.x) for _ in range(PASSES)])
-        unit = torch.nn.functional.normalize(passes, dim=2)
+            passes = torch.stack([self.deployed(self.x) for _ in range(PASSES)])
+        unit = normalize(passes, dim=2)
         return max(float((unit - one).norm(dim=2).max()) for one in unit)
 
     @cached_property
     def clean(self) -> Mask:
-        """Images that the victim gets right."""
-        return self.right(self.x, self.y)
+        """Images that are classified correctly without an attack."""
+        return self.correct(self.x, self.y)
 
     @cached_property
     def start(self) -> Images:
-        """A random point of each ball, where attacks begin."""
+        """A random point in the ball of each image, where attacks begin."""
         return self.threat.project(
             self.x + self.threat.sample_perturbation(self.x, self.rng), self.x
         )
@@ -152,7 +155,7 @@ class Probe:
     @cached_property
     def attacked(self) -> Images:
         """The images after PGD on the cross-entropy, the attack under examination."""
-        return self.after(self.pgd(), self.clean)
+        return self.attacked_by(self.pgd(), self.clean)
 
     @cached_property
     def transferred(self) -> Images:
@@ -161,34 +164,33 @@ class Probe:
         return attack(self.bare, self.x, self.y, rng=self.rng)
 
     @cached_property
-    def white(self) -> Mask:
-        """Images that PGD on the cross-entropy leaves standing."""
-        return self.clean & self.right(self.attacked, self.y)
+    def robust(self) -> Mask:
+        """Images that survive PGD on the cross-entropy."""
+        return self.clean & self.correct(self.attacked, self.y)
 
     @cached_property
-    def by_margin(self) -> Mask:
-        """Images that PGD on the margin leaves standing."""
-        return self.standing(
-            MarginPGD(self.threat, early_stop=not self.declares_chance), self.clean
-        )
+    def robust_to_margin(self) -> Mask:
+        """Images that survive PGD on the margin loss."""
+        attack = MarginPGD(self.threat, early_stop=not self.declares_randomness)
+        return self.robust_to(attack, self.clean)
 
     @cached_property
-    def longer(self) -> Mask:
-        """Images that stand after PGD, and after PGD of twice the steps."""
-        return self.standing(self.pgd(steps=2 * STEPS), self.white)
+    def robust_to_more_steps(self) -> Mask:
+        """Images that survive PGD, and PGD of twice the steps."""
+        return self.robust_to(self.pgd(steps=2 * STEPS), self.robust)
 
     @cached_property
-    def restarted(self) -> Mask:
-        """Images that stand after PGD, and after PGD from two more starts."""
+    def robust_to_more_restarts(self) -> Mask:
+        """Images that survive PGD, and PGD from two more random starts."""
         again = replace(self, rng=self.rng.fold(1))
-        return again.standing(self.pgd(restarts=2), self.white)
+        return again.robust_to(self.pgd(restarts=2), self.robust)
 
     @cached_property
     def survivors(self) -> Mask:
-        """Images that no white-box attack has broken."""
-        return self.by_margin & self.longer & self.restarted
+        """Images that survive all white-box attacks."""
+        return self.robust_to_margin & self.robust_to_more_steps & self.robust_to_more_restarts
 
 
 def share(mask: Tensor) -> float:
-    """The share of true values; 0 where there are none."""
+    """The share of true values; 0 if there are none."""
     return float(mask.double().mean()) if len(mask) else 0.0

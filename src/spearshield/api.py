@@ -1,0 +1,320 @@
+"""The front door: audit, protect and attack a classifier, learn an attack, load what was saved.
+
+Images are floats in [0, 1] or 8-bit numbers, of shape (n, c, h, w), (n, h, w, c) or (n, h, w); a
+``DataLoader`` or other batches of (images, labels); a data set or its name; or the path of an npz
+file or of a folder of images. Labels are class ids of shape (n,), left out where the images bring
+them. A classifier is any ``nn.Module`` from images in [0, 1] to logits; one that returns something
+else, or expects normalised images, goes through :func:`as_classifier`. No function changes the
+weights of a model that it is given, and each restores the model's training mode.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Literal
+
+from torch import nn
+
+from spearshield.adversary import Attack
+from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples
+from spearshield.experiment.audit import Report
+from spearshield.experiment.card import Measured
+from spearshield.experiment.defaults import threat_for, training_for
+from spearshield.experiment.learning import Learning
+from spearshield.experiment.manifest import FILE
+from spearshield.experiment.opened import open_run, shield_of, spear_of
+from spearshield.experiment.progress_bars import progress_bars
+from spearshield.experiment.shield import CARD, Shield, Spear, load_saved
+from spearshield.experiment.subject import evaluating, for_model, subject_of
+from spearshield.experiment.trials import trials_of
+from spearshield.judging import adversarial_set
+from spearshield.judging.adversarial_set import AdversarialSet
+from spearshield.judging.battery import BATTERIES, IMAGES
+from spearshield.judging.evaluation import EvaluationSettings
+from spearshield.judging.judge import Judge
+from spearshield.judging.trial import Trial
+from spearshield.method import Method, Outcome
+from spearshield.nets.wrapped_classifier import Output, WrappedClassifier
+from spearshield.rng import permutation
+from spearshield.threat import ThreatModel
+from spearshield.views import Adaptive, View
+
+Effort = Literal["quick", "standard"]
+
+EXAMINED = 100
+"""Images on which an audit with a battery also examines the model itself."""
+
+
+def as_classifier(
+    model: nn.Module | Callable[..., Any],
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    output: Output = "logits",
+) -> WrappedClassifier:
+    """A classifier from images in [0, 1] to float32 logits, around a model with other habits.
+
+    Args:
+        model: A module or function. It may return a tensor, a tuple or list (the first tensor
+            counts) or a mapping (``logits`` counts), in any precision and on any device.
+        mean, std: The normalisation that it expects: one number for each channel, on the [0, 1]
+            scale.
+        output: What it returns: ``logits``, ``probabilities``, or, of a classifier with two
+            classes and one output, ``binary_logit`` or ``binary_probability``.
+
+    Raises:
+        ValueError: ``mean`` and ``std`` do not fit each other.
+    """
+    return WrappedClassifier(
+        model, tuple(mean) if mean else None, tuple(std) if std else None, output
+    )
+
+
+def audit(
+    model: nn.Module | str | Path,
+    images: ImageSource | None = None,
+    labels: LabelSource = None,
+    *,
+    threat: ThreatModel | None = None,
+    effort: Effort = "quick",
+    attacks: Sequence[Attack | Trial | str] = (),
+    views: Sequence[View] = (),
+    transfer_from: Sequence[nn.Module] = (),
+    limit: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int = 250,
+    draws: int = 10,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> Report:
+    """Measure robust accuracy against adaptive attackers, and check whether the figure holds.
+
+    Args:
+        model: A classifier, a shield, or RUN/TRAINING, one training of a finished run.
+        images, labels: Test images, as described at the top of this module; a training of a run
+            has its own.
+        threat: What the attacker may change; a shield knows its own.
+        effort: The battery of attacks, ``quick`` or ``standard``; see ``docs/evaluation.md``.
+        attacks: Attacks to run in place of a battery, as values, by name, or by the folder of a
+            trained one.
+        views: What the attackers see of the defence; by default an attack is run obliviously,
+            adaptively, and through BPDA.
+        transfer_from: Other classifiers, whose adversarial images a battery tries as well.
+        limit: Use only so many images, drawn by seed 0, but of a run from the first; 0: all. By
+            default 200 for the quick battery, 1,000 for the standard one, and all for chosen
+            attacks.
+        seed: Seed of all attacks.
+        device: Where to compute; by default where the model is.
+        batch_size: Images attacked at a time; changes speed and memory, not results.
+        draws: Answers taken from a random defence for each image; the majority is its prediction.
+        folder: Where outcomes are kept, so that an interrupted audit goes on when it is repeated.
+        progress: Show progress bars.
+
+    Raises:
+        ValueError: The model, images, labels or attacks do not fit each other; says what came and
+            what was expected.
+    """
+    with subject_of(model, images, labels, device, seed) as (subject, where):
+        trials = [trial for one in attacks for trial in trials_of(one, threat, subject, views)]
+        if not attacks:
+            budget = threat or subject.threat
+            if budget is None:
+                raise ValueError("give the budget: threat=Linf(8 / 255), or --eps 8/255")
+            sources = [Outcome(source.eval()) for source in transfer_from]
+            trials = [*BATTERIES[effort](budget, subject.images.classes, sources)]
+        if limit is None:
+            limit = 0 if attacks else IMAGES[effort]
+        place = Path(folder or mkdtemp(prefix="spearshield-"))
+        with progress_bars(progress) as bars:
+            judge = Judge(
+                tuple(trials),
+                subject.sample(limit),
+                place,
+                EvaluationSettings(seed, draws, batch_size, where),
+                about=subject.about,
+                parameters=subject.parameters,
+                progress=bars,
+                examined=0 if attacks else EXAMINED,
+            )
+            rows = judge.rows(subject.name, subject.outcome, subject.training)
+            report = Report(tuple(rows), place)
+    if not folder:
+        weakref.finalize(report, shutil.rmtree, place, ignore_errors=True)
+    if isinstance(model, Shield):
+        measured = Measured.of(report.worst, "attacks" if attacks else effort)
+        model.card = replace(model.card, measured=measured)
+    return report
+
+
+def protect(
+    model: nn.Module,
+    images: ImageSource,
+    labels: LabelSource = None,
+    *,
+    method: str | Method = "ape_gan",
+    threat: ThreatModel | None = None,
+    training_attack: Attack | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    held_out: int = 200,
+    seed: int = 0,
+    device: str | None = None,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> Shield:
+    """Train a defence for a classifier, and audit it on images that were held out.
+
+    Ctrl-C saves the state of the training; the same call goes on where it stopped.
+
+    Args:
+        model: A trained classifier. The shield gets a copy.
+        images, labels: Training images, as described at the top of this module.
+        method: The name of a method, or a method with its hyper-parameters.
+        threat: What the attacker may change; by default taken from the images, see
+            :func:`~spearshield.experiment.defaults.threat_for`.
+        training_attack: The attack whose images the defence is trained on, where its method needs
+            one; by default PGD with 7 steps.
+        steps: Batches to train on; by default 20 passes over the images, between 400 and 5,000.
+        batch_size: Images in a batch; by default 64, or fewer for small sets.
+        held_out: Images set aside for the closing quick audit, at most a fifth; 0: no audit, and
+            the shield's card says that it was not examined.
+        seed: Seed of the training and of the audit.
+        device: Where to compute; by default where the model is.
+        folder: Where the state of the training is kept; by default ``runs/METHOD-DIGEST``, with a
+            digest of all that the training depends on.
+        progress: Show progress bars.
+
+    Raises:
+        ValueError: The model, images, labels or settings do not fit each other; or the method
+            trains an attack and no defence.
+        Interrupted: A signal stopped the training; the message says where its state is.
+    """
+    with evaluating(model, device) as (classifier, where):
+        examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
+        order = permutation(len(examples), seed, epoch=0)
+        aside = min(held_out, len(examples) // 5)
+        shown = examples[order[aside:].sort().values]
+        budget = threat or threat_for(examples.shape)
+        training = training_for(method, shown, budget, training_attack, steps, batch_size)
+        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder)
+        with progress_bars(progress) as bars:
+            shield = learning.shield(shown, bars)
+    if aside:
+        audit(shield, examples[order[:aside]], threat=budget, seed=seed, progress=progress)
+    return shield
+
+
+def learn_attack(
+    model: nn.Module,
+    images: ImageSource,
+    labels: LabelSource = None,
+    *,
+    method: str | Method = "adv_gan",
+    threat: ThreatModel | None = None,
+    training_attack: Attack | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> Spear:
+    """Train an attack on a classifier: a network that perturbs images in one forward pass.
+
+    The arguments are those of :func:`protect`.
+
+    Raises:
+        ValueError: The method trains no such network; or see :func:`protect`.
+        Interrupted: A signal stopped the training; the message says where its state is.
+    """
+    with evaluating(model, device) as (classifier, where):
+        examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
+        budget = threat or threat_for(examples.shape)
+        training = training_for(method, examples, budget, training_attack, steps, batch_size)
+        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder)
+        with progress_bars(progress) as bars:
+            return learning.spear(examples, bars)
+
+
+def attack(
+    model: nn.Module | str | Path,
+    images: ImageSource | None = None,
+    labels: LabelSource = None,
+    *,
+    attack: Attack | Trial | str = "pgd",
+    threat: ThreatModel | None = None,
+    view: View = Adaptive(),  # noqa: B008 - a frozen value
+    limit: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int = 250,
+    progress: bool = True,
+) -> AdversarialSet:
+    """Adversarial images for a classifier, with its predictions; ``save`` writes them to a folder.
+
+    Args:
+        model: A classifier, a shield, or RUN/TRAINING, one training of a finished run.
+        images, labels: Images to attack, as described at the top of this module; a training of a
+            run has its own.
+        attack: The attack, as a value, by name, or by the folder of a trained one.
+        threat: What the attack may change, where it is given by name.
+        view: What the attacker sees of a defence.
+        limit: Attack only so many images, chosen as by :func:`audit`.
+        seed: Seed of the attack.
+        device: Where to compute; by default where the model is.
+        batch_size: Images attacked at a time; changes speed and memory, not results.
+        progress: Show progress bars.
+
+    Raises:
+        ValueError: The model, images, labels or attack do not fit each other.
+    """
+    with (
+        subject_of(model, images, labels, device, seed) as (subject, where),
+        progress_bars(progress) as bars,
+    ):
+        (trial,) = trials_of(attack, threat, subject, (view,))
+        examples = subject.sample(limit or 0)
+        return adversarial_set.make(
+            subject.outcome.defended,
+            trial,
+            examples,
+            EvaluationSettings(seed, batch_size=batch_size, device=where),
+            bars(f"attack {subject.name}", len(examples)),
+        )
+
+
+def load(
+    folder: str | Path, *, classifier: nn.Module | None = None, device: str = "cpu"
+) -> Shield | Spear:
+    """The shield or spear in a folder.
+
+    No data are needed, and no code that the folder names is imported or called.
+
+    Args:
+        folder: What ``save`` wrote; or RUN/TRAINING, one training of a finished run.
+        classifier: The user's own network where the shield protects one: a module of the same
+            architecture, a copy of which gets the saved weights. It is not needed to purify.
+        device: Where to put the networks.
+
+    Raises:
+        FileNotFoundError: There is nothing in the folder that was saved or trained.
+        ValueError: It cannot be read, or does not fit the classifier.
+    """
+    path = Path(folder)
+    if (path / CARD).exists():
+        saved = load_saved(path, classifier)
+    elif (path / FILE).exists() or (path.parent / FILE).exists():
+        run = open_run(path, device=device)
+        saved = shield_of(run) if run.outcome.is_defence else spear_of(run)
+    else:
+        raise FileNotFoundError(f"{path} holds no {CARD}, and is not a training of a run")
+    network = saved if isinstance(saved, nn.Module) else saved.network
+    network.to(device)
+    return saved

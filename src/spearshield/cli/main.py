@@ -1,0 +1,52 @@
+"""Run one command. Help, `list` and `show` answer without importing torch."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from spearshield.cli.parser import parser
+
+USAGE, FAILED, STOPPED = 2, 1, 130
+WITHOUT_TORCH = ("list", "show")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status. A user's mistake is one line, no traceback."""
+    options = parser().parse_args(arguments)
+    sys.path.append(str(Path.cwd()))  # where a user's own module:function lies
+    try:
+        home = "catalogue" if options.command in WITHOUT_TORCH else "commands"
+        commands = import_module(f"spearshield.cli.{home}")
+        command = getattr(commands, f"do_{options.command.replace('-', '_')}")
+        return int(command(options) or 0)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        return _fail(
+            options, "interrupted; what was saved is whole, run it again to go on", STOPPED
+        )
+    except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        return _fail(options, str(error), USAGE)
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        message = f"the disk is full ({error}); files already saved are whole" if full else error
+        return _fail(options, str(message), FAILED)
+    except Exception as error:
+        if type(error).__name__ != "Interrupted":
+            raise
+        return _fail(options, str(error), STOPPED)
+
+
+def _fail(options: argparse.Namespace, message: str, status: int) -> int:
+    if options.debug:
+        raise  # noqa: PLE0704 - only called while an exception is handled
+    line = " ".join(message.split())
+    print(f"spearshield {options.command}: {line}", file=sys.stderr)  # noqa: T201
+    return status

@@ -1,0 +1,274 @@
+"""What the words of a command line mean: values for the front door."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from spearshield import discover
+from spearshield.adversary import Attack
+from spearshield.api import load
+from spearshield.architecture import Architecture
+from spearshield.classifiers import architecture
+from spearshield.dataset import Examples, Split
+from spearshield.datasets import dataset
+from spearshield.experiment.as_examples import as_examples
+from spearshield.experiment.card import Card
+from spearshield.experiment.defaults import threat_for
+from spearshield.experiment.opened import open_run, spear_of
+from spearshield.experiment.overrides import override, view
+from spearshield.experiment.recipe import Recipe, load_recipe
+from spearshield.experiment.shield import CARD, Shield, Spear
+from spearshield.experiment.trials import VIEWS, is_trained
+from spearshield.judging.trial import Trial
+from spearshield.method import Method
+from spearshield.nets.wrapped_classifier import WrappedClassifier
+from spearshield.storage.weights import load_weights
+from spearshield.threat import L2, Linf, ThreatModel
+from spearshield.views import View
+
+
+def device(options: argparse.Namespace) -> str:
+    """The device; ``auto`` is CUDA where there is one.
+
+    Raises:
+        ValueError: CUDA was named and there is none.
+    """
+    if options.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("no CUDA device is available; use --device cpu")
+    return str(options.device)
+
+
+def threat(options: argparse.Namespace) -> ThreatModel | None:
+    """The budget, where ``--eps`` gives one."""
+    return None if options.eps is None else {"Linf": Linf, "L2": L2}[options.threat](options.eps)
+
+
+def examples(options: argparse.Namespace) -> Examples | None:
+    """The images to attack that ``--data`` names; ``None`` without it.
+
+    Raises:
+        ValueError: They cannot be read, or an option does not fit this kind of data.
+        FileNotFoundError: There is no such file.
+    """
+    return _read(options, options.split or "test") if options.data else None
+
+
+def training_images(options: argparse.Namespace) -> Examples:
+    """The training images that ``--data`` names; of data that come in one part, all of them.
+
+    Raises:
+        ValueError: They cannot be read, or an option does not fit this kind of data.
+        FileNotFoundError: There is no such file.
+    """
+    try:
+        return _read(options, options.split or "train")
+    except ValueError as no_training_images:
+        if options.split:
+            raise
+        try:
+            return _read(options, "test")
+        except ValueError:
+            raise no_training_images from None
+
+
+def _read(options: argparse.Namespace, split: Split) -> Examples:
+    size = tuple(options.size) if options.size else None
+    data = dataset(options.data, size=size, classes=options.classes)
+    return as_examples(data, split=split, root=options.data_dir)
+
+
+def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifier:
+    """The network that ``--classifier`` and ``--weights`` name, as a classifier of ``images``.
+
+    Raises:
+        ValueError: It cannot be built for these images, or the weights do not fit.
+    """
+    named = architecture(options.classifier)
+    built = named.build(images.shape, images.classes)
+    if options.weights:
+        load_weights(built, Path(options.weights))
+    mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
+    return WrappedClassifier(built, mean, std, options.output, named).eval()
+
+
+def method(options: argparse.Namespace) -> str | Method:
+    """The method that ``--method`` names, with the fields that ``--set method.FIELD=VALUE`` sets.
+
+    Raises:
+        ValueError: There is no such method or field.
+    """
+    name: str = options.method
+    if not options.changes:
+        discover.load("methods", name)
+        return name
+    kind = discover.find("methods", Method, name)  # type: ignore[type-abstract]
+    changes = [change.removeprefix("method.") for change in options.changes]
+    value: Method = changed(kind(), changes)
+    return value
+
+
+def training_attack(options: argparse.Namespace, images: Examples) -> Attack | None:
+    """The attack that ``--attack`` names for training, under the budget; ``None`` without it.
+
+    Raises:
+        ValueError: There is no such attack.
+    """
+    if not options.attack:
+        return None
+    kind = discover.find("attacks", Attack, options.attack)  # type: ignore[type-abstract]
+    return kind(threat(options) or threat_for(images.shape))
+
+
+NEED_A_MODEL = ("weights", "split", "images", "seed", "changes", "view", "format", "classes")
+"""Options of `attack` that mean nothing where files are perturbed without a model."""
+
+
+def refuse_unused(options: argparse.Namespace) -> None:
+    """Raise if an option was given that perturbing files has no use for.
+
+    Raises:
+        ValueError: Names the options.
+    """
+    unused = [name for name in NEED_A_MODEL if getattr(options, name) not in (None, [])]
+    if unused:
+        names = ", ".join(f"--{'set' if name == 'changes' else name}" for name in unused)
+        raise ValueError(f"a trained attack that perturbs files has no use for {names}")
+
+
+def recipe(options: argparse.Namespace) -> Recipe:
+    """The recipe that is named, with ``--set`` and ``--seed`` applied.
+
+    Raises:
+        ValueError: There is no such recipe or field.
+        FileNotFoundError: There is no such file.
+    """
+    value: Recipe = changed(load_recipe(options.recipe), options.changes)
+    return value if options.seed is None else replace(value, seed=options.seed)
+
+
+def _wrapped(
+    network: nn.Module, named: Architecture, options: argparse.Namespace
+) -> WrappedClassifier:
+    mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
+    return WrappedClassifier(network, mean, std, options.output, named)
+
+
+def shield(options: argparse.Namespace) -> Shield:
+    """The shield in a folder, around the network that ``--classifier`` names, if it is one's own.
+
+    Raises:
+        ValueError: The folder holds an attack, or the network does not fit.
+        FileNotFoundError: The folder holds nothing that was saved or trained.
+    """
+    saved = _loaded(options.model, options)
+    if not isinstance(saved, Shield):
+        raise ValueError(f"{options.model} holds an attack; name a shield")
+    return saved
+
+
+def spear(folder: str, options: argparse.Namespace) -> Spear:
+    """The trained attack in a folder.
+
+    Raises:
+        ValueError: The folder holds no attack.
+        FileNotFoundError: The folder holds nothing that was saved or trained.
+    """
+    path = Path(folder)
+    if not (path / CARD).exists():
+        return spear_of(open_run(path, device=device(options)))
+    saved = load(path, device=device(options))
+    if not isinstance(saved, Spear):
+        raise ValueError(f"{folder} holds a shield; name an attack")
+    return saved
+
+
+def network(folder: Path, options: argparse.Namespace) -> nn.Module:
+    """The classifier or shield in a folder, as another model to transfer from."""
+    saved = load(folder, device=device(options))
+    if not isinstance(saved, nn.Module):
+        raise ValueError(f"{folder} holds an attack; name a classifier or a shield")
+    return saved
+
+
+def _loaded(folder: Path, options: argparse.Namespace) -> Shield | Spear:
+    named = getattr(options, "classifier", None)
+    if not named:
+        return load(folder, device=device(options))
+    known = architecture(named)
+    if not (folder / CARD).exists():
+        return load(folder, device=device(options))
+    card = Card.read(folder / CARD)
+    own = known.build(card.shape, len(card.names))
+    return load(folder, classifier=own, device=device(options))
+
+
+def model(options: argparse.Namespace, images: Examples | None) -> nn.Module | Path:
+    """The model of a command: a shield, RUN/TRAINING, or the network that ``--classifier`` names.
+
+    Raises:
+        ValueError: None is named, or two, or images are missing.
+    """
+    if options.model and (options.model / CARD).exists():
+        return shield(options)
+    if options.model:
+        if options.weights:
+            raise ValueError("--weights goes with --classifier; a run folder has its own weights")
+        if options.classifier:
+            architecture(options.classifier)  # the user names it, so a run may import it
+        path: Path = options.model
+        return path
+    if not options.classifier or images is None:
+        raise ValueError("give a shield or RUN/TRAINING, or both --classifier and --data")
+    return classifier(options, images)
+
+
+def attacks(options: argparse.Namespace, chosen: nn.Module | Path) -> list[Trial | str]:
+    """What ``--attack``, ``--view``, ``--eps`` and ``--set`` name: trials, or trained attacks.
+
+    Raises:
+        ValueError: There is no such attack or view, or no budget for it.
+    """
+    budget, found = threat(options) or known_threat(chosen), list[Trial | str]()
+    for name in options.attack:
+        if is_trained(name):
+            found.append(name)
+            continue
+        kind = discover.find("attacks", Attack, name)  # type: ignore[type-abstract]
+        if budget is None:
+            raise ValueError("give the budget, on the [0, 1] pixel scale, as in --eps 8/255")
+        found += [changed(Trial(kind(budget), v), options.changes) for v in views(options) or VIEWS]
+    return found
+
+
+def views(options: argparse.Namespace) -> list[View]:
+    """The views that ``--view`` names; none: the defaults of the command."""
+    return [view(name) for name in options.view or ()]
+
+
+def known_threat(chosen: nn.Module | Path) -> ThreatModel | None:
+    """The budget that a shield, or a training of a run, was made for."""
+    if isinstance(chosen, Shield):
+        return chosen.card.threat
+    return None if isinstance(chosen, nn.Module) else open_run(chosen).recipe.threat
+
+
+def changed(value: Any, changes: list[str]) -> Any:
+    """A frozen value with the fields that ``--set FIELD.SUB=VALUE`` names changed.
+
+    Raises:
+        ValueError: There is no such field, or the text does not fit it.
+    """
+    for change in changes:
+        path, equals, text = change.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes FIELD.SUB=VALUE, got {change!r}")
+        value = override(value, path.strip(), text.strip())
+    return value

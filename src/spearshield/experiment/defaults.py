@@ -1,0 +1,67 @@
+"""Settings of a training that a user did not give, taken from the images."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+from spearshield import discover
+from spearshield.adversary import Attack
+from spearshield.attacks.pgd import PGD
+from spearshield.dataset import Examples
+from spearshield.method import Method
+from spearshield.threat import Linf, ThreatModel
+from spearshield.training.loop import Training
+from spearshield.types import Shape
+
+PASSES = 20
+"""Passes over the training images, within the limits of ``MOST_STEPS`` and ``LEAST_STEPS``."""
+
+LEAST_STEPS, MOST_STEPS = 400, 5_000
+BATCH = 64
+
+
+def threat_for(shape: Shape) -> ThreatModel:
+    """The usual budget for images of this shape, in the L-infinity norm.
+
+    It is 0.3 for grey images of at most 32 pixels, 4/255 for images with a side of at least 128
+    pixels, and 8/255 for all others.
+    """
+    channels, height, width = shape
+    if max(height, width) >= 128:
+        return Linf(4 / 255)
+    return Linf(0.3) if channels == 1 and max(height, width) <= 32 else Linf(8 / 255)
+
+
+def training_for(
+    method: str | Method,
+    examples: Examples,
+    threat: ThreatModel,
+    training_attack: Attack | None,
+    steps: int | None,
+    batch_size: int | None,
+) -> Training:
+    """A training with every setting filled in.
+
+    A method that trains an attack gets ``threat`` as its budget, and a learning rate that falls
+    over time falls over all steps, unless the method was given as a value.
+
+    Raises:
+        ValueError: There is no such method, or there are fewer than two images.
+    """
+    count = len(examples)
+    if count < 2:
+        raise ValueError(f"training needs at least 2 images, got {count}")
+    batch = batch_size or min(BATCH, max(2, count // 4))
+    total = min(MOST_STEPS, max(LEAST_STEPS, PASSES * count // batch)) if steps is None else steps
+    value = method if isinstance(method, Method) else _method(method, threat, total)
+    attack = training_attack or PGD(threat, steps=7, step_size=threat.eps / 4, early_stop=False)
+    return Training(value, total, attack, batch)
+
+
+def _method(name: str, threat: ThreatModel, steps: int) -> Method:
+    kind: Any = discover.find("methods", Method, name)
+    own = {field.name for field in fields(kind)}
+    offered = {"threat": threat, "decay_steps": steps}
+    value: Method = replace(kind(), **{k: v for k, v in offered.items() if k in own})
+    return value

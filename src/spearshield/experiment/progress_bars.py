@@ -1,0 +1,46 @@
+"""Progress bars of long jobs, on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich import progress as bars_of_rich
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from spearshield.progress import Progress, ProgressBar, no_progress
+
+
+@contextmanager
+def progress_bars(shown: bool = True) -> Iterator[Progress]:
+    """Opens a bar on stderr for each job inside the block; none with ``shown=False``."""
+    if not shown:
+        yield no_progress
+        return
+    columns = (
+        TextColumn("{task.description:<36}"),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[values]}"),
+    )
+    with bars_of_rich.Progress(*columns, console=Console(stderr=True)) as display:
+
+        def progress(title: str, total: int) -> ProgressBar:
+            job = display.add_task(title, total=total, values="")
+
+            def bar(done: int, values: Mapping[str, float]) -> None:
+                text = "  ".join(f"{n} {v:.3g}" for n, v in [*values.items()][:1])
+                latest: dict[str, Any] = {"values": text} if text else {}
+                display.update(job, completed=done, **latest)
+
+            return bar
+
+        yield progress

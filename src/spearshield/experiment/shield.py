@@ -1,0 +1,291 @@
+"""Shields and spears: what training yields, as objects that are saved to a folder and loaded.
+
+A folder holds ``card.json`` and ``weights.safetensors``. Neither names a path or holds code.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+
+from spearshield.adversary import check_images
+from spearshield.classifiers.user import UnnamedFunction
+from spearshield.experiment.card import Card, ClassifierCard
+from spearshield.method import Defended, Detects, Outcome, RandomPurifier, Task
+from spearshield.nets.wrapped_classifier import WrappedClassifier
+from spearshield.rng import ambient
+from spearshield.storage.digest import digest
+from spearshield.storage.weights import load_part, load_weights, save_weights
+from spearshield.training.learned_attack import LearnedAttack
+from spearshield.types import Images, Logits, Mask
+
+CARD, WEIGHTS = "card.json", "weights.safetensors"
+
+
+class Shield(Defended):
+    """A protected classifier: a module from images in [0, 1] to logits.
+
+    It is the classifier behind a purifier, or a classifier that was trained to be robust.
+
+    Args:
+        outcome: What the training yielded.
+        card: What it is, for whoever loads it.
+    """
+
+    def __init__(self, outcome: Outcome, card: Card) -> None:
+        super().__init__(outcome.purifier, outcome.classifier)
+        self.card = card
+        self.attack = outcome.attack
+        self.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.no_grad()
+    def purify(self, x: Images) -> Images:
+        """The purified images, in [0, 1], of the same shape; ``x`` itself without a purifier."""
+        check_images(x)
+        x_hat: Images = self.purifiers(x)
+        return x_hat
+
+    @torch.no_grad()
+    def rejects(self, x: Images) -> Mask:
+        """True for each image that the shield rejects as adversarial."""
+        check_images(x)
+        return self.detection_score(x) > 0
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``card.json`` and ``weights.safetensors`` to ``folder``.
+
+        Raises:
+            ValueError: The folder holds a saved shield or spear already.
+        """
+        _write(Path(folder), self, self.card)
+
+    def export_onnx(self, path: str | Path, *, batch: int = 1) -> None:
+        """Write the purifier and the classifier as one ONNX graph, for batches of any size.
+
+        Args:
+            path: The file to write.
+            batch: Number of images in the example that the graph is traced with.
+
+        Raises:
+            ValueError: The purifier searches or draws at random, so it is not one pass through a
+                network; or the optional packages are missing.
+        """
+        if isinstance(self.classifier, MissingClassifier):
+            self.classifier.refuse()
+        for purifier in (self.purifier, *self.purifier.modules()):
+            if isinstance(purifier, RandomPurifier):
+                raise ValueError(
+                    f"{self.card.name} runs a search or draws at random for each image, so it "
+                    "cannot be exported as one graph; export a purifier that answers in one pass, "
+                    "such as ape_gan, dae or cycle_adv_gan"
+                )
+        if isinstance(self.purifier, Detects):
+            raise ValueError(
+                f"{self.card.name} rejects images, which an ONNX graph of logits cannot say; "
+                "export a purifier that does not detect"
+            )
+        try:
+            import onnxscript  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: F401, PLC0415
+        except ImportError as error:
+            raise ValueError(
+                "exporting needs the packages onnx and onnxscript: pip install 'spearshield[onnx]'"
+            ) from error
+        example = torch.full((max(batch, 2), *self.card.shape), 0.5)
+        network = copy.deepcopy(_plain(self)).cpu().eval()
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings(), quiet("torch.onnx"):
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network,
+                (example,),
+                str(path),
+                dynamo=True,
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+                external_data=False,
+                verbose=False,
+            )
+
+
+@contextmanager
+def quiet(logger: str) -> Iterator[None]:
+    """Silence a logger's warnings inside the block."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+class _Plain(nn.Module):
+    """A shield without its methods, for export."""
+
+    def __init__(self, purifier: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.purifier, self.classifier = purifier, classifier
+
+    def forward(self, images: Images) -> Logits:
+        logits: Logits = self.classifier(self.purifier(images))
+        return logits
+
+
+def _plain(shield: Shield) -> nn.Module:
+    return _Plain(shield.purifier, shield.classifier)
+
+
+@dataclass(frozen=True)
+class Spear(LearnedAttack):
+    """A trained attack: one forward pass of its network perturbs a batch of images.
+
+    Called like any attack, ``spear(model, x, y)``; it looks at neither the model nor the labels.
+    """
+
+    card: Card | None = None
+
+    def __post_init__(self) -> None:
+        self.network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def display_name(self) -> str:
+        """The name of the method that it was trained by."""
+        return self.card.name if self.card else super().display_name
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``card.json`` and ``weights.safetensors`` to ``folder``.
+
+        Raises:
+            ValueError: The folder holds a saved shield or spear already.
+        """
+        assert self.card is not None
+        _write(Path(folder), self.network, self.card)
+
+
+class MissingClassifier(nn.Module):
+    """Stands for a user's own classifier that was not passed to ``load``; purifying works."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: Images) -> Logits:  # noqa: ARG002
+        self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Raise a ``ValueError`` that says how to pass the classifier."""
+        raise ValueError(
+            f"this shield protects {self.name}, which is not part of this package; pass the "
+            "network to load(folder, classifier=...), or name it with --classifier"
+        )
+
+
+def load_saved(folder: Path, classifier: nn.Module | None = None) -> Shield | Spear:
+    """The shield or spear in a folder.
+
+    No code that the folder names is imported or called.
+
+    Args:
+        folder: What ``save`` wrote.
+        classifier: The user's own network, of the architecture that was protected; a copy of it
+            gets the saved weights. It is not needed to purify.
+
+    Raises:
+        FileNotFoundError: The folder holds no card.
+        ValueError: The card or the weights cannot be read, or do not fit the classifier.
+    """
+    card = Card.read(folder / CARD)
+    path = folder / WEIGHTS
+    if hashlib.sha256(path.read_bytes()).hexdigest() != card.sha256:
+        raise ValueError(f"{path} is not the file that {CARD} describes; copy both again")
+    if card.training is None:
+        raise ValueError(f"{folder / CARD} names no training; save the {card.kind} again")
+    with ambient(0):
+        network = rebuilt(card.classifier, card, classifier)
+        task = Task(
+            network, copy.deepcopy(network), card.shape, len(card.names), card.training.learn_from
+        )
+        method = _with_weights(card.training.method, path)
+        outcome = method.learner(task).outcome()
+    if card.kind == "spear":
+        attack = outcome.attack
+        if not isinstance(attack, LearnedAttack):
+            raise ValueError(f"{folder} says that it is a spear, but {card.name} yields none")
+        load_weights(attack.network, path)
+        return Spear(attack.threat, attack.network, card.training, attack.queries, card=card)
+    shield = Shield(outcome, card)
+    if isinstance(network, MissingClassifier):
+        load_part(shield.purifier, "purifier", path)
+    else:
+        load_weights(shield, path)
+    return shield
+
+
+def rebuilt(about: ClassifierCard, card: Card, given: nn.Module | None) -> nn.Module:
+    """The classifier of a card: built from its architecture, or a copy of the ``given`` network."""
+    if given is not None:
+        network = copy.deepcopy(given)
+        if about.wrapped and not isinstance(network, WrappedClassifier):
+            network = WrappedClassifier(network, about.mean, about.std, about.output)  # type: ignore[arg-type]
+        return network.eval()
+    architecture = about.architecture
+    if architecture is None:
+        return MissingClassifier(about.name).eval()
+    if any(field.name == "pretrained" for field in fields(architecture)):
+        architecture = replace(architecture, pretrained=False)  # type: ignore[call-arg]
+    network = architecture.build(card.shape, len(card.names))
+    if isinstance(network, UnnamedFunction):
+        return MissingClassifier(network.target).eval()
+    if about.wrapped:
+        network = WrappedClassifier(network, about.mean, about.std, about.output)  # type: ignore[arg-type]
+    return network.eval()
+
+
+def _with_weights(method: Any, path: Path) -> Any:
+    """The method, with the file that it takes a network from replaced by the saved weights."""
+    takes = is_dataclass(method) and any(field.name == "weights" for field in fields(method))
+    return replace(method, weights=str(path)) if takes and method.weights else method
+
+
+def _write(folder: Path, network: nn.Module, card: Card) -> None:
+    if (folder / CARD).exists():
+        raise ValueError(f"{folder} holds a saved {card.kind} already; choose another folder")
+    save_weights(network, folder / WEIGHTS)
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    replace(card, sha256=digest).write(folder / CARD)
+
+
+def fresh_copy(network: nn.Module) -> nn.Module:
+    """The same network with freshly drawn weights, for methods that train one from the start.
+
+    Raises:
+        ValueError: A layer with weights has no ``reset_parameters``, so it cannot be drawn anew.
+    """
+    copied = copy.deepcopy(network)
+    for name, layer in copied.named_modules():
+        reset: Callable[[], None] | None = getattr(layer, "reset_parameters", None)
+        if reset is not None:
+            reset()
+        elif [*layer.parameters(recurse=False)]:
+            raise ValueError(
+                f"{name or type(layer).__name__} has weights and no reset_parameters, so this "
+                "method cannot train a fresh copy of the network; give the layer that function"
+            )
+    return copied
+
+
+def weights_digest(network: nn.Module) -> str:
+    """A digest of the names and values of all weights and buffers of a network."""
+    state = sorted(network.state_dict().items())
+    return digest(*(part for name, value in state for part in (name, value)))

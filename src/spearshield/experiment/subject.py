@@ -1,0 +1,225 @@
+"""The subject of an audit: a classifier or shield, the images, and what the rows say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spearshield.dataset import Dataset, Examples
+from spearshield.discover import name_of
+from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples
+from spearshield.experiment.card import ClassifierCard
+from spearshield.experiment.opened import open_run
+from spearshield.experiment.recipe import UNDEFENDED
+from spearshield.experiment.run import Run
+from spearshield.experiment.shield import CARD, Shield, load_saved, weights_digest
+from spearshield.method import Defended, Outcome
+from spearshield.nets.wrapped_classifier import WrappedClassifier
+from spearshield.rng import permutation
+from spearshield.threat import ThreatModel
+from spearshield.training.loop import Training
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is audited, on which images.
+
+    Args:
+        name: The name of the defence, or of the classifier where there is none.
+        about: The fields ``recipe``, ``data``, ``split`` and ``classifier`` of its rows.
+        parameters: How its classifier can be told from others.
+        threat: The threat model it was trained for, where there is one.
+        run: The run that it belongs to, where there is one.
+    """
+
+    name: str
+    outcome: Outcome
+    images: Examples
+    about: Mapping[str, str]
+    parameters: Mapping[str, Any]
+    training: Training | None = None
+    threat: ThreatModel | None = None
+    run: Run | None = None
+
+    def sample(self, limit: int) -> Examples:
+        """At most ``limit`` of the images, drawn by seed 0, but from the first of a run; 0: all."""
+        if not 0 < limit < len(self.images):
+            return self.images
+        if self.run:
+            return self.images[:limit]
+        return self.images[permutation(len(self.images), 0, epoch=0)[:limit].sort().values]
+
+    @staticmethod
+    def of_run(run: Run, images: Examples | None = None) -> Subject:
+        """The selected training of a trained run, on the run's own images or on others."""
+        name = run.selected_names[-1]
+        return Subject(
+            name=name,
+            outcome=run.outcome,
+            images=run.images if images is None else images,
+            about=run.recipe.about(run.name),
+            parameters=run.recipe.parameters,
+            training=run.recipe.trainings[name],
+            threat=run.recipe.threat,
+            run=run,
+        )
+
+    @staticmethod
+    def of(
+        model: nn.Module, images: ImageSource, labels: LabelSource = None, *, seed: int = 0
+    ) -> Subject:
+        """A classifier or shield, in evaluation mode, with images that fit it.
+
+        Raises:
+            ValueError: The images or labels are not images or labels, or do not fit the model.
+        """
+        examples = for_model(model, as_examples(images, labels, seed=seed))
+        card = model.card if isinstance(model, Shield) else None
+        outcome = Outcome(model)
+        if isinstance(model, Defended):
+            outcome = Outcome(model.classifier, model.purifier)
+        name = card.classifier.name if card else model_name(model)
+        return Subject(
+            name=card.name if card else UNDEFENDED,
+            outcome=outcome,
+            images=examples,
+            about={
+                "recipe": "audit",
+                "data": name_of(images) if isinstance(images, Dataset) else str_of(images),
+                "split": "test",
+                "classifier": name,
+            },
+            parameters={"weights": weights_digest(outcome.classifier)[:12]},
+            training=card.training if card else None,
+            threat=card.threat if card else None,
+        )
+
+
+def str_of(images: ImageSource) -> str:
+    """The name of an image source: the last part of a path, or the kind of object."""
+    text = str(images) if not isinstance(images, (Tensor, Examples)) else "images"
+    return text.rstrip("/").rpartition("/")[2] if len(text) < 200 and "\n" not in text else "images"
+
+
+def model_name(model: nn.Module) -> str:
+    """The name of the class of a network, seen through wrappers."""
+    if isinstance(model, WrappedClassifier):
+        return name_of(model.architecture) if model.architecture else model_name(model.module)
+    if isinstance(model, Defended):
+        return f"{type(model.purifier).__name__}_{model_name(model.classifier)}"
+    return type(model).__name__
+
+
+def classifier_card(model: nn.Module) -> ClassifierCard:
+    """What a card says of a classifier that a user passes."""
+    if isinstance(model, WrappedClassifier):
+        wrapping = True, model.mean, model.std, model.output
+        return ClassifierCard(model_name(model), model.architecture, *wrapping)
+    return ClassifierCard(model_name(model))
+
+
+def for_model(model: nn.Module, examples: Examples) -> Examples:
+    """The examples, with as many classes as the model has outputs.
+
+    Raises:
+        ValueError: The model does not take these images, does not return one logit for each class,
+            or the labels name a class that it does not have.
+    """
+    x = examples[:1].images(device_of(model))
+    try:
+        with torch.no_grad():
+            logits = model(x)
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        raise ValueError(
+            f"the classifier fails on an image of shape {examples.shape}: "
+            f"{' '.join(str(error).split()) or type(error).__name__}"
+        ) from error
+    if not (isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == 1):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the classifier must return logits of shape (1, classes), it returns {got}"
+        )
+    classes, largest = logits.shape[1], int(examples.y.max())
+    if largest >= classes:
+        raise ValueError(
+            f"the labels go up to {largest}, but the classifier has {classes} outputs; class ids "
+            f"run from 0 to {classes - 1}"
+        )
+    names = (*examples.names, *map(str, range(examples.classes, classes)))[:classes]
+    return Examples(examples.pixels, examples.y, examples.ids, names)
+
+
+def device_of(model: nn.Module) -> str:
+    """Where the first weight of a model is; the CPU if it has none."""
+    return str(next((p.device for p in (*model.parameters(), *model.buffers())), "cpu"))
+
+
+@contextmanager
+def subject_of(
+    model: nn.Module | str | Path,
+    images: ImageSource | None,
+    labels: LabelSource,
+    device: str | None,
+    seed: int,
+) -> Iterator[tuple[Subject, str]]:
+    """The subject that a user means, and its device.
+
+    Raises:
+        FileNotFoundError: A path leads nowhere.
+        ValueError: The model, images and labels do not fit each other.
+    """
+    if isinstance(model, (str, Path)) and not (Path(model) / CARD).exists():
+        run = open_run(Path(model), device=checked_device(device))
+        given = None if images is None else as_examples(images, labels, seed=seed)
+        if given is not None:
+            given = for_model(run.victim, given)
+        yield Subject.of_run(run, given), run.device
+        return
+    module = model if isinstance(model, nn.Module) else load_saved(Path(model))
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"{model} is a saved attack; give a classifier or a shield")
+    if images is None:
+        raise ValueError("images are missing: give test images and their labels")
+    with evaluating(module, device) as (victim, where):
+        yield Subject.of(victim, images, labels, seed=seed), where
+
+
+def checked_device(device: str | None) -> str:
+    """The device, by default the CPU.
+
+    Raises:
+        ValueError: It is a CUDA device and there is none.
+    """
+    if device and device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("no CUDA device is available; use the device cpu")
+    return device or "cpu"
+
+
+@contextmanager
+def evaluating(model: nn.Module, device: str | None = None) -> Iterator[tuple[nn.Module, str]]:
+    """The model as a classifier in evaluation mode, and its device; the modes are restored after.
+
+    Raises:
+        ValueError: It is not an ``nn.Module``, or the device is not available.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"a classifier must be an nn.Module, got {type(model).__name__}; wrap a function with "
+            "as_classifier"
+        )
+    if device:
+        model.to(checked_device(device))
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    known = isinstance(model, (Defended, WrappedClassifier))
+    try:
+        yield (model if known else WrappedClassifier(model).eval()), device_of(model)
+    finally:
+        for module, training in modes.items():
+            module.training = training

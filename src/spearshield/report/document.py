@@ -1,0 +1,94 @@
+"""The content of a report as one frozen value, which the templates render."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from spearshield import __version__
+from spearshield.report import tables, words
+from spearshield.report.charts import Chart, curves, rounds
+from spearshield.report.defences import Defence
+from spearshield.report.findings import Finding, findings
+from spearshield.report.pictures import Picture
+from spearshield.report.provenance import Sources, details
+from spearshield.report.runs import Run
+from spearshield.report.tables import Table
+
+OPEN = 4
+"""A page with more pictures than this shows the first of every defence and folds the others."""
+
+
+class Part(NamedTuple):
+    """The charts of one kind, each with the table of its numbers."""
+
+    name: str
+    figures: tuple[tuple[Chart, Table], ...]
+
+
+class Plate(NamedTuple):
+    """A picture with its title and the file name of its sheet; the page folds it if not shown."""
+
+    title: str
+    sheet: str
+    shown: bool
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report shows, in the order in which it shows it."""
+
+    subject: str
+    written: str
+    headline: Table
+    findings: tuple[Finding, ...]
+    parts: tuple[Part, ...]
+    rows: tuple[Table, ...]
+    views: frozenset[str]
+    plates: Mapping[str, tuple[Plate, ...]]
+    provenance: Table
+    details: Mapping[str, str]
+
+
+def document(runs: Sequence[Run], defences: Sequence[Defence]) -> Report:
+    """The report of ``runs``, whose rows are grouped as ``defences``."""
+    sources = Sources(runs)
+    rows = [row for run in runs for row in run.rows]
+    today = datetime.now(timezone.utc).date().isoformat()
+    return Report(
+        subject=words.subject(rows),
+        written=f"Written on {today} (UTC) with spearshield {__version__}",
+        headline=tables.headline(defences),
+        findings=tuple(findings(defences)),
+        parts=tuple(_parts(defences)),
+        rows=tuple(tables.rows(defence, i, sources) for i, defence in enumerate(defences)),
+        views=frozenset(words.view(row.view.partition("(")[0]) for row in rows),
+        plates=_plates(runs),
+        provenance=tables.provenance(sources),
+        details=details(runs, defences),
+    )
+
+
+def _parts(defences: Sequence[Defence]) -> Iterator[Part]:
+    """The parts that have charts to show."""
+    for name, charts in (("curves", curves(defences)), ("rounds", rounds(defences))):
+        drawn = ((chart, tables.chart(chart, f"{name}-{i}")) for i, chart in enumerate(charts))
+        if charts:
+            yield Part(name, tuple(drawn))
+
+
+def _plates(runs: Sequence[Run]) -> dict[str, tuple[Plate, ...]]:
+    """The pictures of all runs by defence."""
+    several = len(runs) > 1
+    total = sum(len(run.pictures) for run in runs)
+    plates: dict[str, list[Plate]] = {}
+    for run in runs:
+        for picture in run.pictures:
+            same = plates.setdefault(picture.method, [])
+            title = f"{picture.title}, run {run.name}" if several else picture.title
+            sheet = f"{run.name}.{picture.stem}.png" if several else f"{picture.stem}.png"
+            same.append(Plate(title, sheet, total <= OPEN or not same, picture))
+    return {method: tuple(same) for method, same in plates.items()}

@@ -1,0 +1,60 @@
+"""The templates, and the filters that escape and format their values."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from spearshield.report import words
+from spearshield.report.document import Report
+
+
+def html(report: Report) -> str:
+    """One page that needs no network and no script; every text is escaped."""
+    environment = _environment(autoescape=True)
+    environment.filters["breakable"] = breakable
+    return environment.get_template("report.html.j2").render(report=report)
+
+
+def markdown(report: Report) -> str:
+    """GitHub Markdown; every text from outside goes through the filter ``text`` or ``code``."""
+    environment = _environment(autoescape=False)
+    environment.filters |= {"text": text, "code": code, "quote": quote}
+    return environment.get_template("report.md.j2").render(report=report)
+
+
+def _environment(*, autoescape: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("spearshield.report"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals["words"] = words
+    return environment
+
+
+def breakable(name: str) -> Markup:
+    """``name`` escaped, with places where a narrow column may break it."""
+    return Markup(escape(name).replace("_", Markup("_<wbr>")))
+
+
+def text(value: str) -> str:
+    """``value`` escaped such that Markdown shows it unchanged, on one line."""
+    marked = re.sub(r"[\\`*\[\]|~#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", value)
+    return _plain(" ".join(marked.split()))
+
+
+def code(value: str) -> str:
+    """``value`` as code in a Markdown table."""
+    escaped = re.sub(r"[|`*_\[\]\\~]", lambda found: f"&#{ord(found[0])};", _plain(value))
+    return f"<code>{' '.join(escaped.split())}</code>"
+
+
+def _plain(value: str) -> str:
+    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,105 @@
+"""Pictures of attacked and purified images, and the files that are refused."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from report.samples import (
+    PGD,
+    Page,
+    rows,
+    run_folder,
+    written,
+)
+from spearshield.report import write_report
+
+
+def embedded(page: Page) -> list[Image.Image]:
+    uris = [about["src"] or "" for tag, about in page.tags if tag == "img"]
+    return [Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) for uri in uris]
+
+
+def test_pictures_show_every_stage(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", rows(), eps=0.25, parameters=PGD)
+    page, markdown = written(tmp_path, run)
+    images = embedded(page)
+    assert [image.size for image in images] == [(96, 96)] * 8
+    clean, adversarial, perturbation, purified = (np.asarray(image) for image in images[1::2])
+    assert np.unique(clean) == np.unique(purified) == [128]
+    assert (adversarial[0, 0], adversarial[95, 95], adversarial[0, 95]) == (191, 64, 128)
+    assert (perturbation[0, 0], perturbation[95, 95], perturbation[0, 95]) == (255, 0, 128)
+    assert (adversarial[:24, :24] == 191).all()
+    for line in (
+        "| predicted, clean | \u2713 seven | \u2713 two |",
+        "| undefended, adversarial | \u2713 seven | \u2717 five |",
+        "| defended, purified | \u2713 seven | \u2717 one |",
+    ):
+        assert line in markdown
+    assert "undefended \u2717wrong: five" in page.text
+    assert "5 x PGD-40, eot(20), L\u221e 0.25" in page.text
+    (target,) = re.findall(r"!\[.*?\]\((\S+)\)", markdown)
+    sheet = Image.open(tmp_path / "out" / unquote(target))
+    assert sheet.size == (2 * 96 + 4, 4 * 96 + 3 * 4)
+    assert [sheet.getpixel((100, y)) for y in (0, 100, 200, 300)] == [128, 191, 255, 128]
+
+
+def test_in_l2_the_largest_change_is_the_full_range(tmp_path: Path) -> None:
+    page, _ = written(tmp_path, run_folder(tmp_path / "run", rows(), threat="L2", eps=4.0))
+    perturbation = np.asarray(embedded(page)[5])
+    assert (perturbation[0, 0], perturbation[95, 95]) == (255, 0)
+
+
+def test_without_a_purifier_there_is_no_purified_image(tmp_path: Path) -> None:
+    x = np.zeros((2, 3, 120, 100), dtype=np.float32)
+    x[:, 0] = 1
+    stages = {"x": x, "x_adv": x, "x_hat": x, "victim_adv": ["seven", "rejected"]}
+    page, markdown = written(tmp_path, run_folder(tmp_path / "run", rows(), **stages, eps=0.3))
+    images = embedded(page)
+    assert [image.size for image in images] == [(100, 120)] * 6
+    assert images[0].getpixel((0, 0)) == (255, 0, 0)
+    assert images[4].getpixel((0, 0)) == (128, 128, 128)
+    assert "purified" not in markdown.partition("## Pictures")[2].partition("## Provenance")[0]
+    assert "| defended, adversarial | \u2713 seven | \u2713 rejected |" in markdown
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"x_hat": None}, "x_hat"),
+        ({"x_adv": np.zeros((3, 1, 4, 4), np.float32)}, "x_adv is"),
+        ({"x_adv": np.full((2, 1, 4, 4), np.nan, np.float32)}, "x_adv has pixels outside"),
+        ({"x": np.zeros((2, 1, 4, 4), np.float64)}, "float64"),
+        ({"x": np.zeros((4, 4), np.float32)}, "shape"),
+        ({"truth": ["seven"]}, "truth has 1 names for 2 images"),
+        ({"eps": 0.0}, "threat model"),
+        ({"threat": "L7"}, "threat model"),
+        ({"eps": "wide"}, "wide"),
+    ],
+)
+def test_a_damaged_picture_is_named(tmp_path: Path, fault: dict[str, Any], reason: str) -> None:
+    run = run_folder(tmp_path / "run", rows(), **fault)
+    with pytest.raises(ValueError, match=r"0a1b2c3d\.safetensors is truncated or") as error:
+        write_report([run], tmp_path / "out")
+    assert reason in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", rows(), eps=0.3)
+    (path,) = (run / "pictures").iterdir()
+    whole = path.read_bytes()
+    for length in (0, 5, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(
+            ValueError, match=r"0a1b2c3d\.safetensors is truncated or not a picture"
+        ):
+            write_report([run], tmp_path / "out")
