@@ -47,11 +47,7 @@ def device(options: argparse.Namespace) -> str:
 
 
 def threat(options: argparse.Namespace) -> ThreatModel | None:
-    """The threat model of ``--threat`` and ``--eps``; ``None`` without ``--eps``.
-
-    Raises:
-        ValueError: There is no such norm, or the budget is not positive and finite.
-    """
+    """The budget, where ``--eps`` gives one."""
     return None if options.eps is None else ThreatModel.named(options.threat, options.eps)
 
 
