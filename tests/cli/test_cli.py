@@ -246,7 +246,7 @@ def test_audit_a_classifier_of_ones_own(own, capsys):
         (["--set=attack.setps=3"], "no field 'setps' in FGSM"),
         (["--set=nonsense"], "FIELD.SUB=VALUE"),
         (["--view=white"], "view is one of"),
-        (["--eps=-1"], "eps must be positive"),
+        (["--eps=-1"], "eps must be above 0"),
     ],
 )
 def test_a_mistake_in_audit_is_one_line(own, capsys, changes, said):
