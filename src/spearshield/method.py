@@ -46,7 +46,7 @@ class Task:
             ValueError: The task has none.
         """
         if self.learn_from is None:
-            raise ValueError("this method learns from an attack; give its training `learn_from`")
+            raise ValueError("this method is trained on an attack; its training needs `learn_from`")
         return self.learn_from
 
 
@@ -205,7 +205,7 @@ class Method(abc.ABC):
 def frozen(module: nn.Module) -> Classifier:
     """The module as a function: in evaluation mode, and differentiable in its input alone.
 
-    The function follows changes of the weights. Each call leaves the mode of the module as it was.
+    It follows changes of the weights, and does not change the mode of the module.
     """
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     weights = {name: value.detach() for name, value in state.items()}
