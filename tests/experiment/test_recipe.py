@@ -92,7 +92,7 @@ def test_override_makes_a_changed_copy(path, text, read):
         ("split", "tset", "split is one of train, validation, test; got 'tset'"),
         ("trials.0.attack", "pdg", "no 'pdg' in attacks; there are .*pgd"),
         ("trials.0.attack.early_stop", "yes", "early_stop is one of true, false; got 'yes'"),
-        ("trials.0.attack.threat.eps", "-1", "eps must be positive and finite, got -1.0"),
+        ("trials.0.attack.threat.eps", "-1", "eps must be above 0, got -1.0"),
         ("trials.0.attack.threat", "linf", "threat cannot be set as a whole"),
         ("trials.0", "fgsm", "is a whole element"),
         ("trials", "fgsm", "cannot be set as a whole"),

@@ -97,13 +97,13 @@ CAUGHT_BY = {
     unsaved_optimiser: lambda folder: test_methods.test_resuming_changes_nothing(
         method("ape_gan"), task(), examples(), folder
     ),
-    purifier_out_of_range: lambda _: test_methods.test_outcome_is_fit_to_be_judged(
+    purifier_out_of_range: lambda _: test_methods.test_the_outcome_is_admitted_by_the_judge(
         method("ape_gan"), task(), examples()
     ),
-    batch_statistics_at_test_time: lambda _: test_methods.test_outcome_is_fit_to_be_judged(
+    batch_statistics_at_test_time: lambda _: test_methods.test_the_outcome_is_admitted_by_the_judge(
         method("ape_gan"), task(), examples()
     ),
-    learner_that_trains_the_task: lambda _: test_methods.test_leaves_the_task_alone(
+    learner_that_trains_the_task: lambda _: test_methods.test_does_not_change_the_task(
         method("standard_training"), task(), examples()
     ),
     nan_that_passes_the_range_check: lambda _: (

@@ -7,6 +7,7 @@ import torch
 
 from experiment import test_recipe
 from methods import test_adv_gan, test_cycle_adv_gan
+from nets import test_adv_gan as test_nets
 from spearshield.experiment import overrides
 from spearshield.judging.trial import Trial
 from spearshield.method import frozen
@@ -108,10 +109,10 @@ CAUGHT_BY = {
     pixels_rounded_to_the_nearest_level: (
         test_images.test_8_bits_of_an_attacked_image_lie_between_it_and_the_clean_one
     ),
-    trials_of_defences_that_are_gone: test_recipe.test_with_a_defence_go_the_trials_of_its_attack,
-    any_attack_said_to_come_from_elsewhere: (
-        test_recipe.test_only_what_was_made_before_is_transferred
+    trials_of_defences_that_are_gone: (
+        test_recipe.test_removing_a_defence_removes_the_trials_of_its_attack
     ),
+    any_attack_said_to_come_from_elsewhere: (test_recipe.test_only_learned_attacks_are_transferred),
     attack_that_helps_the_classifier: test_adv_gan.test_all_losses_by_hand,
     black_box_differentiated: (
         test_adv_gan.test_a_black_box_is_queried_with_clean_and_perturbed_images
@@ -120,10 +121,10 @@ CAUGHT_BY = {
         test_adv_gan.test_a_black_box_is_queried_with_clean_and_perturbed_images
     ),
     perturbation_left_unclipped: lambda: (
-        test_adv_gan.test_perturbed_images_are_inside_the_threat_model(Linf(0.1), True)
+        test_nets.test_perturbed_images_are_inside_the_threat_model(Linf(0.1), True)
     ),
     generator_told_the_same_of_every_image: lambda: (
-        test_adv_gan.test_a_conditioned_generator_receives_probabilities_and_maps(AdvGAN)
+        test_nets.test_a_conditioned_generator_receives_probabilities_and_maps(AdvGAN)
     ),
     purifier_that_adds_whatever_it_likes: lambda: (
         test_cycle_adv_gan.test_purified_images_are_in_range(True, 0.1, 0.41)

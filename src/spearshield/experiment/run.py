@@ -55,11 +55,9 @@ class Run:
         data_dir: A folder that is searched for data first.
         device: The device of all tensors, as PyTorch names it.
         progress: Opens a bar for each long job.
-        trained: The run folder of finished trainings. ``None``: ``folder``, where unfinished
-            trainings are resumed.
+        trained: The run folder of finished trainings; ``None``: train in ``folder``.
         selected: The name of the only training to evaluate; empty: all.
-        examined: Number of images on which the checks examine each defence; 0: they only compare
-            scores.
+        examined: Number of images on which the checks examine each defence; 0: compare scores.
     """
 
     recipe: Recipe
@@ -90,8 +88,7 @@ class Run:
         """The outcomes, after all remaining trainings; writes their weights.
 
         Raises:
-            ValueError: A training cannot work with these settings; raised before the first
-                training starts.
+            ValueError: A training cannot work with these settings; raised before any training.
         """
         for training in filter(None, self.recipe.trainings.values()):
             self._check_trainable(training)

@@ -81,7 +81,8 @@ class BlackBox(Trainable):
 
     def distil(self, x: Images) -> Mapping[str, float]:
         """Query the black box with ``x``, and take one step of the student on its output."""
-        loss = cross_entropy(self.student.train()(x), self.query(x))
+        output = self.query(x)
+        loss = cross_entropy(self.student.train()(x), output)
         minimise(self.optimiser, loss)
         return {"distillation": loss.item(), "queries": self.queries}
 
