@@ -18,7 +18,7 @@ from dataclasses import replace
 import torch
 from judges import opened, parser
 
-from spearshield.adversary import Attack, fooled
+from spearshield.adversary import Attack, misclassified
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.fab import FAB
 from spearshield.attacks.guided_search import GuidedSearch
@@ -42,7 +42,7 @@ def main() -> None:
         """The images that survive the attack."""
         began = time.process_time()
         broken = [
-            fooled(victim, attack(victim, x[part], y[part], rng=Rng(seed, part)), y[part])
+            misclassified(victim, attack(victim, x[part], y[part], rng=Rng(seed, part)), y[part])
             for part in left.split(250)
         ]
         seconds = time.process_time() - began
@@ -52,7 +52,7 @@ def main() -> None:
         print(rows[-1], flush=True)
         return left[~mask]
 
-    left = (~fooled(victim, x, y)).nonzero().squeeze(1)
+    left = (~misclassified(victim, x, y)).nonzero().squeeze(1)
     left = attack_with("APGD cross-entropy", APGD(threat), left)
     left = attack_with("APGD towards 9 classes", APGD(threat, targets=9), left)
     for name, attack in {

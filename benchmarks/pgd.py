@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from spearshield.adversary import fooled
+from spearshield.adversary import misclassified
 from spearshield.attacks.pgd import PGD
 from spearshield.experiment.run import reopen
 from spearshield.rng import Rng
@@ -55,7 +55,7 @@ def main() -> None:
             start = time.process_time()
             x_adv = run_attack()
             seconds[name].append(time.process_time() - start)
-            broken[name] = fooled(contiguous, x_adv, y)
+            broken[name] = misclassified(contiguous, x_adv, y)
             assert threat.contains(x_adv, x).all()
         print("round", number + 1, "of", options.rounds, flush=True)
     reference = statistics.median(seconds["torchattacks"])

@@ -129,8 +129,7 @@ class AdversarialSet:
             part = self.examples[start : start + settings.batch_size]
             x, y = part.images(settings.device), part.y.to(settings.device)
             attacked = x_adv[start : start + settings.batch_size].to(settings.device)
-            draws = settings.draws
-            scores.append(score_attacked(self.victim, x, attacked, y, part.ids, draws=draws))
+            scores.append(score_attacked(self.victim, x, attacked, y, part.ids, settings.draws))
             outside += int((~self.trial.attack.threat.contains(attacked, x)).sum())
         return FormScore(form, reduce(operator.add, scores), outside)
 

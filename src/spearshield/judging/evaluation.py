@@ -6,7 +6,7 @@ import operator
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -104,7 +104,8 @@ def evaluate(
         seconds = time.perf_counter() - began
         check_attacked(x_adv, x, ids, attack.threat, name_of(attack))
         keep(x_adv)
-        scores.append(score_attacked(victim, x, x_adv, y, ids, seconds, forwards(), settings.draws))
+        score = score_attacked(victim, x, x_adv, y, ids, settings.draws)
+        scores.append(replace(score, seconds=seconds, forwards=forwards()))
         bar(start + len(part), {})
     return reduce(operator.add, scores)
 
@@ -115,16 +116,13 @@ def score_attacked(
     x_adv: Images,
     y: Labels,
     ids: Ids,
-    seconds: float = 0.0,
-    forwards: int = 0,
     draws: int = EvaluationSettings.draws,
 ) -> Score:
-    """The score of the victim on attacked images.
+    """The score of the victim on attacked images, with an attack cost of zero.
 
     Args:
         x, x_adv: Clean and attacked images.
-        seconds, forwards: Cost of the attack.
-        draws: Predictions of a random victim for each image.
+        draws: Number of predictions of a random victim for each image.
 
     Raises:
         ValueError: Logits are not finite; names the image.
@@ -148,8 +146,8 @@ def score_attacked(
         adv_draws=adv_draws if random else adv_draws[:, :0],
         clean_detection=clean_detection,
         adv_detection=adv_detection,
-        seconds=seconds,
-        forwards=forwards,
+        seconds=0.0,
+        forwards=0,
     )
 
 
