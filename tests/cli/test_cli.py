@@ -163,7 +163,7 @@ def test_a_learned_attack_is_named_by_its_folder(folder, tmp_path, capsys):
     training = row["parameters"]["attack"]["training"]
     assert training["steps"] * training["batch_size"] == 128
     none = [f"--attack={folder}/ape_gan", f"--out={tmp_path}/none"]
-    assert "learns none" in fails(capsys, 2, "audit", f"{folder}/ape_gan", *none)
+    assert "trains no attack" in fails(capsys, 2, "audit", f"{folder}/ape_gan", *none)
     for wrong, said in {
         "--view=adaptive": "its view is transferred",
         "--eps=0.1": "trained for Linf(eps=0.2), not for Linf(eps=0.1)",
@@ -339,7 +339,7 @@ def test_a_learned_attack_perturbs_a_folder_without_victim_or_labels(tmp_path, c
     assert main(["purify", made, str(tmp_path / "out"), f"{tmp_path}/back", "--device=cpu"]) == 0
     assert "give a model" in fails(capsys, 2, "attack", "--data=x", f"--out={tmp_path}/no")
     alone = [*perturb[:1], f"--attack={tmp_path}/run/standard_training", f"--data={source}"]
-    assert "learns none" in fails(capsys, 2, *alone, f"--out={tmp_path}/no")
+    assert "trains no attack" in fails(capsys, 2, *alone, f"--out={tmp_path}/no")
     perturb += [f"--data={source}", f"--out={tmp_path}/no"]
     for useless in ("--images=2", "--seed=4", "--view=bpda", "--format=npz", "--set=threat.eps=1"):
         said = fails(capsys, 2, *perturb, useless)

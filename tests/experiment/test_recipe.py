@@ -152,7 +152,7 @@ def test_removing_a_defence_removes_the_trials_of_its_attack():
 
 def test_only_learned_attacks_are_transferred():
     assert Trial(AttackFrom(Linf(0.1), "uap"), Transferred()).view == Transferred()
-    with pytest.raises(ValueError, match="pgd works on its victim"):
+    with pytest.raises(ValueError, match="pgd attacks the victim itself"):
         Trial(PGD(Linf(0.1)), Transferred())
 
 

@@ -240,7 +240,7 @@ def test_an_attack_of_no_training_is_refused_before_anything_is_done(tmp_path):
 
 
 def test_a_missing_attack_or_another_budget_is_refused(done, rounds):
-    with pytest.raises(ValueError, match="dae is not an attack: its method learns none"):
+    with pytest.raises(ValueError, match="dae is not an attack: its method trains no attack"):
         done.attack("dae")
     other = (Trial(AttackFrom(Linf(0.2), "one")),)
     with pytest.raises(ValueError, match=r"attack of 'one' was trained for Linf\(eps=0.1\), not"):
