@@ -92,6 +92,20 @@ def test_names_its_paper_and_the_differences(method):
     assert method.paper.bibtex("x").count("{") == method.paper.bibtex("x").count("}")
 
 
+def test_a_number_of_steps_is_enough_to_train_it(method, task, examples):
+    """A front door that is given a name and a number of steps trains every part of the method."""
+    learner = learner_of(method.for_steps(10), task)
+    x, y, rng = batch(examples)
+    before = {name: value.clone() for name, value in learner.named_parameters()}
+    for _ in range(10):
+        learner.step(x, y, rng=rng)
+    moved: dict[str, bool] = {}
+    for name, value in learner.named_parameters():
+        part = name.partition(".")[0]
+        moved[part] = moved.get(part, False) or not torch.equal(value, before[name])
+    assert moved and all(moved.values()), moved
+
+
 def test_has_a_test_of_its_own(method):
     name = type(method).__module__.rsplit(".")[-1]
     assert (Path(__file__).parents[1] / "methods" / f"test_{name}.py").exists()
