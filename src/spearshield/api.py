@@ -89,6 +89,7 @@ def audit(
     seed: int = 0,
     device: str | None = None,
     batch_size: int = 250,
+    examine: bool = True,
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> Report:
@@ -111,6 +112,8 @@ def audit(
         seed: Seed of all attacks.
         device: Where to compute; by default where the model is.
         batch_size: Images attacked at a time; changes speed and memory, not results.
+        examine: With a battery, also examine the model itself for hidden gradients and other
+            flaws, which takes longer than the attacks.
         folder: Where outcomes are kept, so that an interrupted audit goes on when it is repeated.
         progress: Show progress bars.
 
@@ -125,14 +128,14 @@ def audit(
             limit = 0 if attacks else IMAGES[effort]
         place = Path(folder or mkdtemp(prefix="spearshield-"))
         settings = EvaluationSettings(seed, batch_size=batch_size, device=where)
-        examined = 0 if attacks else EXAMINED
+        examined = EXAMINED if examine and not attacks else 0
         with progress_bars(progress) as bars:
             rows = subject.rows(trials, limit, settings, place, bars, examined)
             report = Report(tuple(rows), place)
     if not folder:
         weakref.finalize(report, shutil.rmtree, place, ignore_errors=True)
     if isinstance(model, Shield):
-        measured = Measured.of(report.worst, "attacks" if attacks else effort)
+        measured = Measured.of(report.worst, "attacks" if attacks else effort, examined)
         model.card = replace(model.card, measured=measured)
     return report
 
@@ -167,8 +170,8 @@ def protect(
             one; by default PGD with 7 steps.
         steps: Batches to train on; by default 20 passes over the images, between 400 and 5,000.
         batch_size: Images in a batch; by default 64, or fewer for small sets.
-        held_out: Images set aside for the closing quick audit, at most a fifth; 0: no audit, and
-            the shield's card says that it was not examined.
+        held_out: Images set aside for the closing quick audit, at most a fifth; 0: no audit. That
+            audit does not examine the shield; :func:`audit` does.
         seed: Seed of the training and of the audit.
         device: Where to compute; by default where the model is.
         folder: Where the state of the training is kept; by default ``runs/METHOD-DIGEST``, with a
@@ -191,7 +194,14 @@ def protect(
         with progress_bars(progress) as bars:
             shield = learning.shield(shown, bars)
     if aside:
-        audit(shield, examples[order[:aside]], threat=budget, seed=seed, progress=progress)
+        audit(
+            shield,
+            examples[order[:aside]],
+            threat=budget,
+            seed=seed,
+            examine=False,
+            progress=progress,
+        )
     return shield
 
 

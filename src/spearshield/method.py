@@ -6,7 +6,7 @@ import abc
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -200,6 +200,15 @@ class Method(abc.ABC):
     @abc.abstractmethod
     def learner(self, task: Task) -> Learner:
         """The state at the start of a training for ``task``."""
+
+    def for_steps(self, steps: int) -> Method:
+        """These hyper-parameters for a training of ``steps`` steps.
+
+        A learning rate that falls over ``decay_steps`` falls over all of them. A method with
+        several phases divides the steps among them.
+        """
+        decays = any(field.name == "decay_steps" for field in fields(self))
+        return replace(self, decay_steps=steps) if decays else self  # type: ignore[call-arg]
 
 
 def frozen(module: nn.Module) -> Classifier:
