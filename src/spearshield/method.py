@@ -204,8 +204,8 @@ class Method(abc.ABC):
     def for_steps(self, steps: int) -> Method:
         """These hyper-parameters for a training of ``steps`` steps.
 
-        A learning rate that falls over ``decay_steps`` falls over all of them. A method with
-        several phases divides the steps among them.
+        If the learning rate decays (``decay_steps``), it decays over all steps. A method with
+        several phases divides the steps among the phases.
         """
         decays = any(field.name == "decay_steps" for field in fields(self))
         return replace(self, decay_steps=steps) if decays else self  # type: ignore[call-arg]
