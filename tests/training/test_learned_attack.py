@@ -107,7 +107,7 @@ def test_as_a_module_it_returns_the_same_images():
 def test_an_attack_from_a_training_cannot_be_called():
     attack_from = AttackFrom(Linf(0.1), "cycle_adv_gan")
     assert attack_from.display_name == "cycle_adv_gan"
-    with pytest.raises(ValueError, match="only a run .* 'cycle_adv_gan'"):
+    with pytest.raises(ValueError, match="the attack of 'cycle_adv_gan'"):
         attack_from(HalfSpace(), torch.full((1, 1, 4, 4), 0.5), torch.tensor([0]))
 
 

@@ -94,7 +94,7 @@ class EncoderProjection(Method):
             raise ValueError("encoder_steps must be above 0, or gan.weights a file with an E")
 
     def for_steps(self, steps: int) -> EncoderProjection:
-        """The hyper-parameters with which seven tenths of the steps train G, unless loaded; the rest E."""
+        """The same method for ``steps`` steps: 7 of 10 train G, unless it is loaded, the rest E."""
         gan_steps = 0 if self.gan.weights else 7 * steps // 10
         gan = replace(self.gan, decay_steps=gan_steps)
         return replace(self, gan=gan, gan_steps=gan_steps, encoder_steps=steps - gan_steps)
