@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from analytic import Affine, HalfSpace, Watched, dual_exponent
+from mutations import fails_under
 from spearshield.adversary import fooled
 from spearshield.attacks.fab import FAB
 from spearshield.rng import Rng
-from spearshield.threat import L2, Linf
+from spearshield.threat import L2, Linf, ThreatModel
 
 NORMS = pytest.mark.parametrize("norm", [Linf, L2])
 
@@ -32,6 +33,15 @@ def test_the_exact_distance_of_an_affine_classifier(norm, targets, classes):
     torch.testing.assert_close(threat.distance(x_adv, x), expected, rtol=2e-3, atol=0)
 
 
+def unbounded_step(self, x, gradient, rise):
+    """The step to the hyperplane that ignores the bounds of the pixels."""
+    length = (rise / self.dual_norm(gradient))[:, None, None, None]
+    return length * self.steepest_step(gradient)
+
+
+@fails_under(
+    "projection that leaves [0, 1]", (ThreatModel, "to_hyperplane", unbounded_step), norm=Linf
+)
 @NORMS
 def test_the_exact_distance_where_pixels_cannot_move(norm):
     model, y = HalfSpace(), torch.zeros(1, dtype=torch.long)

@@ -11,17 +11,19 @@ import torch
 from torch import nn
 
 from analytic import Affine, HalfSpace
+from mutations import fails_under
 from spearshield.attacks.guided_search import GuidedSearch
 from spearshield.dataset import Examples
 from spearshield.datasets.digits import Digits
 from spearshield.discover import name_of
+from spearshield.judging import battery
 from spearshield.judging.battery import BATTERIES
 from spearshield.judging.evaluation import EvaluationSettings, evaluate
 from spearshield.judging.judge import Judge
 from spearshield.method import Defended, Outcome, RandomPurifier
 from spearshield.storage.serialization import dump
 from spearshield.threat import L2, Linf
-from spearshield.views import Oblivious
+from spearshield.views import BPDA, Oblivious
 
 BUDGET = Linf(0.1)
 both = pytest.mark.parametrize("name", [*BATTERIES])
@@ -60,6 +62,10 @@ def test_a_bare_classifier_is_attacked_adaptively_and_without_gradients(name):
     assert "square" in [attack for attack, _ in taking_part(name, nn.Identity())]
 
 
+@fails_under(
+    "differentiable approximation left out",
+    (BPDA, "applies_to", lambda self, purifier: self.through == "identity"),
+)
 @both
 def test_what_a_purifier_declares_decides_the_views(name):
     def views(purifier):
@@ -119,6 +125,11 @@ def test_a_battery_with_sources_can_be_written_as_json(name):
     json.dumps(dump(BATTERIES[name](BUDGET, 10, [Outcome(HalfSpace())])))
 
 
+def pgd_on_survivors(threat, trial=battery._oblivious_pgd):
+    return replace(trial(threat), survivors=True)
+
+
+@fails_under("every trial on survivors", (battery, "_oblivious_pgd", pgd_on_survivors))
 @both
 def test_the_first_and_the_last_trial_see_every_image_and_the_others_survivors(name):
     first, *between, last = BATTERIES[name](BUDGET, 10)

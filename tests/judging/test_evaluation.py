@@ -9,10 +9,13 @@ import torch
 from torch import nn
 
 from analytic import HalfSpace
+from laws.test_threat import contains_nan
+from mutations import fails_under
 from spearshield import views
 from spearshield.adversary import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
+from spearshield.judging import evaluation
 from spearshield.judging.evaluation import (
     EvaluationSettings,
     check_victim,
@@ -20,7 +23,8 @@ from spearshield.judging.evaluation import (
     score_attacked,
 )
 from spearshield.method import Defended, RandomPurifier
-from spearshield.threat import Linf
+from spearshield.rng import Rng
+from spearshield.threat import Linf, ThreatModel
 
 
 def bare(model: nn.Module | None = None) -> Defended:
@@ -49,6 +53,18 @@ def test_scores_of_parts_add_up_to_the_score_of_the_whole(examples):
     assert torch.equal(parts.l2, whole.l2) and parts.forwards == whole.forwards
 
 
+class RngOfPositions:
+    """Randomness of the positions in a batch, in place of the ids of the images."""
+
+    of_batch = Rng.of_batch
+
+    def __new__(cls, seed, ids):
+        return Rng.of_batch(seed, len(ids))
+
+
+@fails_under(
+    "randomness of the position in the batch", (evaluation, "Rng", RngOfPositions), batch_size=7
+)
 @pytest.mark.parametrize("batch_size", [1, 7, 24])
 def test_results_do_not_depend_on_batch_size_or_order(examples, batch_size):
     attack = PGD(Linf(0.05), steps=3)
@@ -82,6 +98,12 @@ class Fixed(Attack):
         return x_adv
 
 
+@fails_under(
+    "range check that NaN passes",
+    (ThreatModel, "contains", contains_nan),
+    attack=Fixed(Linf(0.1), value=float("nan")),
+    message="1 of them NaN",
+)
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
@@ -179,6 +201,11 @@ class Coarse(RandomPurifier):
         return (x + 0.15 * rng.normal(x.shape[1:])).clamp(0, 1)
 
 
+def first_draw(*arguments, all_draws=evaluation.draw_predictions):
+    return all_draws(*arguments)[:, :1]
+
+
+@fails_under("judged by one draw", (evaluation, "draw_predictions", first_draw))
 def test_a_random_victim_is_judged_by_the_majority(examples):
     victim = Defended(Coarse(), HalfSpace()).eval()
     score = evaluate(victim, PGD(Linf(1e-6), steps=1), examples)

@@ -10,8 +10,10 @@ import torch
 from analytic import Affine, HalfSpace
 from methods.test_ape_gan import Constant
 from methods.test_substitute import Oracle, Plane
+from mutations import fails_under
 from spearshield.attacks.fgsm import FGSM
-from spearshield.method import Task
+from spearshield.method import Task, frozen
+from spearshield.methods import adv_gan
 from spearshield.methods.adv_gan import AdvGAN, misclassification_loss, size_loss, success_rate
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN
 from spearshield.nets.adv_gan import (
@@ -22,6 +24,7 @@ from spearshield.nets.adv_gan import (
 )
 from spearshield.rng import Rng, ambient
 from spearshield.threat import L2, Linf
+from spearshield.training.black_box import BlackBox
 from spearshield.training.learned_attack import LearnedAttack
 
 X = torch.full((3, 1, 4, 4), 0.5)
@@ -121,6 +124,14 @@ def test_the_success_rate_of_a_target_excludes_images_of_its_class():
     assert success_rate(LOGITS, torch.tensor([2, 2]), 2) == 0
 
 
+def negated(loss):
+    return lambda *arguments: -loss(*arguments)
+
+
+@fails_under(
+    "generator that helps the classifier",
+    (adv_gan, "misclassification_loss", negated(adv_gan.misclassification_loss)),
+)
 def test_all_losses_by_hand():
     losses = step(by_hand())
     assert losses["d"] == pytest.approx(0.75**2 + 0.25**2)
@@ -168,6 +179,12 @@ def test_discriminator_and_generator_are_trained_against_each_other():
     assert last < loss
 
 
+@fails_under(
+    "perturbation not clipped",
+    (PerturbationGenerator, "forward", lambda self, x: (x + self.generator(x)).clamp(0, 1)),
+    threat=Linf(0.1),
+    residual=True,
+)
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.4)], ids=str)
 @pytest.mark.parametrize("residual", [True, False])
 def test_perturbed_images_are_inside_the_threat_model(threat, residual):
@@ -226,6 +243,18 @@ def test_a_targeted_attack_reaches_its_target():
     assert (taken == 2).float().mean() > 0.9 and losses["success"] > 0.9
 
 
+def uncounted_query(self, x, query=BlackBox.query):
+    before = self.count.clone()
+    answers = query(self, x)
+    self.count.copy_(before)
+    return answers
+
+
+@fails_under(
+    "black box differentiated",
+    (BlackBox, "surrogate", lambda self: frozen(self.task.classifier)),
+)
+@fails_under("queries not counted", (BlackBox, "query", uncounted_query))
 def test_a_black_box_is_queried_with_clean_and_perturbed_images():
     oracle = Oracle()
     made = learner(oracle, student=Plane(), student_steps=1)
@@ -275,6 +304,15 @@ class Convolutional(torch.nn.Module):
         return self.classes(self.pool(self.second(self.first(x)).relu()).mean((2, 3)))
 
 
+def constant_features(self, x, features=PerturbationGenerator.classifier_features):
+    return tuple(t * 0 + 0.5 for t in features(self, x))
+
+
+@fails_under(
+    "generator conditioned on a constant",
+    (PerturbationGenerator, "classifier_features", constant_features),
+    method=AdvGAN,
+)
 @pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
 def test_a_conditioned_generator_receives_probabilities_and_maps(method):
     with ambient(0):

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mutations import fails_under
 from spearshield.method import Defended
 from spearshield.methods.defense_gan import Reconstructor
 from spearshield.nets.latent_projection import (
+    LatentCache,
     LatentProjection,
     LatentSearchSettings,
     squared_error,
@@ -104,6 +106,14 @@ def test_the_gradient_through_all_steps_is_exact(settings):
     assert torch.autograd.gradcheck(lambda x: projection.search(x, RNG[1:2]), x)
 
 
+def detached_descent(self, x, z, velocity, steps, graph=False, descend=Reconstructor.descend):
+    z, velocity = descend(self, x, z, velocity, steps)
+    return z + 0 * x.sum() if graph else z, velocity
+
+
+@fails_under(
+    "gradient that is zero, as in the release", (Reconstructor, "descend", detached_descent)
+)
 def test_the_gradient_through_the_last_steps_excludes_earlier_steps():
     x = X.clone().requires_grad_()
     for unroll, factor in ((1, 4.0), (2, 4.0 * (1 + 0.5 + 1 - 4.0 * 2 / 16))):
@@ -176,6 +186,17 @@ def test_settings_out_of_range_raise(setting):
         LatentSearchSettings(**setting)
 
 
+def latents_by_position(self, x, rng, weights, search):
+    if len(self.latents) < len(x):
+        self.latents = dict(enumerate(search(torch.arange(len(x)))))
+    return torch.stack([self.latents[place] for place in range(len(x))])
+
+
+@fails_under(
+    "latents cached by position in the batch",
+    (LatentCache, "__call__", latents_by_position),
+    raises=IndexError,
+)
 def test_a_cached_image_is_not_searched_again(monkeypatch):
     searched = []
     search = LatentProjection._in_chunks
@@ -216,6 +237,10 @@ def test_the_cache_is_bounded():
         assert len(projection._cache.latents) <= 8
 
 
+@fails_under(
+    "detection score of zero",
+    (LatentProjection, "detection_score", lambda self, x: torch.zeros(len(x))),
+)
 def test_the_detection_score_is_the_relative_excess_of_the_error():
     projection = linear(SETTINGS, threshold=0.01)
     x = torch.stack([X[0], (columns()[0] * 2).reshape(SHAPE), X[2]])

@@ -38,22 +38,22 @@ def attack(by=0.3, threat=None):
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)], ids=str)
 @pytest.mark.parametrize(
-    "promise",
+    "contract_test",
     [
         contract.test_stays_inside_its_threat_model,
         contract.test_cannot_beat_the_closed_form_optimum,
-        contract.test_each_image_is_on_its_own,
+        contract.test_each_image_is_independent_of_the_batch,
         contract.test_order_does_not_matter,
-        contract.test_chance_comes_from_the_rng_alone,
-        contract.test_leaves_model_and_inputs_alone,
-        contract.test_neither_frozen_weights_nor_no_grad_change_the_answer,
-        contract.test_keeps_shape_and_type,
-        contract.test_an_empty_batch_is_no_work,
+        contract.test_randomness_comes_from_the_rng_alone,
+        contract.test_does_not_change_model_or_inputs,
+        contract.test_frozen_weights_and_no_grad_do_not_change_the_result,
+        contract.test_keeps_shape_and_dtype,
+        contract.test_an_empty_batch_gives_an_empty_batch,
         contract.test_is_a_frozen_value,
     ],
 )
-def test_keeps_what_every_attack_promises(promise, threat):
-    promise(attack(threat=threat))
+def test_satisfies_the_contract_of_attacks(contract_test, threat):
+    contract_test(attack(threat=threat))
 
 
 def test_the_output_is_projected_into_the_threat_model():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,11 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from mutations import fails_under
 from spearshield.dataset import Examples
 from spearshield.method import Learner, Outcome, Task
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.rng import Rng
 from spearshield.storage import checkpoint
+from spearshield.training import loop
 from spearshield.training.loop import CHECKPOINT, Interrupted, Training, fit, train
 from spearshield.training.loss_log import LOSSES
 
@@ -42,6 +45,12 @@ def weights(learner: Learner) -> list[torch.Tensor]:
 TRAINING = Training(StandardTraining(decay_steps=20), steps=20, batch_size=8)
 
 
+@fails_under(
+    "ignored training seed",
+    (loop, "ambient", lambda seed, step=0: contextlib.nullcontext()),
+    (loop, "permutation", lambda n, seed, epoch: torch.arange(n)),
+    (loop, "Rng", lambda seed, ids: Rng(0, ids)),
+)
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     a, b, c = (train(TRAINING, task(), examples, seed=s) for s in (0, 0, 1))
     assert all(map(torch.equal, weights(a), weights(b)))
