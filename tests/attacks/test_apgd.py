@@ -10,7 +10,7 @@ import jaxtyping
 import pytest
 import torch
 
-from analytic import Affine, HalfSpace, Island, Watched
+from fixtures.models import Affine, HalfSpace, Island, Watched
 from mutations import fails_under
 from spearshield.adversary import fooled
 from spearshield.attacks import apgd

@@ -9,7 +9,7 @@ import jaxtyping
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from spearshield.adversary import Attack, fooled
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.auto_attack import AutoAttack

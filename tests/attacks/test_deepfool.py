@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from analytic import Affine, HalfSpace
+from fixtures.models import Affine, HalfSpace
 from spearshield.adversary import fooled
 from spearshield.attacks.deepfool import DeepFool
 from spearshield.rng import Rng

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import torch
 
-from analytic import Affine, HalfSpace, Watched, dual_exponent
+from fixtures.models import Affine, HalfSpace, Watched, dual_exponent
 from mutations import fails_under
 from spearshield.adversary import fooled
 from spearshield.attacks.fab import FAB

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from analytic import Affine, HalfSpace, Watched, dual_exponent
+from fixtures.models import Affine, HalfSpace, Watched, dual_exponent
 from spearshield.adversary import fooled
 from spearshield.attacks.fmn import FMN
 from spearshield.rng import Rng

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from mutations import fails_under
 from spearshield.adversary import fooled
 from spearshield.attacks import guided_search

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from analytic import Fence, HalfSpace, Watched
+from fixtures.models import Fence, HalfSpace, Watched
 from mutations import fails_under
 from spearshield.adversary import fooled
 from spearshield.attacks import orthogonal_pgd

@@ -8,7 +8,7 @@ import jaxtyping
 import pytest
 import torch
 
-from analytic import HalfSpace, Island, Watched
+from fixtures.models import HalfSpace, Island, Watched
 from mutations import fails_under
 from spearshield.adversary import fooled, loss_gradient
 from spearshield.attacks.pgd import PGD

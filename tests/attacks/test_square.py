@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from analytic import L1, HalfSpace, Island, Watched
+from fixtures.models import L1, HalfSpace, Island, Watched
 from mutations import fails_under
 from spearshield.adversary import fooled
 from spearshield.attacks.square import LinfWindows, LpWindows, Square

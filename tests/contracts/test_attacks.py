@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from analytic import L1, HalfSpace
+from fixtures.models import L1, HalfSpace
 from mutations import fails_under
 from spearshield import adversary
 from spearshield.adversary import Attack, LossGradient, fooled
@@ -131,7 +131,7 @@ def test_each_image_is_independent_of_the_batch(attack):
     rng = Rng.of_batch(3, N)
     together = attack(model, x, y, rng=rng)
     alone = [attack(model, x[i : i + 1], y[i : i + 1], rng=rng[i : i + 1]) for i in range(N)]
-    assert torch.equal(together, torch.cat(alone))
+    torch.testing.assert_close(together, torch.cat(alone))
 
 
 @fails_under(
@@ -144,7 +144,7 @@ def test_order_does_not_matter(attack):
     model, x, y = near_the_plane(attack, 1.2)
     rng, order = Rng.of_batch(3, N), torch.arange(N).flip(0)
     forward = attack(model, x, y, rng=rng)
-    assert torch.equal(attack(model, x[order], y[order], rng=rng[order]), forward[order])
+    torch.testing.assert_close(attack(model, x[order], y[order], rng=rng[order]), forward[order])
 
 
 @fails_under(
@@ -213,7 +213,7 @@ def test_frozen_weights_and_no_grad_do_not_change_the_result(attack):
     x, y = batch(model)
     free = attack(model, x, y)
     with torch.no_grad():
-        assert torch.equal(attack(model.requires_grad_(False), x, y), free)
+        torch.testing.assert_close(attack(model.requires_grad_(False), x, y), free)
 
 
 @every_attack

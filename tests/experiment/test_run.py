@@ -209,8 +209,8 @@ def test_trainings_have_names_and_their_attacks_are_tried_on_every_victim(rounds
 def test_a_round_is_given_the_pair_of_the_round_before(rounds):
     first, second = rounds.outcomes["one"], rounds.outcomes["two"]
     x = rounds.images.images()
-    assert torch.equal(second.classifier(x), first.defended(x))
-    assert torch.equal(second.defended(x), first.defended(second.purifier(x)))
+    torch.testing.assert_close(second.classifier(x), first.defended(x))
+    torch.testing.assert_close(second.defended(x), first.defended(second.purifier(x)))
 
 
 def test_the_purifiers_of_a_round_are_those_of_all_rounds(rounds):
@@ -300,7 +300,7 @@ def test_the_exported_weights_are_those_of_the_victim(done):
             parameter.zero_()
     load_weights(copy, done.folder / "dae" / "weights.safetensors")
     x = done.images.images()
-    assert torch.equal(copy(x), victim(x))
+    torch.testing.assert_close(copy(x), victim(x))
 
 
 def test_running_again_repeats_nothing(done, monkeypatch):
@@ -407,7 +407,7 @@ def strangers_run(done, tmp_path):
 
 def test_a_strangers_run_purifies_without_its_function(done, strangers_run):
     x = done.images.images()
-    assert torch.equal(strangers_run.victim.purifiers(x), done.outcomes["dae"].purifier(x))
+    torch.testing.assert_close(strangers_run.victim.purifiers(x), done.outcomes["dae"].purifier(x))
 
 
 def test_a_strangers_function_is_not_called(strangers_run, tmp_path):

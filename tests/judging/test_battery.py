@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from analytic import Affine, HalfSpace
+from fixtures.models import Affine, HalfSpace
 from mutations import fails_under
 from spearshield.attacks.guided_search import GuidedSearch
 from spearshield.dataset import Examples

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from analytic import Affine, HalfSpace
+from fixtures.models import Affine, HalfSpace
 from mutations import fails_under
 from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM

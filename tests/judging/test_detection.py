@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from analytic import Fence, HalfSpace
+from fixtures.models import Fence, HalfSpace
 from judging.test_battery import both, taking_part
 from judging.test_score import score
 from mutations import fails_under

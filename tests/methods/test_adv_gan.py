@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from analytic import Affine, HalfSpace
+from fixtures.models import Affine, HalfSpace
 from methods.test_ape_gan import Constant
 from methods.test_substitute import Oracle, Plane
 from mutations import fails_under

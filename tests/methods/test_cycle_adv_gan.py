@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from methods.test_adv_gan import Added, idle, images
 from methods.test_ape_gan import Constant
 from methods.test_substitute import Oracle, Plane

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from short import recipe, small
+from fixtures.recipes import recipe, small
 from spearshield.storage import checkpoint
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "cycle_adv_gan_tables.py"

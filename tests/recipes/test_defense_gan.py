@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from short import recipe, small
+from fixtures.recipes import recipe, small
 
 
 def test_the_generator_and_the_rows_of_all_defences(tmp_path):

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from analytic import HalfSpace
 from contracts import test_attacks as contract
+from fixtures.models import HalfSpace
 from spearshield.dataset import Examples
 from spearshield.judging.evaluation import evaluate
 from spearshield.judging.trial import Trial
