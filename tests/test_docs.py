@@ -1,4 +1,4 @@
-"""The documentation says what the code does: cards, links, commands and figures."""
+"""The documentation agrees with the code: cards, tables, links and results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MNIST: pixels and labels of made and of real files."""
+"""MNIST: pixels and labels of small and of real files."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_classes_are_compared_with_labels_and_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_are_resized_where_a_size_is_given(tmp_path: Path, channels: int) -> None:
+def test_images_are_resized_to_a_given_size(tmp_path: Path, channels: int) -> None:
     x = np.full((2, 8, 6, channels), 7, np.uint8)
     np.savez(tmp_path / "a.npz", x=x, y=[0, 1])
     test = Npz(path=str(tmp_path / "a.npz"), size=(4, 4)).read("test", None)

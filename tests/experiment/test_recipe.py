@@ -94,7 +94,7 @@ def test_override_makes_a_changed_copy(path, text, read):
         ("split", "tset", "split is one of train, validation, test; got 'tset'"),
         ("trials.0.attack", "pdg", "no 'pdg' in attacks; there are .*pgd"),
         ("trials.0.attack.early_stop", "yes", "early_stop is one of true, false; got 'yes'"),
-        ("trials.0.attack.threat.eps", "-1", "eps must be positive and finite, got -1.0"),
+        ("trials.0.attack.threat.eps", "-1", "eps must be above 0, got -1.0"),
         ("trials.0.attack.threat", "linf", "threat cannot be set as a whole"),
         ("trials.0", "fgsm", "is a whole element"),
         ("trials", "fgsm", "cannot be set as a whole"),
@@ -223,7 +223,7 @@ def test_a_recipe_is_read_by_name_and_from_a_file(tmp_path):
         assert load_recipe(str(path)) == RECIPE
 
 
-def test_what_is_not_a_recipe_is_refused(tmp_path):
+def test_a_file_that_is_not_a_recipe_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no 'quikstart' in recipes; there are .*quickstart"):
         load_recipe("quikstart")
     with pytest.raises(FileNotFoundError, match="absent.json"):

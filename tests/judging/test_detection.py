@@ -121,7 +121,7 @@ def test_the_row_holds_the_shares_of_rejected_images(tmp_path, examples):
     (DetectorAware, "applies_to", lambda self, purifier: True),
 )
 @both
-def test_only_a_victim_that_detects_meets_an_attacker_who_hides(name):
+def test_attacks_on_detectors_apply_to_detectors_only(name):
     hidden = ("orthogonal_pgd", "detector_aware")
     assert hidden in taking_part(name, Fence(0.6))
     assert hidden not in taking_part(name, nn.Identity())
@@ -146,7 +146,7 @@ def test_an_attack_that_evades_the_detector_breaks_more(examples):
     "no finding for a detector that no attack evades",
     (comparison, "detector_ignored", lambda results: None),
 )
-def test_a_detector_that_no_attacker_minds_is_a_finding(examples):
+def test_a_detector_that_no_attack_tries_to_evade_is_a_finding(examples):
     got = evaluate(fenced(0.6), PGD(BALL), examples)
     found = compare([(Trial(PGD(BALL), Adaptive()), got)])
     assert {f.check: f.severity for f in found} == {

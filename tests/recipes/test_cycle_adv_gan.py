@@ -41,9 +41,8 @@ def early_stop(row):
 )
 def test_the_rows_of_a_run_and_their_tables(tmp_path, name, rounds):
     short = small(recipe(name), tmp_path)
-    longer = replace(
-        short.recipe.pretraining, steps=150, batch_size=8
-    )  # enough to learn all labels
+    # The classifier must predict most labels correctly.
+    longer = replace(short.recipe.pretraining, steps=150, batch_size=8)
     changed = replace(short.recipe, split="train", images=12, pretraining=longer)
     run = replace(short, recipe=changed)
     rows = run()

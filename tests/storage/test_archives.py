@@ -21,7 +21,7 @@ def test_damage_is_reported_under_the_name_of_the_file() -> None:
         raise EOFError("why")
 
 
-def test_what_is_unsuitable_is_not_called_corrupt() -> None:
+def test_an_unsuitable_file_is_not_called_corrupt() -> None:
     with (
         pytest.raises(UnsuitableError, match="^a/b: c: why$"),
         corrupt_as_value_error("a/b"),
@@ -42,7 +42,7 @@ def test_gunzip_refuses_a_bomb_and_a_wrong_checksum(tmp_path: Path) -> None:
         gunzip(path, 1000)
 
 
-def test_npz_gives_the_arrays_that_were_asked_for(tmp_path: Path) -> None:
+def test_npz_returns_the_requested_arrays(tmp_path: Path) -> None:
     path = tmp_path / "f.npz"
     np.savez(path, a=files.noise(4, 3), b=np.asfortranarray(files.noise(3, 2)), c=np.ones(1))
     arrays = npz(path, ["a", "b", "z"])

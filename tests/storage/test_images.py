@@ -51,7 +51,7 @@ def test_exif_rotation_is_applied() -> None:
     assert turned[:12].min() > 240 and turned[-12:].max() < 15
 
 
-def test_what_is_transparent_is_laid_on_white() -> None:
+def test_transparent_pixels_are_blended_with_white() -> None:
     pixels = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 51]]], np.uint8)
     shown = np.asarray(picture(files.encoded(pixels), 3))
     assert shown.tolist() == [[[10, 20, 30], [255, 255, 255], [204, 204, 204]]]
@@ -68,7 +68,7 @@ def test_a_palette_is_resolved() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
-def test_every_8_bit_mode_gives_the_channels_asked_for(mode: str, channels: int) -> None:
+def test_every_8_bit_mode_gives_the_requested_channels(mode: str, channels: int) -> None:
     image = Image.fromarray(files.noise(8, 8, 3)).convert(mode)
     shown = picture(saved(image, "JPEG" if mode == "CMYK" else "PNG"), channels)
     assert shown.mode == {1: "L", 3: "RGB"}[channels]
@@ -131,7 +131,7 @@ def test_size_is_limited_before_decoding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF"])
-def test_other_formats_are_refused_whatever_the_name(tmp_path: Path, form: str) -> None:
+def test_other_formats_are_refused_under_any_file_name(tmp_path: Path, form: str) -> None:
     path = tmp_path / "f.png"
     path.write_bytes(files.encoded(files.noise(4, 4), form))
     with pytest.raises(ValueError, match=r"f\.png.*it is not a PNG or JPEG file"):
@@ -184,7 +184,7 @@ def test_fit_takes_a_thin_picture() -> None:
 
 @pytest.mark.parametrize(("h", "w"), [(3, 200), (200, 3), (57, 91), (224, 224), (1, 1)])
 @pytest.mark.parametrize("margin", [1.0, 8 / 7])
-def test_fit_gives_the_size_it_was_asked_for(h: int, w: int, margin: float) -> None:
+def test_fit_returns_the_requested_size(h: int, w: int, margin: float) -> None:
     shown = np.asarray(fit(Image.fromarray(files.noise(h, w) | 1), (31, 17), margin))
     assert shown.shape == (31, 17)
     assert shown.min() > 0  # nothing but the picture, no black border

@@ -1,4 +1,4 @@
-"""Learned attacks keep the contract of attacks, and make no queries."""
+"""Learned attacks satisfy the contract of attacks, and make no queries."""
 
 from __future__ import annotations
 
