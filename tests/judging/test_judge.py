@@ -44,7 +44,7 @@ class Darken(nn.Module):
 def rows(folder, seed=0, **about):
     settings = EvaluationSettings(seed)
     judge = Judge(TRIALS, examples(), folder, settings, ABOUT | about, {"weights": "w"})
-    return list(judge.rows("darken", Outcome(HalfSpace(), Darken())))
+    return list(judge.rows("darken", Outcome(HalfSpace().eval(), Darken().eval())))
 
 
 def test_a_row_for_each_trial_and_for_each_worst_case(tmp_path):
