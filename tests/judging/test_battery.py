@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from fixtures.models import Affine, HalfSpace
+from fixtures.models import Affine, HalfSpace, Noise
 from mutations import fails_under
 from spearshield.attacks.guided_search import GuidedSearch
 from spearshield.dataset import Examples
@@ -20,7 +20,7 @@ from spearshield.judging import battery
 from spearshield.judging.battery import BATTERIES
 from spearshield.judging.evaluation import EvaluationSettings, evaluate
 from spearshield.judging.judge import Judge
-from spearshield.method import Defended, Outcome, RandomPurifier
+from spearshield.method import Defended, Outcome
 from spearshield.storage.serialization import dump
 from spearshield.threat import L2, Linf
 from spearshield.views import BPDA, Oblivious
@@ -41,11 +41,6 @@ class Rounds(nn.Module):
 
     def forward(self, x):
         return x.round()
-
-
-class Noise(RandomPurifier):
-    def purify(self, x, rng):
-        return (x + 0.1 * rng.normal(x.shape[1:])).clamp(0, 1)
 
 
 def taking_part(name, purifier, threat=BUDGET, classes=10, sources=()) -> list[tuple[str, str]]:
@@ -73,7 +68,7 @@ def test_what_a_purifier_declares_decides_the_views(name):
 
     assert views(Blur()) == {"oblivious", "adaptive", "bpda"}
     assert ("cross_entropy", "bpda(approximation)") in taking_part(name, Rounds())
-    assert views(Noise()) == {"oblivious", "adaptive", "bpda", "eot"}
+    assert views(Noise(0.1)) == {"oblivious", "adaptive", "bpda", "eot"}
 
 
 def test_a_purifier_with_a_generator_is_attacked_in_its_range():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fixtures.models import Affine, HalfSpace
+from fixtures.models import Affine, Apply, HalfSpace, Noise
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
@@ -42,26 +42,10 @@ def probe(victim: Defended, eps: float = 0.1, n: int = 24) -> Probe:
     return Probe.of(victim, images(n), Linf(eps))
 
 
-class Apply(nn.Module):
-    """A layer that applies a function."""
-
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
 def outputs(function) -> nn.Module:
     """The classifier of the half-space, with outputs ``function(x, logits)``."""
     bare = HalfSpace()
     return Apply(lambda x: function(x, bare(x)))
-
-
-class Noise(RandomPurifier):
-    def purify(self, x, rng):
-        return (x + 0.02 * rng.normal(x.shape[1:])).clamp(0, 1)
 
 
 class Descends(nn.Module):
@@ -217,7 +201,7 @@ def test_one_step_that_breaks_more_than_many_is_a_finding():
 
 
 def test_declared_randomness_is_a_note():
-    (finding,) = examine(victim(Noise()), images(), Linf(0.05), images=8)
+    (finding,) = examine(victim(Noise(0.02)), images(), Linf(0.05), images=8)
     assert (finding.check, finding.severity) == ("random_answers", "note")
 
 
@@ -226,7 +210,7 @@ def test_a_false_gradient_is_found_in_a_random_victim():
         def purify(self, x, rng):
             return ScaledGradient(-1.0)((x + 0.02 * rng.normal(x.shape[1:])).clamp(0, 1))
 
-    assert CHECK["false_gradient"](probe(victim(Noise()))) is None
+    assert CHECK["false_gradient"](probe(victim(Noise(0.02)))) is None
     assert CHECK["false_gradient"](probe(victim(Backwards()))).severity == "high"
 
 

@@ -60,10 +60,6 @@ class Raise(Attack):
 
 @pytest.fixture
 def examples() -> Examples:
-    return bright()
-
-
-def bright() -> Examples:
     """Four images of class 1; in two of them the last pixel is bright."""
     pixels = torch.full((4, 1, 4, 4), 128, dtype=torch.uint8)
     pixels[:, 0, 3, 3] = torch.tensor([140, 140, 200, 200])
