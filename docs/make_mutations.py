@@ -22,7 +22,7 @@ def mutations() -> Iterator[tuple[str, str, str]]:
 
 
 def table() -> str:
-    """One section for each test file: its mutations, and the test that fails under each."""
+    """One row for each mutation: its name, the test file, and the test that fails under it."""
     rows = [f"| {name} | `{file}` | `{test}` |" for name, file, test in mutations()]
     return "\n".join(["| mutation | test file | test that fails |", "|---|---|---|", *rows, ""])
 

@@ -95,4 +95,5 @@ def _restricted(mark: Any, arguments: dict[str, object]) -> Any:
 
     rows = [value for value in mark.args[1] if agrees(value)]
     assert rows, f"the test does not run with {arguments}"
-    return pytest.mark.parametrize(mark.args[0], rows).mark
+    ids = mark.kwargs.get("ids")
+    return pytest.mark.parametrize(names, rows, ids=ids if callable(ids) else None).mark
