@@ -32,18 +32,17 @@ def fails_under(
     raises: type[Exception] = AssertionError,
     **arguments: object,
 ) -> Callable[[Callable], Callable]:
-    """A decorator that adds a test which requires the decorated test to fail under a mutation.
+    """A decorator that adds a test, which requires the decorated test to fail under a mutation.
 
-    It is placed above ``pytest.mark.parametrize``, whose values it has to see.
+    It is placed above ``pytest.mark.parametrize``.
 
     Args:
         mutation: Name of the mutation, unique for the test.
         changes: The attributes that the mutation replaces, after the fixtures are set up.
-        raises: An exception that counts as a failure of the test. Failed assertions, and failures
-            of ``pytest.raises`` and ``pytest.fail``, always count. Any other exception is an error:
-            it may come from a mutation that does not fit the code any more.
-        arguments: Values of arguments of the test. A parameter is restricted to the value, which
-            must be one of those that the test runs with; a fixture is replaced by it.
+        raises: An exception that counts as a failure, besides failed assertions and
+            ``pytest.fail``. Others are errors: the mutation may not fit the code any more.
+        arguments: Values of arguments of the test. A parameter is restricted to this value, which
+            must be one of its values; a fixture is replaced by it.
     """
 
     def decorate(test: Callable) -> Callable:
@@ -80,20 +79,18 @@ def _parameters(mark: Any) -> list[str]:
 
 
 def _restricted(mark: Any, arguments: dict[str, object]) -> Any:
-    """The mark with those of its values that agree with ``arguments``, compared by ``repr``."""
+    """The mark with the values that agree with ``arguments`` only; values are equal by ``repr``."""
     names = _parameters(mark)
     wanted = {names.index(name): repr(arguments[name]) for name in names if name in arguments}
     if not wanted:
         return mark
 
-    def agrees(value: Any) -> bool:
+    def row(value: Any) -> Any:
         if isinstance(value, type(pytest.param())):
-            row = value.values
-        else:
-            row = value if len(names) > 1 else (value,)
-        return all(repr(row[i]) == text for i, text in wanted.items())
+            return value.values
+        return value if len(names) > 1 else (value,)
 
-    rows = [value for value in mark.args[1] if agrees(value)]
+    rows = [v for v in mark.args[1] if all(repr(row(v)[i]) == text for i, text in wanted.items())]
     assert rows, f"the test does not run with {arguments}"
     ids = mark.kwargs.get("ids")
-    return pytest.mark.parametrize(names, rows, ids=ids if callable(ids) else None).mark
+    return pytest.mark.parametrize(mark.args[0], rows, ids=ids if callable(ids) else None).mark
