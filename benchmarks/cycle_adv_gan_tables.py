@@ -94,16 +94,16 @@ def attacks(found: Found) -> list[str]:
         made = found.of(found.bare, name)
         if not made or name == WORST_CASE:
             continue
-        times = before = beside = ""
+        speed = other = own = ""
         if training := made[0].parameters["attack"].get("training"):
             speeds = [pgd[row.seed].seconds_per_image / row.seconds_per_image for row in made]
-            times = f"{median(speeds):,.0f}"
+            speed = f"{median(speeds):,.0f}"
             source = trained_on_attack(training)
             seeds = [row.seed for row in made]
             if theirs := [row for row in found.of(found.bare, source) if row.seed in seeds]:
-                before = f"{share(theirs, 'asr')} ({title(source)})"
-                beside = spread(found.successes(name, [row.images for row in theirs]))
-        lines.append([title(name), share(made, "asr"), before, beside, times])
+                other = f"{share(theirs, 'asr')} ({title(source)})"
+                own = spread(found.successes(name, [row.images for row in theirs]))
+        lines.append([title(name), share(made, "asr"), other, own, speed])
     return table(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -18,6 +19,9 @@ from spearshield.attacks.pgd import PGD
 from spearshield.datasets.digits import Digits
 from spearshield.experiment.shield import Shield, Spear
 from spearshield.method import Method
+from spearshield.methods.defense_gan import DefenseGAN
+from spearshield.methods.encoder_projection import EncoderProjection
+from spearshield.nets.latent_projection import LatentSearchSettings
 from spearshield.threat import L2, Linf
 from spearshield.training.loop import Interrupted
 from spearshield.views import Adaptive
@@ -186,6 +190,39 @@ def test_every_defence_comes_back_as_it_was_saved(model, data, tmp_path, name):
     x = data[2][:9]
     assert torch.equal(loaded(x), shield(x))
     assert torch.equal(loaded.detection_score(x), shield.detection_score(x))
+
+
+SEARCH = LatentSearchSettings(steps=2, restarts=2)
+
+
+def test_a_generator_from_a_file_comes_back_without_that_file(model, data, tmp_path):
+    settings = {"threat": THREAT, "held_out": 0, **SMALL}
+    first = api.protect(
+        model, *data[:2], method=DefenseGAN(width=2, search=SEARCH), steps=2,
+        folder=tmp_path / "gan", **settings,
+    )  # fmt: skip
+    first.save(tmp_path / "first")
+    file = str(tmp_path / "first" / "weights.safetensors")
+    gan = DefenseGAN(width=2, search=SEARCH, weights=file)
+    methods = {
+        "search": (gan, 0),
+        "encoder": (EncoderProjection(gan=gan, gan_steps=0, encoder_steps=2), 2),
+    }
+    shields = {
+        name: api.protect(
+            model, *data[:2], method=method, steps=steps, folder=tmp_path / "state" / name,
+            **settings,
+        )
+        for name, (method, steps) in methods.items()
+    }  # fmt: skip
+    for name, shield in shields.items():
+        shield.save(tmp_path / name)
+    shutil.rmtree(tmp_path / "first")
+    x = data[2][:5]
+    for name, shield in shields.items():
+        assert torch.equal(api.load(tmp_path / name, classifier=Own())(x), shield(x)), name
+    with pytest.raises(ValueError, match="cannot be exported"):
+        shields["search"].export_onnx(tmp_path / "no.onnx")
 
 
 @pytest.mark.parametrize("name", ["adv_gan", "cycle_adv_gan", "uap"])

@@ -32,14 +32,13 @@ from spearshield.experiment.opened import open_run, shield_of, spear_of
 from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.shield import CARD, Shield, Spear, load_saved
 from spearshield.experiment.subject import evaluating, for_model, subject_of
-from spearshield.experiment.trials import trials_of
+from spearshield.experiment.trials import battery, trials_of
 from spearshield.judging import adversarial_set
 from spearshield.judging.adversarial_set import AdversarialSet
-from spearshield.judging.battery import BATTERIES, IMAGES
+from spearshield.judging.battery import IMAGES
 from spearshield.judging.evaluation import EvaluationSettings
-from spearshield.judging.judge import Judge
 from spearshield.judging.trial import Trial
-from spearshield.method import Method, Outcome
+from spearshield.method import Method
 from spearshield.nets.wrapped_classifier import Output, WrappedClassifier
 from spearshield.rng import permutation
 from spearshield.threat import ThreatModel
@@ -90,7 +89,7 @@ def audit(
     seed: int = 0,
     device: str | None = None,
     batch_size: int = 250,
-    draws: int = 10,
+    examine: bool = True,
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> Report:
@@ -113,7 +112,8 @@ def audit(
         seed: Seed of all attacks.
         device: Where to compute; by default where the model is.
         batch_size: Images attacked at a time; changes speed and memory, not results.
-        draws: Answers taken from a random defence for each image; the majority is its prediction.
+        examine: With a battery, also examine the model itself for hidden gradients and other
+            flaws, which takes longer than the attacks.
         folder: Where outcomes are kept, so that an interrupted audit goes on when it is repeated.
         progress: Show progress bars.
 
@@ -123,32 +123,19 @@ def audit(
     """
     with subject_of(model, images, labels, device, seed) as (subject, where):
         trials = [trial for one in attacks for trial in trials_of(one, threat, subject, views)]
-        if not attacks:
-            budget = threat or subject.threat
-            if budget is None:
-                raise ValueError("give the budget: threat=Linf(8 / 255), or --eps 8/255")
-            sources = [Outcome(source.eval()) for source in transfer_from]
-            trials = [*BATTERIES[effort](budget, subject.images.classes, sources)]
+        trials = trials or battery(effort, threat, subject, transfer_from)
         if limit is None:
             limit = 0 if attacks else IMAGES[effort]
         place = Path(folder or mkdtemp(prefix="spearshield-"))
+        settings = EvaluationSettings(seed, batch_size=batch_size, device=where)
+        examined = EXAMINED if examine and not attacks else 0
         with progress_bars(progress) as bars:
-            judge = Judge(
-                tuple(trials),
-                subject.sample(limit),
-                place,
-                EvaluationSettings(seed, draws, batch_size, where),
-                about=subject.about,
-                parameters=subject.parameters,
-                progress=bars,
-                examined=0 if attacks else EXAMINED,
-            )
-            rows = judge.rows(subject.name, subject.outcome, subject.training)
+            rows = subject.rows(trials, limit, settings, place, bars, examined)
             report = Report(tuple(rows), place)
     if not folder:
         weakref.finalize(report, shutil.rmtree, place, ignore_errors=True)
     if isinstance(model, Shield):
-        measured = Measured.of(report.worst, "attacks" if attacks else effort)
+        measured = Measured.of(report.worst, "attacks" if attacks else effort, examined)
         model.card = replace(model.card, measured=measured)
     return report
 
@@ -183,8 +170,8 @@ def protect(
             one; by default PGD with 7 steps.
         steps: Batches to train on; by default 20 passes over the images, between 400 and 5,000.
         batch_size: Images in a batch; by default 64, or fewer for small sets.
-        held_out: Images set aside for the closing quick audit, at most a fifth; 0: no audit, and
-            the shield's card says that it was not examined.
+        held_out: Images set aside for the closing quick audit, at most a fifth; 0: no audit. That
+            audit does not examine the shield; :func:`audit` does.
         seed: Seed of the training and of the audit.
         device: Where to compute; by default where the model is.
         folder: Where the state of the training is kept; by default ``runs/METHOD-DIGEST``, with a
@@ -207,7 +194,14 @@ def protect(
         with progress_bars(progress) as bars:
             shield = learning.shield(shown, bars)
     if aside:
-        audit(shield, examples[order[:aside]], threat=budget, seed=seed, progress=progress)
+        audit(
+            shield,
+            examples[order[:aside]],
+            threat=budget,
+            seed=seed,
+            examine=False,
+            progress=progress,
+        )
     return shield
 
 

@@ -6,7 +6,7 @@ import abc
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -46,7 +46,7 @@ class Task:
             ValueError: The task has none.
         """
         if self.learn_from is None:
-            raise ValueError("this method learns from an attack; give its training `learn_from`")
+            raise ValueError("this method is trained on an attack; its training needs `learn_from`")
         return self.learn_from
 
 
@@ -201,11 +201,20 @@ class Method(abc.ABC):
     def learner(self, task: Task) -> Learner:
         """The state at the start of a training for ``task``."""
 
+    def for_steps(self, steps: int) -> Method:
+        """These hyper-parameters for a training of ``steps`` steps.
+
+        A learning rate that falls over ``decay_steps`` falls over all of them. A method with
+        several phases divides the steps among them.
+        """
+        decays = any(field.name == "decay_steps" for field in fields(self))
+        return replace(self, decay_steps=steps) if decays else self  # type: ignore[call-arg]
+
 
 def frozen(module: nn.Module) -> Classifier:
     """The module as a function: in evaluation mode, and differentiable in its input alone.
 
-    The function follows changes of the weights. Each call leaves the mode of the module as it was.
+    It follows changes of the weights, and does not change the mode of the module.
     """
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     weights = {name: value.detach() for name, value in state.items()}

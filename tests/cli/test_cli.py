@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -245,7 +246,7 @@ def test_audit_a_classifier_of_ones_own(own, capsys):
         (["--set=attack.setps=3"], "no field 'setps' in FGSM"),
         (["--set=nonsense"], "FIELD.SUB=VALUE"),
         (["--view=white"], "view is one of"),
-        (["--eps=-1"], "eps must be positive"),
+        (["--eps=-1"], "eps must be above 0"),
     ],
 )
 def test_a_mistake_in_audit_is_one_line(own, capsys, changes, said):
@@ -486,3 +487,8 @@ def test_report_merges_runs(folder, tmp_path, capsys):
     assert main(["report", str(folder), str(folder), f"--out={out}"]) == 0
     assert (out / "report.html").exists()
     assert "results.json" in fails(capsys, 2, "report", tmp_path / "no", f"--out={out}")
+
+
+def test_the_installed_command_is_the_one_that_is_tested():
+    (entry,) = importlib.metadata.entry_points(group="console_scripts", name="spearshield")
+    assert entry.load() is main

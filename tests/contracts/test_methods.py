@@ -73,9 +73,10 @@ SMALL = {
 """Settings of methods that take seconds with their defaults."""
 
 
-def learner_of(method, task):
+def learner_of(method, task, steps=0):
     for path, text in SMALL.get(name_of(method), {}).items():
         method = override(method, path, text)
+    method = method.for_steps(steps) if steps else method
     with ambient(1):
         return method.learner(task)
 
@@ -94,6 +95,20 @@ def test_names_its_paper_and_the_differences(method):
     assert method.paper.url in doc
     assert "Differences from the paper" in doc
     assert method.paper.bibtex("x").count("{") == method.paper.bibtex("x").count("}")
+
+
+def test_a_number_of_steps_is_enough_to_train_it(method, task, examples):
+    """A front door that is given a name and a number of steps trains every part of the method."""
+    learner = learner_of(method, task, steps=20)
+    x, y, rng = batch(examples)
+    before = {name: value.clone() for name, value in learner.named_parameters()}
+    for _ in range(20):
+        learner.step(x, y, rng=rng)
+    moved: dict[str, bool] = {}
+    for name, value in learner.named_parameters():
+        part = name.partition(".")[0]
+        moved[part] = moved.get(part, False) or not torch.equal(value, before[name])
+    assert moved and all(moved.values()), moved
 
 
 def test_has_a_test_of_its_own(method):

@@ -81,13 +81,13 @@ def test_each_image_is_queried_once_and_each_round_doubles_the_queries():
 
 def test_only_the_labels_of_the_oracle_are_used():
     x = images(6)
-    answers = []
+    states = []
     for hard, y in ((False, torch.zeros(6)), (True, torch.ones(6))):
         made = learner(Oracle(hard), rounds=2, epochs=1)
         for number in range(3):
             step(made, x, y.long(), number)
-        answers.append(made.state_dict())
-    assert_same_tree(*answers)
+        states.append(made.state_dict())
+    assert_same_tree(*states)
 
 
 def test_augmentation_follows_the_sign_of_the_gradient_of_the_label():

@@ -71,6 +71,30 @@ def test_batch_and_chunk_size_do_not_change_the_result():
     torch.testing.assert_close(found, (z[some], errors[some]), rtol=1e-3, atol=1e-4)
 
 
+def test_each_restart_is_the_search_from_one_start():
+    """Against a search that treats one image and one start at a time."""
+    x = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(0)).double()
+    projection, rng = curved(steps=12).double(), Rng.of_batch(0, 5)
+    found, _ = projection.search(x, rng)
+    for i, image in enumerate(x):
+        ends = []
+        for start in rng.normal((4, 5))[i].double():
+            z, v = start, torch.zeros_like(start)
+            for _ in range(12):
+                z = z.detach().requires_grad_()
+                error = (projection.G(z[None]) - image).square().mean()
+                v = 0.7 * v + torch.autograd.grad(error, z)[0]
+                z = z.detach() - 10.0 * v
+            ends.append(z)
+        errors = [(projection.G(z[None]) - image).square().mean().item() for z in ends]
+        torch.testing.assert_close(found[i], ends[errors.index(min(errors))])
+
+
+def test_more_restarts_keep_the_starts_and_reduce_the_error():
+    few, many = (curved(restarts=R).search(X, RNG)[1] for R in (1, 6))
+    assert (many <= few + 1e-6).all() and (many < 0.99 * few).any()
+
+
 def test_an_empty_batch_is_searched_without_error():
     assert curved().purify(X[:0], RNG[:0]).shape == (0, *SHAPE)
 

@@ -21,7 +21,7 @@ def test_the_generator_and_the_rows_of_all_defences(tmp_path):
     assert len(victims) == 7
     generating = ("orig", "rec", "fast")
     for victim in victims:
-        met = {(row.attack, row.view) for row in rows if row.method == victim}
+        own = {(row.attack, row.view) for row in rows if row.method == victim}
         transferred = [
             row for row in rows if row.method == victim and row.attack.startswith("substitute")
         ]
@@ -33,9 +33,9 @@ def test_the_generator_and_the_rows_of_all_defences(tmp_path):
             ("fgsm", "oblivious"),
             ("carlini_wagner", "oblivious"),
         }
-        assert (purified <= met) == (victim in (*generating, "magnet"))
+        assert (purified <= own) == (victim in (*generating, "magnet"))
         in_range = {("latent_search", "in_range"), ("pgd", "bpda(approximation)")}
-        assert (in_range <= met) == (victim in generating)
+        assert (in_range <= own) == (victim in generating)
     detects = {row.method for row in rows if row.auc is not None}
     assert detects == {*generating, "magnet"}
 
@@ -43,6 +43,6 @@ def test_the_generator_and_the_rows_of_all_defences(tmp_path):
 def test_celeba(tmp_path):
     celeba = recipe("defense_gan_celeba")
     rows = small(replace(celeba, data=replace(celeba.data, validation=0)), tmp_path)()
-    met = [(row.attack, row.view) for row in rows if row.method == "defense_gan"]
-    assert ("latent_search", "in_range") in met and ("pgd", "adaptive") in met
+    own = [(row.attack, row.view) for row in rows if row.method == "defense_gan"]
+    assert ("latent_search", "in_range") in own and ("pgd", "adaptive") in own
     assert {row.images for row in rows} == {2}

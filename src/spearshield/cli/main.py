@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -18,7 +19,12 @@ WITHOUT_TORCH = ("list", "show")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. A user's mistake is one line, no traceback."""
-    options = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else [*arguments]
+    options = parser().parse_args(words)
+    if options.command not in WITHOUT_TORCH:
+        from spearshield.judging import results  # noqa: PLC0415 - help must not import torch
+
+        results.command.set(shlex.join(["spearshield", *words]))
     sys.path.append(str(Path.cwd()))  # where a user's own module:function lies
     try:
         home = "catalogue" if options.command in WITHOUT_TORCH else "commands"

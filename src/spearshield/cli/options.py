@@ -29,7 +29,7 @@ from spearshield.judging.trial import Trial
 from spearshield.method import Method
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.storage.weights import load_weights
-from spearshield.threat import L2, Linf, ThreatModel
+from spearshield.threat import ThreatModel
 from spearshield.views import View
 
 
@@ -48,7 +48,7 @@ def device(options: argparse.Namespace) -> str:
 
 def threat(options: argparse.Namespace) -> ThreatModel | None:
     """The budget, where ``--eps`` gives one."""
-    return None if options.eps is None else {"Linf": Linf, "L2": L2}[options.threat](options.eps)
+    return None if options.eps is None else ThreatModel.named(options.threat, options.eps)
 
 
 def examples(options: argparse.Namespace) -> Examples | None:

@@ -171,7 +171,7 @@ def _saved() -> Parser:
 
 def _budget() -> Parser:
     group = Parser(add_help=False)
-    group.add_argument("--threat", choices=("Linf", "L2"), default="Linf", help="default: Linf")
+    group.add_argument("--threat", default="Linf", metavar="NORM", help="Linf (default) or L2")
     group.add_argument(
         "--eps", type=number, help="the budget, on the [0, 1] pixel scale, as 0.3 or 8/255"
     )

@@ -61,7 +61,7 @@ def training_for(
 
 def _method(name: str, threat: ThreatModel, steps: int) -> Method:
     kind: Any = discover.find("methods", Method, name)
-    own = {field.name for field in fields(kind)}
-    offered = {"threat": threat, "decay_steps": steps}
-    value: Method = replace(kind(), **{k: v for k, v in offered.items() if k in own})
-    return value
+    value: Method = kind()
+    if any(field.name == "threat" for field in fields(kind)):
+        value = replace(value, threat=threat)  # type: ignore[call-arg]
+    return value.for_steps(steps)

@@ -252,10 +252,15 @@ def rebuilt(about: ClassifierCard, card: Card, given: nn.Module | None) -> nn.Mo
     return network.eval()
 
 
-def _with_weights(method: Any, path: Path) -> Any:
-    """The method, with the file that it takes a network from replaced by the saved weights."""
-    takes = is_dataclass(method) and any(field.name == "weights" for field in fields(method))
-    return replace(method, weights=str(path)) if takes and method.weights else method
+def _with_weights(value: Any, path: Path) -> Any:
+    """A method, with the file that it takes a network from replaced by the saved weights."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    own = {field.name: getattr(value, field.name) for field in fields(value)}
+    changes = {name: _with_weights(part, path) for name, part in own.items()}
+    if own.get("weights"):
+        changes["weights"] = str(path)
+    return replace(value, **changes)
 
 
 def _write(folder: Path, network: nn.Module, card: Card) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,13 @@ from spearshield.experiment.opened import open_run
 from spearshield.experiment.recipe import UNDEFENDED
 from spearshield.experiment.run import Run
 from spearshield.experiment.shield import CARD, Shield, load_saved, weights_digest
+from spearshield.judging.evaluation import EvaluationSettings
+from spearshield.judging.judge import Judge
+from spearshield.judging.results import Row
+from spearshield.judging.trial import Trial
 from spearshield.method import Defended, Outcome
 from spearshield.nets.wrapped_classifier import WrappedClassifier
+from spearshield.progress import Progress
 from spearshield.rng import permutation
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import Training
@@ -54,6 +59,28 @@ class Subject:
         if self.run:
             return self.images[:limit]
         return self.images[permutation(len(self.images), 0, epoch=0)[:limit].sort().values]
+
+    def rows(
+        self,
+        trials: Sequence[Trial],
+        limit: int,
+        settings: EvaluationSettings,
+        folder: Path,
+        progress: Progress,
+        examined: int,
+    ) -> Iterator[Row]:
+        """A row for each trial on at most ``limit`` images, and one for each worst case."""
+        judge = Judge(
+            tuple(trials),
+            self.sample(limit),
+            folder,
+            settings,
+            about=self.about,
+            parameters=self.parameters,
+            progress=progress,
+            examined=examined,
+        )
+        return judge.rows(self.name, self.outcome, self.training)
 
     @staticmethod
     def of_run(run: Run, images: Examples | None = None) -> Subject:

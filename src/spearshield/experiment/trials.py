@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from spearshield.experiment.manifest import FILE
 from spearshield.experiment.opened import open_run
 from spearshield.experiment.shield import CARD, Spear, load_saved, weights_digest
 from spearshield.experiment.subject import Subject
+from spearshield.judging.battery import BATTERIES
 from spearshield.judging.trial import Trial
+from spearshield.method import Outcome
 from spearshield.threat import ThreatModel
 from spearshield.views import BPDA, Adaptive, Oblivious, Transferred, View
 
@@ -61,6 +64,23 @@ def trials_of(
             raise ValueError(f"{folder} is a shield, not an attack")
         return [Trial(spear, _view_of(spear, threat, subject, views))]
     return [_of_run(folder, threat, subject, views)]
+
+
+def battery(
+    effort: str, threat: ThreatModel | None, subject: Subject, transfer_from: Sequence[nn.Module]
+) -> list[Trial]:
+    """The trials of a battery, under the budget ``threat`` or else the subject's own.
+
+    Raises:
+        ValueError: There is no budget, or no such battery.
+    """
+    budget = threat or subject.threat
+    if budget is None:
+        raise ValueError("give the budget: threat=Linf(8 / 255), or --eps 8/255")
+    if effort not in BATTERIES:
+        raise ValueError(f"effort is one of {', '.join(BATTERIES)}; got {effort!r}")
+    sources = [Outcome(copy.deepcopy(source).eval()) for source in transfer_from]
+    return [*BATTERIES[effort](budget, subject.images.classes, sources)]
 
 
 def is_trained(name: str) -> bool:

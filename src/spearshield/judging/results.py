@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -50,7 +51,7 @@ class Row:
         classifier: Architecture of the classifier.
         method: Name of the defence.
         attack: Name of the attack; ``worst_case`` for the worst case over all trials.
-        threat: Norm of the threat model: ``Linf`` or ``L2``.
+        threat: Norm of the threat model, such as ``Linf`` or ``L2``.
         eps: Budget in that norm.
         view: What the attacker differentiates; ``worst_case`` for the worst case.
         acc: Clean accuracy of the victim.
@@ -86,7 +87,7 @@ class Row:
     classifier: Text
     method: Text
     attack: Text
-    threat: Literal["Linf", "L2"]
+    threat: Text
     eps: Budget
     view: Text
     acc: Share
@@ -164,6 +165,10 @@ def _validate(values: Any, source: str) -> None:
         raise ValueError(f"{source}: {error.json_path} {error.message}") from error
 
 
+command: ContextVar[str | None] = ContextVar("command", default=None)
+"""The command line of this process, which the command ``spearshield`` sets and rows record."""
+
+
 def row(score: Score, **about: Any) -> Row:
     """The row of a score.
 
@@ -171,6 +176,7 @@ def row(score: Score, **about: Any) -> Row:
         about: The fields that do not follow from the score.
     """
     return Row(
+        command=about.pop("command", None) or command.get(),
         images=score.images,
         acc=score.acc,
         robust_acc=score.robust_acc,

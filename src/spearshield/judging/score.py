@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spearshield.judging.results import Statistic
-from spearshield.threat import L2, Linf, ThreatModel
+from spearshield.threat import ThreatModel
 from spearshield.types import DetectionScore, Draws, Ids, Labels, Mask, PerImage
 
 Z95 = 1.959963984540054
@@ -190,14 +190,21 @@ class Score:
             for name, (before, after) in right.items()
         }
 
-    def curve(self, threat: ThreatModel) -> list[tuple[float, float]]:
+    def size(self, threat: ThreatModel) -> PerImage | None:
+        """Size of each perturbation in the norm of ``threat``; ``None`` if it was not measured."""
+        return {"Linf": self.linf, "L2": self.l2}.get(threat.norm)
+
+    def curve(self, threat: ThreatModel) -> list[tuple[float, float]] | None:
         """Distances from 0 to the budget, each with the robust accuracy at that distance.
 
         The robust accuracy at a distance is the share of all images that are classified correctly
         before the attack and not broken within the distance. If the attack does not minimise the
-        perturbation of each image, the curve is only an upper bound.
+        perturbation of each image, the curve is only an upper bound. ``None`` if sizes in this norm
+        were not measured.
         """
-        size = {Linf: self.linf, L2: self.l2}[type(threat)]
+        size = self.size(threat)
+        if size is None:
+            return None
         # Rounding may take an image slightly past the budget.
         broken_at = torch.where(self.robust, math.inf, size.clamp(max=threat.eps))
         right = self.victim_clean == self.y

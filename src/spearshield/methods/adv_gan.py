@@ -13,7 +13,7 @@ https://arxiv.org/abs/1801.02610
         + attack_weight * mean max(Z_y - max_other Z, -kappa)       untargeted
         + attack_weight * mean max(max_other Z - Z_t, -kappa)       targeted
         + size_weight * mean max(|G(x) - x|_2 - norm_hinge, 0)
-    L_f = CE(f(x), answer(x)) + CE(f(G(x)), answer(G(x)))           black box
+    L_f = CE(f(x), b(x)) + CE(f(G(x)), b(G(x)))    b: the output of a black box
 
 The gradient of f is used in training only (semi-white-box); the attack makes no queries. The
 student of a black box takes one step of distillation after every step of G, on clean images and on

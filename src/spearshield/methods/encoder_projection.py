@@ -92,6 +92,12 @@ class EncoderProjection(Method):
         if self.encoder_steps == 0 and not self.gan.weights:
             raise ValueError("encoder_steps must be above 0, or gan.weights a file with an E")
 
+    def for_steps(self, steps: int) -> EncoderProjection:
+        """Seven tenths of the steps train G, if it is not loaded, and the others train E."""
+        gan_steps = 0 if self.gan.weights else 7 * steps // 10
+        gan = replace(self.gan, decay_steps=gan_steps)
+        return replace(self, gan=gan, gan_steps=gan_steps, encoder_steps=steps - gan_steps)
+
     def learner(self, task: Task) -> EncoderProjectionLearner:
         return EncoderProjectionLearner(self, task)
 

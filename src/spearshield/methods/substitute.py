@@ -41,8 +41,8 @@ from spearshield.types import Images, Labels
 class Substitute(Method):
     """A substitute for the task's classifier, which is only queried for labels.
 
-    If the training has an attack to learn from, the outcome includes this attack as a transfer
-    attack with the substitute as its source.
+    If the training has ``learn_from``, the outcome includes this attack as a transfer attack with
+    the substitute as its source.
 
     The seeds are the first images of the first batch: set the training's ``batch_size`` to at
     least ``seeds``. Later batches and the given labels are not used.

@@ -185,8 +185,8 @@ def _check(about: dict[str, Any], stages: dict[str, Any]) -> None:
     for name in NAMES:
         if len(about[name]) != shape[0]:
             raise ValueError(f"{name} has {len(about[name])} names for {shape[0]} images")
-    if about["threat"] not in ("Linf", "L2") or not about["eps"] > 0:
-        raise ValueError(f"the threat model is {about['threat']} {about['eps']}, not Linf or L2")
+    if not about["threat"] or not about["eps"] > 0:
+        raise ValueError(f"the threat model is {about['threat']!r} {about['eps']}, not a budget")
 
 
 def _enlarged(images: Pixels) -> npt.NDArray[np.uint8]:

@@ -80,9 +80,9 @@ class BlackBox(Trainable):
         return self.student
 
     def distil(self, x: Images) -> Mapping[str, float]:
-        """Query the black box with ``x``, and take one step of the student on the answers."""
-        answers = self.query(x)
-        loss = cross_entropy(self.student.train()(x), answers)
+        """Query the black box with ``x``, and take one step of the student on its output."""
+        output = self.query(x)
+        loss = cross_entropy(self.student.train()(x), output)
         minimise(self.optimiser, loss)
         return {"distillation": loss.item(), "queries": self.queries}
 
