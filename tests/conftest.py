@@ -1,4 +1,4 @@
-"""Nothing but where the real data lie, and how a test says that they do not."""
+"""The folder with the real data; tests that need it are skipped if it is absent."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-torch.set_num_threads(1)  # the tests' networks are small; more threads only wait for each other
+torch.set_num_threads(1)  # the networks of the tests are too small for more threads
 
 BESIDE = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder with the real data; a test that asks for it is skipped where there is none."""
+    """The folder with the real data. A test that uses it is skipped if it is absent."""
     root = Path(os.environ.get("SPEARSHIELD_DATA", BESIDE))
     if not (root / "mnist").is_dir():
         pytest.skip(f"no real data: {root}/mnist is not there; set SPEARSHIELD_DATA")

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from analytic import L1, Affine, HalfSpace
+from fixtures.models import L1, Affine, HalfSpace
 from spearshield.adversary import (
     check_gradient,
     check_images,

@@ -6,7 +6,7 @@ import jaxtyping
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from spearshield.method import Defended, RandomPurifier
 from spearshield.rng import Rng
 from spearshield.views import BPDA, EOT, Adaptive, Oblivious, Transferred

@@ -10,10 +10,12 @@ import jaxtyping
 import pytest
 import torch
 
-from analytic import Affine, HalfSpace, Island, Watched
+from fixtures.models import Affine, HalfSpace, Island, Watched
+from mutations import fails_under
 from spearshield.adversary import misclassified
 from spearshield.attacks import apgd
 from spearshield.attacks.apgd import APGD
+from spearshield.losses.margin import dlr
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
 
@@ -71,6 +73,18 @@ def pixels(n):
     return x, torch.zeros(n, dtype=torch.long)
 
 
+def halved_at_the_current_point(self, required_rises):
+    stuck = ~self.halved & (self.loss_best == self.loss_best_before)
+    self.halved = (self.rises < required_rises) | stuck
+    self.step_size[self.halved] /= 2
+    self.rises = torch.zeros_like(self.rises)
+    self.loss_best_before = self.loss_best.clone()
+
+
+@fails_under(
+    "step halved without a return to the best point",
+    (apgd.APGDState, "at_checkpoint", halved_at_the_current_point),
+)
 def test_is_algorithm_1():
     hills, (x, y) = Hills(summit=-0.1), pixels(40)  # too low to succeed
     watched = Watched(hills)
@@ -134,6 +148,10 @@ def test_on_a_linear_model_it_ends_at_the_optimum(threat):
     torch.testing.assert_close(left, torch.full_like(left, threat.eps), rtol=1e-3, atol=0)
 
 
+@fails_under(
+    "DLR of the wrong sign",
+    (apgd, "LOSSES", {**apgd.LOSSES, "dlr": lambda logits, y: -dlr(logits, y)}),
+)
 def test_dlr_and_margin_work_where_cross_entropy_is_saturated():
     model = HalfSpace()
     x, y = model.images(8, Linf(0.1), 0.08)

@@ -9,7 +9,7 @@ import jaxtyping
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from spearshield.adversary import Attack, misclassified
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.auto_attack import AutoAttack
@@ -52,7 +52,7 @@ def shift(x_adv, x):
     return pytest.approx((THREAT.distance(x_adv, x) / THREAT.eps).tolist(), rel=1e-4)
 
 
-def test_standard_is_that_of_the_paper():
+def test_the_standard_version_has_the_attacks_of_the_paper():
     assert AutoAttack(THREAT).parts(10) == (
         APGD(THREAT, loss="cross_entropy", steps=100, restarts=1, rho=0.75),
         APGD(THREAT, targets=9, steps=100, restarts=1, rho=0.75),

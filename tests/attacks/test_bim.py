@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from analytic import Island
+from fixtures.models import Island
 from spearshield.attacks.bim import BIM
 from spearshield.threat import L2, Linf
 

@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from spearshield.adversary import misclassified
 from spearshield.attacks.carlini_wagner import CarliniWagner
 from spearshield.losses.margin import margin_loss

@@ -5,23 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from analytic import Affine, HalfSpace
+from fixtures.models import Affine, HalfSpace, inner_images
 from spearshield.adversary import misclassified
 from spearshield.attacks.deepfool import DeepFool
-from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
 
 NORMS = pytest.mark.parametrize("norm", [L2, Linf])
 
 
-def inner(n=16):
-    return Rng.of_batch(2, n).uniform((1, 4, 4), 0.3, 0.7)
-
-
 @NORMS
 @pytest.mark.parametrize("classes", [2, 3, 10, 30])
 def test_one_step_reaches_the_exact_distance_of_an_affine_classifier(norm, classes):
-    model, x, threat = Affine(classes), inner(), norm(2.0)
+    model, x, threat = Affine(classes), inner_images(16), norm(2.0)
     y = model(x).argmax(1)
     attack = DeepFool(threat, steps=1, overshoot=0.02, candidates=classes)
     x_adv = attack(model, x, y)
@@ -30,7 +25,7 @@ def test_one_step_reaches_the_exact_distance_of_an_affine_classifier(norm, class
 
 
 def test_only_the_classes_with_the_highest_logits_are_candidates():
-    model, x, threat = Affine(10), inner(64), L2(2.0)
+    model, x, threat = Affine(10), inner_images(64), L2(2.0)
     logits = model(x)
     y, second = logits.topk(2).indices.unbind(1)
     x_adv = DeepFool(threat, candidates=1)(model, x, y)
@@ -61,7 +56,7 @@ def test_pixels_at_the_limit_do_not_prevent_success(norm):
 
 @NORMS
 def test_farther_than_eps_it_is_projected(norm):
-    model, x = Affine(3), inner()
+    model, x = Affine(3), inner_images(16)
     threat = norm(0.5 * float(model.distance(x, norm(1.0)).min()))
     x_adv = DeepFool(threat)(model, x, model(x).argmax(1))
     size = threat.distance(x_adv, x)
@@ -69,13 +64,13 @@ def test_farther_than_eps_it_is_projected(norm):
 
 
 def test_an_image_misclassified_from_the_start_is_returned_unchanged():
-    model, x = Affine(3), inner()
+    model, x = Affine(3), inner_images(16)
     x_adv = DeepFool(L2(2.0))(model, x, (model(x).argmax(1) + 1) % 3)
     assert torch.equal(x_adv, x)
 
 
 def test_an_image_without_gradient_is_returned_unchanged():
-    x = inner()
+    x = inner_images(16)
     x_adv = DeepFool(L2(2.0))(
         lambda x: torch.tensor([1.0, 0.0]) + 0 * x.flatten(1)[:, :2], x, torch.zeros(16).long()
     )

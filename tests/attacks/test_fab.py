@@ -7,24 +7,20 @@ from unittest import mock
 import pytest
 import torch
 
-from analytic import Affine, HalfSpace, Watched, dual_exponent
+from fixtures.models import Affine, HalfSpace, Watched, dual_exponent, inner_images
+from mutations import fails_under
 from spearshield.adversary import misclassified
 from spearshield.attacks.fab import FAB
-from spearshield.rng import Rng
-from spearshield.threat import L2, Linf
+from spearshield.threat import L2, Linf, ThreatModel
 
 NORMS = pytest.mark.parametrize("norm", [Linf, L2])
-
-
-def inner(n=16):
-    return Rng.of_batch(2, n).uniform((1, 4, 4), 0.3, 0.7)
 
 
 @NORMS
 @pytest.mark.parametrize("targets", [0, 9])
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_the_exact_distance_of_an_affine_classifier(norm, targets, classes):
-    model, x, threat = Affine(classes), inner(), norm(2.0)
+    model, x, threat = Affine(classes), inner_images(16), norm(2.0)
     y = model(x).argmax(1)
     x_adv = FAB(threat, targets=targets, steps=5, early_stop=False)(model, x, y)
     assert misclassified(model, x_adv, y).all()
@@ -32,6 +28,15 @@ def test_the_exact_distance_of_an_affine_classifier(norm, targets, classes):
     torch.testing.assert_close(threat.distance(x_adv, x), expected, rtol=2e-3, atol=0)
 
 
+def unbounded_step(self, x, gradient, rise):
+    """The step to the hyperplane that ignores the bounds of the pixels."""
+    length = (rise / self.dual_norm(gradient))[:, None, None, None]
+    return length * self.steepest_step(gradient)
+
+
+@fails_under(
+    "projection that leaves [0, 1]", (ThreatModel, "to_hyperplane", unbounded_step), norm=Linf
+)
 @NORMS
 def test_the_exact_distance_where_pixels_cannot_move(norm):
     model, y = HalfSpace(), torch.zeros(1, dtype=torch.long)
@@ -43,7 +48,7 @@ def test_the_exact_distance_where_pixels_cannot_move(norm):
 
 
 def test_the_targets_are_the_classes_with_the_highest_logits():
-    model, x, threat = Affine(10), inner(64), L2(2.0)
+    model, x, threat = Affine(10), inner_images(64), L2(2.0)
     y, second = model(x).topk(2).indices.unbind(1)
     x_adv = FAB(threat, targets=1, steps=5, early_stop=False)(model, x, y)
     reached = model(x_adv).argmax(1)
@@ -95,7 +100,7 @@ def test_the_nearest_success_of_a_run_is_returned():
 
 @NORMS
 def test_the_final_search_removes_the_overshoot(norm):
-    model, x, threat = Affine(3), inner(), norm(2.0)
+    model, x, threat = Affine(3), inner_images(16), norm(2.0)
     y = model(x).argmax(1)
     x_adv = FAB(threat, targets=0, steps=1, eta=1.5, early_stop=False)(model, x, y)
     assert misclassified(model, x_adv, y).all()
@@ -160,7 +165,7 @@ def test_a_random_start_escapes_a_plateau():
 
 
 def test_an_image_without_success_is_returned_unchanged():
-    x = inner()
+    x = inner_images(16)
     x_adv = FAB(L2(2.0), steps=2)(
         lambda x: 0 * x.flatten(1)[:, :2] + torch.eye(2)[0], x, x[:, 0, 0, 0].long()
     )

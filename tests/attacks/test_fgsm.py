@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from spearshield.attacks.fgsm import FGSM
 from spearshield.threat import L2, Linf
 

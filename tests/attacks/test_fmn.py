@@ -8,17 +8,12 @@ import math
 import pytest
 import torch
 
-from analytic import Affine, HalfSpace, Watched, dual_exponent
+from fixtures.models import Affine, HalfSpace, Watched, dual_exponent, inner_images
 from spearshield.adversary import misclassified
 from spearshield.attacks.fmn import FMN
-from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
 
 NORMS = pytest.mark.parametrize("norm", [Linf, L2])
-
-
-def inner(n=64):
-    return Rng.of_batch(2, n).uniform((1, 4, 4), 0.3, 0.7)
 
 
 def decay(first, last, step, steps):
@@ -38,7 +33,7 @@ def test_the_exact_distance_of_a_plane(norm):
 @NORMS
 def test_the_distance_of_most_images_of_an_affine_classifier(norm):
     # The attack stays at the first boundary that it reaches, which is not always the nearest.
-    model, x, threat = Affine(10), inner(), norm(2.0)
+    model, x, threat = Affine(10), inner_images(64), norm(2.0)
     y = model(x).argmax(1)
     x_adv = FMN(threat)(model, x, y)
     assert misclassified(model, x_adv, y).all()
@@ -91,7 +86,7 @@ def test_the_step_size_decreases_on_half_a_cosine(norm):
 
 @pytest.mark.parametrize(("norm", "length"), [(Linf, 10.0), (L2, 1.0)])
 def test_the_default_length_of_the_first_step(norm, length):
-    model, x = Affine(10), inner()
+    model, x = Affine(10), inner_images(64)
     y = model(x).argmax(1)
     given = FMN(norm(1.0), steps=9, step_size=length)(model, x, y)
     assert torch.equal(FMN(norm(1.0), steps=9)(model, x, y), given)
@@ -100,7 +95,7 @@ def test_the_default_length_of_the_first_step(norm, length):
 
 @NORMS
 def test_the_nearest_misclassified_iterate_is_returned(norm):
-    model, x, threat = Affine(10), inner(), norm(2.0)
+    model, x, threat = Affine(10), inner_images(64), norm(2.0)
     y = model(x).argmax(1)
     watched = Watched(model)
     x_adv = FMN(threat, steps=20)(watched, x, y)
@@ -180,7 +175,7 @@ def test_without_gradient_it_starts_from_a_far_image(norm):
 
 
 def test_an_image_without_success_is_returned_unchanged():
-    x, model = inner(), Affine(3)
+    x, model = inner_images(64), Affine(3)
     y = torch.zeros(len(x), dtype=torch.long)
     for logits in (torch.tensor([1.0, 0.0]), torch.zeros(2)):
         x_adv = FMN(L2(2.0), steps=3)(lambda x: logits + 0 * x.flatten(1)[:, :2], x, y)  # noqa: B023

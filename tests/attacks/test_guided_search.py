@@ -7,7 +7,8 @@ from unittest import mock
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
+from mutations import fails_under
 from spearshield.adversary import misclassified
 from spearshield.attacks import guided_search
 from spearshield.attacks.apgd import APGD
@@ -41,6 +42,14 @@ def broken(attack):
     return float(misclassified(staircase, x_adv, Y).double().mean())
 
 
+def search_from_the_clean_image(self, model, x, y, rng, start, search=Square.search):
+    return search(self, model, x, y, rng, x)
+
+
+@fails_under(
+    "search from the clean image",
+    (guided_search.Square, "search", search_from_the_clean_image),
+)
 def test_breaks_images_that_neither_part_breaks_alone():
     assert broken(APGD(Linf(EPS), "dlr", steps=20)) < 0.5
     assert broken(Square(Linf(EPS), queries=30)) < 0.5

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from spearshield.adversary import misclassified
 from spearshield.attacks.latent_search import LatentSearch
 from spearshield.attacks.pgd import PGD

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from analytic import Fence, HalfSpace, Watched
+from fixtures.models import Fence, HalfSpace, Watched
+from mutations import fails_under
 from spearshield.adversary import misclassified
+from spearshield.attacks import orthogonal_pgd
 from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.method import Defended
@@ -33,6 +35,10 @@ def evaded(victim, attack, x=X, y=Y):
         return misclassified(victim, x_adv, y) & (victim.detection_score(x_adv) <= 0)
 
 
+@fails_under(
+    "attack that ignores the detection score",
+    (orthogonal_pgd, "_detection_score", lambda model, x: x.new_full((len(x),), -1.0)),
+)
 def test_finds_the_gap_that_pgd_does_not():
     victim = fenced(OPEN)
     assert evaded(victim, OrthogonalPGD(Linf(0.3))).all()
@@ -54,6 +60,10 @@ def test_both_kinds_of_steps_find_a_gap(first):
     assert found.float().mean() > (0.2 if first else 0.4)
 
 
+@fails_under(
+    "gradients that are not made orthogonal",
+    (orthogonal_pgd, "_orthogonal", lambda gradient, other: gradient),
+)
 def test_an_orthogonal_step_does_not_change_the_detection_score():
     # Only the first pixel may move, because the detection score depends on the second.
     attack = OrthogonalPGD(L2(0.1), steps=1, step_size=0.05)

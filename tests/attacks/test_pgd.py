@@ -8,9 +8,11 @@ import jaxtyping
 import pytest
 import torch
 
-from analytic import HalfSpace, Island, Watched
-from spearshield.adversary import misclassified
+from fixtures.models import HalfSpace, Island, Watched
+from mutations import fails_under
+from spearshield.adversary import misclassified, loss_gradient
 from spearshield.attacks.pgd import PGD
+from spearshield.losses.margin import cross_entropy
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
 
@@ -69,6 +71,17 @@ def test_on_a_linear_model_it_ends_at_the_optimum(threat):
         torch.testing.assert_close(left, torch.full_like(left, threat.eps), rtol=1e-3, atol=0)
 
 
+def projected_at_the_end(self, model, x, y, rng):
+    x_adv = x
+    for _ in range(self.steps):
+        gradient = loss_gradient(model, x_adv, y, cross_entropy).gradient
+        x_adv = x_adv + self.step_size * self.threat.steepest_step(gradient)
+    return self.threat.project(x_adv, x)
+
+
+@fails_under(
+    "projection after the last step only", (PGD, "_run", projected_at_the_end), threat=Linf(0.1)
+)
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.4)], ids=str)
 def test_every_iterate_stays_in_the_ball(threat):
     model = HalfSpace()

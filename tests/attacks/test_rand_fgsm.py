@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from spearshield.attacks.rand_fgsm import RandFGSM
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from analytic import HalfSpace, Island
+from fixtures.models import HalfSpace, Island
 from spearshield.adversary import misclassified
 from spearshield.attacks import spsa
 from spearshield.attacks.spsa import SPSA
@@ -121,7 +121,7 @@ def test_a_forward_pass_is_no_larger_than_the_limit(monkeypatch):
     assert [len(seen) for seen in oracle.seen] == 2 * [7, *7 * [12, 8]]
     assert len((torch.cat(oracle.seen[1:3]) > x[0]).unique(dim=0)) == 20  # no direction twice
     alone = [attack(model, x[i : i + 1], y[i : i + 1], rng=rng[i : i + 1]) for i in range(7)]
-    assert torch.equal(together, torch.cat(alone))
+    torch.testing.assert_close(together, torch.cat(alone))
     monkeypatch.setattr(spsa, "MAX_VALUES", 16 * 50)  # all pairs of two images
     oracle.seen.clear()
     attack(oracle, x, y, rng=rng)

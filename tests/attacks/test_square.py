@@ -7,7 +7,8 @@ import itertools
 import pytest
 import torch
 
-from analytic import L1, HalfSpace, Island, Watched
+from fixtures.models import L1, HalfSpace, Island, Watched
+from mutations import fails_under
 from spearshield.adversary import misclassified
 from spearshield.attacks.square import LinfWindows, LpWindows, Square
 from spearshield.losses.margin import margin_loss
@@ -84,6 +85,15 @@ def test_linf_starts_with_vertical_stripes():
     assert (stripes.mean(1).abs() < 1).all()
 
 
+def windows_of_the_first_image(self, x, side, count, rng, draw=LinfWindows.draw):
+    return tuple(d[:1].expand_as(d) for d in draw(self, x, side, count, rng))
+
+
+@fails_under(
+    "windows shared by the batch",
+    (LinfWindows, "draw", windows_of_the_first_image),
+    windows=LinfWindows(Linf(0.1)),
+)
 @pytest.mark.parametrize(
     "windows", [LinfWindows(Linf(0.1)), LpWindows(L2(0.5))], ids=["Linf", "L2"]
 )

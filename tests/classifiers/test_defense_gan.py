@@ -100,7 +100,7 @@ def test_layer_shapes(
 @pytest.mark.parametrize(
     ("with_dropout", "without"), [(DefenseGAND, DefenseGANE), (DefenseGANB, DefenseGANF)]
 )
-def test_models_without_dropout_take_the_weights_of_those_with(
+def test_models_without_dropout_load_the_weights_of_models_with_dropout(
     with_dropout: type[Architecture], without: type[Architecture]
 ) -> None:
     source = with_dropout().build(MNIST, 10).eval()

@@ -60,7 +60,7 @@ def test_torchvision_inception_returns_logits_in_training(
 
 
 @pytest.mark.parametrize("name", ["alexnet", "squeezenet1_1"])
-def test_our_networks_answer_as_those_of_torchvision(torchvision: ModuleType, name: str) -> None:
+def test_our_networks_return_the_logits_of_torchvisions(torchvision: ModuleType, name: str) -> None:
     theirs = built(f"torchvision:{name}", (3, 224, 224)).eval()
     ours = built(name.partition("1")[0], (3, 224, 224)).eval()
     ours.load_state_dict(theirs.state_dict())
@@ -88,7 +88,7 @@ def test_timm_model_takes_pixels_and_keeps_its_names(timm: ModuleType) -> None:
     torch.testing.assert_close(frozen(network)(x), network(x))
 
 
-def test_timm_normalisation_is_that_of_the_model(timm: ModuleType) -> None:
+def test_timm_normalisation_has_the_values_of_the_model(timm: ModuleType) -> None:
     network = built("timm:vit_tiny_patch16_224", (3, 224, 224))
     assert network.get_buffer("spearshield_mean").flatten().tolist() == [0.5] * 3
 

@@ -121,19 +121,19 @@ def test_a_function_that_only_a_file_names_is_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
-    (tmp_path / "stranger.py").write_text(mark + SOURCE)
+    (tmp_path / "untrusted.py").write_text(mark + SOURCE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    written = dump(User("stranger:both"))
+    written = dump(User("untrusted:both"))
     network = load(written).build((1, 4, 4), 3)
     assert isinstance(network, UnnamedFunction)
     for use in (lambda: network(torch.rand(1, 1, 4, 4)), network.state_dict):
-        with pytest.raises(ValueError, match="runs its code.*add --classifier stranger:both"):
+        with pytest.raises(ValueError, match="runs its code.*add --classifier untrusted:both"):
             use()
     assert not (tmp_path / "ran").exists()
-    assert architecture("stranger:both") == load(written)
+    assert architecture("untrusted:both") == load(written)
     assert load(written).build((1, 4, 4), 3)(torch.rand(2, 1, 4, 4)).shape == (2, 3)
     assert (tmp_path / "ran").exists()
 
 
 def test_the_display_name_is_the_function() -> None:
-    assert User("stranger:both").display_name == "stranger:both"
+    assert User("untrusted:both").display_name == "untrusted:both"

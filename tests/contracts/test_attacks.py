@@ -16,12 +16,18 @@ import pytest
 import torch
 from torch import nn
 
-from analytic import L1, HalfSpace
-from spearshield.adversary import Attack, misclassified
+from fixtures.models import L1, HalfSpace
+from mutations import fails_under
+from spearshield import adversary
+from spearshield.adversary import Attack, LossGradient, misclassified
+from spearshield.attacks import fgsm
+from spearshield.attacks.fgsm import FGSM
+from spearshield.attacks.pgd import PGD
+from spearshield.attacks.rand_fgsm import RandFGSM
 from spearshield.attacks.square import Square
 from spearshield.discover import discover, load, names
 from spearshield.rng import Rng, ambient
-from spearshield.threat import L2, Linf
+from spearshield.threat import L2, Linf, ThreatModel
 from spearshield.types import Images, Labels
 
 THREATS = (Linf(0.1), L2(0.5), L1(0.3))
@@ -54,6 +60,7 @@ def supported() -> Iterator[tuple[str, Attack]]:
 every_attack = pytest.mark.parametrize(
     "attack", [pytest.param(a, id=f"{n}-{a.threat.norm}") for n, a in supported()]
 )
+BALL = Linf(0.1)
 every_name = pytest.mark.parametrize("name", names("attacks"))
 
 
@@ -77,6 +84,12 @@ def near_the_plane(attack: Attack, ratio: float) -> tuple[HalfSpace, Images, Lab
     return model, *model.images(N, attack.threat, attack.threat.eps / ratio)
 
 
+@fails_under("no-op projection", (Linf, "clip", lambda self, delta: delta), attack=PGD(BALL))
+@fails_under(
+    "clamp of the perturbation in place of the image",
+    (ThreatModel, "project", lambda self, z, x: x + self.clip(z - x).clamp(0, 1)),
+    attack=FGSM(BALL),
+)
 @every_attack
 def test_stays_inside_its_threat_model(attack):
     model = victim()
@@ -86,6 +99,11 @@ def test_stays_inside_its_threat_model(attack):
     assert not torch.equal(x_adv, x)
 
 
+@fails_under(
+    "descent in place of ascent",
+    (Linf, "steepest_step", lambda self, gradient: -gradient.sign()),
+    attack=FGSM(BALL),
+)
 @every_attack
 def test_succeeds_where_it_can(attack):
     # 1.6: an attack that starts with a random step may spend a sixth of its budget on the way back.
@@ -102,23 +120,41 @@ def test_cannot_beat_the_closed_form_optimum(attack):
     assert not misclassified(model, attack(model, x, y), y).any()
 
 
+@fails_under(
+    "gradient normalised over the batch",
+    (L2, "steepest_step", lambda self, gradient: gradient / gradient.norm()),
+    attack=FGSM(L2(0.5)),
+)
 @every_attack
 def test_each_image_is_independent_of_the_batch(attack):
     model, x, y = near_the_plane(attack, 1.2)
     rng = Rng.of_batch(3, N)
     together = attack(model, x, y, rng=rng)
     alone = [attack(model, x[i : i + 1], y[i : i + 1], rng=rng[i : i + 1]) for i in range(N)]
-    assert torch.equal(together, torch.cat(alone))
+    torch.testing.assert_close(together, torch.cat(alone))
 
 
+@fails_under(
+    "randomness that depends on the position in the batch",
+    (Rng, "__getitem__", lambda self, index: Rng(self.key, self.ids[: len(self.ids[index])])),
+    attack=PGD(BALL),
+)
 @every_attack
 def test_order_does_not_matter(attack):
     model, x, y = near_the_plane(attack, 1.2)
     rng, order = Rng.of_batch(3, N), torch.arange(N).flip(0)
     forward = attack(model, x, y, rng=rng)
-    assert torch.equal(attack(model, x[order], y[order], rng=rng[order]), forward[order])
+    torch.testing.assert_close(attack(model, x[order], y[order], rng=rng[order]), forward[order])
 
 
+@fails_under(
+    "ignored seed", (Rng, "fold", lambda self, value: Rng(value, self.ids)), attack=PGD(BALL)
+)
+@fails_under(
+    "global generator",
+    (Rng, "normal", lambda self, shape: torch.randn(len(self.ids), *shape)),
+    attack=RandFGSM(BALL),
+)
 @every_attack
 def test_randomness_comes_from_the_rng_alone(attack):
     model = victim()
@@ -137,6 +173,19 @@ def test_randomness_comes_from_the_rng_alone(attack):
     assert torch.equal(run(seed=2, ambient_seed=0), first) != draws.called
 
 
+def accumulating_gradient(model, x, y, loss):
+    """A loss gradient that also adds to the gradients of the weights."""
+    x = x.clone().requires_grad_()
+    value = loss(model(x), y)
+    value.sum().backward()
+    return LossGradient(value.detach(), x.grad, value.detach() > 0)
+
+
+@fails_under(
+    "gradients left in the weights",
+    (fgsm, "loss_gradient", accumulating_gradient),
+    attack=FGSM(BALL),
+)
 @every_attack
 def test_does_not_change_model_or_inputs(attack):
     model = victim().train()
@@ -164,7 +213,7 @@ def test_frozen_weights_and_no_grad_do_not_change_the_result(attack):
     x, y = batch(model)
     free = attack(model, x, y)
     with torch.no_grad():
-        assert torch.equal(attack(model.requires_grad_(False), x, y), free)
+        torch.testing.assert_close(attack(model.requires_grad_(False), x, y), free)
 
 
 @every_attack
@@ -182,6 +231,17 @@ def test_an_empty_batch_gives_an_empty_batch(attack):
     assert x_adv.shape == (0, *SHAPE)
 
 
+def check_that_nan_passes(x):
+    if ((x < 0) | (x > 1)).any():
+        raise ValueError("image 5 must be in [0, 1]")
+
+
+@fails_under(
+    "range check that NaN passes",
+    (adversary, "check_images", check_that_nan_passes),
+    attack=FGSM(BALL),
+    pixel=math.nan,
+)
 @pytest.mark.parametrize("pixel", [-0.01, 1.01, 255.0, math.nan, math.inf])
 @every_attack
 def test_raises_for_pixels_that_are_not_in_range(attack, pixel):

@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from mutations import fails_under
 from spearshield.adversary import check_images
 from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
 from spearshield.discover import discover, find, name_of, names
 from spearshield.experiment.overrides import override
 from spearshield.judging.evaluation import check_victim
-from spearshield.method import Method, Outcome, Task, frozen
+from spearshield.method import Learner, Method, Outcome, Task, frozen
+from spearshield.methods import ape_gan, standard_training
+from spearshield.methods.ape_gan import APEGAN
+from spearshield.methods.standard_training import StandardTraining
 from spearshield.rng import Rng, ambient
 from spearshield.storage import checkpoint
 from spearshield.storage.serialization import dump, load
@@ -122,18 +126,11 @@ def test_a_step_changes_parameters_and_returns_finite_losses(method, task, examp
     assert not all(map(torch.equal, before, learner.parameters()))
 
 
-def test_a_missing_training_attack_is_noticed_before_the_first_step(method, task, examples):
-    """A run builds all learners first, so it must fail before hours of pretraining."""
-    task = replace(task, learn_from=None)
-    try:
-        learner = learner_of(method, task)
-    except ValueError as error:
-        assert "set learn_from" in str(error)
-    else:
-        x, y, rng = batch(examples)
-        learner.step(x, y, rng=rng)
-
-
+@fails_under(
+    "training of the classifier of the task",
+    (standard_training.copy, "deepcopy", lambda network: network),
+    method=StandardTraining(),
+)
 def test_does_not_change_the_task(method, task, examples):
     networks = (task.classifier, task.untrained)
     before = [{k: v.clone() for k, v in n.state_dict().items()} for n in networks]
@@ -146,6 +143,22 @@ def test_does_not_change_the_task(method, task, examples):
         assert not any(m.training for m in network.modules())
 
 
+def brighter(forward):
+    return lambda self, x: forward(self, x) + 1
+
+
+@fails_under(
+    "purifier out of range",
+    (ape_gan.Generator, "forward", brighter(ape_gan.Generator.forward)),
+    raises=ValueError,
+    method=APEGAN(),
+)
+@fails_under(
+    "batch statistics at test time",
+    (torch.nn.BatchNorm2d, "eval", lambda self: self),
+    (torch.nn.BatchNorm2d, "train", lambda self, mode=True: self),
+    method=APEGAN(),
+)
 def test_the_outcome_is_admitted_by_the_judge(method, task, examples):
     learner = learner_of(method, task)
     x, y, rng = batch(examples)
@@ -166,6 +179,12 @@ def test_the_output_for_an_image_does_not_depend_on_its_batch(method, task, exam
     torch.testing.assert_close(victim(x.flip(0)), one_by_one.flip(0), rtol=1e-4, atol=1e-5)
 
 
+@fails_under(
+    "optimiser that is not saved",
+    (Learner, "get_extra_state", lambda self: {}),
+    (Learner, "set_extra_state", lambda self, state: None),
+    method=APEGAN(),
+)
 def test_resuming_changes_nothing(method, task, examples, tmp_path):
     """Half of the steps, a checkpoint, and the other half give the same bits as all steps."""
     whole = Training(method, 6, task.learn_from, batch_size=8)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import made
+from fixtures import files
 from spearshield.dataset import Dataset
 from spearshield.datasets.celeba import CelebA
 
@@ -31,7 +31,7 @@ def small(folder: Path) -> Dataset:
     with zipfile.ZipFile(own / "img_align_celeba.zip", "w") as archive:
         archive.writestr("img_align_celeba/", "")
         for i in (3, 0, 1, 2, 6, 5, 4):
-            image = made.encoded(picture(i), "JPEG", quality=95)
+            image = files.encoded(picture(i), "JPEG", quality=95)
             archive.writestr(f"img_align_celeba/{names[i]}", image)
     rows = [f"{name} {-male:2}  {male:2} -1" for name, male in zip(names, MALE, strict=True)]
     (own / "list_attr_celeba.txt").write_text(
@@ -77,7 +77,7 @@ def test_a_picture_that_is_not_aligned_is_named(tmp_path: Path) -> None:
     data = small(tmp_path)
     with zipfile.ZipFile(tmp_path / "celeba" / "img_align_celeba.zip", "w") as archive:
         for i in range(len(PARTS)):
-            image = made.encoded(picture(i)[:107], "JPEG")
+            image = files.encoded(picture(i)[:107], "JPEG")
             archive.writestr(f"img_align_celeba/{i + 1:06}.jpg", image)
     with pytest.raises(ValueError, match=r"000002\.jpg has fewer than 108 x 108 pixels"):
         data.read("test", tmp_path)

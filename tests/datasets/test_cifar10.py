@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import made
+from fixtures import files
 from spearshield.dataset import Dataset
 from spearshield.datasets.cifar10 import CIFAR10
 
@@ -24,7 +24,7 @@ def small(folder: Path) -> Dataset:
 def batch(seed: int) -> bytes:
     """Ten records: a label, then red, green and blue, row by row."""
     labels = np.arange(10, dtype=np.uint8)[:, None]
-    return np.hstack([labels, made.noise(10, 3072, seed=seed)]).tobytes()
+    return np.hstack([labels, files.noise(10, 3072, seed=seed)]).tobytes()
 
 
 def write(folder: Path, members: dict[str, bytes]) -> Path:
@@ -40,7 +40,7 @@ def write(folder: Path, members: dict[str, bytes]) -> Path:
 
 def test_channels_come_first_and_batches_in_order(tmp_path: Path) -> None:
     train = small(tmp_path).read("train", tmp_path)
-    second = made.noise(10, 3072, seed=1).reshape(10, 3, 32, 32)
+    second = files.noise(10, 3072, seed=1).reshape(10, 3, 32, 32)
     assert len(train) == 50
     assert (train.pixels[10:20].numpy() == second).all()
     assert train.y[:12].tolist() == [*range(10), 0, 1]

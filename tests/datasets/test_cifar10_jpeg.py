@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import made
+from fixtures import files
 from spearshield.dataset import Dataset
 from spearshield.datasets.cifar10_jpeg import CIFAR10JPEG
 from spearshield.datasets.npz import Npz
@@ -18,8 +18,8 @@ def small(folder: Path) -> Dataset:
     (folder / "cifar10_jpeg").mkdir(parents=True)
     arrays: dict[str, object] = {}
     for split, n in (("train", 40), ("test", 20)):
-        images = [made.encoded(made.noise(32, 32, 3, seed=i), "JPEG") for i in range(n)]
-        arrays[f"{split}_bytes"], arrays[f"{split}_offsets"] = made.packed(*images)
+        images = [files.encoded(files.noise(32, 32, 3, seed=i), "JPEG") for i in range(n)]
+        arrays[f"{split}_bytes"], arrays[f"{split}_offsets"] = files.packed(*images)
         arrays[f"{split}_labels"] = np.arange(n) % 10
     np.savez_compressed(folder / "cifar10_jpeg" / "cifar10_jpeg.npz", **arrays)  # type: ignore
     return CIFAR10JPEG(validation=10)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import made
+from fixtures import files
 from spearshield.dataset import Dataset
 from spearshield.datasets.fashion_mnist import FILES, FashionMNIST
 from spearshield.datasets.mnist import FILES as MNIST_FILES
 
 
 def small(folder: Path) -> Dataset:
-    made.idx_set(folder / "fashion_mnist")
+    files.idx_set(folder / "fashion_mnist")
     return FashionMNIST(validation=10)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-import made
+from fixtures import files
 from spearshield.dataset import Dataset
 from spearshield.datasets.image_folder import ImageFolder
 from spearshield.discover import name_of
@@ -22,8 +22,10 @@ def small(folder: Path) -> Dataset:
             for i in range(n):
                 form = ("PNG", "JPEG")[i % 2]
                 seed = 2 * i + (c == "dog")
-                pixels = made.noise(12, 10, 3, seed=seed)
-                put(folder / "pets" / split / c / f"{i}.{form.lower()}", made.encoded(pixels, form))
+                pixels = files.noise(12, 10, 3, seed=seed)
+                put(
+                    folder / "pets" / split / c / f"{i}.{form.lower()}", files.encoded(pixels, form)
+                )
     return ImageFolder(path="pets", validation=5)
 
 
@@ -33,13 +35,13 @@ def put(path: Path, content: bytes) -> None:
 
 
 def png(value: int, h: int = 4, w: int = 4) -> bytes:
-    return made.encoded(made.noise(h, w, 3) // 255 + value)
+    return files.encoded(files.noise(h, w, 3) // 255 + value)
 
 
 def test_train_and_test_folders(tmp_path: Path) -> None:
     test = small(tmp_path).read("test", tmp_path)
     assert (test.names, test.y.tolist()) == (("cat", "dog"), [0] * 3 + [1] * 3)
-    dog = made.noise(12, 10, 3, seed=1).transpose(2, 0, 1)
+    dog = files.noise(12, 10, 3, seed=1).transpose(2, 0, 1)
     assert (test.pixels[3].numpy() == dog).all()
 
 
@@ -116,7 +118,7 @@ def test_a_folder_of_grey_images_has_one_channel(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grey_palette_and_transparent_files_are_converted(tmp_path: Path, channels: int) -> None:
-    colours = Image.fromarray(made.noise(8, 8, 3))
+    colours = Image.fromarray(files.noise(8, 8, 3))
     for mode in ("1", "L", "LA", "P", "RGBA"):
         content = io.BytesIO()
         colours.convert(mode).save(content, "PNG")
@@ -130,9 +132,9 @@ def test_the_display_name_is_the_name_of_the_folder() -> None:
 
 
 def test_grey(tmp_path: Path) -> None:
-    put(tmp_path / "1.png", made.encoded(made.noise(4, 4, 3)))
+    put(tmp_path / "1.png", files.encoded(files.noise(4, 4, 3)))
     test = ImageFolder(path=str(tmp_path), channels=1).read("test", None)
-    luma = torch.tensor(made.noise(4, 4, 3)).float() @ torch.tensor([0.299, 0.587, 0.114])
+    luma = torch.tensor(files.noise(4, 4, 3)).float() @ torch.tensor([0.299, 0.587, 0.114])
     assert (test.pixels[0, 0].float() - luma).abs().max() <= 1
 
 

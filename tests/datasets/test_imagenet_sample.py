@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import made
+from fixtures import files
 from spearshield.dataset import Dataset
 from spearshield.datasets.imagenet_sample import ImageNetSample
 
@@ -21,7 +21,7 @@ def small(folder: Path, wnids: tuple[str, ...] = WNIDS) -> Dataset:
     (folder / "imagenet_sample").mkdir(parents=True)
     with zipfile.ZipFile(folder / "imagenet_sample" / "imagenet_sample_1000.zip", "w") as archive:
         for i, wnid in enumerate(wnids):
-            image = made.encoded(made.noise(40 + 10 * i, 50, 3, seed=i), "JPEG")
+            image = files.encoded(files.noise(40 + 10 * i, 50, 3, seed=i), "JPEG")
             archive.writestr(f"{i:03}_{wnid}.jpg", image)
     rows = [{"index": i, "wnid": w, "name": f"fish {i}"} for i, w in enumerate(WNIDS)]
     (folder / "imagenet_sample" / "imagenet_classes.json").write_text(json.dumps(rows))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import made
+from fixtures import files
 from spearshield.dataset import Dataset
 from spearshield.datasets.kmnist import FILES, KMNIST
 from spearshield.datasets.mnist import FILES as MNIST_FILES
 
 
 def small(folder: Path) -> Dataset:
-    made.idx_set(folder / "kmnist")
+    files.idx_set(folder / "kmnist")
     return KMNIST(validation=10)
 
 

@@ -1,4 +1,4 @@
-"""MNIST: pixels and labels of made and of real files."""
+"""MNIST: pixels and labels of small and of real files."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-import made
+from fixtures import files
 from spearshield.dataset import Dataset
 from spearshield.datasets.mnist import MNIST
 
 
 def small(folder: Path) -> Dataset:
-    made.idx_set(folder / "mnist")
+    files.idx_set(folder / "mnist")
     return MNIST(validation=10)
 
 
 def test_pixels_and_labels_are_those_of_the_files(tmp_path: Path) -> None:
     small(tmp_path)
     test = MNIST().read("test", tmp_path)
-    assert (test.pixels[:, 0].numpy() == made.noise(20, 28, 28, seed=20)).all()
+    assert (test.pixels[:, 0].numpy() == files.noise(20, 28, 28, seed=20)).all()
     assert test.y.tolist() == [i % 10 for i in range(20)]
 
 

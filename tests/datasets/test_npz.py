@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import made
+from fixtures import files
 from spearshield.dataset import Dataset, Examples
 from spearshield.datasets import dataset
 from spearshield.datasets.npz import Npz
@@ -19,9 +19,9 @@ def small(folder: Path) -> Dataset:
     folder.mkdir(parents=True)
     np.savez_compressed(
         folder / "own.npz",
-        x_train=made.noise(40, 8, 6, 3, seed=1),
+        x_train=files.noise(40, 8, 6, 3, seed=1),
         y_train=np.arange(40) % 4,
-        x_test=made.noise(20, 8, 6, 3, seed=2),
+        x_test=files.noise(20, 8, 6, 3, seed=2),
         y_test=np.arange(20) % 3,
     )
     return Npz(path="own.npz", validation=10)
@@ -36,7 +36,7 @@ def test_both_splits_have_the_same_classes(tmp_path: Path) -> None:
     data = small(tmp_path / "data")
     test = data.read("test", tmp_path / "data")
     assert test.names == data.read("train", tmp_path / "data").names == ("0", "1", "2", "3")
-    assert (test.pixels.permute(0, 2, 3, 1).numpy() == made.noise(20, 8, 6, 3, seed=2)).all()
+    assert (test.pixels.permute(0, 2, 3, 1).numpy() == files.noise(20, 8, 6, 3, seed=2)).all()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_both_splits_have_the_same_classes(tmp_path: Path) -> None:
     [((5, 8, 6), 1), ((5, 8, 6, 1), 1), ((5, 1, 8, 6), 1), ((5, 8, 6, 3), 3), ((5, 3, 8, 6), 3)],
 )
 def test_layouts(tmp_path: Path, shape: tuple[int, ...], channels: int) -> None:
-    x = made.noise(*shape)
+    x = files.noise(*shape)
     test = read(tmp_path, x=x, y=np.arange(5))
     assert test.shape == (channels, 8, 6)
     first = x[0].transpose(2, 0, 1) if shape[-1] == channels else x[0].reshape(channels, 8, 6)
@@ -57,7 +57,7 @@ def test_floats_are_rounded_to_8_bits(tmp_path: Path) -> None:
 
 
 def test_names_and_classes(tmp_path: Path) -> None:
-    x = made.noise(2, 4, 4)
+    x = files.noise(2, 4, 4)
     assert read(tmp_path, images=x, labels=[[0], [1]]).names == ("0", "1")
     assert read(tmp_path, x=x, y=[0, 1], names=["cat", "dog", "cow"]).names[2] == "cow"
     assert read(tmp_path, classes=10, x=x, y=[0, 1]).classes == 10
@@ -70,24 +70,24 @@ def test_names_and_classes(tmp_path: Path) -> None:
             {"y": [0, 1]},
             "no test images with labels; it needs the arrays x_test and y_test or x and",
         ),
-        ({"x": made.noise(2, 4, 4), "labels": [0, 1]}, "no test images with labels"),
-        ({"x": made.noise(2, 4, 4), "y": [0]}, "1 labels for 2 images"),
+        ({"x": files.noise(2, 4, 4), "labels": [0, 1]}, "no test images with labels"),
+        ({"x": files.noise(2, 4, 4), "y": [0]}, "1 labels for 2 images"),
         (
-            {"x": made.noise(2, 4, 4), "y": [0, -1]},
+            {"x": files.noise(2, 4, 4), "y": [0, -1]},
             "y holds labels from -1 to 0; they must be from 0",
         ),
-        ({"x": made.noise(2, 4, 4), "y": [0.0, 1.0]}, "labels are integers"),
-        ({"x": made.noise(2, 4, 4), "y": np.eye(2, dtype=int)}, "labels are integers"),
+        ({"x": files.noise(2, 4, 4), "y": [0.0, 1.0]}, "labels are integers"),
+        ({"x": files.noise(2, 4, 4), "y": np.eye(2, dtype=int)}, "labels are integers"),
         (
-            {"x": made.noise(2, 4, 4), "y": [0, 5], "names": ["a", "b"]},
+            {"x": files.noise(2, 4, 4), "y": [0, 5], "names": ["a", "b"]},
             "labels from 0 to 5; they must be from 0 to 1 for 2 classes",
         ),
-        ({"x": made.noise(2, 4, 4) * 2.0, "y": [0, 1]}, r"floats must be in \[0, 1\]"),
+        ({"x": files.noise(2, 4, 4) * 2.0, "y": [0, 1]}, r"floats must be in \[0, 1\]"),
         ({"x": np.full((2, 4, 4), np.nan), "y": [0, 1]}, r"floats must be in \[0, 1\]"),
-        ({"x": made.noise(2, 4, 4).astype(int), "y": [0, 1]}, "x is int64"),
-        ({"x": made.noise(2, 4, 4, 4), "y": [0, 1]}, r"x has shape \(2, 4, 4, 4\)"),
-        ({"x": made.noise(2, 3, 4, 3), "y": [0, 1]}, "only one axis that can be the channels"),
-        ({"x": made.noise(0, 4, 4), "y": [0]}, r"x has shape \(0"),
+        ({"x": files.noise(2, 4, 4).astype(int), "y": [0, 1]}, "x is int64"),
+        ({"x": files.noise(2, 4, 4, 4), "y": [0, 1]}, r"x has shape \(2, 4, 4, 4\)"),
+        ({"x": files.noise(2, 3, 4, 3), "y": [0, 1]}, "only one axis that can be the channels"),
+        ({"x": files.noise(0, 4, 4), "y": [0]}, r"x has shape \(0"),
         ({"x": np.array([{}, {}]), "y": [0, 1]}, "x holds Python objects"),
     ],
 )
@@ -98,7 +98,7 @@ def test_other_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], messag
 
 
 def test_classes_are_compared_with_labels_and_names(tmp_path: Path) -> None:
-    x = made.noise(2, 4, 4)
+    x = files.noise(2, 4, 4)
     with pytest.raises(ValueError, match="labels from 0 to 5; they must be from 0 to 2 for 3"):
         read(tmp_path, classes=3, x=x, y=[0, 5])
     with pytest.raises(ValueError, match="it has 2 names, but classes is 3"):
@@ -108,7 +108,7 @@ def test_classes_are_compared_with_labels_and_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_are_resized_where_a_size_is_given(tmp_path: Path, channels: int) -> None:
+def test_images_are_resized_to_a_given_size(tmp_path: Path, channels: int) -> None:
     x = np.full((2, 8, 6, channels), 7, np.uint8)
     np.savez(tmp_path / "a.npz", x=x, y=[0, 1])
     test = Npz(path=str(tmp_path / "a.npz"), size=(4, 4)).read("test", None)
@@ -123,7 +123,7 @@ def test_the_display_name_is_the_name_of_the_file() -> None:
 
 
 def test_dataset_passes_settings_to_a_file_or_a_name(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", x=made.noise(2, 4, 4), y=[0, 1])
+    np.savez(tmp_path / "a.npz", x=files.noise(2, 4, 4), y=[0, 1])
     spec = str(tmp_path / "a.npz")
     assert dataset(spec, size=(2, 2), classes=None) == Npz(path=spec, size=(2, 2))
     assert dataset("mnist", validation=7).validation == 7
@@ -132,7 +132,7 @@ def test_dataset_passes_settings_to_a_file_or_a_name(tmp_path: Path) -> None:
 
 
 def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    read(tmp_path, x=made.noise(2, 4, 4), y=[0, 1])
+    read(tmp_path, x=files.noise(2, 4, 4), y=[0, 1])
     with pytest.raises(
         ValueError, match="no train images with labels; it needs the arrays x_train"
     ):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-import made
+from fixtures import files
 from spearshield.dataset import Dataset
 from spearshield.datasets.svhn import SVHN
 
@@ -16,7 +16,7 @@ from spearshield.datasets.svhn import SVHN
 def small(folder: Path) -> Dataset:
     (folder / "svhn").mkdir(parents=True)
     for split, n in (("train", 40), ("test", 20)):
-        write(folder, split, made.noise(32, 32, 3, n, seed=n), np.arange(n) % 10 + 1)
+        write(folder, split, files.noise(32, 32, 3, n, seed=n), np.arange(n) % 10 + 1)
     return SVHN(validation=10)
 
 
@@ -29,18 +29,18 @@ def write(folder: Path, split: str, x: object, y: np.ndarray) -> Path:
 def test_class_10_is_the_digit_0_and_images_are_not_turned(tmp_path: Path) -> None:
     test = small(tmp_path).read("test", tmp_path)
     assert test.y.tolist() == [*range(1, 10), 0] * 2
-    stored = made.noise(32, 32, 3, 20, seed=20)  # row, column, channel, image
+    stored = files.noise(32, 32, 3, 20, seed=20)  # row, column, channel, image
     assert test.pixels[7, 2, 5, 11] == int(stored[5, 11, 2, 7])
 
 
 @pytest.mark.parametrize(
     ("x", "y"),
     [
-        (made.noise(32, 32, 3, 20), np.arange(20)),  # a 0 among labels that start at 1
-        (made.noise(32, 32, 3, 20), np.arange(20) + 1),  # 20 classes
-        (made.noise(32, 32, 3, 19), np.ones(20)),
-        (made.noise(20, 32, 32, 3), np.ones(20)),
-        (made.noise(32, 32, 3, 20).astype(float), np.ones(20)),
+        (files.noise(32, 32, 3, 20), np.arange(20)),  # a 0 among labels that start at 1
+        (files.noise(32, 32, 3, 20), np.arange(20) + 1),  # 20 classes
+        (files.noise(32, 32, 3, 19), np.ones(20)),
+        (files.noise(20, 32, 32, 3), np.ones(20)),
+        (files.noise(32, 32, 3, 20).astype(float), np.ones(20)),
     ],
     ids=["label 0", "label 20", "19 images", "images first", "floats"],
 )

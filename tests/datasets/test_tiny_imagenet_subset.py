@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-import made
+from fixtures import files
 from spearshield.dataset import Dataset
 from spearshield.datasets.tiny_imagenet_subset import TinyImageNetSubset
 
@@ -15,9 +15,9 @@ def small(folder: Path) -> Dataset:
     (folder / "tiny_imagenet_subset").mkdir(parents=True)
     arrays: dict[str, object] = {"names": np.array(["goldfish", "newt"])}
     for split, n in (("train", 40), ("val", 20)):
-        grey = made.encoded(made.noise(64, 64), "JPEG")
-        images = [made.encoded(made.noise(64, 64, 3, seed=i), "JPEG") for i in range(1, n)]
-        arrays[f"{split}_bytes"], arrays[f"{split}_offsets"] = made.packed(grey, *images)
+        grey = files.encoded(files.noise(64, 64), "JPEG")
+        images = [files.encoded(files.noise(64, 64, 3, seed=i), "JPEG") for i in range(1, n)]
+        arrays[f"{split}_bytes"], arrays[f"{split}_offsets"] = files.packed(grey, *images)
         arrays[f"{split}_labels"] = np.arange(n) % 2
     np.savez_compressed(folder / "tiny_imagenet_subset" / "tiny_imagenet_14k.npz", **arrays)  # type: ignore
     return TinyImageNetSubset(validation=10)

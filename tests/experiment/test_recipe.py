@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mutations import fails_under
 from spearshield import discover
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.lenet import LeNet
 from spearshield.datasets.digits import Digits
+from spearshield.experiment import overrides
 from spearshield.experiment.overrides import override
 from spearshield.experiment.recipe import Recipe, load_recipe
 from spearshield.judging.trial import Trial
@@ -139,6 +141,10 @@ def test_a_training_is_addressed_by_its_name():
         replace(first, name="../away")
 
 
+@fails_under(
+    "trials of removed defences kept",
+    (overrides, "_without_trials_of", lambda old, changed: changed),
+)
 def test_removing_a_defence_removes_the_trials_of_its_attack():
     recipe = discover.load("recipes", "cycle_adv_gan_mnist").RECIPE
     kept = override(recipe, "defences", "cycle_pgd,adv_gan")
@@ -150,6 +156,7 @@ def test_removing_a_defence_removes_the_trials_of_its_attack():
     assert override(recipe, "defences.adv_gan.steps", "3").trials == recipe.trials
 
 
+@fails_under("every attack transferred", (Trial, "__post_init__", lambda self: None))
 def test_only_learned_attacks_are_transferred():
     assert Trial(AttackFrom(Linf(0.1), "uap"), Transferred()).view == Transferred()
     with pytest.raises(ValueError, match="pgd attacks the victim itself"):
@@ -216,7 +223,7 @@ def test_a_recipe_is_read_by_name_and_from_a_file(tmp_path):
         assert load_recipe(str(path)) == RECIPE
 
 
-def test_what_is_not_a_recipe_is_refused(tmp_path):
+def test_a_file_that_is_not_a_recipe_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no 'quikstart' in recipes; there are .*quickstart"):
         load_recipe("quikstart")
     with pytest.raises(FileNotFoundError, match="absent.json"):

@@ -11,16 +11,19 @@ import torch
 from PIL import Image
 from torch import nn
 
-from analytic import Fence, HalfSpace
+from fixtures.models import Fence, HalfSpace
 from judging.test_battery import both, taking_part
 from judging.test_score import score
+from mutations import fails_under
 from spearshield.adversary import Attack
 from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.cli.file_tools import purify
 from spearshield.dataset import Examples
 from spearshield.experiment.overrides import parse
-from spearshield.judging.checks import compare
+from spearshield.judging import evaluation
+from spearshield.judging import score as score_file
+from spearshield.judging.checks import compare, comparison
 from spearshield.judging.checks.detection import blind_detector
 from spearshield.judging.checks.probe import Probe
 from spearshield.judging.evaluation import evaluate
@@ -57,10 +60,6 @@ class Raise(Attack):
 
 @pytest.fixture
 def examples() -> Examples:
-    return bright()
-
-
-def bright() -> Examples:
     """Four images of class 1; in two of them the last pixel is bright."""
     pixels = torch.full((4, 1, 4, 4), 128, dtype=torch.uint8)
     pixels[:, 0, 3, 3] = torch.tensor([140, 140, 200, 200])
@@ -71,6 +70,11 @@ def fenced(limit: float, purifier: type[nn.Module] = Fence) -> Defended:
     return Defended(purifier(limit), HalfSpace()).eval()
 
 
+@fails_under(
+    "ignored detection score of the victim",
+    (evaluation, "detection_score", lambda victim, x: torch.empty(len(x), 0)),
+    purifier=Fence,
+)
 @pytest.mark.parametrize("purifier", [Fence, RandomFence])
 def test_rejecting_is_an_error_on_clean_images_and_right_on_attacked_ones(examples, purifier):
     got = evaluate(fenced(0.6, purifier), Raise(BALL), examples)
@@ -83,8 +87,9 @@ def test_rejecting_is_an_error_on_clean_images_and_right_on_attacked_ones(exampl
         assert got.repeated["worst_of"] == (0.5, 1.0)
 
 
+@fails_under("rejected images count as broken", (score_file, "_right_or_rejected", torch.eq))
 def test_rates_with_rejections_counted_by_hand():
-    #            rejected  fooled  clean rejected
+    #            rejected  misclassified  clean rejected
     got = score([0, 0, 0], [0, 0, REJECTED], [REJECTED, 1, 0], [0, 0, 0], [1, 1, 1])
     assert got.acc == 2 / 3 and got.robust_acc == 1 / 3
     assert got.dsr == 2 / 3
@@ -107,8 +112,12 @@ def test_the_row_holds_the_shares_of_rejected_images(tmp_path, examples):
     assert [r.rejected for r in again] == [(0.5, 1.0), None]
 
 
+@fails_under(
+    "attack on detectors used on every victim",
+    (DetectorAware, "applies_to", lambda self, purifier: True),
+)
 @both
-def test_only_a_victim_that_detects_meets_an_attacker_who_hides(name):
+def test_attacks_on_detectors_apply_to_detectors_only(name):
     hidden = ("orthogonal_pgd", "detector_aware")
     assert hidden in taking_part(name, Fence(0.6))
     assert hidden not in taking_part(name, nn.Identity())
@@ -129,7 +138,11 @@ def test_an_attack_that_evades_the_detector_breaks_more(examples):
     assert aware.robust_acc == 0.0 and aware.rejected is None
 
 
-def test_a_detector_that_no_attacker_minds_is_a_finding(examples):
+@fails_under(
+    "no finding for a detector that no attack evades",
+    (comparison, "detector_ignored", lambda results: None),
+)
+def test_a_detector_that_no_attack_tries_to_evade_is_a_finding(examples):
     got = evaluate(fenced(0.6), PGD(BALL), examples)
     found = compare([(Trial(PGD(BALL), Adaptive()), got)])
     assert {f.check: f.severity for f in found} == {

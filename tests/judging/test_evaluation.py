@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from analytic import HalfSpace
+from fixtures.models import Apply, HalfSpace, Noise
+from laws.test_threat import contains_nan
+from mutations import fails_under
 from spearshield import views
 from spearshield.adversary import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
+from spearshield.judging import evaluation
 from spearshield.judging.evaluation import (
     EvaluationSettings,
     check_victim,
     evaluate,
     score_attacked,
 )
-from spearshield.method import Defended, RandomPurifier
-from spearshield.threat import Linf
+from spearshield.method import Defended
+from spearshield.rng import Rng
+from spearshield.threat import Linf, ThreatModel
 
 
 def bare(model: nn.Module | None = None) -> Defended:
@@ -29,10 +34,6 @@ def bare(model: nn.Module | None = None) -> Defended:
 
 @pytest.fixture
 def examples() -> Examples:
-    return grey()
-
-
-def grey() -> Examples:
     """Grey images on both sides of the half-space; every fourth label is wrong."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(110, 160, (24, 1, 4, 4), generator=generator).to(torch.uint8)
@@ -46,9 +47,22 @@ def test_scores_of_parts_add_up_to_the_score_of_the_whole(examples):
     whole = evaluate(bare(), attack, examples)
     parts = evaluate(bare(), attack, examples[:10]) + evaluate(bare(), attack, examples[10:])
     assert torch.equal(parts.victim_adv, whole.victim_adv) and parts.images == whole.images
-    assert torch.equal(parts.l2, whole.l2) and parts.forwards == whole.forwards
+    torch.testing.assert_close(parts.l2, whole.l2)
+    assert parts.forwards == whole.forwards
 
 
+class RngOfPositions:
+    """Randomness of the positions in a batch, in place of the ids of the images."""
+
+    of_batch = Rng.of_batch
+
+    def __new__(cls, seed, ids):
+        return Rng.of_batch(seed, len(ids))
+
+
+@fails_under(
+    "randomness of the position in the batch", (evaluation, "Rng", RngOfPositions), batch_size=7
+)
 @pytest.mark.parametrize("batch_size", [1, 7, 24])
 def test_results_do_not_depend_on_batch_size_or_order(examples, batch_size):
     attack = PGD(Linf(0.05), steps=3)
@@ -82,6 +96,12 @@ class Fixed(Attack):
         return x_adv
 
 
+@fails_under(
+    "range check that NaN passes",
+    (ThreatModel, "contains", contains_nan),
+    attack=Fixed(Linf(0.1), value=float("nan")),
+    message="1 of them NaN",
+)
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
@@ -96,17 +116,6 @@ def test_an_attack_that_leaves_its_threat_model_is_an_error(examples, attack, me
         evaluate(bare(), attack, examples[5:9])
 
 
-class Outputs(nn.Module):
-    """A layer that applies a function."""
-
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
@@ -119,7 +128,7 @@ class Outputs(nn.Module):
 )
 def test_a_classifier_that_cannot_be_judged_is_refused(examples, outputs, message):
     with pytest.raises(ValueError, match=message):
-        evaluate(bare(Outputs(outputs)), PGD(Linf(0.1)), examples)
+        evaluate(bare(Apply(outputs)), PGD(Linf(0.1)), examples)
 
 
 def test_logits_that_are_not_finite_name_the_image(examples):
@@ -129,7 +138,7 @@ def test_logits_that_are_not_finite_name_the_image(examples):
 
     x = examples.images()
     with pytest.raises(ValueError, match=r"logits for image \d+ are not finite"):
-        score_attacked(bare(Outputs(outputs)), x, x, examples.y, examples.ids)
+        score_attacked(bare(Apply(outputs)), x, x, examples.y, examples.ids)
 
 
 def test_training_mode_is_refused():
@@ -139,7 +148,7 @@ def test_training_mode_is_refused():
 
 
 def test_a_purifier_out_of_range_is_refused():
-    victim = Defended(Outputs(lambda x: 2 * x), HalfSpace()).eval()
+    victim = Defended(Apply(lambda x: 2 * x), HalfSpace()).eval()
     with pytest.raises(ValueError, match="the purifier's output is not an image"):
         check_victim(victim, (1, 4, 4), 2)
 
@@ -159,29 +168,26 @@ def test_a_masked_gradient_is_not_robustness(examples):
     assert exposed.robust_acc == 0
 
 
-class Noise(RandomPurifier):
-    def purify(self, x, rng):
-        return (x + 0.02 * rng.normal(x.shape[1:])).clamp(0, 1)
-
-
 def test_the_predictions_of_a_random_victim_do_not_depend_on_the_batch(examples):
-    victim, attack = Defended(Noise(), HalfSpace()).eval(), PGD(Linf(0.02), steps=3)
+    victim, attack = Defended(Noise(0.02), HalfSpace()).eval(), PGD(Linf(0.02), steps=3)
     whole = evaluate(victim, attack, examples, views.EOT(4), EvaluationSettings(batch_size=24))
     single = evaluate(victim, attack, examples, views.EOT(4), EvaluationSettings(batch_size=1))
     assert torch.equal(whole.victim_adv, single.victim_adv)
     assert whole.forwards % 4 == 0  # a gradient costs four forward passes
 
 
-class Coarse(RandomPurifier):
-    """Noise with which most predictions are correct, but not all."""
-
-    def purify(self, x, rng):
-        return (x + 0.15 * rng.normal(x.shape[1:])).clamp(0, 1)
+NOISY = Defended(Noise(0.15), HalfSpace()).eval()
+"""A victim of whose predictions most are correct, but not all."""
 
 
+def first_draw(draws, dim):
+    """In place of ``Tensor.mode``: the first value, not the most frequent one."""
+    return SimpleNamespace(values=draws.select(dim, 0))
+
+
+@fails_under("judged by one draw", (torch.Tensor, "mode", first_draw))
 def test_a_random_victim_is_judged_by_the_majority(examples):
-    victim = Defended(Coarse(), HalfSpace()).eval()
-    score = evaluate(victim, PGD(Linf(1e-6), steps=1), examples)
+    score = evaluate(NOISY, PGD(Linf(1e-6), steps=1), examples)
     right = score.adv_draws == score.y[:, None]
     assert score.adv_draws.shape == (24, 10)
     assert torch.equal(score.victim_adv == score.y, right.sum(1) > 5 - (score.y == 0) * 0.5)
@@ -191,9 +197,9 @@ def test_a_random_victim_is_judged_by_the_majority(examples):
 
 
 def test_fewer_draws_are_the_first_of_more(examples):
-    victim, attack = Defended(Coarse(), HalfSpace()).eval(), PGD(Linf(1e-6), steps=1)
+    attack = PGD(Linf(1e-6), steps=1)
     ten, one = (
-        evaluate(victim, attack, examples, settings=EvaluationSettings(draws=k)) for k in (10, 1)
+        evaluate(NOISY, attack, examples, settings=EvaluationSettings(draws=k)) for k in (10, 1)
     )
     assert torch.equal(one.adv_draws, ten.adv_draws[:, :1])
     assert torch.equal(one.victim_adv, one.adv_draws[:, 0])

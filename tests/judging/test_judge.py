@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples

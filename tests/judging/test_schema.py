@@ -30,7 +30,7 @@ FULL = Outer(2, Inner("x"), (0.5, "y"), {"a": (1, 2)}, [{"name": "z"}])
 
 
 @pytest.mark.parametrize("value", [FULL, Outer(1, Inner(""))])
-def test_a_value_is_valid_and_comes_back(value):
+def test_a_value_is_valid_and_is_restored(value):
     written = json.loads(json.dumps(asdict(value)))
     jsonschema.validate(written, schema_of(Outer))
     assert from_json(Outer, written) == value

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mutations import fails_under
 from spearshield.judging.score import Score, wilson, worst_case
 
 
@@ -19,8 +20,12 @@ def score(y, victim_clean, victim_adv, bare_clean, bare_adv) -> Score:
     return Score(torch.arange(n), *labels, *floats, *none, seconds=1.0, forwards=n)
 
 
+@fails_under(
+    "images that were misclassified before the attack count as robust",
+    (Score, "robust", property(lambda self: self.victim_adv == self.y)),
+)
 def test_every_rate_counted_by_hand():
-    #                 robust  broken  restored  wrong before  both fooled
+    #                 robust  broken  restored  wrong before  both misclassified
     s = score(
         y=[0, 0, 0, 0, 0],
         victim_clean=[0, 0, 0, 1, 0],

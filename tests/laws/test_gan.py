@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from mutations import fails_under
 from spearshield.losses.gan import bce, gradient_penalty, least_squares, wasserstein
 from spearshield.rng import Rng
 
@@ -30,6 +31,13 @@ def test_wasserstein_is_the_difference_of_the_means():
     assert float(wasserstein(torch.tensor([1.0, 4.0]), torch.tensor([-1.0, 0.0]))) == 3.0
 
 
+def norm_of_columns(gradient, dim, norm=torch.linalg.vector_norm):
+    return norm(gradient.reshape(len(gradient), -1, 4), dim=1) if dim == 1 else norm(gradient)
+
+
+@fails_under(
+    "gradient norm of each column of pixels", (torch.linalg, "vector_norm", norm_of_columns)
+)
 def test_the_penalty_of_a_linear_critic():
     weight = torch.tensor([[[3.0, 0.0], [0.0, 4.0]], [[12.0, 0.0], [0.0, 0.0]]])  # of norm 13
     weight.requires_grad_()

@@ -7,13 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from analytic import Affine, HalfSpace
+from fixtures.models import Affine, HalfSpace
 from methods.test_ape_gan import Constant
 from methods.test_substitute import Oracle, Plane
-from spearshield.method import Task
+from mutations import fails_under
+from spearshield.method import Task, frozen
+from spearshield.methods import adv_gan
 from spearshield.methods.adv_gan import AdvGAN, misclassification_loss, size_loss, success_rate
 from spearshield.rng import Rng, ambient
 from spearshield.threat import L2, Linf
+from spearshield.training.black_box import BlackBox
 from spearshield.training.learned_attack import LearnedAttack
 
 X = torch.full((3, 1, 4, 4), 0.5)
@@ -93,6 +96,14 @@ def test_the_success_rate_of_a_target_excludes_images_of_its_class():
     assert success_rate(LOGITS, torch.tensor([2, 2]), 2) == 0
 
 
+def negated(loss):
+    return lambda *arguments: -loss(*arguments)
+
+
+@fails_under(
+    "generator that helps the classifier",
+    (adv_gan, "misclassification_loss", negated(adv_gan.misclassification_loss)),
+)
 def test_all_losses_by_hand():
     losses = step(by_hand())
     assert losses["d"] == pytest.approx(0.75**2 + 0.25**2)
@@ -162,8 +173,8 @@ def test_training_reaches_most_images_that_can_be_misclassified():
         step(made, x, y)
     reach = (model.distance(x, threat) < 0.9 * threat.eps).float().mean().item()
     x_adv = made.outcome().attack(model, x, y)
-    fooled = (model(x_adv).argmax(1) != y).float().mean().item()
-    assert reach > 0.5 and fooled > 0.8 * reach
+    misclassified = (model(x_adv).argmax(1) != y).float().mean().item()
+    assert reach > 0.5 and misclassified > 0.8 * reach
 
 
 def test_a_targeted_attack_reaches_its_target():
@@ -177,6 +188,18 @@ def test_a_targeted_attack_reaches_its_target():
     assert (taken == 2).float().mean() > 0.9 and losses["success"] > 0.9
 
 
+def uncounted_query(self, x, query=BlackBox.query):
+    before = self.count.clone()
+    answers = query(self, x)
+    self.count.copy_(before)
+    return answers
+
+
+@fails_under(
+    "black box differentiated",
+    (BlackBox, "surrogate", lambda self: frozen(self.task.classifier)),
+)
+@fails_under("queries not counted", (BlackBox, "query", uncounted_query))
 def test_a_black_box_is_queried_with_clean_and_perturbed_images():
     oracle = Oracle()
     made = learner(oracle, student=Plane(), student_steps=1)

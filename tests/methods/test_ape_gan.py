@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from spearshield.attacks.fgsm import FGSM
 from spearshield.losses.gan import bce
 from spearshield.method import Task

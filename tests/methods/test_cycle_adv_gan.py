@@ -7,13 +7,15 @@ import math
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from methods.test_adv_gan import Added, idle, images
 from methods.test_ape_gan import Constant
 from methods.test_substitute import Oracle, Plane
+from mutations import fails_under
 from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.method import Task
+from spearshield.methods import cycle_adv_gan
 from spearshield.methods.cycle_adv_gan import CycleAdvGAN, Purifier
 from spearshield.rng import Rng, ambient
 from spearshield.threat import Linf
@@ -71,6 +73,11 @@ def test_all_losses_by_hand():
     assert losses["success"] == 0.5
 
 
+@fails_under(
+    "size that is never penalised",
+    (cycle_adv_gan, "size_loss", lambda x_adv, x, hinge: (x_adv - x).sum() * 0),
+    weight="size",
+)
 @pytest.mark.parametrize(
     ("weight", "a", "p"),
     [
@@ -116,6 +123,19 @@ def test_each_discriminator_has_its_own_kind_of_real_image():
     assert losses["gan"] == pytest.approx(0.4**2 + 0.65**2)
 
 
+def unbounded_purifier(self, x):
+    if self.residual:
+        return (x + self.generator(x)).clamp(0, 1)
+    return 0.5 + 0.5 * self.generator(x)
+
+
+@fails_under(
+    "purifier without a bound",
+    (Purifier, "forward", unbounded_purifier),
+    residual=True,
+    max_residual=0.1,
+    expected=0.41,
+)
 @pytest.mark.parametrize(
     ("residual", "max_residual", "expected"),
     [(True, 1.0, 0.0), (True, 0.1, 0.41), (False, 0.1, 0.05)],

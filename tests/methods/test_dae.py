@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from spearshield.adversary import Attack
 from spearshield.method import Task
 from spearshield.methods.dae import DAE, Autoencoder

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from contracts.test_methods import assert_same_tree
+from mutations import fails_under
 from nets.test_latent_projection import SETTINGS, columns, linear
 from spearshield.dataset import Examples
 from spearshield.method import Defended, Task
-from spearshield.methods.defense_gan import DefenseGAN, Reconstructor
+from spearshield.methods import defense_gan
+from spearshield.methods.defense_gan import DefenseGAN, DefenseGANLearner, Reconstructor
 from spearshield.nets.latent_projection import LatentSearchSettings, squared_error
 from spearshield.nets.wgan import Critic
 from spearshield.rng import Rng, ambient
@@ -141,6 +143,14 @@ def test_the_search_finds_the_nearest_image_of_a_linear_generator():
     torch.testing.assert_close(linear(SETTINGS).purify(x, RNG).flatten(1), x_hat)
 
 
+def gradient_of_the_batch_mean(generate, x, z, graph=False, total=defense_gan.error_gradient):
+    return total(generate, x, z, graph) / len(x)
+
+
+@fails_under(
+    "loss of the search averaged over the batch",
+    (defense_gan, "error_gradient", gradient_of_the_batch_mean),
+)
 def test_two_steps_with_momentum_by_hand():
     """The loss is a mean over 16 pixels, and a sum over images and restarts."""
     z, v = 0.5 * RNG.normal((1, 4))[:, 0], torch.zeros(3, 4)
@@ -151,6 +161,10 @@ def test_two_steps_with_momentum_by_hand():
     torch.testing.assert_close(found, z)
 
 
+@fails_under(
+    "first restart, whatever its error",
+    (Reconstructor, "starts", lambda self, x, rng, s=Reconstructor.starts: s(self, x, rng)[:, :1]),
+)
 def test_the_restart_that_ends_nearest_is_returned():
     starts = 0.5 * RNG.normal((7, 4))
     errors = squared_error((starts @ columns()).reshape(21, *SHAPE), X.repeat_interleave(7, 0))
@@ -191,6 +205,15 @@ class Recorder(torch.nn.Module):
         return self.bias.expand(len(x), 2)
 
 
+def step_on_originals(self, x, y, rng):
+    return {"loss": self.C(x).sum().item()}
+
+
+@fails_under(
+    "classifier trained on originals only",
+    (DefenseGANLearner, "step_classifier", step_on_originals),
+    classifier="reconstructions",
+)
 @pytest.mark.parametrize("classifier", ["reconstructions", "both"])
 def test_the_training_images_of_the_classifier(classifier):
     made = learner(classifier=classifier, gan_steps=1, search=SHORT)

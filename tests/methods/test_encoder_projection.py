@@ -9,8 +9,11 @@ import torch
 
 from contracts.test_methods import assert_same_tree
 from methods.test_defense_gan import RNG, SHAPE, Linear, Shift, X, Y, changed, same, task
+from mutations import fails_under
 from nets.test_latent_projection import curved
 from spearshield.dataset import Examples
+from spearshield.method import frozen
+from spearshield.methods import encoder_projection
 from spearshield.methods.defense_gan import DefenseGAN
 from spearshield.methods.encoder_projection import (
     EncoderProjection,
@@ -46,6 +49,18 @@ def by_hand(**settings):
     return made
 
 
+@fails_under(
+    "encoder trained without noise",
+    (encoder_projection, "noisy", lambda x, amplitude, rng: x),
+    noise=0.3,
+    eps=0.2,
+)
+@fails_under(
+    "generator trained with the encoder",
+    (encoder_projection, "frozen", lambda net: net if isinstance(net, Scale) else frozen(net)),
+    noise=0.3,
+    eps=0.2,
+)
 @pytest.mark.parametrize(("noise", "eps"), [(0.0, 0.0), (0.3, 0.0), (0.3, 0.2)])
 def test_the_loss_and_the_update_by_hand(noise, eps):
     """The first half of the images has adversarial noise, the second half random noise."""
@@ -73,6 +88,14 @@ def test_the_learning_rate_decays_over_the_encoders_steps():
     assert rates == pytest.approx([0.5, 0.5, 0.25, 0.0])
 
 
+def random_noise(self, x, rng):
+    return encoder_projection.noisy(x, self.encoder.adversarial_eps, rng)
+
+
+@fails_under(
+    "random noise in place of adversarial noise",
+    (encoder_projection.EncoderProjectionLearner, "adversarial", random_noise),
+)
 def test_adversarial_noise_is_one_step_that_increases_the_error():
     """G(E(x)) is too bright for grey images, and brighter for brighter ones."""
     made = by_hand(adversarial_eps=0.2)

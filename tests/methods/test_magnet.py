@@ -9,7 +9,7 @@ import torch
 from scipy.spatial.distance import jensenshannon
 from torch import nn
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from analytic import HalfSpace
 from contracts.test_methods import assert_same_tree
+from fixtures.models import HalfSpace
 from spearshield.adversary import misclassified
 from spearshield.architecture import Architecture
 from spearshield.attacks.fgsm import FGSM

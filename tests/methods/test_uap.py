@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from spearshield.adversary import misclassified
 from spearshield.datasets.digits import Digits
 from spearshield.method import Task

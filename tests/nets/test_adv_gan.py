@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from analytic import HalfSpace
+from fixtures.models import HalfSpace
 from methods.test_adv_gan import X, images, step
 from methods.test_ape_gan import Constant
 from methods.test_substitute import Oracle, Plane
+from mutations import fails_under
 from spearshield.attacks.fgsm import FGSM
 from spearshield.method import Task
 from spearshield.methods.adv_gan import AdvGAN
@@ -43,6 +44,12 @@ class NotQueried(torch.nn.Module):
         pytest.fail("the victim was queried")
 
 
+@fails_under(
+    "perturbation not clipped",
+    (PerturbationGenerator, "forward", lambda self, x: (x + self.generator(x)).clamp(0, 1)),
+    threat=Linf(0.1),
+    residual=True,
+)
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.4)], ids=str)
 @pytest.mark.parametrize("residual", [True, False])
 def test_perturbed_images_are_inside_the_threat_model(threat, residual):
@@ -86,6 +93,15 @@ class Convolutional(torch.nn.Module):
         return self.classes(self.pool(self.second(self.first(x)).relu()).mean((2, 3)))
 
 
+def constant_features(self, x, features=PerturbationGenerator.classifier_features):
+    return tuple(t * 0 + 0.5 for t in features(self, x))
+
+
+@fails_under(
+    "generator conditioned on a constant",
+    (PerturbationGenerator, "classifier_features", constant_features),
+    method=AdvGAN,
+)
 @pytest.mark.parametrize("method", [AdvGAN, CycleAdvGAN])
 def test_a_conditioned_generator_receives_probabilities_and_maps(method):
     with ambient(0):

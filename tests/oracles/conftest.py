@@ -1,4 +1,4 @@
-"""What both oracles attack, and when they agree with us."""
+"""Classifiers that all oracles attack, and the comparison of their results with ours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spearshield.types import Images, Labels
 
 @dataclass(frozen=True, eq=False)
 class Victim:
-    """A classifier, 500 test images, and budgets that break some of them and not all."""
+    """A classifier, 500 test images, and budgets that break some of the images."""
 
     model: nn.Module
     x: Images
@@ -35,13 +35,13 @@ class Victim:
         return {Linf: self.linf, L2: self.l2}[norm]
 
     def start(self, threat: ThreatModel) -> Images:
-        """Where our PGD's first restart begins, for the oracle to begin there too."""
+        """The start of the first restart of our PGD, before its projection."""
         return threat.sample_perturbation(self.x, Rng.of_batch(0, len(self.x)).fold(0))
 
 
 @cache
 def digits() -> Victim:
-    """The embedded 8x8 digits and a network trained here within seconds."""
+    """The embedded 8x8 digits, and a network that is trained on them in seconds."""
     data = load_digits()
     x, y = torch.from_numpy(data.images).float()[:, None] / 16, torch.from_numpy(data.target)
     order = permutation(len(x), 0, 0)
@@ -108,13 +108,16 @@ def seeded() -> Iterator[None]:
 
 @pytest.fixture
 def agree(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Asserts that two attacks leave the same accuracy, within 1.5 points; junit shows both."""
+    """Asserts that the accuracies under two attacks differ by at most 1.5 percentage points.
+
+    Both are also recorded for JUnit reports.
+    """
 
     def check(victim: Victim, ours: Images, theirs: Images | np.ndarray) -> None:
         hits = [~misclassified(victim.model, torch.as_tensor(x), victim.y) for x in (ours, theirs)]
         accuracy = [100 * float(h.float().mean()) for h in hits]
         request.node.user_properties.append(("ours, theirs", accuracy))
-        assert 5 < accuracy[0] < 95  # else any two attacks agree
+        assert 5 < accuracy[0] < 95  # otherwise any two attacks agree
         assert abs(accuracy[0] - accuracy[1]) <= 1.5
 
     return check

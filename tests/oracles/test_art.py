@@ -1,4 +1,4 @@
-"""Our attacks and those of the Adversarial Robustness Toolbox, with equal parameters."""
+"""Our attacks compared with the Adversarial Robustness Toolbox, with equal parameters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NORM = {Linf: np.inf, L2: 2}
 
 
 def run(victim, kind, **settings):
-    """What ART makes of the images."""
+    """The adversarial images of an attack of ART."""
     model = PyTorchClassifier(
         victim.model,
         nn.CrossEntropyLoss(),
@@ -50,7 +50,7 @@ def test_fgsm_image_by_image(victim, norm, agree):
     threat = victim.threat(norm)
     ours = FGSM(threat)(victim.model, victim.x, victim.y)
     other = run(victim, evasion.FastGradientMethod, norm=NORM[norm], eps=threat.eps)
-    # But for a few pixels whose gradient is nothing but rounding.
+    # The gradient of a few pixels is only rounding error.
     assert ((ours - other).abs() > 1e-5).float().mean() < 1e-4
     assert torch.equal(
         misclassified(victim.model, ours, victim.y), misclassified(victim.model, other, victim.y)
@@ -109,7 +109,7 @@ def test_deepfool(victim, agree):
     x, y, threat = victim.x, victim.y, victim.l2
     ours = DeepFool(threat, steps=10)(victim.model, x, y)
     other = run(victim, evasion.DeepFool, max_iter=10, epsilon=0.02, verbose=False)
-    # Theirs leads away from the prediction, ours from the label: leave what is wrong as it is.
+    # ART moves away from the prediction, ours from the label; exclude misclassified images.
     wrong = misclassified(victim.model, x, y)[:, None, None, None]
     agree(victim, ours, torch.where(wrong, x, threat.project(other, x)))
 
@@ -117,7 +117,7 @@ def test_deepfool(victim, agree):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["digits"], indirect=True)
 def test_carlini_wagner_is_no_weaker(victim):
-    # Theirs descends by line search in place of Adam, so equal parameters are not equal attacks.
+    # ART uses a line search in place of Adam, so the attacks differ under equal parameters.
     threat = victim.l2
     ours = CarliniWagner(threat, steps=40, lr=0.3, searches=3, initial_c=1.0)
     other = run(

@@ -1,4 +1,4 @@
-"""AutoAttack and APGD beside the public AutoAttack, on the same models and images."""
+"""AutoAttack and APGD compared with the public AutoAttack, on the same models and images."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ norms = pytest.mark.parametrize("norm", [Linf, L2])
 
 @pytest.fixture(params=["digits"])
 def victim(victim):
-    """The first 200 images that the model gets right, for theirs goes on only with those."""
+    """The first 200 correctly classified images; the public AutoAttack skips all others."""
     right = (~misclassified(victim.model, victim.x, victim.y)).nonzero().squeeze(1)[:200]
     return replace(victim, x=victim.x[right], y=victim.y[right])
 
 
 def settings(threat):
-    """What theirs wants to be told."""
+    """Arguments of the public AutoAttack."""
     return {"norm": threat.norm, "eps": threat.eps, "seed": 0, "device": "cpu"}
 
 
 def compare(request, victim, ours, theirs):
-    """How many images stand; of 200, one is half a point."""
+    """Asserts that the numbers of robust images, of 200, differ by at most one."""
     ours, theirs = (int((~misclassified(victim.model, x, victim.y)).sum()) for x in (ours, theirs))
     request.node.user_properties.append(("ours, theirs", [ours, theirs]))
-    assert 10 < ours < 190  # else any two attacks agree
+    assert 10 < ours < 190  # otherwise any two attacks agree
     assert abs(ours - theirs) <= 1
 
 
@@ -66,7 +66,7 @@ def test_targeted_apgd(request, victim, norm):
 @norms
 def test_the_standard_version(request, victim, norm):
     threat = victim.threat(norm)
-    threat = replace(threat, eps=0.75 * threat.eps)  # it is stronger than what eps was chosen for
+    threat = replace(threat, eps=0.75 * threat.eps)  # eps was chosen for weaker attacks
     other = pyautoattack.AutoAttack(victim.model, **settings(threat))
     theirs, _ = other.run_standard_evaluation(victim.x, victim.y)
     ours = AutoAttack(threat)(victim.model, victim.x, victim.y)

@@ -1,4 +1,4 @@
-"""Our attacks and Foolbox's, with equal parameters, on the same model and images."""
+"""Our attacks compared with Foolbox, with equal parameters, on the same model and images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ norms = pytest.mark.parametrize("norm", [Linf, L2])
 
 
 def run(victim, attack, threat):
-    """What Foolbox makes of the images, within ``threat``."""
+    """The adversarial images of an attack of Foolbox, within ``threat``."""
     model = foolbox.PyTorchModel(victim.model, bounds=(0, 1), device="cpu")
     _, x_adv, _ = attack(model, victim.x, victim.y, epsilons=threat.eps)
     return x_adv
@@ -43,7 +43,7 @@ def test_fgsm_image_by_image(victim, norm, agree):
     ours = FGSM(threat)(victim.model, victim.x, victim.y)
     kind = {Linf: theirs.LinfFastGradientAttack, L2: theirs.L2FastGradientAttack}[norm]
     other = run(victim, kind(random_start=False), threat)
-    # But for a few pixels whose gradient is nothing but rounding.
+    # The gradient of a few pixels is only rounding error.
     assert ((ours - other).abs() > 1e-5).float().mean() < 1e-4
     assert torch.equal(
         misclassified(victim.model, ours, victim.y), misclassified(victim.model, other, victim.y)
@@ -73,8 +73,8 @@ def test_pgd(victim, norm, agree):
 
 @mnist_slowly
 def test_mi_fgsm_l2(victim, agree):
-    # Theirs divides each gradient by its L2 norm, not L1. Their L-inf version adds up signs, which
-    # is another attack.
+    # Foolbox divides each gradient by its L2 norm, not by its L1 norm. Its L-inf version
+    # accumulates signs and is another attack.
     threat = victim.l2
     ours = MIFGSM(threat, steps=10, step_size=threat.eps / 10)(victim.model, victim.x, victim.y)
     kind = theirs.L2MomentumIterativeFastGradientMethod

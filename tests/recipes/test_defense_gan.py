@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from short import recipe, small
+from fixtures.recipes import recipe, small
 
 
 def test_the_generator_and_the_rows_of_all_defences(tmp_path):
     """On Fashion-MNIST, whose recipes are MNIST's on other data."""
     first = small(recipe("defense_gan_fashion_mnist_generator"), tmp_path)
-    first()
+    first.train()
     weights = tmp_path / "weights.safetensors"
     (first.folder / "defense_gan" / "weights.safetensors").rename(weights)
     whole = recipe("defense_gan_fashion_mnist")
     run = replace(small(whole, tmp_path, str(weights)), folder=tmp_path / "second")
-    rows = run()
+    rows = run.evaluate()
     victims = [name for name in run.recipe.trainings if "substitute" not in name]
     assert list(dict.fromkeys(row.method for row in rows)) == victims
     assert len(victims) == 7

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import made
+from fixtures import files
 from spearshield.storage import archives
 from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error, gunzip, npz
 
@@ -21,7 +21,7 @@ def test_damage_is_reported_under_the_name_of_the_file() -> None:
         raise EOFError("why")
 
 
-def test_what_is_unsuitable_is_not_called_corrupt() -> None:
+def test_an_unsuitable_file_is_not_called_corrupt() -> None:
     with (
         pytest.raises(UnsuitableError, match="^a/b: c: why$"),
         corrupt_as_value_error("a/b"),
@@ -42,12 +42,12 @@ def test_gunzip_refuses_a_bomb_and_a_wrong_checksum(tmp_path: Path) -> None:
         gunzip(path, 1000)
 
 
-def test_npz_gives_the_arrays_that_were_asked_for(tmp_path: Path) -> None:
+def test_npz_returns_the_requested_arrays(tmp_path: Path) -> None:
     path = tmp_path / "f.npz"
-    np.savez(path, a=made.noise(4, 3), b=np.asfortranarray(made.noise(3, 2)), c=np.ones(1))
+    np.savez(path, a=files.noise(4, 3), b=np.asfortranarray(files.noise(3, 2)), c=np.ones(1))
     arrays = npz(path, ["a", "b", "z"])
     assert arrays.keys() == {"a", "b"}
-    assert (arrays["a"] == made.noise(4, 3)).all() and (arrays["b"] == made.noise(3, 2)).all()
+    assert (arrays["a"] == files.noise(4, 3)).all() and (arrays["b"] == files.noise(3, 2)).all()
 
 
 def test_npz_refuses_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_npz_refuses_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_npz_notices_a_name_that_changed_in_its_directory(tmp_path: Path) -> None:
     path = tmp_path / "f.npz"
-    np.savez(path, a=made.noise(4), y=made.noise(4))
+    np.savez(path, a=files.noise(4), y=files.noise(4))
     before, _, after = path.read_bytes().rpartition(b"y.npy")
     path.write_bytes(before + b"z.npy" + after)
     with pytest.raises(ValueError, match=r"f\.npz.*differ"):
@@ -71,7 +71,7 @@ def test_npz_notices_a_name_that_changed_in_its_directory(tmp_path: Path) -> Non
 @pytest.mark.parametrize("form", ["stored", "compressed"])
 def test_npz_notices_a_changed_byte(tmp_path: Path, form: str) -> None:
     path = tmp_path / "f.npz"
-    (np.savez if form == "stored" else np.savez_compressed)(path, a=made.noise(500))
+    (np.savez if form == "stored" else np.savez_compressed)(path, a=files.noise(500))
     content = path.read_bytes()
     middle = len(content) // 2
     path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])

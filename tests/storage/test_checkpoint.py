@@ -69,7 +69,7 @@ def test_a_flipped_bit_is_noticed(tmp_path):
         checkpoint.load(path)
 
 
-def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
+def test_a_full_disk_does_not_damage_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "c"
     atomic.write_atomically(path, b"old")
 

@@ -130,7 +130,7 @@ def test_a_download_has_a_limit(address: str, monkeypatch: pytest.MonkeyPatch) -
         locate("mine", [File("f.gz", f"{address}/f.gz", SHA256)], None)
 
 
-def test_a_path_is_looked_for_in_the_data_folders_as_well(tmp_path: Path) -> None:
+def test_a_path_is_also_searched_in_the_data_folders(tmp_path: Path) -> None:
     inside = put(tmp_path / "environment" / "own" / "a.npz")
     assert locate_path("own/a.npz", None) == inside
     assert locate_path(str(inside), None) == inside

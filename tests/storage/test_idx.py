@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-import made
+from fixtures import files
 from spearshield.datasets.mnist import MNIST
 from spearshield.storage import idx
 
 NAMES = tuple("0123456789")
-LABELS = made.idx(np.arange(4, dtype=np.uint8))
+LABELS = files.idx(np.arange(4, dtype=np.uint8))
 HEAD = struct.pack(">4I", 0x803, 4, 28, 28)
 
 
@@ -29,8 +29,8 @@ HEAD = struct.pack(">4I", 0x803, 4, 28, 28)
         (b"", "it starts with , not 00000803"),
         (LABELS, "it starts with 00000801, not 00000803"),
         (HEAD + bytes(4 * 784), "Not a gzipped file"),
-        (made.idx(made.noise(4, 32, 32)), r"shape \(4, 32, 32\)"),
-        (made.idx(made.noise(0, 28, 28)), r"shape \(0, 28, 28\)"),
+        (files.idx(files.noise(4, 32, 32)), r"shape \(4, 32, 32\)"),
+        (files.idx(files.noise(0, 28, 28)), r"shape \(0, 28, 28\)"),
     ],
     ids=["short", "long", "half a head", "nothing", "empty", "labels", "raw", "32 x 32", "none"],
 )
@@ -51,15 +51,15 @@ def test_other_images_are_refused(tmp_path: Path, images: bytes, message: str) -
 )
 def test_other_labels_are_refused(tmp_path: Path, labels: np.ndarray, message: str) -> None:
     x, y = tmp_path / "x.gz", tmp_path / "y.gz"
-    x.write_bytes(made.idx(made.noise(4, 28, 28)))
-    y.write_bytes(made.idx(labels))
+    x.write_bytes(files.idx(files.noise(4, 28, 28)))
+    y.write_bytes(files.idx(labels))
     with pytest.raises(ValueError, match=rf"y\.gz.*{message}"):
         idx.examples(x, y, NAMES)
 
 
 def test_unzipped_files_are_read(tmp_path: Path) -> None:
     folder = tmp_path / "mnist"
-    made.idx_set(folder)
+    files.idx_set(folder)
     zipped = MNIST().read("test", tmp_path)
     for path in folder.iterdir():
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))

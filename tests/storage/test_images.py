@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-import made
+from fixtures import files
+from mutations import fails_under
 from spearshield.storage import images as pictures
 from spearshield.storage.images import fit, packed, picture, read
 from spearshield.threat import Linf
@@ -24,6 +25,10 @@ def saved(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     return content.getvalue()
 
 
+@fails_under(
+    "pixels rounded to the nearest level",
+    (pictures, "quantize_towards", lambda x_adv, x: (255 * x_adv).round() / 255),
+)
 def test_8_bits_of_an_attacked_image_lie_between_it_and_the_clean_one() -> None:
     levels = torch.arange(256).float().reshape(1, 1, 16, 16)
     x = levels / 255
@@ -46,9 +51,9 @@ def test_exif_rotation_is_applied() -> None:
     assert turned[:12].min() > 240 and turned[-12:].max() < 15
 
 
-def test_what_is_transparent_is_laid_on_white() -> None:
+def test_transparent_pixels_are_blended_with_white() -> None:
     pixels = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 51]]], np.uint8)
-    shown = np.asarray(picture(made.encoded(pixels), 3))
+    shown = np.asarray(picture(files.encoded(pixels), 3))
     assert shown.tolist() == [[[10, 20, 30], [255, 255, 255], [204, 204, 204]]]
 
 
@@ -63,8 +68,8 @@ def test_a_palette_is_resolved() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
-def test_every_8_bit_mode_gives_the_channels_asked_for(mode: str, channels: int) -> None:
-    image = Image.fromarray(made.noise(8, 8, 3)).convert(mode)
+def test_every_8_bit_mode_gives_the_requested_channels(mode: str, channels: int) -> None:
+    image = Image.fromarray(files.noise(8, 8, 3)).convert(mode)
     shown = picture(saved(image, "JPEG" if mode == "CMYK" else "PNG"), channels)
     assert shown.mode == {1: "L", 3: "RGB"}[channels]
 
@@ -126,9 +131,9 @@ def test_size_is_limited_before_decoding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF"])
-def test_other_formats_are_refused_whatever_the_name(tmp_path: Path, form: str) -> None:
+def test_other_formats_are_refused_under_any_file_name(tmp_path: Path, form: str) -> None:
     path = tmp_path / "f.png"
-    path.write_bytes(made.encoded(made.noise(4, 4), form))
+    path.write_bytes(files.encoded(files.noise(4, 4), form))
     with pytest.raises(ValueError, match=r"f\.png.*it is not a PNG or JPEG file"):
         read(path, 1)
 
@@ -136,7 +141,7 @@ def test_other_formats_are_refused_whatever_the_name(tmp_path: Path, form: str) 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
 def test_every_cut_is_noticed(tmp_path: Path, form: str) -> None:
     path = tmp_path / "f"
-    content = made.encoded(made.noise(20, 20, 3), form)
+    content = files.encoded(files.noise(20, 20, 3), form)
     end = len(content) - (4 if form == "PNG" else 0)  # a PNG ends with the checksum of nothing
     for cut in [*range(0, end, 7), end - 2, end - 1]:
         path.write_bytes(content[:cut])
@@ -146,7 +151,7 @@ def test_every_cut_is_noticed(tmp_path: Path, form: str) -> None:
 
 def test_a_changed_byte_of_a_png_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "f.png"
-    content = made.encoded(made.noise(20, 20, 3))
+    content = files.encoded(files.noise(20, 20, 3))
     for place in range(8, len(content) - 12, 31):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(ValueError, match=r"f\.png"):
@@ -165,7 +170,7 @@ def test_fit_covers_the_size_and_keeps_the_middle() -> None:
 
 @pytest.mark.parametrize("margin", [1.0, 8 / 7])
 def test_fit_is_resizing_and_cutting(margin: float) -> None:
-    image = Image.fromarray(made.noise(91, 57, 3))
+    image = Image.fromarray(files.noise(91, 57, 3))
     large = round(57 * margin * 31 / 57), round(91 * margin * 31 / 57)
     left, top = (large[0] - 31) // 2, (large[1] - 17) // 2
     cut = image.resize(large, Image.Resampling.BILINEAR).crop((left, top, left + 31, top + 17))
@@ -179,8 +184,8 @@ def test_fit_takes_a_thin_picture() -> None:
 
 @pytest.mark.parametrize(("h", "w"), [(3, 200), (200, 3), (57, 91), (224, 224), (1, 1)])
 @pytest.mark.parametrize("margin", [1.0, 8 / 7])
-def test_fit_gives_the_size_it_was_asked_for(h: int, w: int, margin: float) -> None:
-    shown = np.asarray(fit(Image.fromarray(made.noise(h, w) | 1), (31, 17), margin))
+def test_fit_returns_the_requested_size(h: int, w: int, margin: float) -> None:
+    shown = np.asarray(fit(Image.fromarray(files.noise(h, w) | 1), (31, 17), margin))
     assert shown.shape == (31, 17)
     assert shown.min() > 0  # nothing but the picture, no black border
 
@@ -201,13 +206,15 @@ def test_fit_gives_the_size_it_was_asked_for(h: int, w: int, margin: float) -> N
     ],
 )
 def test_packed_pictures_are_checked(tmp_path: Path, change: dict[str, object]) -> None:
-    content, offsets = made.packed(*(made.encoded(made.noise(8, 8, 3, seed=i)) for i in range(3)))
+    content, offsets = files.packed(
+        *(files.encoded(files.noise(8, 8, 3, seed=i)) for i in range(3))
+    )
     arrays = {"bytes": content, "offsets": offsets, "labels": np.arange(3)}
     path = tmp_path / "f.npz"
     names = ("a", "b", "c")
     np.savez(path, **{f"t_{k}": v for k, v in arrays.items()})
     assert (
-        packed(path, "t", names).pixels[1, 0].numpy() == made.noise(8, 8, 3, seed=1)[:, :, 0]
+        packed(path, "t", names).pixels[1, 0].numpy() == files.noise(8, 8, 3, seed=1)[:, :, 0]
     ).all()
     arrays |= {key: alter(arrays[key]) for key, alter in change.items()}  # type: ignore
     np.savez(path, **{f"t_{k}": v for k, v in arrays.items()})
@@ -216,7 +223,9 @@ def test_packed_pictures_are_checked(tmp_path: Path, change: dict[str, object]) 
 
 
 def test_packed_pictures_have_one_size(tmp_path: Path) -> None:
-    content, offsets = made.packed(made.encoded(made.noise(8, 8)), made.encoded(made.noise(9, 8)))
+    content, offsets = files.packed(
+        files.encoded(files.noise(8, 8)), files.encoded(files.noise(9, 8))
+    )
     np.savez(tmp_path / "f.npz", t_bytes=content, t_offsets=offsets, t_labels=[0, 0])
     with pytest.raises(ValueError, match=r"f\.npz.*picture 1 has shape \(3, 9, 8\)"):
         packed(tmp_path / "f.npz", "t", ("a",))

@@ -60,7 +60,7 @@ def test_every_form_restores_every_number(tmp_path: Path, suffix: str) -> None:
     assert same(state(target), state(source))
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_loading_restores_the_saved_weights(tmp_path: Path) -> None:
     source, target = network(), network()
     source[2].weight = nn.Parameter(source[2].weight.detach().T.contiguous().T)
     save_weights(source, tmp_path / "w.safetensors")
@@ -157,7 +157,7 @@ def test_names_that_fit_nowhere_are_listed_with_the_names_expected(tmp_path: Pat
     refused(network(), path, "is not a state_dict; its keys are 'epoch', 'student'")
 
 
-def test_a_whole_network_and_a_program_are_refused_in_our_words(tmp_path: Path) -> None:
+def test_a_pickled_network_and_a_program_are_refused_with_our_messages(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save(nn.Linear(2, 2), path)
     refused(network(), path, r"objects besides tensors \(torch\.nn\.modules\.linear\.Linear\)")

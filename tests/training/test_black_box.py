@@ -6,8 +6,8 @@ import copy
 
 import torch
 
-from analytic import HalfSpace
 from contracts.test_methods import assert_same_tree
+from fixtures.models import HalfSpace
 from methods.test_substitute import Oracle, Plane, images
 from spearshield.method import Task
 from spearshield.rng import ambient

@@ -1,4 +1,4 @@
-"""Learned attacks keep the contract of attacks, and make no queries."""
+"""Learned attacks satisfy the contract of attacks, and make no queries."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from analytic import HalfSpace
 from contracts import test_attacks as contract
+from fixtures.models import HalfSpace
 from spearshield.dataset import Examples
 from spearshield.judging.evaluation import evaluate
 from spearshield.judging.trial import Trial
@@ -38,7 +38,7 @@ def attack(by=0.3, threat=None):
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)], ids=str)
 @pytest.mark.parametrize(
-    "promise",
+    "contract_test",
     [
         contract.test_stays_inside_its_threat_model,
         contract.test_cannot_beat_the_closed_form_optimum,
@@ -52,8 +52,8 @@ def attack(by=0.3, threat=None):
         contract.test_is_a_frozen_value,
     ],
 )
-def test_keeps_what_every_attack_promises(promise, threat):
-    promise(attack(threat=threat))
+def test_satisfies_the_contract_of_attacks(contract_test, threat):
+    contract_test(attack(threat=threat))
 
 
 def test_the_output_is_projected_into_the_threat_model():

@@ -1,0 +1,118 @@
+"""Findings from the comparison of scores: weaker attackers, losses and steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from fixtures.models import HalfSpace
+from mutations import fails_under
+from spearshield.adversary import Attack
+from spearshield.attacks.fgsm import FGSM
+from spearshield.attacks.pgd import PGD
+from spearshield.judging.checks import (
+    compare,
+    comparison,
+)
+from spearshield.judging.score import Score
+from spearshield.judging.trial import Trial
+from spearshield.threat import Linf
+from spearshield.training.transfer_attack import Transfer
+from spearshield.views import BPDA, EOT, Adaptive, Oblivious
+
+
+@dataclass(frozen=True)
+class GradientFree(Attack):
+    """An attack without gradients that changes nothing."""
+
+    gradient_free = True
+
+    def perturb(self, model, x, y, rng):
+        return x
+
+
+def score(robust: int, n: int = 1000, first: int = 0) -> Score:
+    """A score over ``n`` images; ``robust`` images are robust, starting at number ``first``."""
+    y = torch.zeros(n, dtype=torch.long)
+    index = torch.arange(n)
+    victim_adv = (~((index >= first) & (index < first + robust))).long()
+    columns = dict.fromkeys(("y", "victim_clean", "bare_clean", "bare_adv"), y)
+    columns |= dict.fromkeys(("l2", "linf", "ssim"), torch.zeros(n))
+    columns |= dict.fromkeys(("clean_draws", "adv_draws"), y[:, None][:, :0])
+    columns |= dict.fromkeys(("clean_detection", "adv_detection"), torch.empty(n, 0))
+    return Score(ids=index, victim_adv=victim_adv, **columns, seconds=1.0, forwards=n)
+
+
+STRONG, BALL = PGD(Linf(0.1)), Linf(0.1)
+
+
+@pytest.mark.parametrize(
+    ("attacker", "check"),
+    [
+        (Trial(GradientFree(BALL)), "black_box_wins"),
+        (Trial(GradientFree(BALL), EOT(4)), "black_box_wins"),
+        (Trial(STRONG, Oblivious()), "transfer_wins"),
+        (Trial(GradientFree(BALL), Oblivious()), "transfer_wins"),
+        (Trial(GradientFree(BALL), survivors=True), "black_box_wins"),
+        (Trial(Transfer(BALL, (HalfSpace(),))), "transfer_wins"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("robust", "first", "severity"),
+    [(600, 0, None), (598, 0, None), (597, 0, "low"), (579, 0, "high"), (700, 100, "high")],
+)
+def test_weaker_attackers_are_compared_image_by_image(attacker, check, robust, first, severity):
+    found = compare([(Trial(STRONG), score(600)), (attacker, score(robust, first=first))])
+    assert [(f.check, f.severity) for f in found] == ([(check, severity)] if severity else [])
+
+
+@fails_under("white-box attacks not counted as such", (comparison.TrialOutcome, "white_box", False))
+def test_all_white_box_attacks_count_together():
+    white = [(Trial(STRONG), score(600)), (Trial(STRONG, BPDA()), score(500))]
+    assert compare([*white, (Trial(GradientFree(BALL)), score(500))]) == ()
+
+
+def test_images_broken_before_do_not_count_for_a_trial_on_survivors():
+    oblivious = (Trial(STRONG, Oblivious()), score(300))
+    later = (Trial(PGD(BALL), BPDA(), survivors=True), score(250))
+    found = compare([oblivious, (Trial(STRONG), score(600)), later])
+    assert [(f.check, f.severity) for f in found] == [("transfer_wins", "high")]
+    (gain,) = found[0].saw.values()
+    assert gain == pytest.approx(0.3)
+
+
+def test_each_threat_model_is_compared_separately_and_over_shared_images():
+    found = compare(
+        [
+            (Trial(STRONG), score(600)),
+            (Trial(GradientFree(Linf(0.3))), score(100)),
+            (Trial(PGD(Linf(0.3))), score(100)),
+            (Trial(GradientFree(BALL), images=500), score(500, n=500)),
+        ]
+    )
+    assert found == ()
+
+
+def test_without_a_white_box_attack_there_is_a_finding():
+    (finding,) = compare(
+        [(Trial(STRONG, Oblivious()), score(900)), (Trial(GradientFree(BALL)), score(9))]
+    )
+    assert (finding.check, finding.severity) == ("no_white_box", "high")
+
+
+def test_losses_and_steps_are_compared_through_the_same_view():
+    margin = (Trial(PGD(BALL, loss="dlr")), score(450))
+    (finding,) = compare([(Trial(PGD(BALL)), score(600)), margin])
+    assert (finding.check, finding.severity) == ("loss_gap", "high")
+    assert compare([(Trial(PGD(BALL), BPDA()), score(600)), margin]) == ()
+    one_step = (Trial(FGSM(BALL)), score(500))
+    assert compare([one_step, (Trial(STRONG), score(515))]) == ()
+    (finding,) = compare([one_step, (Trial(STRONG), score(530))])
+    assert finding.check == "single_step_wins"
+
+
+def test_a_single_score_gives_no_finding():
+    assert compare([]) == ()
+    assert compare([(Trial(replace(STRONG, steps=1), Adaptive()), score(3))]) == ()
