@@ -1,11 +1,10 @@
-"""The front door: audit, protect and attack a classifier, learn an attack, load what was saved.
+"""The front door: audit, protect and attack a classifier, train an attack, load a saved one.
 
 Images are floats in [0, 1] or 8-bit numbers, of shape (n, c, h, w), (n, h, w, c) or (n, h, w); a
 ``DataLoader`` or other batches of (images, labels); a data set or its name; or the path of an npz
-file or of a folder of images. Labels are class ids of shape (n,), left out where the images bring
-them. A classifier is any ``nn.Module`` from images in [0, 1] to logits; one that returns something
-else, or expects normalised images, goes through :func:`as_classifier`. No function changes the
-weights of a model that it is given, and each restores the model's training mode.
+file or of a folder of images. Labels are class ids of shape (n,), omitted if the images have them.
+A classifier is any ``nn.Module`` from images in [0, 1] to logits; :func:`as_classifier` wraps
+others. No function changes the weights or the mode of a model.
 """
 
 from __future__ import annotations
@@ -57,15 +56,15 @@ def as_classifier(
     std: Sequence[float] | None = None,
     output: Output = "logits",
 ) -> WrappedClassifier:
-    """A classifier from images in [0, 1] to float32 logits, around a model with other habits.
+    """A classifier from images in [0, 1] to float32 logits, around any model.
 
     Args:
         model: A module or function. It may return a tensor, a tuple or list (the first tensor
             counts) or a mapping (``logits`` counts), in any precision and on any device.
         mean, std: The normalisation that it expects: one number for each channel, on the [0, 1]
             scale.
-        output: What it returns: ``logits``, ``probabilities``, or, of a classifier with two
-            classes and one output, ``binary_logit`` or ``binary_probability``.
+        output: The kind of numbers that it returns: ``logits``, ``probabilities``, or for two
+            classes and one output ``binary_logit`` or ``binary_probability``.
 
     Raises:
         ValueError: ``mean`` and ``std`` do not fit each other.
@@ -93,33 +92,27 @@ def audit(
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> Report:
-    """Measure robust accuracy against adaptive attackers, and check whether the figure holds.
+    """Measure robust accuracy against adaptive attacks, and check whether it can be trusted.
 
     Args:
         model: A classifier, a shield, or RUN/TRAINING, one training of a finished run.
-        images, labels: Test images, as described at the top of this module; a training of a run
-            has its own.
-        threat: What the attacker may change; a shield knows its own.
+        images, labels: Test images; a training of a run has its own.
+        threat: The threat model; by default the shield's own.
         effort: The battery of attacks, ``quick`` or ``standard``; see ``docs/evaluation.md``.
-        attacks: Attacks to run in place of a battery, as values, by name, or by the folder of a
-            trained one.
-        views: What the attackers see of the defence; by default an attack is run obliviously,
-            adaptively, and through BPDA.
+        attacks: Attacks in place of a battery, as values, names, or folders of trained ones.
+        views: The views of the attacker; by default oblivious, adaptive and BPDA.
         transfer_from: Other classifiers, whose adversarial images a battery tries as well.
-        limit: Use only so many images, drawn by seed 0, but of a run from the first; 0: all. By
-            default 200 for the quick battery, 1,000 for the standard one, and all for chosen
-            attacks.
+        limit: Number of images, drawn by seed 0, or the first of a run; 0: all. By default 200 for
+            ``quick``, 1,000 for ``standard`` and all for ``attacks``.
         seed: Seed of all attacks.
         device: Where to compute; by default where the model is.
         batch_size: Images attacked at a time; changes speed and memory, not results.
-        examine: With a battery, also examine the model itself for hidden gradients and other
-            flaws, which takes longer than the attacks.
-        folder: Where outcomes are kept, so that an interrupted audit goes on when it is repeated.
+        examine: With a battery, also examine the model for hidden gradients and other flaws.
+        folder: Folder for outcomes, so that a repeated call resumes the audit.
         progress: Show progress bars.
 
     Raises:
-        ValueError: The model, images, labels or attacks do not fit each other; says what came and
-            what was expected.
+        ValueError: The model, images, labels or attacks do not fit each other.
     """
     with subject_of(model, images, labels, device, seed) as (subject, where):
         trials = [trial for one in attacks for trial in trials_of(one, threat, subject, views)]
@@ -158,11 +151,11 @@ def protect(
 ) -> Shield:
     """Train a defence for a classifier, and audit it on images that were held out.
 
-    Ctrl-C saves the state of the training; the same call goes on where it stopped.
+    Ctrl-C saves the state of the training; the same call resumes it.
 
     Args:
         model: A trained classifier. The shield gets a copy.
-        images, labels: Training images, as described at the top of this module.
+        images, labels: Training images.
         method: The name of a method, or a method with its hyper-parameters.
         threat: What the attacker may change; by default taken from the images, see
             :func:`~spearshield.experiment.defaults.threat_for`.
@@ -181,7 +174,7 @@ def protect(
     Raises:
         ValueError: The model, images, labels or settings do not fit each other; or the method
             trains an attack and no defence.
-        Interrupted: A signal stopped the training; the message says where its state is.
+        Interrupted: A signal stopped the training; the message names the folder of its state.
     """
     with evaluating(model, device) as (classifier, where):
         examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
@@ -222,11 +215,11 @@ def learn_attack(
 ) -> Spear:
     """Train an attack on a classifier: a network that perturbs images in one forward pass.
 
-    The arguments are those of :func:`protect`.
+    See :func:`protect` for the arguments.
 
     Raises:
         ValueError: The method trains no such network; or see :func:`protect`.
-        Interrupted: A signal stopped the training; the message says where its state is.
+        Interrupted: A signal stopped the training; the message names the folder of its state.
     """
     with evaluating(model, device) as (classifier, where):
         examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
@@ -255,11 +248,10 @@ def attack(
 
     Args:
         model: A classifier, a shield, or RUN/TRAINING, one training of a finished run.
-        images, labels: Images to attack, as described at the top of this module; a training of a
-            run has its own.
+        images, labels: Images to attack; a training of a run has its own.
         attack: The attack, as a value, by name, or by the folder of a trained one.
         threat: What the attack may change, where it is given by name.
-        view: What the attacker sees of a defence.
+        view: The view of the attacker.
         limit: Attack only so many images, chosen as by :func:`audit`.
         seed: Seed of the attack.
         device: Where to compute; by default where the model is.

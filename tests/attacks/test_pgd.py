@@ -10,7 +10,7 @@ import torch
 
 from fixtures.models import HalfSpace, Island, Watched
 from mutations import fails_under
-from spearshield.adversary import misclassified, loss_gradient
+from spearshield.adversary import loss_gradient, misclassified
 from spearshield.attacks.pgd import PGD
 from spearshield.losses.margin import cross_entropy
 from spearshield.rng import Rng

@@ -126,6 +126,18 @@ def test_a_step_changes_parameters_and_returns_finite_losses(method, task, examp
     assert not all(map(torch.equal, before, learner.parameters()))
 
 
+def test_a_missing_training_attack_is_noticed_before_the_first_step(method, task, examples):
+    """A run builds all learners first, so it must fail before hours of pretraining."""
+    task = replace(task, learn_from=None)
+    try:
+        learner = learner_of(method, task)
+    except ValueError as error:
+        assert "set learn_from" in str(error)
+    else:
+        x, y, rng = batch(examples)
+        learner.step(x, y, rng=rng)
+
+
 @fails_under(
     "training of the classifier of the task",
     (standard_training.copy, "deepcopy", lambda network: network),

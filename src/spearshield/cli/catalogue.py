@@ -1,4 +1,4 @@
-"""The commands `list` and `show`, which read source files and import nothing of what they show."""
+"""The commands `list` and `show`, which read source files without importing modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SKIPPED = ("ClassVar", "property")
 
 @dataclass(frozen=True)
 class Setting:
-    """A hyper-parameter, as its source text says it."""
+    """A hyper-parameter, as written in the source."""
 
     name: str
     kind: str

@@ -1,4 +1,4 @@
-"""What commands print: tables of rows, and what was found beside them."""
+"""Tables and findings, as commands print them."""
 
 from __future__ import annotations
 

@@ -30,28 +30,28 @@ ARRAYS = ("x_adv", "x", "images", "y", "labels", "ids", "names")
 def purify(
     purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str
 ) -> tuple[int, int]:
-    """Purify every image of ``source`` into ``target``; how many there were, and were rejected.
+    """Purify every image of ``source`` into ``target``; returns the numbers of images and rejections.
 
-    A folder is walked with its sub-folders; the images come out as PNG under the names they had,
-    but for those that the purifier rejects, whose names ``rejected.txt`` lists. Of an npz, the
-    array of images (``x_adv``, ``x`` or ``images``) keeps its type and layout; labels, ids and
-    names go along, and of a purifier that detects, ``rejected`` says which images those are.
+    A folder is read with its sub-folders, and written as PNG files under the same names; rejected
+    images are listed in ``rejected.txt`` instead. In an npz file the array of images (``x_adv``,
+    ``x`` or ``images``) keeps its type and layout; labels, ids and names are copied, and for a
+    purifier that detects, ``rejected`` marks the rejected images.
 
     Args:
-        shape: Channels, height, width that the purifier was trained for.
+        shape: Channels, height and width that the purifier was trained on.
 
     Raises:
-        FileNotFoundError: ``source`` is not there.
-        ValueError: It is empty or corrupt, its images are of another shape, two of its files would
-            have one name, or ``target`` exists.
+        FileNotFoundError: There is no ``source``.
+        ValueError: It is empty or corrupt, its images have another shape or type, two of its files
+            would get the same name, or ``target`` exists.
     """
     return _Pass(purifier, "purifier", shape, device)(source, target)
 
 
 def perturb(attack: LearnedAttack, source: Path, target: Path, shape: Shape, device: str) -> int:
-    """Perturb every image of ``source`` into ``target``, as :func:`purify` does; how many.
+    """Perturb every image of ``source`` into ``target``, as :func:`purify` does; returns the number.
 
-    In 8 bits a pixel is rounded towards what it was, so that the file too is inside the budget.
+    In 8 bits a pixel is rounded towards its original, so that the file is inside the budget too.
     """
     count, _ = _Pass(AttackAsModule(attack).eval(), "attack", shape, device)(source, target)
     return count
@@ -62,7 +62,7 @@ class _Pass:
     """One network over all images of a source.
 
     Args:
-        network_name: What the network is, in messages.
+        network_name: Name of the network in messages.
     """
 
     network: nn.Module
@@ -106,7 +106,7 @@ class _Pass:
         return len(found), len(refused)
 
     def pixels(self, files: list[Path]) -> torch.Tensor:
-        """Of files of the shape that the network was trained for."""
+        """The pixels of the files, which must have the shape that the network was trained on."""
         channels, height, width = self.shape
 
         def pictures() -> Iterator[Any]:
@@ -136,6 +136,10 @@ class _Pass:
             )
         if len(x) == 0:
             raise ValueError(f"{source}: {name} holds no images")
+        if not (images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating)):
+            raise ValueError(
+                f"{source}: {name} is {images.dtype}; images are uint8, or floats in [0, 1]"
+            )
         eight_bit = images.dtype == np.uint8
         answers, refused = self.answers(x.float() / 255 if eight_bit else x.float(), eight_bit)
         back = answers.permute(0, 2, 3, 1) if last else answers

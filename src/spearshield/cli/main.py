@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return _fail(
-            options, "interrupted; what was saved is whole, run it again to go on", STOPPED
+            options, "interrupted; saved files are complete, run it again to resume", STOPPED
         )
     except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         return _fail(options, str(error), USAGE)

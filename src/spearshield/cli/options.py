@@ -1,4 +1,4 @@
-"""What the words of a command line mean: values for the front door."""
+"""Values for the front door, from the words of a command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import nn
 from spearshield import discover
 from spearshield.adversary import Attack
 from spearshield.api import load
-from spearshield.architecture import Architecture
 from spearshield.classifiers import architecture
 from spearshield.dataset import Examples, Split
 from spearshield.datasets import dataset
@@ -24,6 +23,7 @@ from spearshield.experiment.opened import open_run, spear_of
 from spearshield.experiment.overrides import override, view
 from spearshield.experiment.recipe import Recipe, load_recipe
 from spearshield.experiment.shield import CARD, Shield, Spear
+from spearshield.experiment.subject import checked_device
 from spearshield.experiment.trials import VIEWS, is_trained
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
@@ -39,11 +39,8 @@ def device(options: argparse.Namespace) -> str:
     Raises:
         ValueError: CUDA was named and there is none.
     """
-    if options.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("no CUDA device is available; use --device cpu")
-    return str(options.device)
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    return checked_device(automatic if options.device == "auto" else options.device)
 
 
 def threat(options: argparse.Namespace) -> ThreatModel | None:
@@ -154,13 +151,6 @@ def recipe(options: argparse.Namespace) -> Recipe:
     return value if options.seed is None else replace(value, seed=options.seed)
 
 
-def _wrapped(
-    network: nn.Module, named: Architecture, options: argparse.Namespace
-) -> WrappedClassifier:
-    mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
-    return WrappedClassifier(network, mean, std, options.output, named)
-
-
 def shield(options: argparse.Namespace) -> Shield:
     """The shield in a folder, around the network that ``--classifier`` names, if it is one's own.
 
@@ -231,7 +221,7 @@ def model(options: argparse.Namespace, images: Examples | None) -> nn.Module | P
 
 
 def attacks(options: argparse.Namespace, chosen: nn.Module | Path) -> list[Trial | str]:
-    """What ``--attack``, ``--view``, ``--eps`` and ``--set`` name: trials, or trained attacks.
+    """The trials and trained attacks of ``--attack``, ``--view``, ``--eps`` and ``--set``.
 
     Raises:
         ValueError: There is no such attack or view, or no budget for it.

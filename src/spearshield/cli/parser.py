@@ -123,7 +123,7 @@ def _network() -> Parser:
         "--output",
         choices=("logits", "probabilities", "binary_logit", "binary_probability"),
         default="logits",
-        help="what it returns; default: logits",
+        help="the kind of numbers it returns; default: logits",
     )
     return group
 
@@ -205,7 +205,7 @@ def _audit(audit: Parser) -> None:
         "--view",
         action="append",
         metavar="NAME",
-        help="what the attacker sees: oblivious, adaptive, bpda, eot, detector_aware, in_range",
+        help="view of the attacker: oblivious, adaptive, bpda, eot, detector_aware, in_range",
     )
     audit.add_argument(
         "--transfer-from",

@@ -36,7 +36,7 @@ def as_examples(
         images: A tensor or array of floats in [0, 1] or of 8-bit numbers, of shape (n, c, h, w),
             (n, h, w, c) or (n, h, w); a data set, its name, or the path of an npz file or a folder;
             or batches of (images, labels), such as a ``DataLoader``.
-        labels: Class ids of shape (n,); left out where ``images`` brings its own.
+        labels: Class ids of shape (n,); omitted if ``images`` contains labels.
         classes: The number of classes; by default one more than the largest label.
         split: The part of a data set.
         seed: Decides which images of a data set belong to its validation part.
@@ -44,7 +44,7 @@ def as_examples(
         limit: Take only so many images, from the first; 0: all.
 
     Raises:
-        ValueError: The images or labels are not what is described above; says what came.
+        ValueError: The images or labels do not have one of these forms.
         FileNotFoundError: There is no such file.
     """
     if isinstance(images, (str, Path)):
@@ -53,8 +53,8 @@ def as_examples(
         images = images.load(split, root=root, seed=seed)
     if isinstance(images, Examples):
         if labels is not None:
-            raise ValueError("these images bring their labels; leave out labels")
-        return _named(images[:limit] if limit else images, classes)
+            raise ValueError("these images have labels; omit labels")
+        return with_classes(images[:limit] if limit else images, classes)
     if not isinstance(images, (Tensor, np.ndarray)):
         images, labels = _collected(images, labels, limit)
     if labels is None:
@@ -72,7 +72,7 @@ def eight_bit(images: Tensor | NDArray[Any]) -> Tensor:
     """Images as 8-bit pixels of shape (n, c, h, w).
 
     Raises:
-        ValueError: Their shape, type or range is not that of images.
+        ValueError: Their shape, type or range is wrong.
     """
     x = images.detach().cpu() if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
     if x.ndim == 3:
@@ -121,7 +121,7 @@ def _collected(
 ) -> tuple[Tensor, Tensor | None]:
     """The images and labels of all batches, or of the first that hold ``limit`` images."""
     if labels is not None:
-        raise ValueError("batches bring their labels; leave out labels")
+        raise ValueError("batches have labels; omit labels")
     images: list[Tensor] = []
     ids: list[Tensor] = []
     for batch in batches:
@@ -139,8 +139,8 @@ def _collected(
     return torch.cat(images), torch.cat(ids)
 
 
-def _named(examples: Examples, classes: int | None) -> Examples:
-    """The examples, with names for more classes where ``classes`` says that there are more."""
+def with_classes(examples: Examples, classes: int | None) -> Examples:
+    """The examples with names for ``classes`` classes; ``None``: with the names that they have."""
     if classes is None or classes == examples.classes:
         return examples
     names = (*examples.names, *map(str, range(examples.classes, classes)))[:classes]

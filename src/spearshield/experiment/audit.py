@@ -17,7 +17,7 @@ RESULTS = "results.json"
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What an audit measured.
+    """The result of an audit.
 
     Args:
         rows: One row for each attack, and the worst case over them last.
@@ -54,7 +54,7 @@ class Report:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What puts the number in doubt."""
+        """The reasons to doubt the number."""
         return tuple(Finding(**found) for found in self.worst.findings)
 
     def __str__(self) -> str:

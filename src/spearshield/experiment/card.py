@@ -1,4 +1,4 @@
-"""Cards: what a saved shield or spear says of itself, as plain JSON beside its weights."""
+"""Cards: JSON descriptions of saved shields and spears, beside their weights."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class Card:
 
 def _of_type(value: Any, kind: type) -> Any:
     if value is not None and not isinstance(value, kind):
-        raise ValueError(f"{type(value).__name__} stands where a {kind.__name__} is expected")
+        raise ValueError(f"expected {kind.__name__}, got {type(value).__name__}")
     return value
 
 

@@ -28,10 +28,10 @@ TRAINING = "training.json"
 
 @dataclass(frozen=True, eq=False)
 class Learning:
-    """Trains a defence or an attack for a classifier; the same again goes on where it stopped.
+    """Trains a defence or an attack for a classifier; the same call resumes it.
 
     Args:
-        classifier: In evaluation mode, and not shared with anybody.
+        classifier: In evaluation mode, and not used elsewhere.
         threat: The threat model that goes into the card.
         folder: Where the state is kept; by default a folder in ``runs/``.
     """
@@ -73,7 +73,7 @@ class Learning:
         return Spear(attack.threat, attack.network, self.training, attack.queries, card=card)
 
     def outcome(self, examples: Examples, progress: Progress) -> Outcome:
-        """What the training yields.
+        """The outcome of the training.
 
         Raises:
             ValueError: The settings do not fit each other, the classifier or the images.
@@ -119,7 +119,7 @@ class Learning:
         return folder
 
     def card(self, kind: str, examples: Examples) -> Card:
-        """The card of what was trained."""
+        """The card of the result."""
         return Card(
             kind=kind,
             name=self.training.display_name,

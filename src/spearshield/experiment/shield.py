@@ -1,4 +1,4 @@
-"""Shields and spears: what training yields, as objects that are saved to a folder and loaded.
+"""Shields and spears: trained defences and attacks that are saved to a folder and loaded.
 
 A folder holds ``card.json`` and ``weights.safetensors``. Neither names a path or holds code.
 """
@@ -6,7 +6,6 @@ A folder holds ``card.json`` and ``weights.safetensors``. Neither names a path o
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,8 +37,8 @@ class Shield(Defended):
     It is the classifier behind a purifier, or a classifier that was trained to be robust.
 
     Args:
-        outcome: What the training yielded.
-        card: What it is, for whoever loads it.
+        outcome: The outcome of the training.
+        card: Its description.
     """
 
     def __init__(self, outcome: Outcome, card: Card) -> None:
@@ -91,7 +90,7 @@ class Shield(Defended):
                 )
         if isinstance(self.purifier, Detects):
             raise ValueError(
-                f"{self.card.name} rejects images, which an ONNX graph of logits cannot say; "
+                f"{self.card.name} rejects images, which a graph of logits cannot express; "
                 "export a purifier that does not detect"
             )
         try:
@@ -156,6 +155,7 @@ class Spear(LearnedAttack):
     card: Card | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
@@ -174,7 +174,7 @@ class Spear(LearnedAttack):
 
 
 class MissingClassifier(nn.Module):
-    """Stands for a user's own classifier that was not passed to ``load``; purifying works."""
+    """Replaces a user's classifier that was not passed to ``load``; purifying still works."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class MissingClassifier(nn.Module):
         self.refuse()
 
     def refuse(self) -> NoReturn:
-        """Raise a ``ValueError`` that says how to pass the classifier."""
+        """Raise a ``ValueError`` that explains how to pass the classifier."""
         raise ValueError(
             f"this shield protects {self.name}, which is not part of this package; pass the "
             "network to load(folder, classifier=...), or name it with --classifier"
@@ -207,7 +207,7 @@ def load_saved(folder: Path, classifier: nn.Module | None = None) -> Shield | Sp
     """
     card = Card.read(folder / CARD)
     path = folder / WEIGHTS
-    if hashlib.sha256(path.read_bytes()).hexdigest() != card.sha256:
+    if digest(path.read_bytes()) != card.sha256:
         raise ValueError(f"{path} is not the file that {CARD} describes; copy both again")
     if card.training is None:
         raise ValueError(f"{folder / CARD} names no training; save the {card.kind} again")
@@ -221,7 +221,7 @@ def load_saved(folder: Path, classifier: nn.Module | None = None) -> Shield | Sp
     if card.kind == "spear":
         attack = outcome.attack
         if not isinstance(attack, LearnedAttack):
-            raise ValueError(f"{folder} says that it is a spear, but {card.name} yields none")
+            raise ValueError(f"the card of {folder} describes a spear, but {card.name} yields none")
         load_weights(attack.network, path)
         return Spear(attack.threat, attack.network, card.training, attack.queries, card=card)
     shield = Shield(outcome, card)
@@ -233,23 +233,23 @@ def load_saved(folder: Path, classifier: nn.Module | None = None) -> Shield | Sp
 
 
 def rebuilt(about: ClassifierCard, card: Card, given: nn.Module | None) -> nn.Module:
-    """The classifier of a card: built from its architecture, or a copy of the ``given`` network."""
-    if given is not None:
-        network = copy.deepcopy(given)
-        if about.wrapped and not isinstance(network, WrappedClassifier):
-            network = WrappedClassifier(network, about.mean, about.std, about.output)  # type: ignore[arg-type]
-        return network.eval()
+    """The classifier of a card: a copy of ``given``, or else built from its architecture."""
+    network = copy.deepcopy(given) if given is not None else _built(about, card)
+    if about.wrapped and not isinstance(network, (WrappedClassifier, MissingClassifier)):
+        output: Any = about.output
+        network = WrappedClassifier(network, about.mean, about.std, output, about.architecture)
+    return network.eval()
+
+
+def _built(about: ClassifierCard, card: Card) -> nn.Module:
     architecture = about.architecture
     if architecture is None:
-        return MissingClassifier(about.name).eval()
+        return MissingClassifier(about.name)
     if any(field.name == "pretrained" for field in fields(architecture)):
         architecture = replace(architecture, pretrained=False)  # type: ignore[call-arg]
     network = architecture.build(card.shape, len(card.names))
-    if isinstance(network, UnnamedFunction):
-        return MissingClassifier(network.target).eval()
-    if about.wrapped:
-        network = WrappedClassifier(network, about.mean, about.std, about.output)  # type: ignore[arg-type]
-    return network.eval()
+    unnamed = isinstance(network, UnnamedFunction)
+    return MissingClassifier(about.name) if unnamed else network
 
 
 def _with_weights(value: Any, path: Path) -> Any:
@@ -267,8 +267,8 @@ def _write(folder: Path, network: nn.Module, card: Card) -> None:
     if (folder / CARD).exists():
         raise ValueError(f"{folder} holds a saved {card.kind} already; choose another folder")
     save_weights(network, folder / WEIGHTS)
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    replace(card, sha256=digest).write(folder / CARD)
+    sha256 = digest((folder / WEIGHTS).read_bytes())
+    replace(card, sha256=sha256).write(folder / CARD)
 
 
 def fresh_copy(network: nn.Module) -> nn.Module:

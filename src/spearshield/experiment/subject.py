@@ -1,4 +1,4 @@
-"""The subject of an audit: a classifier or shield, the images, and what the rows say of them."""
+"""The subject of an audit: a classifier or shield, the images, and the fields of its rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spearshield.dataset import Dataset, Examples
 from spearshield.discover import name_of
-from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples
+from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples, with_classes
 from spearshield.experiment.card import ClassifierCard
 from spearshield.experiment.opened import open_run
 from spearshield.experiment.recipe import UNDEFENDED
@@ -33,12 +33,12 @@ from spearshield.training.loop import Training
 
 @dataclass(frozen=True)
 class Subject:
-    """What is audited, on which images.
+    """A victim and its images.
 
     Args:
         name: The name of the defence, or of the classifier where there is none.
         about: The fields ``recipe``, ``data``, ``split`` and ``classifier`` of its rows.
-        parameters: How its classifier can be told from others.
+        parameters: Settings that identify the classifier.
         threat: The threat model it was trained for, where there is one.
         run: The run that it belongs to, where there is one.
     """
@@ -144,7 +144,7 @@ def model_name(model: nn.Module) -> str:
 
 
 def classifier_card(model: nn.Module) -> ClassifierCard:
-    """What a card says of a classifier that a user passes."""
+    """The card of a user's classifier."""
     if isinstance(model, WrappedClassifier):
         wrapping = True, model.mean, model.std, model.output
         return ClassifierCard(model_name(model), model.architecture, *wrapping)
@@ -178,8 +178,7 @@ def for_model(model: nn.Module, examples: Examples) -> Examples:
             f"the labels go up to {largest}, but the classifier has {classes} outputs; class ids "
             f"run from 0 to {classes - 1}"
         )
-    names = (*examples.names, *map(str, range(examples.classes, classes)))[:classes]
-    return Examples(examples.pixels, examples.y, examples.ids, names)
+    return with_classes(examples, classes)
 
 
 def device_of(model: nn.Module) -> str:
@@ -198,7 +197,7 @@ def subject_of(
     """The subject that a user means, and its device.
 
     Raises:
-        FileNotFoundError: A path leads nowhere.
+        FileNotFoundError: A path does not exist.
         ValueError: The model, images and labels do not fit each other.
     """
     if isinstance(model, (str, Path)) and not (Path(model) / CARD).exists():

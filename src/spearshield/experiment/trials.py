@@ -30,7 +30,7 @@ def trials_of(
     subject: Subject,
     views: Sequence[View] = (),
 ) -> list[Trial]:
-    """The trials that an attack stands for.
+    """The trials of an attack.
 
     Args:
         attack: A trial or an attack; the name of an attack; or the folder of a trained one, which
@@ -38,7 +38,7 @@ def trials_of(
         threat: The budget for an attack that is given by name; by default the subject's own. A
             trained attack has its own, which must be this one if it is given.
         views: The views to run it through; by default oblivious, adaptive and BPDA. A trained
-            attack has a view of its own: it knows the model that it was trained on.
+            attack has a view of its own, which follows from the model that it was trained on.
 
     Raises:
         ValueError: There is no such attack, or it does not fit the subject, the budget or the
