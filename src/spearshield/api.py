@@ -157,18 +157,16 @@ def protect(
         model: A trained classifier. The shield gets a copy.
         images, labels: Training images.
         method: The name of a method, or a method with its hyper-parameters.
-        threat: What the attacker may change; by default taken from the images, see
-            :func:`~spearshield.experiment.defaults.threat_for`.
-        training_attack: The attack whose images the defence is trained on, where its method needs
-            one; by default PGD with 7 steps.
+        threat: The threat model; by default :func:`~spearshield.experiment.defaults.threat_for`
+            the shape of the images.
+        training_attack: The attack that the defence is trained on; by default PGD with 7 steps.
         steps: Batches to train on; by default 20 passes over the images, between 400 and 5,000.
         batch_size: Images in a batch; by default 64, or fewer for small sets.
-        held_out: Images set aside for the closing quick audit, at most a fifth; 0: no audit. That
-            audit does not examine the shield; :func:`audit` does.
+        held_out: Images set aside for a closing quick audit without examination, at most a fifth;
+            0: no audit.
         seed: Seed of the training and of the audit.
         device: Where to compute; by default where the model is.
-        folder: Where the state of the training is kept; by default ``runs/METHOD-DIGEST``, with a
-            digest of all that the training depends on.
+        folder: Folder for the state of the training; by default ``runs/METHOD-DIGEST``.
         progress: Show progress bars.
 
     Raises:
@@ -285,8 +283,8 @@ def load(
 
     Args:
         folder: What ``save`` wrote; or RUN/TRAINING, one training of a finished run.
-        classifier: The user's own network where the shield protects one: a module of the same
-            architecture, a copy of which gets the saved weights. It is not needed to purify.
+        classifier: The user's own network, if the shield protects one; a copy of it gets the saved
+            weights. It is not needed to purify.
         device: Where to put the networks.
 
     Raises:

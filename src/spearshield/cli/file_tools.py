@@ -30,7 +30,7 @@ ARRAYS = ("x_adv", "x", "images", "y", "labels", "ids", "names")
 def purify(
     purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str
 ) -> tuple[int, int]:
-    """Purify every image of ``source`` into ``target``; returns the numbers of images and rejections.
+    """Purify every image of ``source`` into ``target``; returns how many, and how many rejected.
 
     A folder is read with its sub-folders, and written as PNG files under the same names; rejected
     images are listed in ``rejected.txt`` instead. In an npz file the array of images (``x_adv``,
@@ -49,7 +49,7 @@ def purify(
 
 
 def perturb(attack: LearnedAttack, source: Path, target: Path, shape: Shape, device: str) -> int:
-    """Perturb every image of ``source`` into ``target``, as :func:`purify` does; returns the number.
+    """Perturb every image of ``source`` into ``target``, as :func:`purify` does; returns how many.
 
     In 8 bits a pixel is rounded towards its original, so that the file is inside the budget too.
     """
