@@ -245,16 +245,12 @@ def attack(
     """Adversarial images for a classifier, with its predictions; ``save`` writes them to a folder.
 
     Args:
-        model: A classifier, a shield, or RUN/TRAINING, one training of a finished run.
-        images, labels: Images to attack; a training of a run has its own.
+        model, images, labels: As for :func:`audit`.
         attack: The attack, as a value, by name, or by the folder of a trained one.
-        threat: What the attack may change, where it is given by name.
+        threat: The threat model, if the attack is given by name.
         view: The view of the attacker.
         limit: Attack only so many images, chosen as by :func:`audit`.
-        seed: Seed of the attack.
-        device: Where to compute; by default where the model is.
-        batch_size: Images attacked at a time; changes speed and memory, not results.
-        progress: Show progress bars.
+        seed, device, batch_size, progress: As for :func:`audit`.
 
     Raises:
         ValueError: The model, images, labels or attack do not fit each other.
