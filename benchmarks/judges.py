@@ -29,8 +29,9 @@ from spearshield.classifiers import architecture
 from spearshield.dataset import Examples
 from spearshield.datasets import dataset
 from spearshield.discover import name_of
+from spearshield.experiment.opened import open_run
 from spearshield.experiment.recipe import Recipe
-from spearshield.experiment.run import Run, reopen
+from spearshield.experiment.run import Run
 from spearshield.judging.battery import BATTERIES
 from spearshield.judging.evaluation import EvaluationSettings, evaluate
 from spearshield.judging.judge import Judge
@@ -201,7 +202,7 @@ def misclassified(victim: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 def opened(options: Any) -> Run:
     """The run of the victim; for a classifier with weights, a run without trainings."""
     if options.victim:
-        return replace(reopen(options.victim.parent), selected=options.victim.name)
+        return replace(open_run(options.victim.parent), selected=options.victim.name)
     recipe = Recipe(
         dataset(options.data), architecture(options.classifier), None, (), (), options.weights
     )

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from spearshield.adversary import misclassified
 from spearshield.attacks.pgd import PGD
-from spearshield.experiment.run import reopen
+from spearshield.experiment.opened import open_run
 from spearshield.rng import Rng
 from spearshield.storage.atomic import write_json
 from spearshield.threat import Linf
@@ -33,7 +33,7 @@ def main() -> None:
     options = parser().parse_args()
     torch.set_num_threads(1)
     folder = options.victim.parent
-    run = replace(reopen(folder), trained=folder, selected=options.victim.name)
+    run = replace(open_run(folder), trained=folder, selected=options.victim.name)
     fast = run.victim
     contiguous = replace(run).victim.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     examples = run.images[: options.images]

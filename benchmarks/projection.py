@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from spearshield.attacks.fgsm import FGSM
-from spearshield.experiment.run import reopen
+from spearshield.experiment.opened import open_run
 from spearshield.method import Task, frozen
 from spearshield.methods.defense_gan import DefenseGAN, Reconstructor
 from spearshield.methods.encoder_projection import Projector, RefinedProjector
@@ -47,7 +47,7 @@ def main() -> None:
     options = parser().parse_args()
     device = options.device
     torch.set_num_threads(1)
-    run = reopen(options.run, options.data_dir, device)
+    run = open_run(options.run, options.data_dir, device)
     classifier = run.bare.classifier.eval()
     shape, classes = run.data_shape
     learner = DefenseGAN(options.width, options.latent, weights=options.gan).learner(

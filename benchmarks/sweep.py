@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from spearshield.attacks.fgsm import FGSM
-from spearshield.experiment.run import reopen
+from spearshield.experiment.opened import open_run
 from spearshield.judging.evaluation import score_attacked
 from spearshield.judging.score import wilson
 from spearshield.method import Defended, Task
@@ -36,7 +36,7 @@ from spearshield.threat import Linf
 def main() -> None:
     options = parser().parse_args()
     torch.set_num_threads(1)
-    run = reopen(options.run, options.data_dir)
+    run = open_run(options.run, options.data_dir)
     classifier = run.bare.classifier.eval()
     task = Task(classifier, classifier, *run.data_shape)
     examples = run.recipe.data.load(options.split, root=options.data_dir, seed=run.recipe.seed)

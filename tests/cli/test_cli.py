@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from PIL import Image
 
 from spearshield.cli import main
-from spearshield.experiment.run import reopen
+from spearshield.experiment.opened import open_run
 from spearshield.storage.weights import read_weights, save_weights
 
 SMALL = (
@@ -370,7 +369,7 @@ def test_an_attack_needs_nothing_of_its_run_but_its_own_training(tmp_path, monke
     with np.load(tmp_path / "run.npz") as mine, np.load(tmp_path / "shipped.npz") as theirs:
         assert np.array_equal(mine["x"], theirs["x"]) and not np.array_equal(mine["x"], pixels)
     kept = read_weights(run / "adv_gan" / "attack.safetensors")
-    attack = replace(reopen(run), trained=run).attack("adv_gan")
+    attack = open_run(run).attack("adv_gan")
     assert kept.keys() == attack.network.state_dict().keys()
 
 

@@ -15,8 +15,9 @@ from spearshield.attacks.fmn import FMN
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.m_cnn import MCNN
 from spearshield.datasets.digits import Digits
+from spearshield.experiment.opened import open_run
 from spearshield.experiment.recipe import Recipe
-from spearshield.experiment.run import Run, reopen
+from spearshield.experiment.run import Run
 from spearshield.judging import results
 from spearshield.judging.trial import Trial
 from spearshield.methods.dae import DAE
@@ -152,7 +153,7 @@ def test_the_folder_has_the_documented_files(done):
 
 def test_the_exported_weights_equal_the_weights_of_the_victim(done):
     victim = done.outcomes["dae"].defended
-    copy = reopen(done.folder).outcomes["dae"].defended
+    copy = open_run(done.folder).outcomes["dae"].defended
     with torch.no_grad():
         for parameter in copy.parameters():
             parameter.zero_()
@@ -242,13 +243,13 @@ def test_an_unknown_training_lists_the_trainings(done):
 
 def test_a_broken_recipe_file_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not a run folder"):
-        reopen(tmp_path)
+        open_run(tmp_path)
     (tmp_path / "recipe.json").write_text(json.dumps({"name": "x"}))
     with pytest.raises(ValueError, match="is not a recipe of this version"):
-        reopen(tmp_path)
+        open_run(tmp_path)
     (tmp_path / "recipe.json").write_text("{")
     with pytest.raises(ValueError, match="is not a recipe of this version"):
-        reopen(tmp_path)
+        open_run(tmp_path)
 
 
 @pytest.fixture
@@ -260,7 +261,7 @@ def run_with_a_function(done, tmp_path):
     user = {"type": "spearshield.classifiers.user:User", "target": "os:abort"}
     manifest["recipe"]["classifier"] = user
     (folder / "recipe.json").write_text(json.dumps(manifest))
-    return replace(reopen(folder), selected="dae")
+    return replace(open_run(folder), selected="dae")
 
 
 def test_a_run_with_a_function_purifies_without_calling_it(done, run_with_a_function):
@@ -286,7 +287,7 @@ def test_an_unfinished_run_is_not_trained_by_reopening_it(done, tmp_path):
     done.recipe.check_names()
     Run(RECIPE, "small", tmp_path).write_manifest()
     with pytest.raises(ValueError, match="0 of 8 steps; finish it first"):
-        _ = reopen(tmp_path).victim
+        _ = open_run(tmp_path).victim
 
 
 def test_a_damaged_copy_of_weights_is_written_again(done):
@@ -299,7 +300,7 @@ def test_a_damaged_copy_of_weights_is_written_again(done):
 
 def test_no_manifest_is_written_into_the_folder_of_a_training(done):
     with pytest.raises(ValueError, match="dae holds a training; choose another --out"):
-        replace(reopen(done.folder), folder=done.folder / "dae", selected="dae").evaluate()
+        replace(open_run(done.folder), folder=done.folder / "dae", selected="dae").evaluate()
     assert not (done.folder / "dae" / "recipe.json").exists()
 
 

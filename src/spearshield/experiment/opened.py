@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from spearshield.discover import name_of
 from spearshield.experiment.card import Card, ClassifierCard
-from spearshield.experiment.manifest import FILE
-from spearshield.experiment.run import Run, reopen
+from spearshield.experiment.manifest import FILE, Manifest
+from spearshield.experiment.run import Run
 from spearshield.experiment.shield import Shield, Spear
 from spearshield.training.learned_attack import LearnedAttack
 
@@ -25,8 +24,16 @@ def open_run(path: Path, data_dir: Path | None = None, device: str = "cpu") -> R
     """
     whole = (path / FILE).exists()
     folder = path if whole else path.parent
-    run = reopen(folder, data_dir, device)
-    return replace(run, trained=folder, selected="" if whole else path.name)
+    manifest = Manifest.read(folder)
+    return Run(
+        manifest.recipe,
+        manifest.name,
+        folder,
+        data_dir,
+        device,
+        trained=folder,
+        selected="" if whole else path.name,
+    )
 
 
 def shield_of(run: Run) -> Shield:

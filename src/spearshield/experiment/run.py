@@ -287,14 +287,3 @@ class Run:
             if outcome.is_defence or self.selected:
                 trials = learned_attack_trials(recipe, attacks, name)
                 yield from judge.rows(name, outcome, recipe.trainings[name], trials)
-
-
-def reopen(folder: Path, data_dir: Path | None = None, device: str = "cpu") -> Run:
-    """The finished run in ``folder``.
-
-    Raises:
-        FileNotFoundError: There is none.
-        ValueError: Its manifest cannot be read.
-    """
-    manifest = Manifest.read(folder)
-    return Run(manifest.recipe, manifest.name, folder, data_dir, device, trained=folder)
