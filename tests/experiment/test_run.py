@@ -102,7 +102,7 @@ def test_a_trial_on_survivors_attacks_only_survivors(tmp_path):
 
 
 def test_a_method_without_an_attack_is_refused_as_one(done):
-    with pytest.raises(ValueError, match="dae is not an attack: its method learns none"):
+    with pytest.raises(ValueError, match="dae is not an attack: its method trains no attack"):
         done.attack("dae")
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -93,13 +94,15 @@ def sixty_steps(folder: Path, bar: ProgressBar = no_bar) -> None:
     """Sixty steps, from the checkpoint in the folder if there is one; saves at every step."""
     with ambient(0):
         learner = TRAINING.method.learner(task())
-    options = {"folder": folder, "save_every": 0.0, "bar": bar}
-    fit(learner, examples(), steps=60, batch_size=8, seed=0, **options)
+    options = {"folder": folder, "bar": bar}
+    with mock.patch.object(loop, "SAVE_EVERY", 0.0):
+        fit(learner, examples(), steps=60, batch_size=8, seed=0, **options)
 
 
 CHILD = """
 import sys, time
 from pathlib import Path
+from unittest import mock
 from training.test_loop import sixty_steps
 sixty_steps(Path(sys.argv[1]), lambda done, losses: (print(done, flush=True), time.sleep(0.01)))
 """

@@ -7,7 +7,8 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -21,16 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. A user's mistake is one line, no traceback."""
     words = sys.argv[1:] if arguments is None else [*arguments]
     options = parser().parse_args(words)
-    if options.command not in WITHOUT_TORCH:
-        from spearshield.judging import results  # noqa: PLC0415 - help must not import torch
-
-        results.command.set(shlex.join(["spearshield", *words]))
     sys.path.append(str(Path.cwd()))  # where a user's own module:function lies
     try:
         home = "catalogue" if options.command in WITHOUT_TORCH else "commands"
         commands = import_module(f"spearshield.cli.{home}")
         command = getattr(commands, f"do_{options.command.replace('-', '_')}")
-        return int(command(options) or 0)
+        with recorded(words):
+            return int(command(options) or 0)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
@@ -48,6 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if type(error).__name__ != "Interrupted":
             raise
         return _fail(options, str(error), STOPPED)
+
+
+@contextmanager
+def recorded(words: Sequence[str]) -> Iterator[None]:
+    """Rows that are measured inside the block record the command line."""
+    from spearshield.judging.results import command  # noqa: PLC0415 - only where a command runs
+
+    token = command.set(shlex.join(["spearshield", *words]))
+    try:
+        yield
+    finally:
+        command.reset(token)
 
 
 def _fail(options: argparse.Namespace, message: str, status: int) -> int:
