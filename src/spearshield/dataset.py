@@ -28,6 +28,7 @@ class Examples:
         ids: The position of each image in its official split. The randomness of an image depends on
             its id, not on its batch.
         names: The names of the classes, in the order of their ids.
+        source: The name of the data set or file that the images come from.
 
     Raises:
         ValueError: The pixels are not uint8, the lengths differ, or a label is out of range.
@@ -37,6 +38,7 @@ class Examples:
     y: Labels
     ids: Ids
     names: tuple[str, ...]
+    source: str = "images"
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != torch.uint8:
@@ -71,7 +73,8 @@ class Examples:
         return len(self.pixels)
 
     def __getitem__(self, index: Tensor | slice) -> Examples:
-        return Examples(self.pixels[index], self.y[index], self.ids[index], self.names)
+        parts = self.pixels[index], self.y[index], self.ids[index]
+        return Examples(*parts, self.names, self.source)
 
     def images(self, device: torch.device | str = "cpu") -> Images:
         """The images as floats in [0, 1]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from spearshield.dataset import Dataset, Examples, Split
 from spearshield.datasets import dataset
+from spearshield.discover import name_of
 
 ImageSource: TypeAlias = "Tensor | NDArray[Any] | Dataset | Examples | str | Path | Iterable[Any]"
 """Images as a tensor or array, a data set or its name, a path, or batches of (images, labels)."""
@@ -50,7 +52,8 @@ def as_examples(
     if isinstance(images, (str, Path)):
         images = dataset(str(images))
     if isinstance(images, Dataset):
-        images = images.load(split, root=root, seed=seed)
+        loaded = images.load(split, root=root, seed=seed)
+        images = replace(loaded, source=name_of(images))
     if isinstance(images, Examples):
         if labels is not None:
             raise ValueError("these images have labels; omit labels")
@@ -144,4 +147,4 @@ def with_classes(examples: Examples, classes: int | None) -> Examples:
     if classes is None or classes == examples.classes:
         return examples
     names = (*examples.names, *map(str, range(examples.classes, classes)))[:classes]
-    return Examples(examples.pixels, examples.y, examples.ids, names)
+    return replace(examples, names=names)

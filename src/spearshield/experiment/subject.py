@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spearshield.dataset import Dataset, Examples
+from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples, with_classes
 from spearshield.experiment.card import ClassifierCard
@@ -58,7 +58,7 @@ class Subject:
             return self.images
         if self.run:
             return self.images[:limit]
-        return self.images[permutation(len(self.images), 0, epoch=0)[:limit].sort().values]
+        return self.images[permutation(len(self.images), 0, epoch=0)[:limit]]
 
     def rows(
         self,
@@ -118,7 +118,7 @@ class Subject:
             images=examples,
             about={
                 "recipe": "audit",
-                "data": name_of(images) if isinstance(images, Dataset) else str_of(images),
+                "data": examples.source,
                 "split": "test",
                 "classifier": name,
             },
@@ -126,12 +126,6 @@ class Subject:
             training=card.training if card else None,
             threat=card.threat if card else None,
         )
-
-
-def str_of(images: ImageSource) -> str:
-    """The name of an image source: the last part of a path, or the kind of object."""
-    text = str(images) if not isinstance(images, (Tensor, Examples)) else "images"
-    return text.rstrip("/").rpartition("/")[2] if len(text) < 200 and "\n" not in text else "images"
 
 
 def model_name(model: nn.Module) -> str:

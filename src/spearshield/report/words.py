@@ -83,6 +83,10 @@ def hyper(row: Row) -> dict[str, Any]:
     return {name: value for name, value in about.items() if name not in left_out}
 
 
+LOSSES = {"cross_entropy": "CE", "ce": "CE", "dlr": "DLR"}
+"""Losses in the titles of attacks."""
+
+
 def attack(name: str, about: Mapping[str, Any]) -> str:
     """The title of an attack, as ``APGD-CE``, or ``5 x PGD-40`` with five restarts.
 
@@ -98,8 +102,8 @@ def attack(name: str, about: Mapping[str, Any]) -> str:
         return name
     title = ATTACKS[name]
     if name == "apgd":
-        loss = str(about.get("loss", "ce"))
-        title += "-T" if about.get("targets") else f"-{loss.upper() if len(loss) < 4 else loss}"
+        loss = str(about.get("loss", "cross_entropy"))
+        title += "-T" if about.get("targets") else f"-{LOSSES.get(loss, loss)}"
     if name in STEPPED and "steps" in about:
         title += f"-{about['steps']}"
     restarts = about.get("restarts", 1)
