@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from spearshield.adversary import Attack, check_images
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
+from spearshield.judging.float32 import full_float32
 from spearshield.judging.score import REJECTED, Score
 from spearshield.method import Defended, Detects, RandomPurifier
 from spearshield.progress import ProgressBar, no_bar
@@ -60,6 +61,7 @@ class EvaluationSettings:
         require(self, "draws", "batch_size", at_least=1)
 
 
+@full_float32()
 def evaluate(
     victim: Defended,
     attack: Attack,
@@ -110,6 +112,7 @@ def evaluate(
     return reduce(operator.add, scores)
 
 
+@full_float32()
 def score_attacked(
     victim: Defended,
     x: Images,
