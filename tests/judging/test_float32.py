@@ -21,7 +21,7 @@ class Recording(HalfSpace):
 def test_an_evaluation_does_not_use_tf32():
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     assert before[0]  # the default of PyTorch, or this test would show nothing
-    model = Recording()
+    model = Recording((1, 8, 8))
     digits = Digits().load("test")
     few = digits[digits.y < 2][:3]
     evaluate(
