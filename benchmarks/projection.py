@@ -2,10 +2,10 @@
 
     python benchmarks/projection.py RUN --gan FILE --width 32 --eps 0.3 --out FILE
     python benchmarks/projection.py RUN --gan FILE --device cuda --peak 67e12 --images 10000 \
-        --batch 500 --chunk 20000 --searches same fast --out FILE
+        --batch 1000 --chunk 10000 --searches same fast --out FILE
 
-G and E are loaded from FILE; images and the bare classifier are those of the run. The attacked
-images are FGSM's on that classifier. The searches are:
+G and E are loaded from FILE; the bare classifier is that of the run, and the images are the first
+of the test split of its data. The attacked images are FGSM's on that classifier. The searches are:
 
     port   the release's search: 200 steps from 10 starts, written in plain PyTorch
     same   the same search by this package
@@ -13,8 +13,8 @@ images are FGSM's on that classifier. The searches are:
     fast   the encoder projection: no step
 
 They take turns, batch by batch. On a CPU they use one thread and the time is the process time; on
-a GPU it is the wall-clock time. The operations of a search are those of G and of the gradient in
-its latent, at each step.
+a GPU it is the wall-clock time, after a search on images of noise that is not timed. The operations
+of a search are those of G and of the gradient in its latent, at each step.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from spearshield.attacks.fgsm import FGSM
+from spearshield.dataset import Examples
 from spearshield.experiment.opened import open_run
 from spearshield.method import Task, frozen
 from spearshield.methods.defense_gan import DefenseGAN, Reconstructor
@@ -42,11 +43,16 @@ from spearshield.threat import Linf
 
 STEPS, RESTARTS, BATCH = 200, 10, 50
 
+Search: TypeAlias = Callable[[Tensor], Tensor]
+"""Maps images to generated images."""
+
 
 def main() -> None:
     options = parser().parse_args()
     device = options.device
     torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = options.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = options.precision == "tf32"
     run = open_run(options.run, options.data_dir, device)
     classifier = run.bare.classifier.eval()
     shape, classes = run.data_shape
@@ -54,41 +60,16 @@ def main() -> None:
         Task(classifier, classifier, shape, classes)
     )
     learner.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    release = LatentSearchSettings(STEPS, RESTARTS, chunk=options.chunk)
-    settings = {
-        "port": release,
-        "same": release,
-        "short": replace(release, steps=STEPS // 2, restarts=1),
-        "fast": replace(release, steps=0, restarts=1),
-    }
-    settings = {name: settings[name] for name in options.searches}
+    settings = {name: settings_of(name, options.chunk) for name in options.searches}
     searches = {
         name: search(name, learner.G, learner.E, options.latent, own)
         for name, own in settings.items()
     }
     once = operations(learner.G, options.latent, device)
-    examples = run.images[: options.images]
-    found = {name: {"seconds": 0.0, "clean": 0, "attacked": 0, "error": 0.0} for name in searches}
-    bare = {"clean": 0, "attacked": 0}
-    for first in range(0, len(examples), options.batch):
-        part = examples[first : first + options.batch]
-        x, y = part.images(device), part.y.to(device)
-        x_adv = FGSM(Linf(options.eps))(classifier, x, y, rng=Rng(0, part.ids.to(device)))
-        for kind, images in (("clean", x), ("attacked", x_adv)):
-            bare[kind] += right(classifier, images, y)
-            for name, project in searches.items():
-                began = clock(device)
-                with torch.no_grad():
-                    x_hat = project(images)
-                found[name]["seconds"] += clock(device) - began
-                found[name][kind] += right(classifier, x_hat, y)
-                found[name]["error"] += float((x_hat - images).square().mean((1, 2, 3)).sum())
-        done = first + len(part)
-        print(done, "of", len(examples), row(found[options.searches[0]], done), flush=True)
-    count = len(examples)
-    rows: list[dict[str, Any]] = [
-        {"search": name, **row(values, count)} for name, values in found.items()
-    ]
+    examples = run.recipe.data.load("test", root=options.data_dir, seed=run.recipe.seed)
+    examples = examples[: options.images]
+    bare, found = take_turns(searches, classifier, examples, options)
+    rows = [{"search": name, **row(values, len(examples))} for name, values in found.items()]
     for line, own in zip(rows, settings.values(), strict=True):
         line["times_first"] = round(line["images_per_second"] / rows[0]["images_per_second"], 2)
         rate = line["images_per_second"] * own.steps * own.restarts * once
@@ -96,17 +77,69 @@ def main() -> None:
         line["share_of_peak"] = rate / options.peak if options.peak else None
         print(line)
     about = {
-        "images": count,
+        "images": len(examples),
         "eps": options.eps,
         "width": options.width,
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "precision": options.precision,
         "operations_per_step": once,
         "peak": options.peak,
-        "without": {kind: number / count for kind, number in bare.items()},
+        "without": {kind: number / len(examples) for kind, number in bare.items()},
         "settings": {name: asdict(own) for name, own in settings.items()},
         "torch": torch.__version__,
     }
     write_json(options.out, {**about, "rows": rows})
+
+
+def settings_of(name: str, chunk: int) -> LatentSearchSettings:
+    """The steps and the restarts of one of the four searches."""
+    release = LatentSearchSettings(STEPS, RESTARTS, chunk=chunk)
+    if name == "short":
+        return replace(release, steps=STEPS // 2, restarts=1)
+    return replace(release, steps=0, restarts=1) if name == "fast" else release
+
+
+def take_turns(
+    searches: dict[str, Search],
+    classifier: nn.Module,
+    examples: Examples,
+    options: argparse.Namespace,
+) -> tuple[dict[str, int], dict[str, dict[str, float]]]:
+    """Run all searches on one batch after the other.
+
+    Returns:
+        The number of images that the bare classifier classifies correctly, clean and attacked; for
+        each search, its time in seconds, the same two numbers, and the sum of squared errors.
+    """
+    device = options.device
+    found = {name: {"seconds": 0.0, "clean": 0, "attacked": 0, "error": 0.0} for name in searches}
+    bare = {"clean": 0, "attacked": 0}
+    if device == "cuda":
+        noise = Rng.of_batch(0, min(options.batch, len(examples)), device).uniform(examples.shape)
+        for project in searches.values():
+            timed(project, noise, device)
+    for first in range(0, len(examples), options.batch):
+        part = examples[first : first + options.batch]
+        x, y = part.images(device), part.y.to(device)
+        x_adv = FGSM(Linf(options.eps))(classifier, x, y, rng=Rng(0, part.ids.to(device)))
+        for kind, images in (("clean", x), ("attacked", x_adv)):
+            bare[kind] += right(classifier, images, y)
+            for name, project in searches.items():
+                x_hat, seconds = timed(project, images, device)
+                found[name]["seconds"] += seconds
+                found[name][kind] += right(classifier, x_hat, y)
+                found[name]["error"] += float((x_hat - images).square().mean((1, 2, 3)).sum())
+        done = first + len(part)
+        print(done, "of", len(examples), row(found[options.searches[0]], done), flush=True)
+    return bare, found
+
+
+def timed(project: Search, x: Tensor, device: str) -> tuple[Tensor, float]:
+    """The result of a search, and its time in seconds."""
+    began = clock(device)
+    with torch.no_grad():
+        x_hat = project(x)
+    return x_hat, clock(device) - began
 
 
 def search(
@@ -115,8 +148,8 @@ def search(
     encoder: nn.Module | None,
     latent: int,
     settings: LatentSearchSettings,
-) -> Callable[[Tensor], Tensor]:
-    """One of the four searches, as a function of the images."""
+) -> Search:
+    """One of the four searches."""
     assert encoder is not None
     if name == "port":
         return lambda x: port(generator, latent, x)
@@ -167,7 +200,7 @@ def right(classifier: nn.Module, x: Tensor, y: Tensor) -> int:
     return int((classifier(x).argmax(1) == y).sum())
 
 
-def row(values: dict[str, float], count: int) -> dict[str, float]:
+def row(values: dict[str, float], count: int) -> dict[str, Any]:
     return {
         "images_per_second": round(2 * count / values["seconds"], 2),
         "process_seconds": round(values["seconds"], 2),
@@ -188,7 +221,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--batch", type=int, default=BATCH, help="images per call")
     options.add_argument("--chunk", type=int, default=500, help="latents per batch of a search")
     options.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    options.add_argument("--peak", type=float, help="operations per second of the device")
+    options.add_argument("--peak", type=float, help="operations per second, in this precision")
+    options.add_argument("--precision", default="float32", choices=["float32", "tf32"])
     options.add_argument(
         "--searches",
         nargs="+",

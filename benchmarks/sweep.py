@@ -5,8 +5,8 @@
 A search is named by steps x restarts. With a final e, as in 10x1e, its one start is E(x). The
 search ``nearest`` returns the nearest training image, as a generator of exactly these images would.
 G and E are loaded from FILE; images and the classifier are those of the run. The attacked images
-are FGSM's on that classifier. The time is the process time of search, classifier and scores on one
-thread.
+are FGSM's on that classifier. The time is that of search, classifier and scores together: process
+time of one thread on a CPU, wall-clock time on a GPU. All arithmetic is in float32.
 """
 
 from __future__ import annotations
@@ -36,21 +36,24 @@ from spearshield.threat import Linf
 def main() -> None:
     options = parser().parse_args()
     torch.set_num_threads(1)
-    run = open_run(options.run, options.data_dir)
+    torch.backends.cudnn.allow_tf32 = False
+    device = options.device
+    run = open_run(options.run, options.data_dir, device)
     classifier = run.bare.classifier.eval()
     task = Task(classifier, classifier, *run.data_shape)
     examples = run.recipe.data.load(options.split, root=options.data_dir, seed=run.recipe.seed)
     examples = examples[: options.images]
-    x, y, ids = examples.images(), examples.y, examples.ids
+    x, y, ids = examples.images(device), examples.y.to(device), examples.ids.to(device)
     x_adv = FGSM(Linf(options.eps))(classifier, x, y, rng=Rng(run.recipe.seed, ids))
+    search = LatentSearchSettings(lr=options.lr, z_std=options.z_std, chunk=options.chunk)
+    gan = DefenseGAN(options.width, options.latent, search=search, weights=options.gan)
     rows = []
     for name in options.search:
         if name == "nearest":
-            victim = Defended(Nearest(run.training_set.images()), classifier).eval()
+            victim = Defended(Nearest(run.training_set.images(device)), classifier).eval()
         else:
-            gan = DefenseGAN(options.width, options.latent, weights=options.gan)
-            victim = named(name, gan, options.z_std).learner(task).outcome().defended
-        victim.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            victim = named(name, gan).learner(task).outcome().defended
+        victim.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         rows.append({"search": name, **measured(victim, x, x_adv, y, ids)})
         print(rows[-1], flush=True)
     about = {
@@ -60,6 +63,8 @@ def main() -> None:
         "eps": options.eps,
         "width": options.width,
         "z_std": options.z_std,
+        "lr": options.lr,
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "torch": torch.__version__,
     }
     write_json(options.out, {**about, "rows": rows})
@@ -79,21 +84,22 @@ class Nearest(nn.Module):
         return squared_error(self(x), x) - 1
 
 
-def named(name: str, gan: DefenseGAN, z_std: float) -> DefenseGAN | EncoderProjection:
+def named(name: str, gan: DefenseGAN) -> DefenseGAN | EncoderProjection:
     """The method behind a name such as 25x10 or 10x1e."""
     steps, restarts = map(int, name.removesuffix("e").split("x"))
     if not name.endswith("e"):
-        return replace(gan, search=LatentSearchSettings(steps, restarts, z_std=z_std))
+        return replace(gan, search=replace(gan.search, steps=steps, restarts=restarts))
     if restarts != 1:
         raise ValueError(f"a search from E(x) has one start, got {name}")
     return EncoderProjection(gan, gan_steps=0, encoder_steps=0, refine_steps=steps)
 
 
 def measured(victim: Defended, x: Tensor, x_adv: Tensor, y: Tensor, ids: Tensor) -> dict[str, Any]:
-    began = time.process_time()
+    clock = time.process_time if x.device.type == "cpu" else time.perf_counter
+    began = clock()
     score = score_attacked(victim, x, x_adv, y, ids, draws=1)
-    seconds = time.process_time() - began
-    clean, attacked = (score.victim_clean == y), (score.victim_adv == y)
+    seconds = clock() - began  # the scores are on the CPU, so a GPU has finished
+    clean, attacked = (score.victim_clean == score.y), (score.victim_adv == score.y)
     return {
         "clean": score.acc,
         "clean_interval": interval(clean),
@@ -124,6 +130,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--eps", type=float, default=0.3)
     options.add_argument("--split", default="test", choices=["validation", "test"])
     options.add_argument("--images", type=int, default=1000)
+    options.add_argument("--lr", type=float, default=10.0, help="learning rate of the search")
+    options.add_argument("--chunk", type=int, default=500, help="latents per batch of a search")
+    options.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     options.add_argument("--data-dir", type=Path)
     options.add_argument("--out", type=Path, required=True)
     return options

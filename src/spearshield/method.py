@@ -61,9 +61,11 @@ class Detects(Protocol):
 
 @runtime_checkable
 class Generates(Protocol):
-    """A purifier that always outputs an image of its generator ``G``."""
+    """A purifier that always outputs an image of its generator."""
 
-    G: nn.Module
+    def generate(self, z: Tensor) -> Images:
+        """The generated images of latents, differentiable in ``z``."""
+        ...
 
     def search(self, x: Images, rng: Rng) -> tuple[Tensor, PerImage]:
         """The latent of a generated image near each image, and its distance to the image."""

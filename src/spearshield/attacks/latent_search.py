@@ -110,5 +110,5 @@ def _search_space(model: Classifier, x: Images, rng: Rng) -> tuple[Classifier, C
         purifier = model.purifier
         with torch.no_grad():
             z, _ = purifier.search(x, rng)
-        return purifier.G, model.classifier, z
+        return purifier.generate, model.classifier, z
     return lambda z: z, model, x.clone()

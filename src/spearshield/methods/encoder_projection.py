@@ -183,6 +183,11 @@ class Projector(nn.Module):
         """The purifier itself, which is differentiable."""
         return frozen(self)
 
+    def generate(self, z: Latents) -> Images:
+        """The images of latents."""
+        x_hat: Images = self.G(z)
+        return x_hat
+
     def search(self, x: Images, rng: Rng) -> tuple[Latents, PerImage]:  # noqa: ARG002
         """The latent E(x) of each image, and the mean squared error of its generated image."""
         z = self.E(x)

@@ -127,7 +127,8 @@ class SubstituteLearner(Learner):
 
     def augmented(self) -> Images:
         """Each image of S, moved by lambda along the sign of dF_O(x)(x) / dx."""
-        places, F = torch.arange(int(self.queries)), frozen(self.F)
+        places = torch.arange(int(self.queries), device=self.images.device)
+        F = frozen(self.F)
         moved = []
         for index in torch.split(places, self.method.batch_size):
             x, y = self.images[index], self.labels[index]

@@ -210,16 +210,17 @@ def _batches(
     device: torch.device | str,
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, Rng]]:
     """Yields step number, images, labels and randomness, from step ``done`` to step ``steps``."""
-    pixels = examples.pixels.to(device)  # all at once, because indexing on the device is fast
+    # All at once, because indexing on the device is fast.
+    pixels, labels, ids = (t.to(device) for t in (examples.pixels, examples.y, examples.ids))
     per_epoch = len(examples) // batch_size
     order, order_epoch = torch.empty(0, dtype=torch.long), -1
     for step in range(done, steps):
         epoch, batch = divmod(step, per_epoch)
         if epoch != order_epoch:
-            order, order_epoch = permutation(len(examples), seed, epoch), epoch
+            order, order_epoch = permutation(len(examples), seed, epoch).to(device), epoch
         index = order[batch * batch_size : (batch + 1) * batch_size]
-        rng = Rng(seed, examples.ids[index].to(device)).fold(step)
-        yield step, pixels[index].float() / 255, examples.y[index].to(device), rng
+        rng = Rng(seed, ids[index]).fold(step)
+        yield step, pixels[index].float() / 255, labels[index], rng
 
 
 def resume(learner: Learner, folder: Path) -> int:
