@@ -11,6 +11,7 @@ from rich.table import Table
 
 from spearshield.judging import results
 from spearshield.judging.checks import Finding
+from spearshield.report import words
 from spearshield.report.naming import attack_titles
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def table(rows: Sequence[results.Row]) -> None:
         shown.add_column(name, no_wrap=True, justify="right")
     for row, attack in zip(rows, attack_titles(rows), strict=True):
         worst = row.attack == results.WORST_CASE
-        budget = f"{row.threat} {row.eps:g}"
+        budget = f"{row.threat} {words.budget(row.eps)}"
         view = budget if worst else row.view
         cells = (
             row.method,
@@ -63,7 +64,7 @@ def findings(rows: Sequence[results.Row]) -> None:
     for row in rows:
         if row.verdict is None:
             continue
-        headline = f"{row.method}, {row.threat} {row.eps:g}: {row.robust_acc:.1%}, {row.verdict}"
+        headline = f"{row.method}, {row.threat} {words.budget(row.eps)}: {row.robust_acc:.1%}, {row.verdict}"
         out.print(f"\n{headline}", style="bold", markup=False)
         for name, (clean, attacked) in (row.repeated or {}).items():
             out.print(f"  {name:<10}  {clean:.1%} clean, {attacked:.1%} attacked", markup=False)
@@ -82,7 +83,7 @@ def measured(card: Card) -> None:
         return
     low, high = figures.interval
     out.print(
-        f"{card.name}, {figures.images} held-out images, {figures.threat} {figures.eps:.4g}: "
+        f"{card.name}, {figures.images} held-out images, {figures.threat} {words.budget(figures.eps)}: "
         f"{figures.clean:.1%} clean, {figures.robust:.1%} robust "
         f"(95 % interval {low:.1%} to {high:.1%}), {figures.verdict}",
         markup=False,

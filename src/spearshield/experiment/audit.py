@@ -9,7 +9,7 @@ from pathlib import Path
 from spearshield.judging import results
 from spearshield.judging.checks import Finding
 from spearshield.judging.results import WORST_CASE, Row
-from spearshield.report import write_report
+from spearshield.report import words, write_report
 from spearshield.storage.atomic import write_json
 
 RESULTS = "results.json"
@@ -64,7 +64,7 @@ class Report:
         unaware = [row for row in attacks if row.view == "oblivious"]
         lines = [
             f"{worst.classifier}, {worst.method}: {worst.images} {worst.split} images, "
-            f"{worst.threat} {worst.eps:.4g}",
+            f"{worst.threat} {words.budget(worst.eps)}",
             f"  clean accuracy    {100 * self.clean:5.1f} %",
             f"  robust accuracy   {100 * self.robust:5.1f} %  "
             f"95 % interval {low:.1f} to {high:.1f}, worst case over {len(attacks)} attacks",

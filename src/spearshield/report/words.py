@@ -60,10 +60,15 @@ def counted(count: int, noun: str) -> str:
 
 
 def threat(name: str, eps: float) -> str:
-    """A threat model; budgets that are whole steps of 8-bit pixels are written as 8/255."""
+    """A threat model, as ``L∞ 8/255``."""
+    return f"{norm(name)} {budget(eps)}"
+
+
+def budget(eps: float) -> str:
+    """A budget; one that is whole steps of 8-bit pixels is written as 8/255."""
     levels = eps * 255
     whole = abs(levels - round(levels)) < 1e-6 and len(f"{eps:g}") > 5
-    return f"{norm(name)} {round(levels)}/255" if whole else f"{norm(name)} {eps:g}"
+    return f"{round(levels)}/255" if whole else f"{eps:g}"
 
 
 def norm(name: str) -> str:
