@@ -64,7 +64,8 @@ def findings(rows: Sequence[results.Row]) -> None:
     for row in rows:
         if row.verdict is None:
             continue
-        headline = f"{row.method}, {row.threat} {words.budget(row.eps)}: {row.robust_acc:.1%}, {row.verdict}"
+        budget = f"{row.threat} {words.budget(row.eps)}"
+        headline = f"{row.method}, {budget}: {row.robust_acc:.1%}, {row.verdict}"
         out.print(f"\n{headline}", style="bold", markup=False)
         for name, (clean, attacked) in (row.repeated or {}).items():
             out.print(f"  {name:<10}  {clean:.1%} clean, {attacked:.1%} attacked", markup=False)
@@ -83,7 +84,8 @@ def measured(card: Card) -> None:
         return
     low, high = figures.interval
     out.print(
-        f"{card.name}, {figures.images} held-out images, {figures.threat} {words.budget(figures.eps)}: "
+        f"{card.name}, {figures.images} held-out images, {figures.threat} "
+        f"{words.budget(figures.eps)}: "
         f"{figures.clean:.1%} clean, {figures.robust:.1%} robust "
         f"(95 % interval {low:.1%} to {high:.1%}), {figures.verdict}",
         markup=False,
