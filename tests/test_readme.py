@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -92,6 +93,8 @@ def test_the_commands_run_as_they_are_written(project, capsys):
     made += ["shield/weights.safetensors", "audit_shield/report.html", "purified/2.png"]
     for name in made:
         assert (project / name).is_file(), name
+    measured = json.loads((project / "shield" / "card.json").read_text())["measured"]
+    assert measured["images"] == 40 and measured["verdict"] != "not examined"  # of the audit
 
 
 def test_the_python_runs_as_it_is_written(project, capsys):

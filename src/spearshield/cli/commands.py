@@ -12,6 +12,7 @@ from spearshield.cli.console import out
 from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run
+from spearshield.experiment.shield import CARD, Shield
 from spearshield.experiment.trials import is_trained
 from spearshield.judging.results import Row
 from spearshield.progress import Progress
@@ -45,6 +46,8 @@ def do_audit(words: argparse.Namespace) -> int:
     console.table(report.rows)
     console.findings(report.rows)
     out.print(f"report: {report.save(words.out)}", markup=False)
+    if isinstance(model, Shield):
+        model.card.write(words.model / CARD)  # with the figures of this audit
     return _gate(report.rows, words)
 
 
