@@ -152,8 +152,42 @@ def test_protect_save_load(model, data, tmp_path):
     assert torch.equal(without.purify(x), shield.purify(x))
     with pytest.raises(ValueError, match="protects Own"):
         without(x)
-    with pytest.raises(ValueError, match="holds a saved shield already"):
-        shield.save(tmp_path / "shield")
+    shield.save(tmp_path / "shield")  # again, with the same training
+    other = api.protect(
+        model, *data[:2], threat=THREAT, steps=1, held_out=0, folder=tmp_path / "other", **SMALL
+    )
+    with pytest.raises(ValueError, match="holds another saved shield"):
+        other.save(tmp_path / "shield")
+    for form in (x.numpy(), (x * 255).round().byte()):
+        torch.testing.assert_close(shield.purify(form), shield.purify(x))
+    with pytest.raises(ValueError, match="was trained on"):
+        shield.purify(torch.rand(2, 1, 9, 9))
+
+
+def test_the_shield_is_saved_before_its_closing_audit(model, data, tmp_path, monkeypatch):
+    settings = {"threat": THREAT, "steps": 2, "held_out": 20, "folder": tmp_path / "a", **SMALL}
+    settings["out"] = tmp_path / "shield"
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "audit", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            api.protect(model, *data[:2], **settings)
+    assert api.load(tmp_path / "shield").card.measured is None
+    api.protect(model, *data[:2], **settings)
+    assert api.load(tmp_path / "shield", classifier=Own()).card.measured.images == 20
+
+
+def test_attacks_take_arrays_and_8_bit_images(model, data):
+    x, y = (data[2][:5] * 255).round() / 255, data[3][:5]
+    attack = PGD(THREAT, steps=2)
+    wanted = attack(model.eval(), x, y)
+    assert torch.equal(attack(model, x.numpy(), y.numpy()), wanted)
+    assert torch.equal(attack(model, (x * 255).round().byte(), y), wanted)
+    with pytest.raises(ValueError, match="they must be floats"):
+        attack(model, x[0], y[:1])
 
 
 def test_an_audit_of_a_shield_goes_into_its_card(model, data, tmp_path):
@@ -378,7 +412,8 @@ def test_bad_input_is_said_in_one_line(model, data, case):
         api.audit(**given, progress=False)
 
 
-def test_methods_that_do_not_fit_the_verb_are_refused(model, data, tmp_path):
+def test_methods_that_do_not_fit_the_verb_are_refused(model, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("spearshield.training.loop.fit", None)  # refused before the first step
     settings = {"threat": THREAT, "steps": 1, "folder": tmp_path / "x", **SMALL}
     with pytest.raises(ValueError, match="use learn_attack"):
         api.protect(model, *data[:2], method="uap", **settings)

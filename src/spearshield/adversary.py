@@ -6,10 +6,11 @@ import abc
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spearshield.rng import Rng
@@ -40,23 +41,29 @@ class Attack(abc.ABC):
     threat: ThreatModel
 
     def __call__(
-        self, model: Classifier, x: Images, y: Labels, *, rng: Rng | None = None
+        self,
+        model: Classifier,
+        x: Tensor | NDArray[Any],
+        y: Tensor | NDArray[Any],
+        *,
+        rng: Rng | None = None,
     ) -> Images:
         """Images inside ``threat`` that ``model`` should not classify as ``y``.
 
         Args:
             model: Maps images in [0, 1] of shape (n, c, h, w) to logits of shape (n, k). Most
                 attacks differentiate it.
-            x: Clean images in [0, 1] of shape (n, c, h, w).
+            x: Clean images of shape (n, c, h, w): floats in [0, 1], or 8-bit numbers.
             y: Their true labels of shape (n,).
             rng: Randomness of each image; by default seed 0 and the positions in the batch.
 
         Returns:
-            Images in [0, 1] with the shape and type of ``x``.
+            Images in [0, 1] with the shape of ``x``.
 
         Raises:
             ValueError: ``x`` is not in [0, 1], or ``y`` or ``rng`` has another length.
         """
+        x, y = as_images(x), torch.as_tensor(y)
         check_images(x)
         rng = rng or Rng.of_batch(0, len(x), x.device)
         if not len(x) == len(y) == len(rng.ids):
@@ -71,6 +78,23 @@ class Attack(abc.ABC):
     @abc.abstractmethod
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         """Adversarial images. The arguments have been checked, and the batch is not empty."""
+
+
+def as_images(x: Tensor | NDArray[Any]) -> Images:
+    """Images as a tensor of floats: arrays are converted, 8-bit numbers are divided by 255.
+
+    Raises:
+        ValueError: They are not of shape (n, c, h, w), or neither floats nor 8-bit numbers.
+    """
+    images = torch.as_tensor(x)
+    if images.dtype == torch.uint8:
+        images = images.float() / 255
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; they must be floats in "
+            "[0, 1], or uint8, of shape (n, c, h, w)"
+        )
+    return images
 
 
 def check_images(x: Images) -> None:

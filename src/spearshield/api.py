@@ -147,6 +147,7 @@ def protect(
     seed: int = 0,
     device: str | None = None,
     folder: str | Path | None = None,
+    out: str | Path | None = None,
     progress: bool = True,
 ) -> Shield:
     """Train a defence for a classifier, and audit it on images that were held out.
@@ -167,6 +168,7 @@ def protect(
         seed: Seed of the training and of the audit.
         device: Where to compute; by default where the model is.
         folder: Folder for the state of the training; by default ``runs/METHOD-DIGEST``.
+        out: Folder to save the shield to, before the closing audit; that adds its figures.
         progress: Show progress bars.
 
     Raises:
@@ -184,15 +186,13 @@ def protect(
         learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder)
         with progress_bars(progress) as bars:
             shield = learning.shield(shown, bars)
+    if out:
+        shield.save(out)
     if aside:
-        audit(
-            shield,
-            examples[order[:aside]],
-            threat=budget,
-            seed=seed,
-            examine=False,
-            progress=progress,
-        )
+        rest = examples[order[:aside]]
+        audit(shield, rest, threat=budget, seed=seed, examine=False, progress=progress)
+    if out:
+        shield.card.write(Path(out) / CARD)
     return shield
 
 

@@ -494,3 +494,14 @@ def test_report_merges_runs(folder, tmp_path, capsys):
 def test_the_installed_command_is_the_one_that_is_tested():
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name="spearshield")
     assert entry.load() is main
+
+
+def test_an_audit_does_not_replace_another_one(own, capsys):
+    words = ["audit", "--classifier=my_model:build", f"--data={own}/images.npz", "--attack=fgsm"]
+    words += ["--eps=0.1", f"--out={own}/out", "--device=cpu"]
+    assert main(words) == 0
+    assert main([*words, "--min-robust-acc=1"]) == 3
+    before = (own / "out" / "results.json").read_bytes()
+    assert "holds the result of another audit" in fails(capsys, 2, *words, "--images=3")
+    assert (own / "out" / "results.json").read_bytes() == before
+    assert "whole range of a pixel" in fails(capsys, 2, *words, "--eps=8")

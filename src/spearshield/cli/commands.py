@@ -28,6 +28,7 @@ FAILED, REFUSED = 1, 3
 
 def do_audit(words: argparse.Namespace) -> int:
     """Measure the robust accuracy of a classifier, a shield or a training of a run."""
+    options.claim_folder(words)
     images = options.examples(words)
     model = options.model(words, images)
     report = api.audit(
@@ -85,8 +86,8 @@ def do_protect(words: argparse.Namespace) -> None:
         seed=words.seed or 0,
         device=options.device(words),
         folder=words.out / "training",
+        out=words.out,
     )
-    shield.save(words.out)
     console.measured(shield.card)
     out.print(f"shield: {words.out}", markup=False)
 

@@ -24,7 +24,8 @@ from spearshield.training.learned_attack import AttackAsModule, LearnedAttack
 from spearshield.types import Images, Mask, Shape
 
 BATCH = 250
-ARRAYS = ("x_adv", "x", "images", "y", "labels", "ids", "names")
+IMAGES = ("x_adv", "x", "images", "x_test")
+ARRAYS = (*IMAGES, "y", "labels", "y_test", "ids", "names")
 
 
 def purify(
@@ -34,8 +35,8 @@ def purify(
 
     A folder is read with its sub-folders, and written as PNG files under the same names; rejected
     images are listed in ``rejected.txt`` instead. In an npz file the array of images (``x_adv``,
-    ``x`` or ``images``) keeps its type and layout; labels, ids and names are copied, and for a
-    purifier that detects, ``rejected`` marks the rejected images.
+    ``x``, ``images`` or ``x_test``) keeps its type and layout; labels, ids and names are copied,
+    and for a purifier that detects, ``rejected`` marks the rejected images.
 
     Args:
         shape: Channels, height and width that the purifier was trained on.
@@ -123,9 +124,9 @@ class _Pass:
 
     def npz(self, source: Path, target: Path) -> tuple[int, int]:
         arrays: dict[str, Any] = archives.npz(source, ARRAYS)
-        name = next((n for n in ARRAYS[:3] if n in arrays), None)
+        name = next((n for n in IMAGES if n in arrays), None)
         if name is None:
-            raise ValueError(f"{source} has no array {', '.join(ARRAYS[:2])} or {ARRAYS[2]}")
+            raise ValueError(f"{source} has no images: name the array {', '.join(IMAGES)}")
         images, shape = arrays[name], self.shape
         last = images.ndim == 4 and images.shape[1:] == (*shape[1:], shape[0])
         x = torch.from_numpy(images[:, None] if images.ndim == 3 else images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from spearshield.experiment.recipe import Recipe, load_recipe
 from spearshield.experiment.shield import CARD, Shield, Spear
 from spearshield.experiment.subject import checked_device
 from spearshield.experiment.trials import VIEWS, is_trained
+from spearshield.judging import results
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
 from spearshield.nets.wrapped_classifier import WrappedClassifier
@@ -45,7 +47,14 @@ def device(options: argparse.Namespace) -> str:
 
 def threat(options: argparse.Namespace) -> ThreatModel | None:
     """The budget, where ``--eps`` gives one."""
-    return None if options.eps is None else ThreatModel.named(options.threat, options.eps)
+    if options.eps is None:
+        return None
+    if options.threat == "Linf" and options.eps > 1:
+        raise ValueError(
+            f"--eps {options.eps:g} is more than the whole range of a pixel; budgets are on the "
+            "[0, 1] pixel scale, as in --eps 8/255"
+        )
+    return ThreatModel.named(options.threat, options.eps)
 
 
 def examples(options: argparse.Namespace) -> Examples | None:
@@ -89,7 +98,13 @@ def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifi
         ValueError: It cannot be built for these images, or the weights do not fit.
     """
     named = architecture(options.classifier)
-    built = named.build(images.shape, images.classes)
+    try:
+        built = named.build(images.shape, images.classes)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} (the labels of {images.source} show {images.classes} classes; "
+            "--classes sets another number)"
+        ) from error
     if options.weights:
         load_weights(built, Path(options.weights))
     mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
@@ -178,6 +193,27 @@ def spear(folder: str, options: argparse.Namespace) -> Spear:
     if not isinstance(saved, Spear):
         raise ValueError(f"{folder} holds a shield; name an attack")
     return saved
+
+
+GATE = re.compile(r" --min-robust-acc[= ]\S+| --require-valid")
+
+
+def claim_folder(options: argparse.Namespace) -> None:
+    """Make the folder of an audit; raise if it holds the result of another one.
+
+    Raises:
+        ValueError: Names the command of the other audit.
+        OSError: The folder cannot be written.
+    """
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "results.json"
+    mine = GATE.sub("", results.command.get() or "")
+    for row in results.read(path) if path.exists() else ():
+        if row.command and mine and GATE.sub("", row.command) != mine:
+            raise ValueError(
+                f"{options.out} holds the result of another audit ({row.command}); "
+                "choose another --out"
+            )
 
 
 def network(folder: Path, options: argparse.Namespace) -> nn.Module:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from torch import nn
 
 from spearshield.dataset import Examples
 from spearshield.experiment.card import Card
-from spearshield.experiment.shield import Shield, Spear, fresh_copy, weights_digest
+from spearshield.experiment.shield import Shield, Spear, weights_digest
 from spearshield.experiment.subject import classifier_card
 from spearshield.method import Outcome, Task
 from spearshield.progress import Progress
@@ -49,12 +51,11 @@ class Learning:
         Raises:
             ValueError: The method trains an attack and no defence.
         """
-        outcome = self.outcome(examples, progress)
-        if not outcome.is_defence:
+        if not self.untrained(examples).is_defence:
             raise ValueError(
                 f"{self.training.display_name} trains an attack and no defence; use learn_attack"
             )
-        return Shield(outcome, self.card("shield", examples))
+        return Shield(self.outcome(examples, progress), self.card("shield", examples))
 
     def spear(self, examples: Examples, progress: Progress) -> Spear:
         """Train, and return the attack.
@@ -62,13 +63,13 @@ class Learning:
         Raises:
             ValueError: The method trains no attack that is a network.
         """
-        outcome = self.outcome(examples, progress)
-        attack = outcome.attack
-        if not isinstance(attack, LearnedAttack):
+        if not isinstance(self.untrained(examples).attack, LearnedAttack):
             raise ValueError(
                 f"{self.training.display_name} trains no attack that is a network; "
                 "adv_gan, cycle_adv_gan and uap do"
             )
+        attack = self.outcome(examples, progress).attack
+        assert isinstance(attack, LearnedAttack)
         card = self.card("spear", examples)
         return Spear(attack.threat, attack.network, self.training, attack.queries, card=card)
 
@@ -79,18 +80,9 @@ class Learning:
             ValueError: The settings do not fit each other, the classifier or the images.
             Interrupted: A signal stopped the training; its state is saved.
         """
-        with ambient(self.seed):
-            untrained = fresh_copy(self.classifier)
-        task = Task(
-            self.classifier,
-            untrained,
-            examples.shape,
-            examples.classes,
-            self.training.learn_from,
-        )
         learner = train(
             self.training,
-            task,
+            self.task(examples),
             lambda: examples,
             seed=self.seed,
             folder=self.claimed_folder(examples),
@@ -98,6 +90,23 @@ class Learning:
             progress=progress,
         )
         return learner.outcome()
+
+    def untrained(self, examples: Examples) -> Outcome:
+        """The outcome before the first step, which has the parts of the final one.
+
+        Raises:
+            ValueError: The settings do not fit each other, the classifier or the images.
+        """
+        with ambient(self.seed):
+            return self.training.method.learner(self.task(examples)).outcome()
+
+    def task(self, examples: Examples) -> Task:
+        """The task of the method."""
+        with ambient(self.seed):
+            fresh = fresh_copy(self.classifier)
+        return Task(
+            self.classifier, fresh, examples.shape, examples.classes, self.training.learn_from
+        )
 
     def claimed_folder(self, examples: Examples) -> Path:
         """The folder for the state: the one that was given, or one named after this training.
@@ -131,3 +140,22 @@ class Learning:
             classifier=classifier_card(self.classifier),
             trained_on=weights_digest(self.classifier),
         )
+
+
+def fresh_copy(network: nn.Module) -> nn.Module:
+    """The same network with freshly drawn weights, for methods that train one from the start.
+
+    Raises:
+        ValueError: A layer with weights has no ``reset_parameters``, so it cannot be drawn anew.
+    """
+    copied = copy.deepcopy(network)
+    for name, layer in copied.named_modules():
+        reset: Callable[[], None] | None = getattr(layer, "reset_parameters", None)
+        if reset is not None:
+            reset()
+        elif [*layer.parameters(recurse=False)]:
+            raise ValueError(
+                f"{name or type(layer).__name__} has weights and no reset_parameters, so this "
+                "method cannot train a fresh copy of the network; give the layer that function"
+            )
+    return copied

@@ -8,16 +8,17 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from spearshield.adversary import check_images
+from spearshield.adversary import as_images, check_images
 from spearshield.classifiers.user import UnnamedFunction
 from spearshield.experiment.card import Card, ClassifierCard
 from spearshield.method import Defended, Detects, Outcome, RandomPurifier, Task
@@ -48,25 +49,38 @@ class Shield(Defended):
         self.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
-    def purify(self, x: Images) -> Images:
+    def purify(self, x: Tensor | NDArray[Any]) -> Images:
         """The purified images, in [0, 1], of the same shape; ``x`` itself without a purifier."""
-        check_images(x)
-        x_hat: Images = self.purifiers(x)
+        x_hat: Images = self.purifiers(self.checked(x))
         return x_hat
 
     @torch.no_grad()
-    def rejects(self, x: Images) -> Mask:
+    def rejects(self, x: Tensor | NDArray[Any]) -> Mask:
         """True for each image that the shield rejects as adversarial."""
-        check_images(x)
-        return self.detection_score(x) > 0
+        return self.detection_score(self.checked(x)) > 0
+
+    def checked(self, x: Tensor | NDArray[Any]) -> Images:
+        """The images as floats.
+
+        Raises:
+            ValueError: They are not images, or do not have the shape of the training images.
+        """
+        images = as_images(x)
+        check_images(images)
+        if images.shape[1:] != self.card.shape:
+            raise ValueError(
+                f"images have shape {tuple(images.shape[1:])}; {self.card.name} was trained on "
+                f"{self.card.shape}"
+            )
+        return images
 
     def save(self, folder: str | Path) -> None:
         """Write ``card.json`` and ``weights.safetensors`` to ``folder``.
 
         Raises:
-            ValueError: The folder holds a saved shield or spear already.
+            ValueError: The folder holds another saved shield or spear.
         """
-        _write(Path(folder), self, self.card)
+        self.card = _write(Path(folder), self, self.card)
 
     def export_onnx(self, path: str | Path, *, batch: int = 1) -> None:
         """Write the purifier and the classifier as one ONNX graph, for batches of any size.
@@ -263,31 +277,15 @@ def _with_weights(value: Any, path: Path) -> Any:
     return replace(value, **changes)
 
 
-def _write(folder: Path, network: nn.Module, card: Card) -> None:
-    if (folder / CARD).exists():
-        raise ValueError(f"{folder} holds a saved {card.kind} already; choose another folder")
+def _write(folder: Path, network: nn.Module, card: Card) -> Card:
+    """Write weights and card; returns the card with the digest of the weights."""
+    before = Card.read(folder / CARD) if (folder / CARD).exists() else None
+    if before and (before.trained_on, before.training) != (card.trained_on, card.training):
+        raise ValueError(f"{folder} holds another saved {before.kind}; choose another folder")
     save_weights(network, folder / WEIGHTS)
-    sha256 = digest((folder / WEIGHTS).read_bytes())
-    replace(card, sha256=sha256).write(folder / CARD)
-
-
-def fresh_copy(network: nn.Module) -> nn.Module:
-    """The same network with freshly drawn weights, for methods that train one from the start.
-
-    Raises:
-        ValueError: A layer with weights has no ``reset_parameters``, so it cannot be drawn anew.
-    """
-    copied = copy.deepcopy(network)
-    for name, layer in copied.named_modules():
-        reset: Callable[[], None] | None = getattr(layer, "reset_parameters", None)
-        if reset is not None:
-            reset()
-        elif [*layer.parameters(recurse=False)]:
-            raise ValueError(
-                f"{name or type(layer).__name__} has weights and no reset_parameters, so this "
-                "method cannot train a fresh copy of the network; give the layer that function"
-            )
-    return copied
+    written = replace(card, sha256=digest((folder / WEIGHTS).read_bytes()))
+    written.write(folder / CARD)
+    return written
 
 
 def weights_digest(network: nn.Module) -> str:

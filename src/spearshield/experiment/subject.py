@@ -201,6 +201,11 @@ def subject_of(
             given = for_model(run.victim, given)
         yield Subject.of_run(run, given), run.device
         return
+    if not isinstance(model, (nn.Module, str, Path)):
+        raise ValueError(
+            f"a classifier must be an nn.Module, got {type(model).__name__}; wrap a function with "
+            "as_classifier"
+        )
     module = model if isinstance(model, nn.Module) else load_saved(Path(model))
     if not isinstance(module, nn.Module):
         raise ValueError(f"{model} is a saved attack; give a classifier or a shield")

@@ -45,6 +45,8 @@ def trials_of(
             views.
         FileNotFoundError: It looks like a folder, and there is none.
     """
+    if threat is not None and not isinstance(threat, ThreatModel):
+        raise ValueError(f"give the threat model as Linf(8 / 255) or L2(0.5), got {threat!r}")
     if isinstance(attack, Trial):
         return [attack]
     if isinstance(attack, Spear):

@@ -261,8 +261,8 @@ def _check_logits(logits: object, images: int, classes: int) -> None:
     sums = logits.double().sum(1)
     if logits.min() >= 0 and (sums - 1).abs().max() < 1e-4:
         raise ValueError(
-            "the classifier returns probabilities (rows sum to one); return logits, without the "
-            "softmax: saturated probabilities hide the gradient and make the victim look robust"
+            "the classifier returns probabilities (rows sum to one), which hide the gradient; "
+            "return logits, or wrap it: as_classifier(output='probabilities'), --output probabilities"
         )
 
 
