@@ -262,7 +262,8 @@ def _check_logits(logits: object, images: int, classes: int) -> None:
     if logits.min() >= 0 and (sums - 1).abs().max() < 1e-4:
         raise ValueError(
             "the classifier returns probabilities (rows sum to one), which hide the gradient; "
-            "return logits, or wrap it: as_classifier(output='probabilities'), --output probabilities"
+            "return logits, or wrap it: as_classifier(..., output='probabilities') or "
+            "--output probabilities"
         )
 
 
