@@ -504,4 +504,4 @@ def test_an_audit_does_not_replace_another_one(own, capsys):
     before = (own / "out" / "results.json").read_bytes()
     assert "holds the result of another audit" in fails(capsys, 2, *words, "--images=3")
     assert (own / "out" / "results.json").read_bytes() == before
-    assert "whole range of a pixel" in fails(capsys, 2, *words, "--eps=8")
+    assert "whole range of a pixel" in fails(capsys, 2, *words, "--eps=8", f"--out={own}/wide")
