@@ -4,8 +4,8 @@
     python benchmarks/projection.py RUN --gan FILE --device cuda --peak 67e12 --images 10000 \
         --batch 1000 --chunk 10000 --searches same fast --out FILE
 
-G and E are loaded from FILE; the bare classifier is that of the run, and the images are the first
-of the test split of its data. The attacked images are FGSM's on that classifier. The searches are:
+FILE holds G and E. The run provides the undefended classifier and the data set, whose first test
+images are searched, clean and under FGSM against that classifier. The searches are:
 
     port   the release's search: 200 steps from 10 starts, written in plain PyTorch
     same   the same search by this package

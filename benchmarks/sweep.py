@@ -4,9 +4,9 @@
 
 A search is named by steps x restarts. With a final e, as in 10x1e, its one start is E(x). The
 search ``nearest`` returns the nearest training image, as a generator of exactly these images would.
-G and E are loaded from FILE; images and the classifier are those of the run. The attacked images
-are FGSM's on that classifier. The time is that of search, classifier and scores together: process
-time of one thread on a CPU, wall-clock time on a GPU. All arithmetic is in float32.
+FILE holds G and E. The run provides the images and the classifier; FGSM attacks the classifier. The
+time includes search, classifier and scores: process time of one thread on a CPU, wall-clock time on
+a GPU. All arithmetic is in float32.
 """
 
 from __future__ import annotations

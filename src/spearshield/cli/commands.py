@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from spearshield import api
@@ -14,6 +15,7 @@ from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run
 from spearshield.experiment.shield import CARD, Shield
 from spearshield.experiment.trials import is_trained
+from spearshield.judging import results
 from spearshield.judging.results import Row
 from spearshield.progress import Progress
 from spearshield.report import write_report
@@ -28,7 +30,7 @@ FAILED, REFUSED = 1, 3
 
 def do_audit(words: argparse.Namespace) -> int:
     """Measure the robust accuracy of a classifier, a shield or a training of a run."""
-    options.claim_folder(words)
+    _claim_folder(words)
     images = options.examples(words)
     model = options.model(words, images)
     report = api.audit(
@@ -52,6 +54,27 @@ def do_audit(words: argparse.Namespace) -> int:
     return _gate(report.rows, words)
 
 
+GATE = re.compile(r" --min-robust-acc[= ]\S+| --require-valid")
+
+
+def _claim_folder(words: argparse.Namespace) -> None:
+    """Make the folder of an audit; raise if it holds the result of another one.
+
+    Raises:
+        ValueError: Names the command of the other audit.
+        OSError: The folder cannot be written.
+    """
+    words.out.mkdir(parents=True, exist_ok=True)
+    path = words.out / "results.json"
+    mine = GATE.sub("", results.command.get() or "")
+    for row in results.read(path) if path.exists() else ():
+        if row.command and mine and GATE.sub("", row.command) != mine:
+            raise ValueError(
+                f"{words.out} holds the result of another audit ({row.command}); "
+                "choose another --out"
+            )
+
+
 def _gate(rows: tuple[Row, ...], words: argparse.Namespace) -> int:
     """The exit status: not 0 if a headline is too low, or is not to be trusted."""
     complaints = []
@@ -72,42 +95,14 @@ def _gate(rows: tuple[Row, ...], words: argparse.Namespace) -> int:
 
 def do_protect(words: argparse.Namespace) -> None:
     """Train a defence for a classifier, audit it on held-out images, and save it."""
-    images = options.training_images(words)
-    model = options.classifier(words, images)
-    shield = api.protect(
-        model,
-        images,
-        method=options.method(words),
-        threat=options.threat(words),
-        training_attack=options.training_attack(words, images),
-        steps=words.steps,
-        batch_size=words.batch_size,
-        held_out=words.held_out,
-        seed=words.seed or 0,
-        device=options.device(words),
-        folder=words.out / "training",
-        out=words.out,
-    )
+    shield = api.protect(**options.training(words), held_out=words.held_out, out=words.out)
     console.measured(shield.card)
     out.print(f"shield: {words.out}", markup=False)
 
 
 def do_learn_attack(words: argparse.Namespace) -> None:
     """Train an attack on a classifier, and save it."""
-    images = options.training_images(words)
-    model = options.classifier(words, images)
-    spear = api.learn_attack(
-        model,
-        images,
-        method=options.method(words),
-        threat=options.threat(words),
-        training_attack=options.training_attack(words, images),
-        steps=words.steps,
-        batch_size=words.batch_size,
-        seed=words.seed or 0,
-        device=options.device(words),
-        folder=words.out / "training",
-    )
+    spear = api.learn_attack(**options.training(words))
     spear.save(words.out)
     out.print(f"attack: {words.out}, {spear.threat}", markup=False)
 

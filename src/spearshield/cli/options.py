@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,13 @@ from spearshield.dataset import Examples, Split
 from spearshield.datasets import dataset
 from spearshield.experiment.as_examples import as_examples
 from spearshield.experiment.card import Card
-from spearshield.experiment.defaults import threat_for
+from spearshield.experiment.defaults import threat_for, training_for
 from spearshield.experiment.opened import open_run, spear_of
 from spearshield.experiment.overrides import override, view
 from spearshield.experiment.recipe import Recipe, load_recipe
 from spearshield.experiment.shield import CARD, Shield, Spear
 from spearshield.experiment.subject import checked_device
 from spearshield.experiment.trials import VIEWS, is_trained
-from spearshield.judging import results
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
 from spearshield.nets.wrapped_classifier import WrappedClassifier
@@ -111,19 +109,36 @@ def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifi
     return WrappedClassifier(built, mean, std, options.output, named).eval()
 
 
-def method(options: argparse.Namespace) -> str | Method:
-    """The method that ``--method`` names, with the fields that ``--set method.FIELD=VALUE`` sets.
+def training(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that ``protect`` and ``learn_attack`` share.
 
     Raises:
-        ValueError: There is no such method or field.
+        ValueError: Images, network, method or attack cannot be found, or do not fit each other.
     """
+    images = training_images(options)
+    return {
+        "model": classifier(options, images),
+        "images": images,
+        "method": method(options, images),
+        "threat": threat(options),
+        "training_attack": training_attack(options, images),
+        "steps": options.steps,
+        "batch_size": options.batch_size,
+        "seed": options.seed or 0,
+        "device": device(options),
+        "folder": options.out / "training",
+    }
+
+
+def method(options: argparse.Namespace, images: Examples) -> str | Method:
+    """The method that ``--method`` names, with the fields that ``--set`` changes."""
     name: str = options.method
     if not options.changes:
         discover.load("methods", name)
         return name
-    kind = discover.find("methods", Method, name)  # type: ignore[type-abstract]
-    changes = [change.removeprefix("method.") for change in options.changes]
-    value: Method = changed(kind(), changes)
+    budget = threat(options) or threat_for(images.shape)
+    default = training_for(name, images, budget, None, options.steps, options.batch_size).method
+    value: Method = changed(default, [c.removeprefix("method.") for c in options.changes])
     return value
 
 
@@ -193,27 +208,6 @@ def spear(folder: str, options: argparse.Namespace) -> Spear:
     if not isinstance(saved, Spear):
         raise ValueError(f"{folder} holds a shield; name an attack")
     return saved
-
-
-GATE = re.compile(r" --min-robust-acc[= ]\S+| --require-valid")
-
-
-def claim_folder(options: argparse.Namespace) -> None:
-    """Make the folder of an audit; raise if it holds the result of another one.
-
-    Raises:
-        ValueError: Names the command of the other audit.
-        OSError: The folder cannot be written.
-    """
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / "results.json"
-    mine = GATE.sub("", results.command.get() or "")
-    for row in results.read(path) if path.exists() else ():
-        if row.command and mine and GATE.sub("", row.command) != mine:
-            raise ValueError(
-                f"{options.out} holds the result of another audit ({row.command}); "
-                "choose another --out"
-            )
 
 
 def network(folder: Path, options: argparse.Namespace) -> nn.Module:

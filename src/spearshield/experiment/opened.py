@@ -19,7 +19,7 @@ def open_run(path: Path, data_dir: Path | None = None, device: str = "cpu") -> R
         path: A run folder, or RUN/TRAINING, which selects one training.
 
     Raises:
-        FileNotFoundError: There is no run.
+        FileNotFoundError: The folder holds no run.
         ValueError: Its recipe cannot be read.
     """
     whole = (path / FILE).exists()
