@@ -38,6 +38,9 @@ class Attack(abc.ABC):
     minimal: ClassVar[bool] = False
     """True if the attack searches for the smallest perturbation of each image."""
 
+    random_search: ClassVar[bool] = False
+    """True if the images that only this attack breaks are found by random search."""
+
     threat: ThreatModel
 
     def __call__(
@@ -111,6 +114,14 @@ def check_images(x: Images) -> None:
             f"image {worst} has pixels from {low:g} to {high:g}; images must be finite and in "
             "[0, 1] (divide 8-bit images by 255, and normalise inside the classifier)"
         )
+
+
+class NoGradientError(ValueError):
+    """No gradient of the model's output reaches the image."""
+
+
+class NonFiniteGradientWarning(RuntimeWarning):
+    """A gradient was NaN or infinite, and the attack went on without these pixels."""
 
 
 class LossGradient(NamedTuple):

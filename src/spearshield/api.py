@@ -36,6 +36,7 @@ from spearshield.judging import adversarial_set
 from spearshield.judging.adversarial_set import AdversarialSet
 from spearshield.judging.battery import IMAGES
 from spearshield.judging.evaluation import EvaluationSettings
+from spearshield.judging.examination import Examination
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
 from spearshield.nets.wrapped_classifier import Output, WrappedClassifier
@@ -44,9 +45,6 @@ from spearshield.threat import ThreatModel
 from spearshield.views import Adaptive, View
 
 Effort = Literal["quick", "standard"]
-
-EXAMINED = 100
-"""Images on which an audit with a battery also examines the model itself."""
 
 
 def as_classifier(
@@ -107,7 +105,8 @@ def audit(
         seed: Seed of all attacks.
         device: Where to compute; by default where the model is.
         batch_size: Images attacked at a time; changes speed and memory, not results.
-        examine: With a battery, also examine the model for hidden gradients and other flaws.
+        examine: With a battery, also examine the model for hidden gradients and other flaws, and
+            follow a grave finding with more attacks. Otherwise the verdict is ``not examined``.
         folder: Folder for outcomes, so that a repeated call resumes the audit.
         progress: Show progress bars.
 
@@ -121,14 +120,14 @@ def audit(
             limit = 0 if attacks else IMAGES[effort]
         place = Path(folder or mkdtemp(prefix="spearshield-"))
         settings = EvaluationSettings(seed, batch_size=batch_size, device=where)
-        examined = EXAMINED if examine and not attacks else 0
+        examination = Examination(effort=effort) if examine and not attacks else None
         with progress_bars(progress) as bars:
-            rows = subject.rows(trials, limit, settings, place, bars, examined)
+            rows = subject.rows(trials, limit, settings, place, bars, examination)
             report = Report(tuple(rows), place)
     if not folder:
         weakref.finalize(report, shutil.rmtree, place, ignore_errors=True)
     if isinstance(model, Shield):
-        measured = Measured.of(report.worst, "attacks" if attacks else effort, examined)
+        measured = Measured.of(report.worst, "attacks" if attacks else effort)
         model.card = replace(model.card, measured=measured)
     return report
 

@@ -18,7 +18,6 @@ from spearshield.training.loop import Training
 from spearshield.types import Shape
 
 FORMAT = 1
-NOT_EXAMINED = "not examined"
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Measured:
         clean: Accuracy on clean images, from 0 to 1.
         robust: Robust accuracy: the worst case over all attacks of the audit.
         interval: 95 % Wilson interval of ``robust``.
-        verdict: Whether the number can be trusted, see ``docs/evaluation.md``; ``not examined`` if
-            nothing looked for flaws of the evaluation.
+        verdict: Whether flaws of the evaluation were looked for and found; see
+            ``docs/evaluation.md``.
     """
 
     effort: str
@@ -46,9 +45,8 @@ class Measured:
     seed: int
 
     @staticmethod
-    def of(row: Row, effort: str, examined: int) -> Measured:
-        """The figures of a worst-case row, after ``examined`` images were used to examine it."""
-        broken = row.verdict == "broken"
+    def of(row: Row, effort: str) -> Measured:
+        """The figures of a worst-case row."""
         return Measured(
             effort,
             row.images,
@@ -57,7 +55,7 @@ class Measured:
             row.acc,
             row.robust_acc,
             row.interval,
-            row.verdict if examined or broken else NOT_EXAMINED,
+            row.verdict,
             row.seed,
         )
 
@@ -129,7 +127,7 @@ class Card:
                     **asdict(self.classifier),
                     "architecture": dump(self.classifier.architecture),
                 },
-                "measured": asdict(measured) if measured else {"verdict": NOT_EXAMINED},
+                "measured": asdict(measured) if measured else {"verdict": "not examined"},
                 "sha256": self.sha256,
                 "trained_on": self.trained_on,
                 "versions": results.versions(),

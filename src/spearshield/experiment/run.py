@@ -57,7 +57,6 @@ class Run:
         progress: Opens a bar for each long job.
         trained: The run folder of finished trainings; ``None``: train in ``folder``.
         selected: The name of the only training to evaluate; empty: all.
-        examined: Number of images on which the checks examine each defence; 0: compare scores.
     """
 
     recipe: Recipe
@@ -68,7 +67,6 @@ class Run:
     progress: Progress = no_progress
     trained: Path | None = None
     selected: str = ""
-    examined: int = 0
 
     def __call__(self) -> list[results.Row]:
         """Do all remaining trainings and evaluations, and write ``results.json`` and the report.
@@ -278,7 +276,6 @@ class Run:
             about=recipe.about(self.name),
             parameters=recipe.parameters,
             progress=self.progress,
-            examined=self.examined,
         )
         attacks = {}
         if not self.trained:

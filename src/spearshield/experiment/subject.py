@@ -20,6 +20,7 @@ from spearshield.experiment.recipe import UNDEFENDED
 from spearshield.experiment.run import Run
 from spearshield.experiment.shield import CARD, Shield, load_saved, weights_digest
 from spearshield.judging.evaluation import EvaluationSettings
+from spearshield.judging.examination import Examination
 from spearshield.judging.judge import Judge
 from spearshield.judging.results import Row
 from spearshield.judging.trial import Trial
@@ -67,7 +68,7 @@ class Subject:
         settings: EvaluationSettings,
         folder: Path,
         progress: Progress,
-        examined: int,
+        examination: Examination | None,
     ) -> Iterator[Row]:
         """A row for each trial on at most ``limit`` images, and one for each worst case."""
         judge = Judge(
@@ -78,7 +79,7 @@ class Subject:
             about=self.about,
             parameters=self.parameters,
             progress=progress,
-            examined=examined,
+            examination=examination,
         )
         return judge.rows(self.name, self.outcome, self.training)
 

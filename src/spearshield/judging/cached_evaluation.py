@@ -13,7 +13,7 @@ from torch import Tensor
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.judging.evaluation import EvaluationSettings, evaluate
-from spearshield.judging.score import TENSORS, Score
+from spearshield.judging.score import NO_CLASS, REJECTED, TENSORS, Score
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended
 from spearshield.progress import ProgressBar, no_bar
@@ -84,11 +84,11 @@ class CachedEvaluation:
     ) -> None:
         """Store the first images, clean, attacked and purified, for the report."""
         with torch.no_grad():
-            x_hat = self.victim.purifier(x_adv.to(self.settings.device)).cpu()
+            x_hat = self.victim.purifier(x_adv.to(self.settings.device, copy=True)).cpu()
 
         def names(labels: Tensor) -> list[str]:
-            classes = (*images.names, "rejected")  # REJECTED is -1, the last
-            return [classes[i] for i in labels[: len(x_adv)].tolist()]
+            other = {REJECTED: "rejected", NO_CLASS: "no class"}
+            return [other.get(i) or images.names[i] for i in labels[: len(x_adv)].tolist()]
 
         about = {
             "method": self.name,

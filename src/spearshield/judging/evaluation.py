@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from spearshield.adversary import Attack, check_images
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.judging.float32 import full_float32
-from spearshield.judging.score import REJECTED, Score
+from spearshield.judging.score import NO_CLASS, REJECTED, Score
+from spearshield.losses.margin import margin_loss
 from spearshield.method import Defended, Detects, RandomPurifier
 from spearshield.progress import ProgressBar, no_bar
 from spearshield.ranges import require
@@ -126,25 +128,24 @@ def score_attacked(
     Args:
         x, x_adv: Clean and attacked images.
         draws: Number of predictions of a random victim for each image.
-
-    Raises:
-        ValueError: Logits are not finite; names the image.
     """
     delta = (x_adv - x).flatten(1)
     clean_detection, adv_detection = (detection_score(victim, images) for images in (x, x_adv))
-    clean_draws = draw_predictions(victim, x, ids, draws, clean_detection)
-    adv_draws = draw_predictions(victim, x_adv, ids, draws, adv_detection)
+    clean_draws, clean_margin = draw_predictions(victim, x, y, draws, clean_detection)
+    adv_draws, adv_margin = draw_predictions(victim, x_adv, y, draws, adv_detection)
     random = isinstance(victim.purifier, RandomPurifier)
     return Score(
         ids=ids.cpu(),
         y=y.cpu(),
         victim_clean=clean_draws.mode(1).values,
         victim_adv=adv_draws.mode(1).values,
-        bare_clean=predict(victim.classifier, x, ids),
-        bare_adv=predict(victim.classifier, x_adv, ids),
+        bare_clean=predict(victim.classifier, x, y).classes,
+        bare_adv=predict(victim.classifier, x_adv, y).classes,
         l2=delta.norm(dim=1).cpu(),
         linf=delta.abs().amax(1).cpu(),
         ssim=ssim(x, x_adv),
+        clean_margin=clean_margin,
+        adv_margin=adv_margin,
         clean_draws=clean_draws if random else clean_draws[:, :0],
         adv_draws=adv_draws if random else adv_draws[:, :0],
         clean_detection=clean_detection,
@@ -155,14 +156,12 @@ def score_attacked(
 
 
 def draw_predictions(
-    victim: Defended, x: Images, ids: Ids, draws: int, detection_score: DetectionScore
-) -> Draws:
+    victim: Defended, x: Images, y: Labels, draws: int, detection_score: DetectionScore
+) -> tuple[Draws, PerImage]:
     """The predictions of a random victim, one column per draw; one column for other victims.
 
-    The first column is the deployed prediction. The class of a rejected image is ``REJECTED``.
-
-    Raises:
-        ValueError: Logits are not finite; names the image.
+    The first column is the deployed prediction. The class of a rejected image is ``REJECTED``. The
+    second value is the mean margin loss over the draws.
     """
     purifier = victim.purifier
     models: list[Classifier] = [victim]
@@ -171,8 +170,10 @@ def draw_predictions(
             lambda x, k=k: victim.classifier(purifier(x, draw=k))  # type: ignore[misc]
             for k in range(draws)
         ]
-    predictions = torch.stack([predict(model, x, ids) for model in models], 1)
-    return predictions.where(~(detection_score > 0).any(1, keepdim=True), REJECTED)
+    predictions = [predict(model, x, y) for model in models]
+    classes = torch.stack([each.classes for each in predictions], 1)
+    margin = torch.stack([each.margin for each in predictions]).mean(0)
+    return classes.where(~(detection_score > 0).any(1, keepdim=True), REJECTED), margin
 
 
 @torch.no_grad()
@@ -180,41 +181,49 @@ def detection_score(victim: Defended, x: Images) -> DetectionScore:
     """The detection score of each image; no columns if the victim has no detector."""
     if not isinstance(victim.purifier, Detects):
         return torch.empty(len(x), 0)
-    return victim.detection_score(x)[:, None].float().cpu()
+    return victim.detection_score(x.clone())[:, None].float().cpu()
+
+
+class Prediction(NamedTuple):
+    """The predicted class of each image, and the margin loss; on the CPU."""
+
+    classes: Labels
+    margin: PerImage
 
 
 @torch.no_grad()
-def predict(model: Classifier, x: Images, ids: Ids) -> Labels:
-    """The classes that ``model`` predicts.
-
-    Raises:
-        ValueError: Logits are not finite, so their argmax is not a class; names the image.
-    """
-    logits: Logits = model(x)
+def predict(model: Classifier, x: Images, y: Labels) -> Prediction:
+    """The classes that ``model`` predicts; ``NO_CLASS`` where a logit is not finite."""
+    logits: Logits = model(x.clone())  # some models change their input
     finite = logits.isfinite().all(1)
-    if not finite.all():
-        raise ValueError(f"the classifier's logits for image {int(ids[~finite][0])} are not finite")
-    return logits.argmax(1).cpu()
+    classes = torch.where(finite, logits.argmax(1), NO_CLASS)
+    return Prediction(classes.cpu(), margin_loss(logits, y).float().cpu())
 
 
 def check_attacked(x_adv: Images, x: Images, ids: Ids, threat: ThreatModel, name: str) -> None:
     """Raise if an attacked image is outside the threat model.
 
     Raises:
-        ValueError: Names the attack, the image, its distance and the budget.
+        OutsideThreatError: Names the attack, the image, its distance and the budget.
     """
     if x_adv.shape != x.shape:
-        raise ValueError(f"attack {name} returned shape {tuple(x_adv.shape)} for {tuple(x.shape)}")
+        raise OutsideThreatError(
+            f"attack {name} returned shape {tuple(x_adv.shape)} for {tuple(x.shape)}"
+        )
     allowed = threat.contains(x_adv, x)
     if not allowed.all():
         i = int((~allowed).nonzero()[0])
         pixels = x_adv[i]
-        raise ValueError(
+        raise OutsideThreatError(
             f"attack {name} left {threat} on image {int(ids[i])}: "
             f"distance {float(threat.distance(x_adv, x)[i]):g}, "
             f"pixels from {float(pixels.min()):g} to {float(pixels.max()):g}, "
             f"{int(pixels.isnan().sum())} of them NaN"
         )
+
+
+class OutsideThreatError(ValueError):
+    """An attack returned an image that its threat model does not allow."""
 
 
 def check_victim(
@@ -223,8 +232,8 @@ def check_victim(
     """Raise if the scores of a victim would be meaningless.
 
     Raises:
-        ValueError: A layer is in training mode; the classifier does not return one finite logit for
-            each class, or returns probabilities; or the purifier does not return images in [0, 1]
+        ValueError: A layer is in training mode; the classifier does not return one logit for each
+            class, or returns probabilities; or the purifier does not return images in [0, 1]
             of the same shape. The message suggests a change.
     """
     training = [name or "the model" for name, m in victim.named_modules() if m.training]
@@ -233,8 +242,8 @@ def check_victim(
     x = Rng.of_batch(0, 8, device).uniform(shape)
     try:
         with torch.no_grad():
-            x_hat = victim.purifier(x)
-            logits = victim.classifier(x_hat)
+            x_hat = victim.purifier(x.clone())  # some models change their input
+            logits = victim.classifier(x_hat.clone())
     except RuntimeError as error:
         raise ValueError(
             f"the classifier fails on images of shape {shape}: {str(error).splitlines()[0]}"
@@ -249,17 +258,15 @@ def check_victim(
 
 
 def _check_logits(logits: object, images: int, classes: int) -> None:
-    """Raise if the classifier's output for uniform noise is not one finite logit a class."""
+    """Raise if the classifier's output for uniform noise is not one logit for each class."""
     if not isinstance(logits, Tensor) or logits.shape != (images, classes):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
             f"the classifier must return logits of shape (images, {classes}) for this data set, "
             f"for {images} images it returned {got}; give it one output for each class"
         )
-    if not logits.isfinite().all():
-        raise ValueError("the classifier's logits are not finite on uniform noise")
     sums = logits.double().sum(1)
-    if logits.min() >= 0 and (sums - 1).abs().max() < 1e-4:
+    if logits.isfinite().all() and logits.min() >= 0 and (sums - 1).abs().max() < 1e-4:
         raise ValueError(
             "the classifier returns probabilities (rows sum to one), which hide the gradient; "
             "return logits, or wrap it: as_classifier(..., output='probabilities') or "

@@ -9,10 +9,13 @@ from typing import Annotated, Literal, TypeAlias
 from spearshield.judging.schema import keywords
 
 Severity: TypeAlias = Literal["note", "low", "high"]
-Verdict: TypeAlias = Literal["trustworthy", "not trustworthy", "broken"]
+Verdict: TypeAlias = Literal["not examined", "not trustworthy", "broken", "no flaw found"]
 
 BROKEN = 0.05
 """A defence with a robust accuracy below this is broken."""
+ENOUGH = 100
+"""Smallest number of attacked images for a verdict: with fewer, the 95 % interval of a robust
+accuracy of 50 % is more than 20 points wide."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,22 @@ def severity_of(number: float, low: float, high: float) -> Severity | None:
     return "high" if number > high else "low" if number > low else None
 
 
-def verdict(findings: Sequence[Finding], robust_acc: float) -> Verdict:
-    """Whether a robust accuracy can be trusted, and whether the defence is broken.
+def verdict(
+    findings: Sequence[Finding], robust_acc: float, *, images: int, examined: bool
+) -> Verdict:
+    """Whether a flaw of the evaluation was looked for and found, and whether the defence is broken.
 
-    A robust accuracy below 5 % is ``broken`` whatever the findings: a successful attack is proof.
+    A victim with a robust accuracy below 5 % is ``broken`` whatever the findings: a successful
+    attack is proof.
+
+    Args:
+        images: Number of attacked images.
+        examined: True if a battery attacked the victim and the checks examined it.
     """
+    if not examined or images < ENOUGH:
+        return "not examined"
     if robust_acc < BROKEN:
         return "broken"
     if any(finding.severity == "high" for finding in findings):
         return "not trustworthy"
-    return "trustworthy"
+    return "no flaw found"

@@ -12,13 +12,15 @@ from torch import nn
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.judging import checks, results
-from spearshield.judging.cached_evaluation import CachedEvaluation, title
+from spearshield.judging.cached_evaluation import CachedEvaluation
+from spearshield.judging.case import Case, TrialScore
 from spearshield.judging.evaluation import EvaluationSettings
-from spearshield.judging.score import Score, worst_case
+from spearshield.judging.examination import Examination
+from spearshield.judging.finding import Finding
+from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
-from spearshield.method import Defended, Outcome
+from spearshield.method import Outcome
 from spearshield.progress import Progress, no_progress
-from spearshield.ranges import require
 from spearshield.storage.serialization import dump
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import Training
@@ -39,11 +41,8 @@ class Judge:
         parameters: Entries of ``Row.parameters`` that are the same in all rows, such as the
             architecture and the weights of the classifier.
         progress: Opens a bar for each trial.
-        examined: Number of images on which the checks examine each victim; 0: they only compare
-            scores.
-
-    Raises:
-        ValueError: ``examined`` is negative.
+        examination: The checks that examine each victim, with the attacks that follow a finding of
+            high severity; ``None``: scores are compared, and the verdict is ``not examined``.
     """
 
     trials: tuple[Trial, ...]
@@ -53,10 +52,7 @@ class Judge:
     about: Mapping[str, str]
     parameters: Mapping[str, Any]
     progress: Progress = no_progress
-    examined: int = 0
-
-    def __post_init__(self) -> None:
-        require(self, "examined", at_least=0)
+    examination: Examination | None = None
 
     def rows(
         self,
@@ -65,42 +61,51 @@ class Judge:
         training: Training | None = None,
         more: tuple[Trial, ...] = (),
     ) -> Iterator[results.Row]:
-        """A row for every trial, then for each threat model a row with the worst case.
+        """A row for every trial, and for each threat model a row with the worst case.
+
+        The checks of the victim come first, then the trials, then for each threat model the checks
+        of the strength of attacks, the attacks that follow a finding of high severity, and the
+        worst case.
 
         Args:
             method: Name of the victim.
             training: The training of the victim; stored in ``Row.parameters``.
             more: Trials for this victim alone, after the others.
+
+        Raises:
+            ValueError: No trial could run.
         """
-        made_with = {
-            "training": dump(training),
-            "draws": self.settings.draws,
-            **self.parameters,
-        }
-        by_threat: dict[ThreatModel, list[tuple[Trial, Score]]] = {}
-        for trial, score in self.scores(method, outcome, more):
-            by_threat.setdefault(trial.attack.threat, []).append((trial, score))
-            parameters = {"attack": _hyperparameters(trial), "survivors": trial.survivors}
-            yield self._row(method, score, trial.attack.threat, trial, parameters | made_with)
-        for threat, scored in by_threat.items():
-            worst = worst_case([score for _, score in scored])
-            found = checks.compare(scored) + self._examine(method, outcome.defended, threat)
-            yield replace(
-                self._row(method, worst, threat, None, {"cells": len(scored)} | made_with),
-                findings=[asdict(finding) for finding in found],
-                verdict=checks.verdict(found, worst.robust_acc),
-            )
+        common = {"training": dump(training), "draws": self.settings.draws, **self.parameters}
+        trials = (*self.applicable(outcome), *more)
+        case = self.case(method, outcome)
+        inspected = {threat: case.inspect(threat) for threat in _threats(trials)}
+        for trial in trials:
+            if scored := case.run(trial):
+                yield self._trial_row(method, scored, common)
+        case.raise_if_nothing_ran()
+        for threat in _threats([each.trial for each in case.scores]):
+            found = [*inspected[threat], *checks.compare(case.scored(threat))]
+            found += case.strength(threat)
+            before = case.worst(threat).robust_acc
+            for trial in case.escalation(threat, [*found, *case.failures]):
+                if scored := case.run(trial):
+                    yield self._trial_row(method, scored, common)
+            found += [*case.failures, *checks.escalated(before, case.worst(threat).robust_acc)]
+            yield self._worst_row(method, case, threat, found, common)
 
     def scores(
         self, method: str, outcome: Outcome, more: tuple[Trial, ...] = ()
     ) -> Iterator[tuple[Trial, Score]]:
         """Every trial that takes part, in order, with the score of the victim."""
-        earlier: dict[ThreatModel, list[Score]] = {}
-        evaluation = CachedEvaluation(outcome.defended, method, self.folder, self.settings)
+        case = self.case(method, outcome)
         for trial in (*self.applicable(outcome), *more):
-            scores = earlier.setdefault(trial.attack.threat, [])
-            scores.append(self._score(evaluation, trial, scores))
-            yield trial, scores[-1]
+            if scored := case.run(trial):
+                yield trial, scored.score
+
+    def case(self, method: str, outcome: Outcome) -> Case:
+        """The case of a victim, before its first trial."""
+        evaluation = CachedEvaluation(outcome.defended, method, self.folder, self.settings)
+        return Case(evaluation, self.images, self.progress, self.examination)
 
     def applicable(self, outcome: Outcome) -> tuple[Trial, ...]:
         """The trials with a view that applies to a victim.
@@ -115,59 +120,61 @@ class Judge:
                 found.append(replace(trial, view=Adaptive()))
         return tuple(dict.fromkeys(found))
 
-    def _score(self, evaluation: CachedEvaluation, trial: Trial, earlier: Sequence[Score]) -> Score:
-        """The score of one trial, given the earlier scores with the same threat model."""
-        images = self.images[: trial.images] if trial.images else self.images
-        so_far: Score | None = None
-        if trial.survivors and earlier:
-            so_far = worst_case([score.first(len(images)) for score in earlier])
-            images = images[: so_far.images][so_far.robust]
-            if len(images) == 0:
-                return replace(so_far, seconds=0.0, forwards=0)
-        bar = self.progress(f"attack {evaluation.name}: {title(trial)}", len(images))
-        score = evaluation(trial, images, bar)
-        return so_far.updated(so_far.robust, score) if so_far else score
-
-    def _examine(
-        self, method: str, victim: Defended, threat: ThreatModel
-    ) -> tuple[checks.Finding, ...]:
-        """The findings of the checks that query the victim."""
-        if not self.examined:
-            return ()
-        bar = self.progress(f"examine {method}", 1)
-        found = checks.examine(
-            victim,
-            self.images,
+    def _trial_row(self, method: str, scored: TrialScore, common: Mapping[str, Any]) -> results.Row:
+        """The row of a trial."""
+        trial, threat = scored.trial, scored.trial.attack.threat
+        parameters = {"attack": _hyperparameters(trial), "survivors": trial.survivors, **common}
+        return self._row(
+            method,
+            scored.score,
             threat,
-            seed=self.settings.seed,
-            device=self.settings.device,
-            images=self.examined,
+            attack=name_of(trial.attack),
+            view=str(trial.view),
+            parameters=parameters,
+            attacked=scored.attacked,
+            broke=scored.broke,
+            curve=scored.score.curve(threat) if _has_curve(trial) else None,
         )
-        bar(1, {})
-        return found
 
-    def _row(
+    def _worst_row(
         self,
         method: str,
-        score: Score,
+        case: Case,
         threat: ThreatModel,
-        trial: Trial | None,
-        parameters: dict[str, Any],
+        found: Sequence[Finding],
+        common: Mapping[str, Any],
     ) -> results.Row:
-        """The row of a trial; without a trial, of a worst case."""
+        """The row of the worst case over the trials with a threat model."""
+        worst = case.worst(threat)
+        examined = self.examination is not None
+        return self._row(
+            method,
+            worst,
+            threat,
+            attack=results.WORST_CASE,
+            view=results.WORST_CASE,
+            parameters={"cells": len(case.scored(threat)), **common},
+            findings=[asdict(finding) for finding in found],
+            verdict=checks.verdict(found, worst.robust_acc, images=worst.images, examined=examined),
+        )
+
+    def _row(self, method: str, score: Score, threat: ThreatModel, **about: Any) -> results.Row:
+        """A row with the fields that all rows of a victim share."""
         return results.row(
             score,
             **self.about,
             method=method,
-            attack=name_of(trial.attack) if trial else results.WORST_CASE,
             threat=threat.norm,
             eps=threat.eps,
-            view=str(trial.view) if trial else results.WORST_CASE,
             seed=self.settings.seed,
             device=self.settings.device,
-            parameters=parameters,
-            curve=score.curve(threat) if trial and _has_curve(trial) else None,
+            **about,
         )
+
+
+def _threats(trials: Sequence[Trial]) -> list[ThreatModel]:
+    """The threat models of the trials, in order."""
+    return list(dict.fromkeys(trial.attack.threat for trial in trials))
 
 
 def _has_curve(trial: Trial) -> bool:

@@ -67,7 +67,11 @@ class Row:
         seconds_per_image, forwards_per_image: Cost of the attack.
         seed, device, versions: Seed, device, and versions of Python and packages.
         parameters: Hyper-parameters of data, classifier, training, method, attack and view.
-        verdict: For a worst case: ``trustworthy``, ``not trustworthy`` or ``broken``.
+        attacked: For a trial: number of images that it attacked.
+        broke: For a trial: number of these images that it broke by itself.
+        proved: For a worst case: share of images that a certificate proves robust.
+        verdict: For a worst case: ``not examined``, ``not trustworthy``, ``broken`` or ``no flaw
+            found``; see ``docs/evaluation.md``.
         findings: For a worst case: the reasons to doubt it, each with the fields of
             :class:`~spearshield.judging.finding.Finding`.
         repeated: For a random victim: accuracy on clean and on attacked images, by the statistic
@@ -104,6 +108,9 @@ class Row:
     device: Text
     versions: Versions
     parameters: dict[str, Any]
+    attacked: int | None = None
+    broke: int | None = None
+    proved: Share | None = None
     verdict: Verdict | None = None
     findings: list[Annotated[dict[str, Any], Finding]] = field(default_factory=list)
     repeated: dict[Statistic, CleanAndAttacked] | None = None

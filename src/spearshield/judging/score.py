@@ -20,6 +20,10 @@ from spearshield.types import DetectionScore, Draws, Ids, Labels, Mask, PerImage
 Z95 = 1.959963984540054
 REJECTED = -1
 """The predicted class of an image that the victim rejects."""
+NO_CLASS = -2
+"""The predicted class of an image for which the victim returns NaN or infinity."""
+ROUNDING = 1e-5
+"""Largest excess of a perturbation over the budget that counts as rounding error."""
 CURVE_STEPS = 20
 """Steps of a curve from distance 0 to the budget."""
 
@@ -55,7 +59,7 @@ class Score:
     """The predictions for every image; rates are derived, so scores can be combined.
 
     All tensors have one row per image. Rejecting an attacked image is correct; rejecting a clean
-    image is an error.
+    image is an error, and so is any output that is not finite.
 
     Args:
         ids, y: Ids and labels of the images.
@@ -64,6 +68,8 @@ class Score:
         bare_clean, bare_adv: The same for the classifier without its purifier.
         l2, linf: Norm of each perturbation, on the [0, 1] pixel scale.
         ssim: Structural similarity of the attacked and the clean image.
+        clean_margin, adv_margin: Margin loss of the victim: the highest other logit minus the logit
+            of the label, mean over the draws of a random victim.
         clean_draws, adv_draws: Classes that a random victim predicts in independent draws, one
             column per draw; no columns for other victims. ``victim_clean`` and ``victim_adv`` are
             their majority.
@@ -82,6 +88,8 @@ class Score:
     l2: PerImage
     linf: PerImage
     ssim: PerImage
+    clean_margin: PerImage
+    adv_margin: PerImage
     clean_draws: Draws
     adv_draws: Draws
     clean_detection: DetectionScore
@@ -181,6 +189,17 @@ class Score:
             for name, (before, after) in right.items()
         }
 
+    @property
+    def broken(self) -> Mask:
+        """Images classified correctly before the attack, and not robust."""
+        return (self.victim_clean == self.y) & ~self.robust
+
+    @property
+    def not_finite(self) -> tuple[int, int]:
+        """Numbers of clean and of attacked images with outputs that are not finite."""
+        clean, adv = self.victim_clean == NO_CLASS, self.victim_adv == NO_CLASS
+        return int(clean.sum()), int(adv.sum())
+
     def size(self, threat: ThreatModel) -> PerImage | None:
         """Size of each perturbation in the norm of ``threat``; ``None`` if it was not measured."""
         return {"Linf": self.linf, "L2": self.l2}.get(threat.norm)
@@ -201,6 +220,23 @@ class Score:
         right = self.victim_clean == self.y
         distances = [threat.eps * (k / CURVE_STEPS) for k in range(CURVE_STEPS + 1)]
         return [(d, float((right & (broken_at > d)).double().mean())) for d in distances]
+
+    def broken_within(self, threat: ThreatModel) -> Mask:
+        """Images that are broken by a perturbation inside ``threat``, whatever was attacked."""
+        size = self.size(threat)
+        return self.broken if size is None else self.broken & (size <= threat.eps + ROUNDING)
+
+    def also_broken(self, other: Score, threat: ThreatModel) -> Score:
+        """This score, with images broken where ``other`` breaks them inside ``threat``."""
+        shared = min(self.images, other.images)
+        same = self.ids[:shared] == other.ids[:shared]
+        newly = self.robust[:shared] & other.broken_within(threat)[:shared] & same
+        if not newly.any():
+            return self
+        where = torch.zeros_like(self.robust)
+        where[:shared] = newly
+        tensors = {name: getattr(other, name)[:shared][newly] for name in TENSORS}
+        return self.updated(where, Score(**tensors, seconds=self.seconds, forwards=self.forwards))
 
     def updated(self, where: Mask, part: Score) -> Score:
         """This score with the images ``where`` replaced by the images of ``part``, at its cost."""

@@ -18,7 +18,9 @@ SEEDS = (
 )
 
 VERDICTS = {
-    "trustworthy": "no check found a reason to doubt the number.",
+    "not examined": "no battery with checks attacked it, or too few images. The number is an upper "
+    "bound.",
+    "no flaw found": "the checks found no reason to doubt the number.",
     "not trustworthy": "a check found a reason to doubt the number. This is a statement about the "
     "evaluation, not about the defence.",
     "broken": "less than 5 % of the images survive. The attack succeeds, so no further check is "

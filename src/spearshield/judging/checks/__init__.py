@@ -14,20 +14,27 @@ https://arxiv.org/abs/2106.09947.
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable, Sequence
 
-from spearshield.dataset import Examples
 from spearshield.judging.checks import detection, gradients, outputs, strength, weaker_attackers
 from spearshield.judging.checks.comparison import compare
 from spearshield.judging.checks.probe import Probe
 from spearshield.judging.finding import Finding, Severity, Verdict, verdict
-from spearshield.method import Defended
-from spearshield.rng import ambient
-from spearshield.threat import ThreatModel
 
-__all__ = ["Finding", "Severity", "Verdict", "compare", "examine", "verdict"]
+__all__ = [
+    "INSPECTIONS",
+    "STRENGTH",
+    "Finding",
+    "Severity",
+    "Verdict",
+    "compare",
+    "could_not_run",
+    "escalated",
+    "run_checks",
+    "verdict",
+]
 
-CHECKS = (
+INSPECTIONS = (
     outputs.training_mode,
     outputs.random_answers,
     outputs.batch_dependence,
@@ -35,62 +42,70 @@ CHECKS = (
     outputs.purifier_range,
     outputs.abrupt_answers,
     outputs.memorised_images,
+    outputs.low_precision,
     gradients.inner_optimisation,
     gradients.broken_graph,
     gradients.zero_gradient,
     gradients.saturated_gradient,
     gradients.false_gradient,
+    detection.blind_detector,
+    outputs.not_finite,
+)
+"""Checks of the victim, before the battery. They attack with at most one step, except on purifiers
+that reject images."""
+STRENGTH = (
     strength.more_steps,
     strength.not_converged,
     strength.more_restarts,
     strength.single_step_wins,
-    strength.loss_gap,
+    strength.noise_gradient,
     strength.flat_accuracy,
     strength.unbounded_budget,
     strength.planted_example,
-    outputs.low_precision,
     weaker_attackers.black_box_wins,
     weaker_attackers.transfer_wins,
     weaker_attackers.noise_wins,
-    detection.blind_detector,
-    outputs.not_finite,
 )
+"""Checks of the strength of attacks, on the images that survived the battery."""
 
 
-def examine(
-    victim: Defended,
-    examples: Examples,
-    threat: ThreatModel,
-    *,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    images: int = 100,
+def run_checks(
+    probe: Probe, checks: Sequence[Callable[[Probe], Finding | None]]
 ) -> tuple[Finding, ...]:
-    """Findings about the robust accuracy of ``victim`` under white-box attacks.
-
-    The checks attack the images about a dozen times with PGD of 40 steps, on a copy of the victim.
-    They do not take rejection into account: they use the logits of rejected images, too.
-
-    Args:
-        images: Number of examples to use, from the first.
-
-    Raises:
-        ValueError: There are no images, or the victim does not return one logit for each class.
-    """
-    if images < 1 or not len(examples):
-        raise ValueError(f"images must be at least 1, got {images} of {len(examples)}")
-    with ambient(seed):
-        probe = Probe.of(victim, examples[:images], threat, seed=seed, device=device)
-        logits = probe.deployed(probe.x[:1])
-        if logits.shape != (1, examples.classes):
-            raise ValueError(
-                f"the victim returned {tuple(logits.shape)} for one image of a data set with "
-                f"{examples.classes} classes; give it one output for each class"
-            )
-        return run_checks(probe)
-
-
-def run_checks(probe: Probe) -> tuple[Finding, ...]:
-    """The findings of all checks."""
-    found = (check(probe) for check in CHECKS)
+    """The findings of the checks; a check that cannot run on the victim is a finding."""
+    found = (_run(probe, check) for check in checks)
     return tuple(finding for finding in found if finding is not None)
+
+
+def _run(probe: Probe, check: Callable[[Probe], Finding | None]) -> Finding | None:
+    try:
+        return check(probe)
+    except Exception as error:  # noqa: BLE001 - whatever the user's network raises
+        return could_not_run(check.__name__, error)
+
+
+def escalated(before: float, after: float) -> tuple[Finding, ...]:
+    """A note if the attacks that followed a grave finding lowered the robust accuracy."""
+    if after == before:
+        return ()
+    return (
+        Finding(
+            "escalated",
+            "note",
+            {"robust accuracy before": before, "after": after},
+            "A finding of high severity was followed by more attacks, and they broke more images.",
+            "count on the lower number, and on less.",
+        ),
+    )
+
+
+def could_not_run(part: str, error: Exception) -> Finding:
+    """The finding that a check or an attack ended with an error."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return Finding(
+        "could_not_run",
+        "high",
+        {"parts that ended with an error": 1},
+        f"{part} failed on the victim: {reason}. What it would have shown is not known.",
+        "correct the error, and evaluate again.",
+    )

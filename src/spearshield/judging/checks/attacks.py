@@ -1,4 +1,4 @@
-"""Attacks for the checks: PGD on the margin loss, and random noise."""
+"""Attacks for the checks: random steps, and random images."""
 
 from __future__ import annotations
 
@@ -19,25 +19,16 @@ NOISE_SAMPLES = 100
 
 
 @dataclass(frozen=True)
-class MarginPGD(Attack):
-    """PGD on the margin loss, which has a gradient even where the victim is very confident."""
+class RandomSteps(Attack):
+    """The steps of PGD, in random directions in place of the gradient."""
 
-    early_stop: bool = True
+    gradient_free = True
 
-    def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-        threat = self.threat
-        x_adv = threat.random_start(x, rng)
-        left = torch.arange(len(x), device=x.device)
-        for _ in range(STEPS):
-            with torch.enable_grad():
-                points = x_adv[left].requires_grad_()
-                margin = margin_loss(model(points), y[left])
-                (gradient,) = torch.autograd.grad(margin.sum(), points)
-            if self.early_stop:
-                left, gradient = left[margin < 0], gradient[margin < 0]
-                if len(left) == 0:
-                    break
-            x_adv[left] = threat.step(x_adv[left], x[left], gradient, threat.eps / 10)
+    def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:  # noqa: ARG002
+        x_adv = self.threat.random_start(x, rng)
+        for k in range(STEPS):
+            direction = rng.fold(k + 1).normal(x.shape[1:]).to(x)
+            x_adv = self.threat.step(x_adv, x, direction, self.threat.eps / 10)
         return x_adv
 
 

@@ -10,10 +10,12 @@ import torch
 
 from spearshield.attacks.fgsm import FGSM
 from spearshield.judging.checks.detection import detector_ignored, false_alarms
+from spearshield.judging.checks.effort import feeble_attacks
+from spearshield.judging.checks.outputs import not_finite_scores
 from spearshield.judging.checks.probe import share
 from spearshield.judging.checks.strength import loss_gap_finding, single_step_finding
 from spearshield.judging.checks.weaker_attackers import weaker_attacker_finding
-from spearshield.judging.finding import Finding
+from spearshield.judging.finding import Finding, severity_of
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
 from spearshield.threat import ThreatModel
@@ -24,6 +26,8 @@ from spearshield.views import BPDA, EOT, Adaptive, DetectorAware, InRange
 Scored: TypeAlias = Sequence[tuple[Trial, Score]]
 MARGIN_LOSSES = ("dlr", "margin")
 """Losses that have a gradient even where the victim is very confident."""
+GAP = (0.02, 0.1)
+"""Share of images that only minimum-norm attacks break: low and high."""
 ADAPTIVE_VIEWS = (Adaptive, BPDA, DetectorAware, EOT, InRange)
 """Views of an attacker that is aware of the purifier."""
 
@@ -33,6 +37,7 @@ class TrialOutcome:
     """The images that one trial broke, except images that earlier trials had broken."""
 
     trial: Trial
+    score: Score
     broken: Mask
 
     @property
@@ -43,8 +48,9 @@ class TrialOutcome:
 
     @property
     def white_box(self) -> bool:
-        """True if the attack used gradients of the whole victim."""
-        return not self.transferred and not self.trial.attack.gradient_free
+        """True if the attack followed gradients of the whole victim."""
+        attack = self.trial.attack
+        return not (self.transferred or attack.gradient_free or attack.random_search)
 
 
 def compare(scored: Scored) -> tuple[Finding, ...]:
@@ -60,7 +66,7 @@ def compare(scored: Scored) -> tuple[Finding, ...]:
     for trial, score in scored:
         by_threat.setdefault(trial.attack.threat, []).append((trial, score))
     found = [finding for group in by_threat.values() for finding in _findings(_outcomes(group))]
-    found += [detector_ignored(scored), false_alarms(scored)]
+    found += [detector_ignored(scored), false_alarms(scored), not_finite_scores(scored)]
     return tuple(finding for finding in found if finding is not None)
 
 
@@ -72,7 +78,7 @@ def _outcomes(scored: Scored) -> list[TrialOutcome]:
         broken = ~score.first(count).robust
         if trial.survivors and outcomes:
             broken &= ~_broken(outcomes)
-        outcomes.append(TrialOutcome(trial, broken))
+        outcomes.append(TrialOutcome(trial, score, broken))
     return outcomes
 
 
@@ -88,6 +94,8 @@ def _findings(outcomes: Sequence[TrialOutcome]) -> Iterator[Finding | None]:
             "attack through the adaptive view, or through eot if the purifier is random.",
         )
         return
+    yield feeble_attacks([(each.trial, each.score) for each in white_box])
+    yield _white_box_gap(white_box)
     left = ~_broken(white_box)
     transfer = [each for each in outcomes if each.transferred]
     black_box = [each for each in outcomes if not each.transferred and not each.white_box]
@@ -99,6 +107,32 @@ def _findings(outcomes: Sequence[TrialOutcome]) -> Iterator[Finding | None]:
         yield weaker_attacker_finding("transfer_wins", "attacks on other models", broken)
     for view in dict.fromkeys(each.trial.view for each in white_box):
         yield from _findings_of_view([each for each in white_box if each.trial.view == view])
+
+
+def _white_box_gap(outcomes: Sequence[TrialOutcome]) -> Finding | None:
+    """A finding if minimum-norm attacks break many images that no attack inside the budget broke.
+
+    Both kinds follow gradients, so one kind fails where it could succeed.
+    """
+    minimal = [each for each in outcomes if each.trial.attack.minimal]
+    inside = [each for each in outcomes if not each.trial.attack.minimal]
+    if not minimal or not inside:
+        return None
+    left = ~_broken(inside)
+    gap = share(left & _broken(minimal))
+    if severity := severity_of(gap, *GAP):
+        return Finding(
+            "white_box_gap",
+            severity,
+            {
+                "robust accuracy under attacks inside the budget": share(left),
+                "share of images broken by minimum-norm attacks alone": gap,
+            },
+            "White-box attacks of two kinds disagree. The kind that fails may fail on other images "
+            "as well.",
+            "take more steps and restarts of the stronger kind.",
+        )
+    return None
 
 
 def _findings_of_view(outcomes: Sequence[TrialOutcome]) -> Iterator[Finding | None]:

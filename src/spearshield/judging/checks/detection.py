@@ -2,49 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
+from spearshield.judging.checks.attacks import STEPS
 from spearshield.judging.checks.probe import Probe, share
 from spearshield.judging.finding import Finding, severity_of
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
 from spearshield.method import Detects
+from spearshield.types import Images, PerImage
 from spearshield.views import DetectorAware
 
-NO_GRADIENT = (0.0, 0.05)
-"""Shares of images without a gradient of the detection score: low and high. A few may have dead
-units."""
+LOWERED = 0.1
+"""Smallest fall of the detection score along its gradient, as a share of its rise by an attack."""
+NOT_LOWERED = (0.05, 0.5)
+"""Shares of images whose detection score the gradient does not lower: low and high. Some images are
+at the edge of their ball."""
 FALSE_ALARMS = 0.1
 """Share of rejected clean images above which there is a note."""
 
 
 def blind_detector(probe: Probe) -> Finding | None:
-    """A finding if the detection score has no gradient, so that attacks cannot evade the detector.
+    """A finding if following the gradient of the detection score does not lower the score.
 
-    Without a detector there is no finding.
+    Attacks then cannot evade the detector. The fall is compared with the rise of the score from
+    clean to attacked images. Without a detector there is no finding.
     """
     if not isinstance(probe.victim.purifier, Detects):
         return None
-    x = probe.start.detach().requires_grad_()
-    with torch.enable_grad():
-        detection_score = probe.victim.detection_score(x)
-        gradient = None
-        if detection_score.requires_grad:
-            (gradient,) = torch.autograd.grad(detection_score.sum(), x, allow_unused=True)
-    lost = 1.0 if gradient is None else share((gradient == 0).flatten(1).all(1))
-    if severity := severity_of(lost, *NO_GRADIENT):
+    x_adv, score = probe.transferred, probe.victim.detection_score
+    with torch.no_grad():
+        before, clean = score(x_adv.clone()), score(probe.x.clone())
+    lowered = x_adv
+    for _ in range(STEPS):
+        gradient = _gradient(score, lowered)
+        lowered = probe.threat.step(lowered, probe.x, -gradient, probe.threat.eps / 10)
+    with torch.no_grad():
+        fall = before - score(lowered.clone())
+    rise = (before - clean).clamp(min=0)
+    noticed = rise > 0
+    blind = share(noticed & (fall <= LOWERED * rise))
+    if severity := severity_of(blind, *NOT_LOWERED):
         return Finding(
             "blind_detector",
             severity,
-            {"share of images without a gradient of the detection score": lost},
+            {"share of images whose detection score the gradient does not lower": blind},
             "Gradient attacks cannot take the detector into account. It may detect side effects of "
             "attacks that an attacker can avoid.",
             "give the detector a differentiable approximation and attack both; also attack with "
             "images rounded to 8 bits.",
         )
     return None
+
+
+def _gradient(score: Callable[[Images], PerImage], x: Images) -> Images:
+    """The gradient of the detection score of each image; zero where it has none."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        detection_score = score(x.clone())
+        if not detection_score.requires_grad:
+            return torch.zeros_like(x)
+        (gradient,) = torch.autograd.grad(detection_score.sum(), x, allow_unused=True)
+    return torch.zeros_like(x) if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
 
 
 def detector_ignored(scored: Sequence[tuple[Trial, Score]]) -> Finding | None:

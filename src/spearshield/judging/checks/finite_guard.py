@@ -33,13 +33,13 @@ class FiniteGuard:
 
     def __call__(self, x: Images) -> Logits:
         if self.detached:
-            logits = self.model(x.detach()) + 0 * x.flatten(1).sum(1, keepdim=True)
+            logits = self.model(x.detach().clone()) + 0 * x.flatten(1).sum(1, keepdim=True)
         elif x.requires_grad:
-            hooked = x.view_as(x)
+            hooked = x.clone()
             hooked.register_hook(self._finite_gradient)  # type: ignore[no-untyped-call]
             logits = self.model(hooked)
         else:
-            logits = self.model(x)
+            logits = self.model(x.clone())  # some models change their input
         finite = logits.isfinite().all(1)
         self.counts.logits += int((~finite).sum())
         return torch.where(finite[:, None], logits, 0.0)
@@ -55,7 +55,7 @@ def differentiable(model: Classifier, x: Images) -> bool:
     x = x[:2].detach().requires_grad_()
     with torch.enable_grad():
         try:
-            (gradient,) = torch.autograd.grad(model(x).sum(), x, allow_unused=True)
+            (gradient,) = torch.autograd.grad(model(x.clone()).sum(), x, allow_unused=True)
         except RuntimeError:
             return False
     return gradient is not None

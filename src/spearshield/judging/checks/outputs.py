@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
+from spearshield.attacks.fgsm import FGSM
 from spearshield.judging.checks.probe import LEVEL, PASSES, Probe, share
 from spearshield.judging.finding import Finding
+from spearshield.judging.score import Score
+from spearshield.judging.trial import Trial
 from spearshield.types import Images, Logits, Mask
 
 RANDOM = 1e-4
@@ -84,6 +88,15 @@ def random_answers(probe: Probe) -> Finding | None:
         )
     if probe.spread <= RANDOM:
         return None
+    if probe.seeded_spread > RANDOM:
+        return Finding(
+            "random_answers",
+            "high",
+            saw | {"with a fixed global seed": probe.seeded_spread},
+            "The victim answers the same image differently although the global generator is fixed: "
+            "it depends on earlier queries, or on a generator of its own.",
+            "evaluate a fresh copy for each query, or remove the memory.",
+        )
     return Finding(
         "random_answers",
         "high",
@@ -151,11 +164,12 @@ def purifier_range(probe: Probe) -> Finding | None:
 def abrupt_answers(probe: Probe) -> Finding | None:
     """A finding if noise that vanishes in 8-bit images changes the probabilities.
 
-    Tested on the clean images, on random images in the ball, and on images attacked through the
-    bare classifier.
+    Tested on the clean images, on random images in the ball, and on images after one step along the
+    gradient of the bare classifier.
     """
     shares = {}
-    groups = {"clean": probe.x, "random": probe.start, "attacked": probe.transferred}
+    attacked = FGSM(probe.threat)(probe.bare, probe.x, probe.y, rng=probe.rng)
+    groups = {"clean": probe.x, "random": probe.start, "attacked": attacked}
     for k, (name, x) in enumerate(groups.items()):
         rounded = (x / LEVEL).round() * LEVEL
         before = probe.deterministic(rounded)
@@ -176,13 +190,13 @@ def abrupt_answers(probe: Probe) -> Finding | None:
 
 @torch.no_grad()
 def memorised_images(probe: Probe) -> Finding | None:
-    """A finding if the logits of a clean image differ from the logits of the nearest images."""
-    here, beside, beyond = (
-        probe.deterministic(_shifted(probe, probe.x, 3, half_steps)) for half_steps in range(3)
-    )
-    first, second = (beside - here).norm(dim=1), (beyond - beside).norm(dim=1)
-    isolated = (first > ISOLATED * second) & (first > MATERIAL * here.norm(dim=1))
-    if not isolated.any():
+    """A finding if the logits of a clean image differ from the logits of the nearest images.
+
+    The same images shifted by one pixel must not differ in the same way: a victim that reacts to
+    all images on 8-bit levels does not memorise images.
+    """
+    isolated, control = _isolated(probe, probe.x), _isolated(probe, probe.x.roll(1, -1))
+    if share(isolated) <= 2 * share(control):
         return None
     return Finding(
         "memorised_images",
@@ -220,16 +234,40 @@ def low_precision(probe: Probe) -> Finding | None:
 def not_finite(probe: Probe) -> Finding | None:
     """A finding if logits or gradients in any other check were NaN or infinite."""
     counts = probe.non_finite
-    if not counts.logits and not counts.gradients:
+    return _not_finite({"logits": counts.logits, "gradients": counts.gradients})
+
+
+def not_finite_scores(scored: Sequence[tuple[Trial, Score]]) -> Finding | None:
+    """A finding if the victim returned NaN or infinity for clean or attacked images of a trial.
+
+    Such an image counts as misclassified.
+    """
+    counts = [score.not_finite for _, score in scored]
+    clean, attacked = (max((pair[k] for pair in counts), default=0) for k in (0, 1))
+    return _not_finite({"clean images": clean, "attacked images": attacked})
+
+
+def _not_finite(counts: dict[str, int | float]) -> Finding | None:
+    if not any(counts.values()):
         return None
     return Finding(
         "not_finite",
         "high",
-        {"logits": counts.logits, "gradients": counts.gradients},
+        counts,
         "Attacks fail where logits or gradients are NaN or infinite, and an argmax over NaN is not "
         "a class.",
         "find the operation (a logarithm or a root of zero, a division) and bound its argument.",
     )
+
+
+def _isolated(probe: Probe, x: Images) -> Mask:
+    """True for each image whose logits differ from the logits of the nearest images."""
+    here, beside, beyond = (
+        probe.deterministic(_shifted(probe, x, 3, half_steps)) for half_steps in range(3)
+    )
+    first, second = (beside - here).norm(dim=1), (beyond - beside).norm(dim=1)
+    isolated: Mask = (first > ISOLATED * second) & (first > MATERIAL * here.norm(dim=1))
+    return isolated
 
 
 @torch.no_grad()

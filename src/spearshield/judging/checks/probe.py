@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -13,7 +14,7 @@ from torch.nn.functional import normalize
 from spearshield.adversary import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
-from spearshield.judging.checks.attacks import STEPS, MarginPGD
+from spearshield.judging.checks.attacks import STEPS
 from spearshield.judging.checks.finite_guard import FiniteGuard, NonFiniteCounts, differentiable
 from spearshield.method import Defended, RandomPurifier
 from spearshield.rng import Rng, ambient
@@ -27,6 +28,8 @@ DRAWS = 4
 """Number of draws of a random purifier that the attacker averages."""
 FRESH_DRAWS = 20
 """Number of other draws; their mean decides whether an image is broken."""
+MORE = 10
+"""Factor of the steps of a longer attack: Carlini et al., 2019, continue until nothing changes."""
 PASSES = 5
 """Number of compared forward passes: Croce, Hein, 2020 (AutoAttack), ``checks.py``."""
 
@@ -37,6 +40,10 @@ class Probe:
 
     If a purifier declares its randomness, the mean of the logits over some draws is attacked. The
     mean over other draws decides whether an image is broken, so a single draw cannot break it.
+
+    Args:
+        weight: The share of all attacked images that the images of the probe represent: less than 1
+            if they are the survivors of a battery.
     """
 
     victim: Defended
@@ -44,6 +51,7 @@ class Probe:
     y: Labels
     threat: ThreatModel
     rng: Rng
+    weight: float = 1.0
     non_finite: NonFiniteCounts = field(default_factory=NonFiniteCounts)
 
     @staticmethod
@@ -54,11 +62,16 @@ class Probe:
         *,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        weight: float = 1.0,
     ) -> Probe:
         """A probe of a copy of ``victim``, because some victims change in a forward pass."""
         copied = copy.deepcopy(victim).to(device)
         x, y, ids = examples.images(device), examples.y.to(device), examples.ids.to(device)
-        return Probe(copied, x, y, threat, Rng(seed, ids))
+        return Probe(copied, x, y, threat, Rng(seed, ids), weight)
+
+    def share(self, mask: Mask) -> float:
+        """The share of all attacked images that ``mask`` represents."""
+        return self.weight * share(mask)
 
     @property
     def declares_randomness(self) -> bool:
@@ -114,32 +127,42 @@ class Probe:
         )
         return total(x).argmax(1) == y
 
-    def attacked_by(self, attack: Attack, among: Mask) -> Images:
-        """All images, after ``attack`` on the images in ``among``."""
-        x_adv, index = self.x.clone(), among.nonzero().squeeze(1)
-        if len(index):
+    def attacked_by(self, attacks: Sequence[Attack], among: Mask) -> Images:
+        """All images, after ``attacks`` on the images in ``among``, in turn until one succeeds."""
+        x_adv, left = self.x.clone(), among.clone()
+        for attack in attacks:
+            index = left.nonzero().squeeze(1)
+            if len(index) == 0:
+                break
             x, y, rng = self.x[index], self.y[index], self.rng[index]
             x_adv[index] = attack(self.model, x, y, rng=rng)
+            left[index] = self.correct(x_adv[index], y)
         return x_adv
 
-    def robust_to(self, attack: Attack, among: Mask) -> Mask:
-        """True for each image in ``among`` that is classified correctly after ``attack``."""
-        return among & self.correct(self.attacked_by(attack, among), self.y)
+    def robust_to(self, attacks: Sequence[Attack], among: Mask) -> Mask:
+        """True for each image in ``among`` that is classified correctly after all ``attacks``."""
+        return among & self.correct(self.attacked_by(attacks, among), self.y)
 
     def pgd(
         self, threat: ThreatModel | None = None, *, steps: int = STEPS, restarts: int = 1
-    ) -> PGD:
-        """PGD on the cross-entropy; for a random victim without early stopping."""
+    ) -> tuple[PGD, PGD]:
+        """PGD on the cross-entropy and on the margin; for a random victim without early stopping.
+
+        The margin has a gradient even where the victim is very confident.
+        """
         early = not self.declares_randomness
-        return PGD(threat or self.threat, steps, restarts=restarts, early_stop=early)
+        attack = PGD(threat or self.threat, steps, restarts=restarts, early_stop=early)
+        return attack, replace(attack, loss="margin")
 
     @cached_property
     def spread(self) -> float:
         """Largest distance between the logits of repeated passes, each scaled to norm 1."""
-        with torch.no_grad():
-            passes = torch.stack([self.deployed(self.x) for _ in range(PASSES)])
-        unit = normalize(passes, dim=2)
-        return max(float((unit - one).norm(dim=2).max()) for one in unit)
+        return _spread([self.deployed(self.x) for _ in range(PASSES)])
+
+    @cached_property
+    def seeded_spread(self) -> float:
+        """The same, with the same global random numbers in each pass."""
+        return _spread([self.deterministic(self.x) for _ in range(PASSES)])
 
     @cached_property
     def clean(self) -> Mask:
@@ -153,7 +176,7 @@ class Probe:
 
     @cached_property
     def attacked(self) -> Images:
-        """The images after PGD on the cross-entropy, the attack under examination."""
+        """The images after PGD, the attack under examination."""
         return self.attacked_by(self.pgd(), self.clean)
 
     @cached_property
@@ -164,19 +187,13 @@ class Probe:
 
     @cached_property
     def robust(self) -> Mask:
-        """True for each image that survives PGD on the cross-entropy."""
+        """True for each image that survives PGD."""
         return self.clean & self.correct(self.attacked, self.y)
 
     @cached_property
-    def robust_to_margin(self) -> Mask:
-        """True for each image that survives PGD on the margin loss."""
-        attack = MarginPGD(self.threat, early_stop=not self.declares_randomness)
-        return self.robust_to(attack, self.clean)
-
-    @cached_property
     def robust_to_more_steps(self) -> Mask:
-        """True for each image that survives PGD, and PGD of twice the steps."""
-        return self.robust_to(self.pgd(steps=2 * STEPS), self.robust)
+        """True for each image that survives PGD, and PGD of ten times the steps."""
+        return self.robust_to(self.pgd(steps=MORE * STEPS), self.robust)
 
     @cached_property
     def robust_to_more_restarts(self) -> Mask:
@@ -187,7 +204,13 @@ class Probe:
     @cached_property
     def survivors(self) -> Mask:
         """True for each image that survives all white-box attacks."""
-        return self.robust_to_margin & self.robust_to_more_steps & self.robust_to_more_restarts
+        return self.robust_to_more_steps & self.robust_to_more_restarts
+
+
+def _spread(passes: Sequence[Logits]) -> float:
+    """Largest distance between the logits of several passes, each scaled to norm 1."""
+    unit = normalize(torch.stack([logits.detach() for logits in passes]), dim=2)
+    return max(float((unit - one).norm(dim=2).max()) for one in unit)
 
 
 def share(mask: Tensor) -> float:

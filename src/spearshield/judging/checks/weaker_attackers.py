@@ -19,8 +19,10 @@ QUERIES = 300
 
 def black_box_wins(probe: Probe) -> Finding | None:
     """A finding if random search breaks images that white-box attacks do not break."""
-    left = probe.robust_to(Square(probe.threat, queries=QUERIES), probe.survivors)
-    return weaker_attacker_finding("black_box_wins", "random search", probe.survivors & ~left)
+    left = probe.robust_to((Square(probe.threat, queries=QUERIES),), probe.survivors)
+    return weaker_attacker_finding(
+        "black_box_wins", "random search", probe.survivors & ~left, probe.weight
+    )
 
 
 def transfer_wins(probe: Probe) -> Finding | None:
@@ -35,21 +37,27 @@ def transfer_wins(probe: Probe) -> Finding | None:
     for x_adv in (probe.transferred, quantize_towards(probe.transferred, probe.x)):
         left = left & probe.correct(x_adv, probe.y)
     return weaker_attacker_finding(
-        "transfer_wins", "attacks on the bare classifier", probe.survivors & ~left
+        "transfer_wins", "attacks on the bare classifier", probe.survivors & ~left, probe.weight
     )
 
 
 def noise_wins(probe: Probe) -> Finding | None:
     """A finding if random noise breaks images that white-box attacks do not break."""
-    left = probe.robust_to(Noise(probe.threat), probe.survivors)
+    left = probe.robust_to((Noise(probe.threat),), probe.survivors)
     return weaker_attacker_finding(
-        "noise_wins", f"{NOISE_SAMPLES} random images each", probe.survivors & ~left
+        "noise_wins", f"{NOISE_SAMPLES} random images each", probe.survivors & ~left, probe.weight
     )
 
 
-def weaker_attacker_finding(check: str, attacker: str, newly_broken: Mask) -> Finding | None:
-    """The finding, given the images that ``attacker`` broke and no white-box attack broke."""
-    gain = share(newly_broken)
+def weaker_attacker_finding(
+    check: str, attacker: str, newly_broken: Mask, weight: float = 1.0
+) -> Finding | None:
+    """The finding, given the images that ``attacker`` broke and no white-box attack broke.
+
+    Args:
+        weight: The share of all attacked images that the mask represents.
+    """
+    gain = weight * share(newly_broken)
     severity = severity_of(gain, *NEWLY_BROKEN) if newly_broken.sum() > 1 else None
     if severity is None:
         return None

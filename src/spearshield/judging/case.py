@@ -1,0 +1,203 @@
+"""A case: one victim before the judge, with the trials that have run so far."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from spearshield.adversary import NoGradientError, NonFiniteGradientWarning
+from spearshield.dataset import Examples
+from spearshield.judging.cached_evaluation import CachedEvaluation, title
+from spearshield.judging.checks import could_not_run
+from spearshield.judging.evaluation import EvaluationSettings, OutsideThreatError, check_victim
+from spearshield.judging.examination import Examination
+from spearshield.judging.finding import BROKEN, Finding
+from spearshield.judging.score import Score, worst_case
+from spearshield.judging.trial import Trial
+from spearshield.progress import Progress
+from spearshield.threat import ThreatModel
+from spearshield.training.loop import Interrupted
+
+
+@dataclass(frozen=True, eq=False)
+class TrialScore:
+    """The score of one trial.
+
+    Args:
+        score: The score; for a trial on survivors, the worst case over it and the trials before it.
+        attacked: Number of images that this trial attacked.
+        broke: Number of these images that it broke.
+    """
+
+    trial: Trial
+    score: Score
+    attacked: int
+    broke: int
+
+
+class Case:
+    """The state of the judgement of one victim.
+
+    A trial that ends with an error is a finding, and the other trials go on.
+
+    Args:
+        evaluation: Evaluates the victim under a trial.
+        images: Images to attack.
+        progress: Opens a bar for each trial.
+        examination: The checks; ``None``: none.
+
+    Raises:
+        ValueError: The scores of the victim would be meaningless: see
+            :func:`~spearshield.judging.evaluation.check_victim`.
+    """
+
+    def __init__(
+        self,
+        evaluation: CachedEvaluation,
+        images: Examples,
+        progress: Progress,
+        examination: Examination | None,
+    ) -> None:
+        self.evaluation, self.images, self.progress = evaluation, images, progress
+        self.examination = examination
+        self.scores: list[TrialScore] = []
+        self.failures: list[Finding] = []
+        self._error: Exception | None = None
+        victim, device = evaluation.victim, self.settings.device
+        check_victim(victim, images.shape, images.classes, device)
+
+    @property
+    def settings(self) -> EvaluationSettings:
+        """Seed, draws, batch size and device."""
+        return self.evaluation.settings
+
+    def run(self, trial: Trial) -> TrialScore | None:
+        """The score of a trial, which is added to the case; ``None`` if the trial failed.
+
+        Raises:
+            OutsideThreatError: The attack returned an image outside its threat model.
+        """
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", NonFiniteGradientWarning)
+            try:
+                scored = self._score(trial)
+            except (OutsideThreatError, Interrupted):
+                raise
+            except NoGradientError as error:
+                self._fail(_broken_graph(trial), error)
+                return None
+            except Exception as error:  # noqa: BLE001 - whatever the user's network raises
+                self._fail(could_not_run(title(trial), error), error)
+                return None
+        if any(issubclass(each.category, NonFiniteGradientWarning) for each in caught):
+            self._add(_non_finite_gradient(trial))
+        self.scores.append(scored)
+        return scored
+
+    def raise_if_nothing_ran(self) -> None:
+        """Raise the error of the first trial if no trial has a score."""
+        if not self.scores and self._error:
+            raise self._error
+
+    def scored(self, threat: ThreatModel) -> list[tuple[Trial, Score]]:
+        """The trials with this threat model and their scores, in order."""
+        found = [each for each in self.scores if each.trial.attack.threat == threat]
+        return [(each.trial, each.score) for each in found]
+
+    def worst(self, threat: ThreatModel) -> Score:
+        """The per-image worst case over all trials with this threat model.
+
+        An image that an attack under another threat model broke counts as well, if its perturbation
+        is inside this threat model.
+        """
+        worst = worst_case([score for _, score in self.scored(threat)])
+        for each in self.scores:
+            if each.trial.attack.threat != threat:
+                worst = worst.also_broken(each.score, threat)
+        return worst
+
+    def inspect(self, threat: ThreatModel) -> tuple[Finding, ...]:
+        """The findings of the checks of the victim."""
+        if not self.examination:
+            return ()
+        bar = self.progress(f"inspect {self.evaluation.name}", 1)
+        victim = self.evaluation.victim
+        found = self.examination.inspect(victim, self.images, threat, self.settings)
+        bar(1, {})
+        return found
+
+    def strength(self, threat: ThreatModel) -> tuple[Finding, ...]:
+        """The findings about the strength of the attacks; none for a broken victim."""
+        worst = self.worst(threat)
+        if not self.examination or worst.robust_acc < BROKEN:
+            return ()
+        bar = self.progress(f"examine {self.evaluation.name}", 1)
+        found = self.examination.strength(
+            self.evaluation.victim,
+            self.images[: worst.images][worst.robust],
+            threat,
+            self.settings,
+            worst.images,
+        )
+        bar(1, {})
+        return found
+
+    def escalation(self, threat: ThreatModel, found: Sequence[Finding]) -> tuple[Trial, ...]:
+        """The attacks that follow a finding of high severity; none for a broken victim."""
+        worst = self.worst(threat)
+        alarmed = any(finding.severity == "high" for finding in found)
+        if not self.examination or not alarmed or worst.robust_acc < BROKEN:
+            return ()
+        try:
+            return self.examination.escalation(
+                self.evaluation.victim, self.images[: worst.images], threat, self.settings
+            )
+        except Exception as error:  # noqa: BLE001 - whatever the user's network raises
+            self._fail(could_not_run("the preparation of more attacks", error), error)
+            return ()
+
+    def _score(self, trial: Trial) -> TrialScore:
+        """The score of one trial, given the earlier scores with the same threat model."""
+        earlier = [score for _, score in self.scored(trial.attack.threat)]
+        images = self.images[: trial.images] if trial.images else self.images
+        so_far: Score | None = None
+        if trial.survivors and earlier:
+            so_far = worst_case([score.first(len(images)) for score in earlier])
+            images = images[: so_far.images][so_far.robust]
+            if len(images) == 0:
+                return TrialScore(trial, replace(so_far, seconds=0.0, forwards=0), 0, 0)
+        bar = self.progress(f"attack {self.evaluation.name}: {title(trial)}", len(images))
+        own = self.evaluation(trial, images, bar)
+        score = so_far.updated(so_far.robust, own) if so_far else own
+        return TrialScore(trial, score, len(images), int(own.broken.sum()))
+
+    def _fail(self, finding: Finding, error: Exception) -> None:
+        self._error = self._error or error
+        self._add(finding)
+
+    def _add(self, finding: Finding) -> None:
+        """Record a finding; one finding of each check, because all trials may fail alike."""
+        if finding.check not in {each.check for each in self.failures}:
+            self.failures.append(finding)
+
+
+def _broken_graph(trial: Trial) -> Finding:
+    return Finding(
+        "broken_graph",
+        "high",
+        {"images with a gradient": 0},
+        f"No gradient reaches the image, so {title(trial)} could not run.",
+        "remove detach, no_grad and NumPy, or attack without gradients.",
+    )
+
+
+def _non_finite_gradient(trial: Trial) -> Finding:
+    return Finding(
+        "not_finite",
+        "high",
+        {"attacks with a gradient that is not finite": 1},
+        f"Some gradients were NaN or infinite, first in {title(trial)}; the attack went on without "
+        "these pixels.",
+        "find the operation (a root of zero, a logarithm, a division) and bound its argument.",
+    )
