@@ -12,7 +12,7 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.judging.checks.attacks import STEPS, RandomSteps
 from spearshield.judging.checks.probe import MORE, Probe, share
 from spearshield.judging.finding import BROKEN, Finding, severity_of
-from spearshield.losses.margin import cross_entropy, margin_loss
+from spearshield.losses.margin import margin_loss
 from spearshield.types import Images, Labels, PerImage
 
 CONVERGED, STUCK = 0.005, 0.1
@@ -242,11 +242,12 @@ def _late_rise(probe: Probe) -> PerImage:
     """
     model, threat, index = probe.model, probe.threat, probe.robust.nonzero().squeeze(1)
     x, x_adv, y = probe.x[index], probe.start[index], probe.y[index]
-    margins = [_margin(probe, x_adv, y)]
+    margins = []
     for _ in range(LONG):
-        gradient = loss_gradient(model, x_adv, y, cross_entropy).gradient
+        margin, gradient, _ = loss_gradient(model, x_adv, y, margin_loss)
+        margins.append(margin)
         x_adv = threat.step(x_adv, x, gradient, threat.eps / 10)
-        margins.append(_margin(probe, x_adv, y))
+    margins.append(_margin(probe, x_adv, y))
     best = torch.stack(margins).cummax(0).values
     rise = best[-1] - best[0] + ROUNDING * best[0].abs()
     tiny = torch.finfo(rise.dtype).tiny

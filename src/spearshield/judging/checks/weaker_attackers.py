@@ -11,9 +11,10 @@ from spearshield.judging.finding import Finding, severity_of
 from spearshield.storage.images import quantize_towards
 from spearshield.types import Mask
 
-NEWLY_BROKEN = (0.002, 0.02)
+NEWLY_BROKEN = (0.002, 0.05)
 """Shares of images that only a weaker attacker breaks: low and high. AutoAttack flags 0.2 points of
-a thousand images; here a single image is never flagged."""
+a thousand images; here a single image is never flagged. Random search alone breaks up to 3 % of the
+images of sound networks after the quick battery."""
 QUERIES = 300
 
 
