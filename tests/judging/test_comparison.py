@@ -10,6 +10,7 @@ import torch
 from fixtures.models import HalfSpace
 from mutations import fails_under
 from spearshield.adversary import Attack
+from spearshield.attacks.fab import FAB
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.judging.checks import (
@@ -39,13 +40,14 @@ def score(robust: int, n: int = 1000, first: int = 0) -> Score:
     index = torch.arange(n)
     victim_adv = (~((index >= first) & (index < first + robust))).long()
     columns = dict.fromkeys(("y", "victim_clean", "bare_clean", "bare_adv"), y)
-    columns |= dict.fromkeys(("l2", "linf", "ssim"), torch.zeros(n))
+    columns |= dict.fromkeys(("l2", "linf", "ssim"), torch.full((n,), 0.1))
+    columns |= {"clean_margin": torch.full((n,), -2.0), "adv_margin": torch.full((n,), -1.0)}
     columns |= dict.fromkeys(("clean_draws", "adv_draws"), y[:, None][:, :0])
     columns |= dict.fromkeys(("clean_detection", "adv_detection"), torch.empty(n, 0))
-    return Score(ids=index, victim_adv=victim_adv, **columns, seconds=1.0, forwards=n)
+    return Score(ids=index, victim_adv=victim_adv, **columns, seconds=1.0, forwards=40 * n)
 
 
-STRONG, BALL = PGD(Linf(0.1)), Linf(0.1)
+STRONG, BALL = PGD(Linf(0.1), restarts=2), Linf(0.1)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ STRONG, BALL = PGD(Linf(0.1)), Linf(0.1)
 )
 @pytest.mark.parametrize(
     ("robust", "first", "severity"),
-    [(600, 0, None), (598, 0, None), (597, 0, "low"), (579, 0, "high"), (700, 100, "high")],
+    [(600, 0, None), (598, 0, None), (597, 0, "low"), (549, 0, "high"), (700, 100, "high")],
 )
 def test_weaker_attackers_are_compared_image_by_image(attacker, check, robust, first, severity):
     found = compare([(Trial(STRONG), score(600)), (attacker, score(robust, first=first))])
@@ -87,8 +89,8 @@ def test_each_threat_model_is_compared_separately_and_over_shared_images():
     found = compare(
         [
             (Trial(STRONG), score(600)),
-            (Trial(GradientFree(Linf(0.3))), score(100)),
-            (Trial(PGD(Linf(0.3))), score(100)),
+            (Trial(GradientFree(Linf(0.15))), score(100)),
+            (Trial(PGD(Linf(0.15), restarts=2)), score(100)),
             (Trial(GradientFree(BALL), images=500), score(500, n=500)),
         ]
     )
@@ -105,7 +107,7 @@ def test_without_a_white_box_attack_there_is_a_finding():
 def test_losses_and_steps_are_compared_through_the_same_view():
     margin = (Trial(PGD(BALL, loss="dlr")), score(450))
     (finding,) = compare([(Trial(PGD(BALL)), score(600)), margin])
-    assert (finding.check, finding.severity) == ("loss_gap", "high")
+    assert (finding.check, finding.severity) == ("loss_gap", "low")
     assert compare([(Trial(PGD(BALL), BPDA()), score(600)), margin]) == ()
     one_step = (Trial(FGSM(BALL)), score(500))
     assert compare([one_step, (Trial(STRONG), score(515))]) == ()
@@ -115,4 +117,38 @@ def test_losses_and_steps_are_compared_through_the_same_view():
 
 def test_a_single_score_gives_no_finding():
     assert compare([]) == ()
-    assert compare([(Trial(replace(STRONG, steps=1), Adaptive()), score(3))]) == ()
+    assert compare([(Trial(STRONG, Adaptive()), score(3))]) == ()
+
+
+@pytest.mark.parametrize(("alone", "severity"), [(20, None), (21, "low"), (101, "high")])
+def test_minimum_norm_attacks_are_compared_with_attacks_inside_the_budget(alone, severity):
+    found = compare(
+        [(Trial(STRONG), score(700)), (Trial(FAB(BALL), survivors=True), score(700 - alone))]
+    )
+    assert [(f.check, f.severity) for f in found] == (
+        [("white_box_gap", severity)] if severity else []
+    )
+
+
+FEEBLE = {
+    "few forward passes": {"forwards": 9 * 600},
+    "small perturbations": {"linf": torch.full((1000,), 0.04)},
+    "a loss that does not rise": {"adv_margin": torch.full((1000,), -2.0)},
+}
+
+
+@fails_under("feeble attacks ignored", (comparison, "feeble_attacks", lambda scored: None))
+@pytest.mark.parametrize("fault", FEEBLE)
+def test_an_evaluation_by_feeble_attacks_alone_is_a_finding(fault):
+    feeble = (Trial(STRONG), replace(score(600), **FEEBLE[fault]))
+    assert [(f.check, f.severity) for f in compare([feeble])] == [("feeble_attack", "high")]
+    assert compare([feeble, (Trial(PGD(BALL), BPDA()), score(600))]) == ()
+    assert compare([(Trial(STRONG), replace(score(0), **FEEBLE[fault]))]) == ()
+
+
+def test_steps_that_cannot_reach_the_budget_are_a_finding():
+    short = PGD(BALL, steps=40, step_size=0.002, restarts=2)
+    (finding,) = compare([(Trial(short), score(600))])
+    assert finding.saw == {"sum of all steps, as a share of the budget": pytest.approx(0.8)}
+    (finding,) = compare([(Trial(PGD(BALL)), score(600))])
+    assert (finding.check, finding.severity) == ("feeble_attack", "low")

@@ -23,6 +23,7 @@ from spearshield.judging.evaluation import (
     evaluate,
     score_attacked,
 )
+from spearshield.judging.score import NO_CLASS
 from spearshield.method import Defended
 from spearshield.rng import Rng
 from spearshield.threat import Linf, ThreatModel
@@ -122,7 +123,6 @@ def test_an_attack_that_leaves_its_threat_model_is_an_error(examples, attack, me
         (lambda x: HalfSpace()(x).softmax(1), "returns probabilities"),
         (lambda x: torch.zeros(len(x), 3), r"of shape \(images, 2\).*returned \(8, 3\)"),
         (lambda x: torch.zeros(len(x)), "one output for each class"),
-        (lambda x: torch.full((len(x), 2), float("nan")), "not finite"),
         (lambda x: HalfSpace()(x[:, :, :3]), r"fails on images of shape \(1, 4, 4\)"),
     ],
 )
@@ -131,14 +131,20 @@ def test_a_classifier_that_cannot_be_judged_is_refused(examples, outputs, messag
         evaluate(bare(Apply(outputs)), PGD(Linf(0.1)), examples)
 
 
-def test_logits_that_are_not_finite_name_the_image(examples):
+@fails_under(
+    "an argmax over NaN is a class", (torch.Tensor, "isfinite", lambda self: ~self.isnan())
+)
+def test_an_output_that_is_not_finite_is_no_class(examples):
     def outputs(x):
         dark = x.flatten(1).mean(1) < 0.53
-        return torch.where(dark[:, None], torch.nan, HalfSpace()(x))
+        return torch.where(dark[:, None], torch.inf, HalfSpace()(x))
 
     x = examples.images()
-    with pytest.raises(ValueError, match=r"logits for image \d+ are not finite"):
-        score_attacked(bare(Apply(outputs)), x, x, examples.y, examples.ids)
+    dark = x.flatten(1).mean(1) < 0.53
+    score = score_attacked(bare(Apply(outputs)), x, x, examples.y, examples.ids)
+    assert 0 < dark.sum() < len(x)
+    assert torch.equal(score.victim_adv == NO_CLASS, dark)
+    assert not score.robust[dark].any() and score.not_finite == (int(dark.sum()),) * 2
 
 
 def test_training_mode_is_refused():

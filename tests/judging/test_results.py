@@ -24,6 +24,8 @@ def row() -> results.Row:
         l2=torch.tensor([1.0, 2.0, 3.0, 4.0]),
         linf=torch.full((4,), 0.1),
         ssim=torch.full((4,), 0.9),
+        clean_margin=-torch.ones(4),
+        adv_margin=torch.ones(4),
         clean_draws=labels[:, None],
         adv_draws=labels[:, None],
         clean_detection=torch.empty(4, 0),

@@ -38,6 +38,8 @@ def outcomes(robust_adv: Sequence[int], l2: Sequence[float], linf: Sequence[floa
         l2=torch.tensor(l2),
         linf=torch.tensor(linf),
         ssim=ones,
+        clean_margin=-ones,
+        adv_margin=ones,
         clean_draws=zero[:, None][:, :0],
         adv_draws=zero[:, None][:, :0],
         clean_detection=ones[:, None][:, :0],

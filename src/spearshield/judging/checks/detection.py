@@ -28,7 +28,8 @@ def blind_detector(probe: Probe) -> Finding | None:
     """A finding if following the gradient of the detection score does not lower the score.
 
     Attacks then cannot evade the detector. The fall is compared with the rise of the score from
-    clean to attacked images. Without a detector there is no finding.
+    clean to attacked images; where the score has no gradient at all, it cannot fall. Without a
+    detector there is no finding.
     """
     if not isinstance(probe.victim.purifier, Detects):
         return None
@@ -43,7 +44,8 @@ def blind_detector(probe: Probe) -> Finding | None:
         fall = before - score(lowered.clone())
     rise = (before - clean).clamp(min=0)
     noticed = rise > 0
-    blind = share(noticed & (fall <= LOWERED * rise))
+    flat = (_gradient(score, probe.start) == 0).flatten(1).all(1)
+    blind = share(flat | (noticed & (fall <= LOWERED * rise)))
     if severity := severity_of(blind, *NOT_LOWERED):
         return Finding(
             "blind_detector",
