@@ -428,6 +428,6 @@ def test_provable_weights_are_proved_and_no_attack_breaks_a_proof(data_dir: Path
     x, y = examples.images(), examples.y
     threat = Linf(0.1)
     proved = certify(model, x, y, threat)
-    assert proved.float().mean() > (0.93 if images == 1000 else 0.9)
+    assert proved.float().mean() > (0.931 if images == 1000 else 0.9)
     x_adv = PGD(threat, steps=40, restarts=2)(model, x[proved], y[proved])
     assert not misclassified(model, x_adv, y[proved]).any()
