@@ -19,6 +19,9 @@ from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.types import Column, Images, Mask, PerImage
 
+TOLERANCE = 1e-5
+"""Excess over ``eps`` that the judge accepts, for rounding errors."""
+
 
 @dataclass(frozen=True)
 class ThreatModel(abc.ABC):
@@ -140,7 +143,7 @@ class ThreatModel(abc.ABC):
         level = _solve_level(w.abs() * speed, full, rise.abs() / largest)
         return (sign * torch.minimum(level[:, None] * speed, room)).view_as(gradient)
 
-    def contains(self, x_adv: Images, x: Images, tolerance: float = 1e-5) -> Mask:
+    def contains(self, x_adv: Images, x: Images, tolerance: float = TOLERANCE) -> Mask:
         """True for each image that the attacker may submit; False if a pixel is NaN.
 
         Args:
