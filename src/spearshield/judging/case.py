@@ -10,6 +10,7 @@ from spearshield.adversary import NoGradientError, NonFiniteGradientWarning
 from spearshield.dataset import Examples
 from spearshield.judging.cached_evaluation import CachedEvaluation, title
 from spearshield.judging.checks import could_not_run
+from spearshield.judging.checks.probe import share
 from spearshield.judging.evaluation import EvaluationSettings, OutsideThreatError, check_victim
 from spearshield.judging.examination import Examination
 from spearshield.judging.finding import BROKEN, Finding
@@ -34,6 +35,10 @@ class TrialScore:
     score: Score
     attacked: int
     broke: int
+
+
+class ContradictionError(RuntimeError):
+    """An attack broke an image that is proved robust."""
 
 
 class Case:
@@ -156,6 +161,29 @@ class Case:
         except Exception as error:  # noqa: BLE001 - whatever the user's network raises
             self._fail(could_not_run("the preparation of more attacks", error), error)
             return ()
+
+    def proved(self, threat: ThreatModel) -> float | None:
+        """The share of images that are proved robust; ``None`` without a proof for any image.
+
+        Raises:
+            ContradictionError: An attack broke an image that is proved robust.
+        """
+        if not self.examination:
+            return None
+        worst = self.worst(threat)
+        images = self.images[: worst.images]
+        bar = self.progress(f"certify {self.evaluation.name}", len(images))
+        victim = self.evaluation.victim
+        proved = self.examination.proved(victim, images, threat, self.settings)
+        bar(len(images), {})
+        if proved is None:
+            return None
+        if (wrong := proved & ~worst.robust).any():
+            raise ContradictionError(
+                f"image {int(worst.ids[wrong][0])} is proved robust to {threat}, and an attack "
+                "broke it: the certificate or the attack is wrong; please report this"
+            )
+        return share(proved)
 
     def _score(self, trial: Trial) -> TrialScore:
         """The score of one trial, given the earlier scores with the same threat model."""

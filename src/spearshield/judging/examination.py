@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from spearshield.dataset import Examples
+from spearshield.judging.certificate import NotCertifiable, certify
 from spearshield.judging.checks import INSPECTIONS, STRENGTH, run_checks
 from spearshield.judging.checks.probe import Probe
 from spearshield.judging.escalation import escalation
@@ -16,6 +19,10 @@ from spearshield.method import Defended
 from spearshield.ranges import require
 from spearshield.rng import ambient
 from spearshield.threat import ThreatModel
+from spearshield.types import Mask
+
+TRIED = 20
+"""Number of images without a proof after which no further proof is tried."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,30 @@ class Examination:
                 weight=len(survivors) / attacked,
             )
             return run_checks(probe, STRENGTH)
+
+    def proved(
+        self,
+        victim: Defended,
+        examples: Examples,
+        threat: ThreatModel,
+        settings: EvaluationSettings,
+    ) -> Mask | None:
+        """True for each image with a proof of robustness; ``None`` if there is none to be had.
+
+        Proofs take longer than attacks. They are left to the effort ``standard``, and end if there
+        is none for the first images.
+        """
+        if self.effort == "quick":
+            return None
+        x, y = examples.images(settings.device), examples.y.to(settings.device)
+        try:
+            first = certify(victim, x[:TRIED], y[:TRIED], threat)
+            rest = torch.zeros(len(x) - len(first), dtype=torch.bool, device=x.device)
+            if first.any():
+                rest = certify(victim, x[TRIED:], y[TRIED:], threat)
+        except NotCertifiable:
+            return None
+        return torch.cat([first, rest]).cpu()
 
     def escalation(
         self,

@@ -154,6 +154,7 @@ class Judge:
             attack=results.WORST_CASE,
             view=results.WORST_CASE,
             parameters={"cells": len(case.scored(threat)), **common},
+            proved=case.proved(threat),
             findings=[asdict(finding) for finding in found],
             verdict=checks.verdict(found, worst.robust_acc, images=worst.images, examined=examined),
         )
