@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.judging.float32 import full_float32
 from spearshield.judging.score import REJECTED, Score
-from spearshield.method import Defended, Detects, RandomPurifier
+from spearshield.method import Defended
 from spearshield.progress import ProgressBar, no_bar
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -101,7 +101,7 @@ def evaluate(
         x, y = part.images(device), part.y.to(device)
         ids = part.ids.to(device)
         began = time.perf_counter()
-        with count_forwards(victim.classifier) as forwards:
+        with count_forwards(victim.innermost) as forwards:
             x_adv = attack(model, x, y, rng=Rng(settings.seed, ids))
         seconds = time.perf_counter() - began
         check_attacked(x_adv, x, ids, attack.threat, name_of(attack))
@@ -134,7 +134,7 @@ def score_attacked(
     clean_detection, adv_detection = (detection_score(victim, images) for images in (x, x_adv))
     clean_draws = draw_predictions(victim, x, ids, draws, clean_detection)
     adv_draws = draw_predictions(victim, x_adv, ids, draws, adv_detection)
-    random = isinstance(victim.purifier, RandomPurifier)
+    random = victim.purifiers.are_random
     return Score(
         ids=ids.cpu(),
         y=y.cpu(),
@@ -155,32 +155,31 @@ def score_attacked(
 
 
 def draw_predictions(
-    victim: Defended, x: Images, ids: Ids, draws: int, detection_score: DetectionScore
+    victim: Defended, x: Images, ids: Ids, draws: int, score: DetectionScore
 ) -> Draws:
     """The predictions of a random victim, one column per draw; one column for other victims.
 
-    The first column is the deployed prediction. The class of a rejected image is ``REJECTED``.
+    The first column is the deployed prediction, with its detection score ``score``. The class of a
+    rejected image is ``REJECTED``.
 
     Raises:
         ValueError: Logits are not finite; names the image.
     """
-    purifier = victim.purifier
-    models: list[Classifier] = [victim]
-    if isinstance(purifier, RandomPurifier):
-        models = [
-            lambda x, k=k: victim.classifier(purifier(x, draw=k))  # type: ignore[misc]
-            for k in range(draws)
-        ]
-    predictions = torch.stack([predict(model, x, ids) for model in models], 1)
-    return predictions.where(~(detection_score > 0).any(1, keepdim=True), REJECTED)
+    columns = []
+    for draw in range(draws if victim.purifiers.are_random else 1):
+        if draw and victim.purifiers.detect_at_random:
+            score = detection_score(victim, x, draw)
+        classes = predict(partial(victim, draw=draw), x, ids)
+        columns.append(classes.where(~(score > 0).any(1), REJECTED))
+    return torch.stack(columns, 1)
 
 
 @torch.no_grad()
-def detection_score(victim: Defended, x: Images) -> DetectionScore:
+def detection_score(victim: Defended, x: Images, draw: int = 0) -> DetectionScore:
     """The detection score of each image; no columns if the victim has no detector."""
-    if not isinstance(victim.purifier, Detects):
+    if not victim.purifiers.detect:
         return torch.empty(len(x), 0)
-    return victim.detection_score(x)[:, None].float().cpu()
+    return victim.detection_score(x, draw)[:, None].float().cpu()
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ from spearshield.judging.checks.probe import Probe, share
 from spearshield.judging.finding import Finding, severity_of
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
-from spearshield.method import Detects
 from spearshield.views import DetectorAware
 
 NO_GRADIENT = (0.0, 0.05)
@@ -25,7 +24,7 @@ def blind_detector(probe: Probe) -> Finding | None:
 
     Without a detector there is no finding.
     """
-    if not isinstance(probe.victim.purifier, Detects):
+    if not probe.victim.purifiers.detect:
         return None
     x = probe.start.detach().requires_grad_()
     with torch.enable_grad():
