@@ -86,7 +86,7 @@ def test_a_purifier_with_a_generator_is_attacked_in_its_range():
 @both
 def test_sources_add_a_transfer_attack(name):
     assert ("transfer", "transferred") in taking_part(name, Blur(), sources=[Outcome(HalfSpace())])
-    assert ("transfer", "adaptive") not in taking_part(name, Blur())
+    assert ("transfer", "transferred") not in taking_part(name, Blur())
 
 
 @both
