@@ -10,6 +10,7 @@ from torch import nn
 
 from fixtures.models import Apply, Fence, HalfSpace, Noise
 from mutations import fails_under
+from spearshield import views
 from spearshield.attacks.latent_search import LatentSearch
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
@@ -59,7 +60,7 @@ def test_a_chain_has_the_purifiers_in_order_without_the_identity(chained):
 
 @fails_under(
     "only the purifier in front is asked",
-    (Purifiers, "are_random", property(lambda self: isinstance(self[0], Noise))),
+    (Purifiers, "are_random", property(lambda self: isinstance(self.parts[0], Noise))),
     chained=behind,
 )
 @both
@@ -86,7 +87,7 @@ def test_two_random_purifiers_draw_together(chained):
 
 @fails_under(
     "detector behind the first purifier ignored",
-    (Purifiers, "detect", property(lambda self: isinstance(self[0], Fence))),
+    (Purifiers, "detect", property(lambda self: isinstance(self.parts[0], Fence))),
     chained=behind,
 )
 @both
@@ -118,8 +119,8 @@ def test_a_detector_behind_noise_rejects_draw_by_draw(chained):
 
 
 @fails_under(
-    "gradient of the second purifier kept",
-    (BPDA, "_purified", lambda self, purifier, x: purifier(x)),
+    "gradient of the purifiers kept",
+    (views, "_replaced", lambda purifier, x, smooth: purifier(x)),
     chained=behind,
 )
 @both
@@ -130,6 +131,18 @@ def test_bpda_replaces_every_purifier(chained):
     assert torch.equal(logits, victim(X))
     (gradient,) = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), x)
     torch.testing.assert_close(gradient, 2 * victim.innermost.w.detach().expand(3, 1, 4, 4))
+
+
+def test_a_sequence_of_layers_is_one_purifier():
+    layers = nn.Sequential(nn.Conv2d(1, 4, 3, 1, 1), nn.Conv2d(4, 1, 3, 1, 1))
+    victim = Defended(layers, HalfSpace()).eval()
+    assert [*victim.purifiers] == [layers]
+    assert torch.equal(BPDA()(victim)(X), victim(X))
+    noisy = nn.Sequential(nn.Conv2d(1, 4, 3, 1, 1), Noise(0.1), nn.Conv2d(4, 1, 3, 1, 1))
+    victim = Defended(noisy, HalfSpace()).eval()
+    assert victim.purifiers.are_random
+    assert torch.equal(BPDA()(victim)(X), victim(X))
+    assert not torch.equal(victim(X, draw=1), victim(X))
 
 
 @both

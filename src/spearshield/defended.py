@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Iterator
 from functools import reduce
 from typing import Protocol, runtime_checkable
 
@@ -64,15 +65,22 @@ class RandomPurifier(nn.Module, abc.ABC):
         """The purified images, as a function of the images and their randomness."""
 
 
-class Purifiers(nn.Sequential):
+class Purifiers(nn.Module):
     """Purifiers in order, as one purifier with the abilities of all of them.
 
-    A plain ``nn.Sequential`` counts as its parts, and the identity is left out, so that an empty
-    value means that nothing is purified.
+    A plain ``nn.Sequential`` counts as its parts if one of them declares an ability. The identity
+    is left out, so that an empty value means that nothing is purified.
     """
 
     def __init__(self, *purifiers: nn.Module) -> None:
-        super().__init__(*(part for purifier in purifiers for part in _parts(purifier)))
+        super().__init__()
+        self.parts = nn.ModuleList(part for purifier in purifiers for part in _parts(purifier))
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(self.parts)
+
+    def __len__(self) -> int:
+        return len(self.parts)
 
     def forward(self, x: Images, draw: int = 0) -> Images:
         for purifier in self:
@@ -152,10 +160,19 @@ class Defended(nn.Module):
 
 def _parts(purifier: nn.Module) -> list[nn.Module]:
     """The purifiers that a purifier consists of."""
-    plain = type(purifier) in (nn.Sequential, Purifiers)
-    if plain and not hasattr(purifier, "differentiable_approximation"):
-        return [part for child in purifier.children() for part in _parts(child)]
+    if isinstance(purifier, Purifiers):
+        return [*purifier]
+    if type(purifier) is nn.Sequential and not _declares(purifier):
+        parts = [part for child in purifier for part in _parts(child)]
+        if not parts or any(map(_declares, parts)):
+            return parts
     return [] if isinstance(purifier, nn.Identity) else [purifier]
+
+
+def _declares(purifier: nn.Module) -> bool:
+    """True if a purifier declares an ability itself."""
+    declared = isinstance(purifier, (RandomPurifier, Detects, Generates))
+    return declared or hasattr(purifier, "differentiable_approximation")
 
 
 def _output(module: nn.Module, x: Images, draw: int) -> Tensor:

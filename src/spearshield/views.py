@@ -108,8 +108,11 @@ class BPDA(View):
         purifiers, classifier = victim.purifiers, victim.innermost
 
         def view(x: Images) -> Logits:
-            for purifier in purifiers:
-                x = self._purified(purifier, x)
+            if self.through == "identity":
+                x = _replaced(purifiers, x, x)
+            else:
+                for purifier in purifiers:
+                    x = _approximated(purifier, x)
             logits: Logits = classifier(x)
             return logits
 
@@ -119,20 +122,6 @@ class BPDA(View):
         if self.through == "identity":
             return len(victim.purifiers) > 0
         return any(hasattr(p, "differentiable_approximation") for p in victim.purifiers)
-
-    def _purified(self, purifier: nn.Module, x: Images) -> Images:
-        """The output of one purifier, with the gradient of its replacement."""
-        smooth: Images = x
-        if self.through == "approximation":
-            approximation = getattr(purifier, "differentiable_approximation", None)
-            if approximation is None:
-                exact: Images = purifier(x)
-                return exact
-            smooth = approximation(x)
-        with torch.no_grad():
-            x_hat = purifier(x)
-        replaced: Images = _StraightThrough.apply(smooth, x_hat)  # type: ignore[no-untyped-call]
-        return replaced
 
     def __str__(self) -> str:
         return "bpda" if self.through == "identity" else "bpda(approximation)"
@@ -200,14 +189,31 @@ class InRange(View):
 
     def __call__(self, victim: Defended) -> Classifier:
         purifiers = [*victim.purifiers]
-        at = next((i for i, p in enumerate(purifiers) if isinstance(p, Generates)), 0)
-        if at == 0 and isinstance(victim.purifier, Generates):
+        at = next((i for i, p in enumerate(purifiers) if isinstance(p, Generates)), None)
+        if at is None or isinstance(victim.purifier, Generates):
             return victim
         behind = Defended(Purifiers(*purifiers[at + 1 :]), victim.innermost)
         return Defended(purifiers[at], behind)
 
     def applies_to(self, victim: Defended) -> bool:
         return any(isinstance(purifier, Generates) for purifier in victim.purifiers)
+
+
+def _approximated(purifier: nn.Module, x: Tensor) -> Tensor:
+    """The output of a purifier, with the gradient of its approximation if it has one."""
+    approximation = getattr(purifier, "differentiable_approximation", None)
+    x_hat: Tensor = (
+        purifier(x) if approximation is None else _replaced(purifier, x, approximation(x))
+    )
+    return x_hat
+
+
+def _replaced(purifier: nn.Module, x: Tensor, smooth: Tensor) -> Tensor:
+    """The output of a purifier, with the gradient of ``smooth``."""
+    with torch.no_grad():
+        x_hat = purifier(x)
+    replaced: Tensor = _StraightThrough.apply(smooth, x_hat)  # type: ignore[no-untyped-call]
+    return replaced
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -16,3 +16,14 @@ def test_budgets_are_told_apart_where_there_are_several(capsys: pytest.CaptureFi
     assert "L2 0.3" in printed
     console.table([row(), row(**worst)])
     assert capsys.readouterr().out.count("Linf 0.3") == 1
+
+
+def test_the_success_against_the_victim_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    shares = {"acc": 0.9, "robust_acc": 0.0, "asr": 0.047, "dsr": 0.123}
+    console.table([row(view="adaptive", **shares), row(view="oblivious", **shares)])
+    first, second = [line.split() for line in capsys.readouterr().out.splitlines()[3:5]]
+    assert first[-2:] == ["100.0", "-"] and second[-2:] == ["100.0", "12.3"]
+    console.table([row(view="adaptive", **shares)])
+    printed = capsys.readouterr().out
+    assert "4.7" not in printed and "DSR" not in printed
+    assert "of the images that the judged model gets right" in printed
