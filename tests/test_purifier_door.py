@@ -66,16 +66,23 @@ def test_the_same_attack_as_by_hand(model, data):
 
 
 def test_the_abilities_of_a_purifier_are_kept(model, data):
-    report = api.audit(model, *data, purifier=Noise(0.05), threat=THREAT, **FAST)
+    report = api.audit(model, *data, purifier=Noise(0.05), limit=8, threat=THREAT, **FAST)
     assert "eot(10)" in {row.view for row in report.rows} and report.worst.repeated
-    report = api.audit(model, *data, purifier=Fence(0.5), threat=THREAT, **FAST)
+    report = api.audit(model, *data, purifier=Fence(0.5), limit=8, threat=THREAT, **FAST)
     assert "detector_aware" in {row.view for row in report.rows} and report.worst.rejected
     chain = Defended(Fence(0.5), model)
-    report = api.audit(chain, *data, purifier=Noise(0.05), threat=THREAT, **FAST)
+    report = api.audit(chain, *data, purifier=Noise(0.05), limit=8, threat=THREAT, **FAST)
     views = {row.view for row in report.rows}
     assert {"eot(10)", "detector_aware", "bpda"} <= views
     assert report.worst.rejected and report.worst.repeated
     assert report.worst.method == "Noise_Fence"
+
+
+def test_a_wrapper_around_a_defended_model_hides_no_ability(model, data):
+    inner = Defended(Noise(0.05), Defended(Fence(0.5), model.eval()))
+    report = api.audit(api.as_classifier(inner), *data, limit=8, threat=THREAT, **FAST)
+    assert {"eot(10)", "detector_aware", "bpda"} <= {row.view for row in report.rows}
+    assert (report.worst.method, report.worst.classifier) == ("Noise_Fence", "Affine")
 
 
 WRONG = {

@@ -113,6 +113,7 @@ class Subject:
             ValueError: The images or labels are not images or labels, or do not fit the model.
         """
         examples = for_model(model, as_examples(images, labels, seed=seed))
+        model = unwrapped(model)
         card = model.card if isinstance(model, Shield) else None
         outcome, name, classifier = Outcome(model), UNDEFENDED, model_name(model)
         if isinstance(model, Defended):
@@ -276,6 +277,17 @@ def evaluating(model: nn.Module, device: str | None = None) -> Iterator[tuple[nn
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """A defended model in a wrapper that changes no image, with the wrapper behind its purifier."""
+    if not (isinstance(model, WrappedClassifier) and isinstance(model.module, Defended)):
+        return model
+    if model.mean is not None:
+        return model
+    purifier, inner = model.module.purifier, model.module.classifier
+    behind = WrappedClassifier(inner, output=model.output, architecture=model.architecture)
+    return Defended(purifier, unwrapped(behind.eval()))
 
 
 def as_wrapped(model: nn.Module) -> nn.Module:

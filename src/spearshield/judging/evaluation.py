@@ -169,7 +169,7 @@ def draw_predictions(
     for draw in range(draws if victim.purifiers.are_random else 1):
         if draw and victim.purifiers.detect_at_random:
             score = detection_score(victim, x, draw)
-        classes = predict(partial(victim, draw=draw), x, ids)
+        classes = predict(partial(victim, draw=draw) if draw else victim, x, ids)
         columns.append(classes.where(~(score > 0).any(1), REJECTED))
     return torch.stack(columns, 1)
 
