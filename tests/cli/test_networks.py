@@ -28,6 +28,11 @@ def loaded():
     network.load_state_dict(torch.load(__file__.replace("own_nets.py", "w.pt"), weights_only=True))
     return network
 
+def new_head():
+    network = loaded()
+    network[2] = nn.Linear(64, 3)
+    return network
+
 def without_weights():
     return nn.Sequential(nn.AdaptiveAvgPool2d((3, 1)), nn.Flatten())
 
@@ -87,15 +92,16 @@ def words(command: str, own: Path, *more: str) -> list[str]:
 
 @fails_under(
     "random weights accepted",
-    (networks, "_random", lambda network, again: False),
+    (networks, "_drawn", lambda network, again: []),
     command="audit",
     name="m_cnn",
 )
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("name", ["m_cnn", "own_nets:random"])
+@pytest.mark.parametrize("name", ["m_cnn", "own_nets:random", "own_nets:new_head"])
 def test_random_weights_are_refused_by_every_command(own, capsys, command, name):
     said = fails(capsys, 2, *words(command, own, f"--classifier={name}"))
     assert f"{name} has random weights" in said and "--weights FILE" in said
+    assert "new_head" not in name or "(2.weight and 1 others)" in said
     said = fails(capsys, 2, *words(command, own, f"--classifier={name}", "--weights="))
     assert "--weights is empty" in said
     assert not (own / "out" / "results.json").exists() and not (own / "out" / "card.json").exists()

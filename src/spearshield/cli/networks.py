@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from spearshield.classifiers import architecture
 from spearshield.classifiers.user import built_purifier
@@ -82,22 +81,16 @@ def _trained(
         return network
     with ambient(1):
         again = build()
-    if _random(network, again):
+    if drawn := _drawn(network, again):
         raise ValueError(
-            f"{name} has random weights; name the file of its trained weights, as {option} FILE"
+            f"{name} has random weights ({drawn[0]} and {len(drawn) - 1} others); name the file of "
+            f"its trained weights, as {option} FILE"
         )
     return network
 
 
-def _random(network: nn.Module, again: nn.Module) -> bool:
-    """True if every weight differs between two networks of the same function.
-
-    Weights that a layer sets to one number, such as a bias of zero, show nothing.
-    """
-    pairs: list[tuple[Any, Any]] = [*zip(network.parameters(), again.parameters(), strict=False)]
-    drawn = [not _equal(a, b) for a, b in pairs if not _equal(a, a.flatten()[:1].expand_as(a))]
-    return bool(drawn) and all(drawn)
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and bool((a == b).all())
+def _drawn(network: nn.Module, again: nn.Module) -> list[str]:
+    """The names of the weights that differ between two networks of the same function."""
+    others = dict(again.named_parameters())
+    pairs = [(name, value, others.get(name)) for name, value in network.named_parameters()]
+    return [name for name, a, b in pairs if b is None or a.shape != b.shape or (a != b).any()]
