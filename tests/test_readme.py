@@ -29,12 +29,16 @@ def build():
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 10)
     )
+
+
+def smooth(x):
+    return nn.functional.avg_pool2d(x, 3, 1, 1)
 """
 
 MY_PROJECT = """
 import numpy as np
 import torch
-from mynet import build
+from mynet import build, smooth as my_purifier
 
 model = build()
 model.load_state_dict(torch.load("w.pt"))
@@ -86,10 +90,18 @@ def commands(text: str) -> list[list[str]]:
 def test_the_commands_run_as_they_are_written(project, capsys):
     pytest.importorskip("onnxscript")
     found = commands(README)
-    assert [words[0] for words in found] == ["audit", "protect", "audit", "export", "purify"]
+    assert [words[0] for words in found] == [
+        "audit",
+        "audit",
+        "protect",
+        "audit",
+        "export",
+        "purify",
+    ]
     for words in found:
         assert main(words) == 0, (words, capsys.readouterr().err)
     made = ["audit/report.html", "audit/results.json", "shield/card.json", "shield.onnx"]
+    made += ["audit_own/report.html"]
     made += ["shield/weights.safetensors", "audit_shield/report.html", "purified/2.png"]
     for name in made:
         assert (project / name).is_file(), name

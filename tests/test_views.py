@@ -79,7 +79,9 @@ def test_bpda_has_the_logits_of_the_victim_and_the_gradient_of_the_approximation
 
 def test_the_interface_of_the_purifier_decides_which_views_apply():
     views = (Oblivious(), Adaptive(), BPDA(), BPDA("approximation"), EOT(3))
-    assert all(Transferred().applies_to(p) for p in (torch.nn.Identity(), Halve(), Noise()))
+    bare = HalfSpace()
+    every = [Defended(purifier, bare) for purifier in (torch.nn.Identity(), Halve(), Noise())]
+    assert all(Transferred().applies_to(victim) for victim in every)
     applicable = {
         torch.nn.Identity(): ["adaptive"],
         Halve(): ["oblivious", "adaptive", "bpda"],
@@ -87,7 +89,8 @@ def test_the_interface_of_the_purifier_decides_which_views_apply():
         Noise(): ["oblivious", "adaptive", "bpda", "eot(3)"],
     }
     for purifier, expected in applicable.items():
-        assert [str(view) for view in views if view.applies_to(purifier)] == expected
+        victim = Defended(purifier, bare)
+        assert [str(view) for view in views if view.applies_to(victim)] == expected
 
 
 def test_eot_averages_over_draws_other_than_the_deployed_one():

@@ -24,11 +24,12 @@ from spearshield.adversary import Attack
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples
 from spearshield.experiment.audit import Report
 from spearshield.experiment.card import Measured
-from spearshield.experiment.defaults import threat_for, training_for
+from spearshield.experiment.defaults import budget_for, training_for
 from spearshield.experiment.learning import Learning
 from spearshield.experiment.manifest import FILE
 from spearshield.experiment.opened import open_run, shield_of, spear_of
 from spearshield.experiment.progress_bars import progress_bars
+from spearshield.experiment.purifier import PurifierSource
 from spearshield.experiment.shield import CARD, Shield, Spear, load_saved
 from spearshield.experiment.subject import evaluating, for_model, subject_of
 from spearshield.experiment.trials import battery, trials_of
@@ -59,8 +60,7 @@ def as_classifier(
     Args:
         model: A module or function. It may return a tensor, a tuple or list (the first tensor
             counts) or a mapping (``logits`` counts), in any precision and on any device.
-        mean, std: The normalisation that it expects: one number for each channel, on the [0, 1]
-            scale.
+        mean, std: The normalisation that it expects, one number in [0, 1] for each channel.
         output: The kind of numbers that it returns: ``logits``, ``probabilities``, or for two
             classes and one output ``binary_logit`` or ``binary_probability``.
 
@@ -77,6 +77,7 @@ def audit(
     images: ImageSource | None = None,
     labels: LabelSource = None,
     *,
+    purifier: PurifierSource | None = None,
     threat: ThreatModel | None = None,
     effort: Effort = "quick",
     attacks: Sequence[Attack | Trial | str] = (),
@@ -95,13 +96,14 @@ def audit(
     Args:
         model: A classifier, a shield, or RUN/TRAINING, one training of a finished run.
         images, labels: Test images; a training of a run has its own.
+        purifier: A module or function from images to images, to put in front of the model.
         threat: The threat model; by default the shield's own.
         effort: The battery of attacks, ``quick`` or ``standard``; see ``docs/evaluation.md``.
         attacks: Attacks in place of a battery, as values, names, or folders of trained ones.
         views: The views of the attacker; by default oblivious, adaptive and BPDA.
         transfer_from: Other classifiers, whose adversarial images a battery tries as well.
-        limit: Number of images, drawn by seed 0, or the first of a run; 0: all. By default 200 for
-            ``quick``, 1,000 for ``standard`` and all for ``attacks``.
+        limit: Number of images, drawn by seed 0, or the first of a run; 0: all. By default all for
+            ``attacks``, else 200 for ``quick`` and 1,000 for ``standard``.
         seed: Seed of all attacks.
         device: Where to compute; by default where the model is.
         batch_size: Images attacked at a time; changes speed and memory, not results.
@@ -113,7 +115,7 @@ def audit(
     Raises:
         ValueError: The model, images, labels or attacks do not fit each other.
     """
-    with subject_of(model, images, labels, device, seed) as (subject, where):
+    with subject_of(model, images, labels, device, seed, purifier) as (subject, where):
         trials = [trial for one in attacks for trial in trials_of(one, threat, subject, views)]
         trials = trials or battery(effort, threat, subject, transfer_from)
         if limit is None:
@@ -126,7 +128,7 @@ def audit(
             report = Report(tuple(rows), place)
     if not folder:
         weakref.finalize(report, shutil.rmtree, place, ignore_errors=True)
-    if isinstance(model, Shield):
+    if isinstance(model, Shield) and purifier is None:
         measured = Measured.of(report.worst, "attacks" if attacks else effort)
         model.card = replace(model.card, measured=measured)
     return report
@@ -157,8 +159,7 @@ def protect(
         model: A trained classifier. The shield gets a copy.
         images, labels: Training images.
         method: The name of a method, or a method with its hyper-parameters.
-        threat: The threat model; by default :func:`~spearshield.experiment.defaults.threat_for`
-            the shape of the images.
+        threat: The threat model; by default the usual one for the shape of the images.
         training_attack: The attack that the defence is trained on; by default PGD with 7 steps.
         steps: Batches to train on; by default 20 passes over the images, between 400 and 5,000.
         batch_size: Images in a batch; by default 64, or fewer for small sets.
@@ -171,8 +172,7 @@ def protect(
         progress: Show progress bars.
 
     Raises:
-        ValueError: The model, images, labels or settings do not fit each other; or the method
-            trains an attack and no defence.
+        ValueError: The arguments do not fit each other, or the method trains no defence.
         Interrupted: A signal stopped the training; the message names the folder of its state.
     """
     with evaluating(model, device) as (classifier, where):
@@ -180,7 +180,7 @@ def protect(
         order = permutation(len(examples), seed, epoch=0)
         aside = min(held_out, len(examples) // 5)
         shown = examples[order[aside:].sort().values]
-        budget = threat or threat_for(examples.shape)
+        budget = budget_for(threat, examples.shape)
         training = training_for(method, shown, budget, training_attack, steps, batch_size)
         learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder)
         with progress_bars(progress) as bars:
@@ -220,7 +220,7 @@ def learn_attack(
     """
     with evaluating(model, device) as (classifier, where):
         examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
-        budget = threat or threat_for(examples.shape)
+        budget = budget_for(threat, examples.shape)
         training = training_for(method, examples, budget, training_attack, steps, batch_size)
         learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder)
         with progress_bars(progress) as bars:
@@ -232,6 +232,7 @@ def attack(
     images: ImageSource | None = None,
     labels: LabelSource = None,
     *,
+    purifier: PurifierSource | None = None,
     attack: Attack | Trial | str = "pgd",
     threat: ThreatModel | None = None,
     view: View = Adaptive(),  # noqa: B008 - a frozen value
@@ -244,18 +245,17 @@ def attack(
     """Adversarial images for a classifier, with its predictions; ``save`` writes them to a folder.
 
     Args:
-        model, images, labels: As for :func:`audit`.
+        model, images, labels, purifier: As for :func:`audit`.
         attack: The attack, as a value, by name, or by the folder of a trained one.
         threat: The threat model, if the attack is given by name.
         view: The view of the attacker.
-        limit: Attack only so many images, chosen as by :func:`audit`.
-        seed, device, batch_size, progress: As for :func:`audit`.
+        limit, seed, device, batch_size, progress: As for :func:`audit`; by default all images.
 
     Raises:
         ValueError: The model, images, labels or attack do not fit each other.
     """
     with (
-        subject_of(model, images, labels, device, seed) as (subject, where),
+        subject_of(model, images, labels, device, seed, purifier) as (subject, where),
         progress_bars(progress) as bars,
     ):
         (trial,) = trials_of(attack, threat, subject, (view,))

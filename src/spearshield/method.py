@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import abc
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from spearshield.adversary import Attack
-from spearshield.paper import Paper as Paper  # noqa: PLC0414 - part of this vocabulary
+from spearshield.defended import Defended as Defended  # noqa: PLC0414 - part of this vocabulary
+from spearshield.defended import Detects as Detects  # noqa: PLC0414
+from spearshield.defended import Generates as Generates  # noqa: PLC0414
+from spearshield.defended import Purifiers as Purifiers  # noqa: PLC0414
+from spearshield.defended import RandomPurifier as RandomPurifier  # noqa: PLC0414
+from spearshield.paper import Paper as Paper  # noqa: PLC0414
 from spearshield.rng import Rng
-from spearshield.types import Classifier, Images, Labels, Logits, PerImage, Shape
+from spearshield.types import Classifier, Images, Labels, Shape
 
 
 @dataclass(frozen=True)
@@ -50,59 +54,6 @@ class Task:
         return self.learn_from
 
 
-@runtime_checkable
-class Detects(Protocol):
-    """A purifier that can reject an image."""
-
-    def detection_score(self, x: Images) -> PerImage:
-        """The score of each image; a positive score rejects the image."""
-        ...
-
-
-@runtime_checkable
-class Generates(Protocol):
-    """A purifier that always outputs an image of its generator."""
-
-    def generate(self, z: Tensor) -> Images:
-        """The generated images of latents, differentiable in ``z``."""
-        ...
-
-    def search(self, x: Images, rng: Rng) -> tuple[Tensor, PerImage]:
-        """The latent of a generated image near each image, and its distance to the image."""
-        ...
-
-
-class Defended(nn.Module):
-    """A purifier in front of a classifier; itself a classifier.
-
-    Rejected images have logits, too: only :meth:`detection_score` shows that an image is rejected.
-    A new instance is in training mode if one of its two parts is.
-    """
-
-    def __init__(self, purifier: nn.Module, classifier: nn.Module) -> None:
-        super().__init__()
-        self.purifier = purifier
-        self.classifier = classifier
-        self.training = purifier.training or classifier.training
-
-    def forward(self, x: Images) -> Logits:
-        logits: Logits = self.classifier(self.purifier(x))
-        return logits
-
-    @property
-    def purifiers(self) -> nn.Module:
-        """All purifiers in order, as one module, because the classifier may itself be defended."""
-        if isinstance(self.classifier, Defended):
-            return nn.Sequential(self.purifier, self.classifier.purifiers)
-        return self.purifier
-
-    def detection_score(self, x: Images) -> PerImage:
-        """The purifier's detection score; minus infinity if the purifier rejects nothing."""
-        if isinstance(self.purifier, Detects):
-            return self.purifier.detection_score(x)
-        return x.new_full((len(x),), -math.inf)
-
-
 @dataclass(frozen=True)
 class Outcome:
     """The result of a training: a defence, an attack, or both.
@@ -126,36 +77,13 @@ class Outcome:
 
     @property
     def defended(self) -> Defended:
-        """The victim: the purifier in front of the classifier. Their mode does not change."""
-        return Defended(self.purifier, self.classifier)
+        """The victim: the purifier in front of the classifier. Their mode does not change.
 
-
-class RandomPurifier(nn.Module, abc.ABC):
-    """A purifier with random output.
-
-    The randomness is a function of the pixels of the image. The output for an image therefore does
-    not depend on its batch, and any change of the image gives an independent draw.
-
-    Args:
-        seed: Outputs under different seeds are independent.
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        self.seed = seed
-
-    def forward(self, x: Images, draw: int = 0) -> Images:
-        """The purified images.
-
-        Args:
-            draw: Number of the independent draw. The deployed purifier uses draw 0; attacks that
-                average over the randomness use the others.
+        Without a purifier, a classifier that is defended already is the victim.
         """
-        return self.purify(x, Rng.of_content(self.seed, x).fold(draw))
-
-    @abc.abstractmethod
-    def purify(self, x: Images, rng: Rng) -> Images:
-        """The purified images, as a function of the images and their randomness."""
+        if isinstance(self.purifier, nn.Identity) and isinstance(self.classifier, Defended):
+            return self.classifier
+        return Defended(self.purifier, self.classifier)
 
 
 class Trainable(nn.Module):

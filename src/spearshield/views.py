@@ -1,10 +1,10 @@
 """Views: the classifier that an attacker differentiates, made from the victim.
 
 The threat model limits the images that the attacker may submit; the view is the attacker's
-knowledge of the victim. The purifier of the victim decides whether a view applies: whether there is
-a purifier, whether it is random (:class:`~spearshield.method.RandomPurifier`), rejects images
-(:class:`~spearshield.method.Detects`) or searches the range of a generator
-(:class:`~spearshield.method.Generates`), and whether it has a ``differentiable_approximation``.
+knowledge of the victim. The purifiers of the victim decide whether a view applies: whether there is
+one, and whether one is random (:class:`~spearshield.method.RandomPurifier`), rejects images
+(:class:`~spearshield.method.Detects`), searches the range of a generator
+(:class:`~spearshield.method.Generates`) or has a ``differentiable_approximation``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from spearshield.method import Defended, Detects, Generates, RandomPurifier
+from spearshield.method import Defended, Generates, Purifiers
 from spearshield.ranges import require
 from spearshield.types import Classifier, Images, Logits
 
@@ -31,7 +31,7 @@ class View(abc.ABC):
         """The classifier that the attack is called with."""
 
     @abc.abstractmethod
-    def applies_to(self, purifier: nn.Module) -> bool:
+    def applies_to(self, victim: Defended) -> bool:
         """True if attacks through this view can differ from attacks through the other views."""
 
     @classmethod
@@ -53,8 +53,8 @@ class Oblivious(View):
     def __call__(self, victim: Defended) -> Classifier:
         return victim.classifier
 
-    def applies_to(self, purifier: nn.Module) -> bool:
-        return _purifies(purifier)
+    def applies_to(self, victim: Defended) -> bool:
+        return len(victim.purifiers) > 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Adaptive(View):
     def __call__(self, victim: Defended) -> Classifier:
         return victim
 
-    def applies_to(self, purifier: nn.Module) -> bool:  # noqa: ARG002
+    def applies_to(self, victim: Defended) -> bool:  # noqa: ARG002
         return True
 
 
@@ -78,7 +78,7 @@ class Transferred(View):
     def __call__(self, victim: Defended) -> Classifier:
         return victim
 
-    def applies_to(self, purifier: nn.Module) -> bool:  # noqa: ARG002
+    def applies_to(self, victim: Defended) -> bool:  # noqa: ARG002
         return True
 
 
@@ -91,8 +91,9 @@ class BPDA(View):
     (section 4.1) is appropriate if the purifier changes an image little.
 
     Args:
-        through: ``identity``, or ``approximation``: the purifier's attribute
-            ``differentiable_approximation``, a differentiable function with a similar output.
+        through: ``identity``, in place of every purifier; or ``approximation``, in place of every
+            purifier with an attribute ``differentiable_approximation``, a differentiable function
+            with a similar output.
 
     Raises:
         ValueError: ``through`` is unknown.
@@ -104,19 +105,23 @@ class BPDA(View):
         require(self, "through", one_of=("identity", "approximation"))
 
     def __call__(self, victim: Defended) -> Classifier:
+        purifiers, classifier = victim.purifiers, victim.innermost
+
         def view(x: Images) -> Logits:
-            with torch.no_grad():
-                x_hat = victim.purifier(x)
-            smooth = x if self.through == "identity" else _approximation(victim.purifier)(x)
-            purified = _StraightThrough.apply(smooth, x_hat)  # type: ignore[no-untyped-call]
-            logits: Logits = victim.classifier(purified)
+            if self.through == "identity":
+                x = _replaced(purifiers, x, x)
+            else:
+                for purifier in purifiers:
+                    x = _approximated(purifier, x)
+            logits: Logits = classifier(x)
             return logits
 
         return view
 
-    def applies_to(self, purifier: nn.Module) -> bool:
-        exists = self.through == "identity" or hasattr(purifier, "differentiable_approximation")
-        return _purifies(purifier) and exists
+    def applies_to(self, victim: Defended) -> bool:
+        if self.through == "identity":
+            return len(victim.purifiers) > 0
+        return any(hasattr(p, "differentiable_approximation") for p in victim.purifiers)
 
     def __str__(self) -> str:
         return "bpda" if self.through == "identity" else "bpda(approximation)"
@@ -124,15 +129,15 @@ class BPDA(View):
 
 @dataclass(frozen=True)
 class EOT(View):
-    """Logits averaged over ``draws`` outputs of a random purifier, excluding the deployed one.
+    """Logits averaged over ``draws`` draws of the random purifiers, excluding the deployed one.
 
     Expectation over transformation: Athalye, Engstrom, Ilyas, Kwok, "Synthesizing Robust
     Adversarial Examples", 2018, https://arxiv.org/abs/1707.07397. The mean is over logits, and the
-    gradient is the exact gradient of that mean. For a deterministic purifier this is the adaptive
+    gradient is the exact gradient of that mean. Without a random purifier this is the adaptive
     view.
 
     Args:
-        draws: Number of outputs; each costs a forward and a backward pass of the victim.
+        draws: Number of draws; each costs a forward and a backward pass of the victim.
 
     Raises:
         ValueError: ``draws`` is not positive.
@@ -144,18 +149,16 @@ class EOT(View):
         require(self, "draws", at_least=1)
 
     def __call__(self, victim: Defended) -> Classifier:
-        purifier = victim.purifier
-        if not isinstance(purifier, RandomPurifier):
+        if not self.applies_to(victim):
             return victim
 
         def view(x: Images) -> Logits:
-            logits = [victim.classifier(purifier(x, draw=k + 1)) for k in range(self.draws)]
-            return torch.stack(logits).mean(0)
+            return torch.stack([victim(x, draw=k + 1) for k in range(self.draws)]).mean(0)
 
         return view
 
-    def applies_to(self, purifier: nn.Module) -> bool:
-        return isinstance(purifier, RandomPurifier)
+    def applies_to(self, victim: Defended) -> bool:
+        return victim.purifiers.are_random
 
     def __str__(self) -> str:
         return f"eot({self.draws})"
@@ -172,31 +175,45 @@ class DetectorAware(View):
     def __call__(self, victim: Defended) -> Classifier:
         return victim
 
-    def applies_to(self, purifier: nn.Module) -> bool:
-        return isinstance(purifier, Detects)
+    def applies_to(self, victim: Defended) -> bool:
+        return victim.purifiers.detect
 
 
 @dataclass(frozen=True)
 class InRange(View):
     """The victim with its generator, for attacks that search the range of the generator.
 
-    Such an attack calls :meth:`~spearshield.method.Generates.search` of the purifier.
+    Such an attack calls :meth:`~spearshield.method.Generates.search` of the purifier. Purifiers in
+    front of the generator are left out.
     """
 
     def __call__(self, victim: Defended) -> Classifier:
-        return victim
+        purifiers = [*victim.purifiers]
+        at = next((i for i, p in enumerate(purifiers) if isinstance(p, Generates)), None)
+        if at is None or isinstance(victim.purifier, Generates):
+            return victim
+        behind = Defended(Purifiers(*purifiers[at + 1 :]), victim.innermost)
+        return Defended(purifiers[at], behind)
 
-    def applies_to(self, purifier: nn.Module) -> bool:
-        return isinstance(purifier, Generates)
+    def applies_to(self, victim: Defended) -> bool:
+        return any(isinstance(purifier, Generates) for purifier in victim.purifiers)
 
 
-def _approximation(purifier: nn.Module) -> Classifier:
-    approximation: Classifier = purifier.differentiable_approximation  # type: ignore[assignment]
-    return approximation
+def _approximated(purifier: nn.Module, x: Tensor) -> Tensor:
+    """The output of a purifier, with the gradient of its approximation if it has one."""
+    approximation = getattr(purifier, "differentiable_approximation", None)
+    x_hat: Tensor = (
+        purifier(x) if approximation is None else _replaced(purifier, x, approximation(x))
+    )
+    return x_hat
 
 
-def _purifies(purifier: nn.Module) -> bool:
-    return not isinstance(purifier, nn.Identity)
+def _replaced(purifier: nn.Module, x: Tensor, smooth: Tensor) -> Tensor:
+    """The output of a purifier, with the gradient of ``smooth``."""
+    with torch.no_grad():
+        x_hat = purifier(x)
+    replaced: Tensor = _StraightThrough.apply(smooth, x_hat)  # type: ignore[no-untyped-call]
+    return replaced
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -104,7 +104,8 @@ def test_an_image_misclassified_from_the_start_is_returned_unchanged():
 
 
 def test_the_view_applies_to_purifiers_that_generate():
-    assert InRange().applies_to(Nearest()) and not InRange().applies_to(nn.Identity())
+    assert InRange().applies_to(victim())
+    assert not InRange().applies_to(Defended(nn.Identity(), HalfSpace()))
     assert str(InRange()) == "in_range"
 
 

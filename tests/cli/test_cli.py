@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from spearshield.classifiers import architecture
 from spearshield.cli import main
 from spearshield.experiment.opened import open_run
 from spearshield.storage.weights import read_weights, save_weights
@@ -149,7 +150,7 @@ def test_a_battery_judges_and_the_gate_has_its_own_status(folder, tmp_path, caps
     oblivious = ["audit", f"{folder}/ape_gan", "--attack=fgsm", "--view=oblivious", "--eps=0.01"]
     oblivious += [f"--out={tmp_path}/oblivious", "--images=12", "--device=cpu"]
     assert main([*oblivious, "--require-valid"]) == 3
-    assert "the number is not trustworthy" in capsys.readouterr().out
+    assert "not trustworthy; see the findings" in capsys.readouterr().out
 
 
 def test_a_learned_attack_is_named_by_its_folder(folder, tmp_path, capsys):
@@ -203,7 +204,9 @@ def test_a_trained_attack_refuses_images_of_another_shape(folder, tmp_path, caps
     learn += ["--set=defences.0.method=uap", f"--out={tmp_path}/run", "--device=cpu"]
     assert main(learn) == 0
     np.savez(tmp_path / "x.npz", x=np.zeros((2, *shape), np.float32), y=np.array([0, 9]))
+    save_weights(architecture("m_cnn").build(shape, 10), tmp_path / "w.safetensors")
     judge = ["audit", "--classifier=m_cnn", f"--data={tmp_path}/x.npz", f"--out={tmp_path}/no"]
+    judge += [f"--weights={tmp_path}/w.safetensors"]
     line = fails(capsys, 2, *judge, f"--attack={tmp_path}/run/uap", "--device=cpu")
     assert "was trained on images of shape (1, 8, 8)" in line and str(shape) in line
 
@@ -217,10 +220,13 @@ def own(tmp_path, monkeypatch) -> Path:
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))\n"
         "def probabilities():\n"
         "    return torch.nn.Sequential(*build(), torch.nn.Softmax(1))\n"
+        "def loaded():\n"
+        "    return torch.load(__file__.replace('my_model.py', 'whole.pt'), weights_only=False)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
     save_weights(network, tmp_path / "w.safetensors")
+    torch.save(network, tmp_path / "whole.pt")
     x = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "images.npz", x=x, y=np.arange(20) % 3)
     return tmp_path
@@ -238,7 +244,8 @@ def test_audit_a_users_own_classifier(own, capsys):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (["--classifier=my_model:probabilities", "--weights="], "returns probabilities"),
+        (["--classifier=my_model:probabilities"], "returns probabilities"),
+        (["--weights="], "--weights is empty"),
         (["--classifier=my_model:missing"], "missing"),
         (["--classifier=no_such_module:build"], "no_such_module"),
         (["--classifier=lnet"], "lenet"),
@@ -265,7 +272,7 @@ def test_a_mistake_in_audit_is_one_line(own, capsys, changes, said):
         capsys,
         2,
         "audit",
-        *(f"{k}={v}" if v or k == "--weights" else k for k, v in base.items()),
+        *(f"{k}={v}" for k, v in base.items()),
     )
     assert not (own / "out" / "results.json").exists()
 
@@ -274,7 +281,7 @@ def test_a_classifier_with_the_wrong_number_of_classes(own, capsys):
     with np.load(own / "images.npz") as file:
         np.savez(own / "five.npz", x=file["x"], y=np.arange(20) % 5)
     line = fails(
-        capsys, 2, "audit", "--classifier=my_model:build", f"--data={own}/five.npz",
+        capsys, 2, "audit", "--classifier=my_model:loaded", f"--data={own}/five.npz",
         "--attack=fgsm", "--eps=0.1", f"--out={own}/out",
     )  # fmt: skip
     assert "(1, 5)" in line and "(1, 3)" in line
@@ -283,7 +290,7 @@ def test_a_classifier_with_the_wrong_number_of_classes(own, capsys):
 def test_images_outside_the_unit_interval(own, capsys):
     np.savez(own / "big.npz", x=np.full((4, 8, 8), 255.0, np.float32), y=np.arange(4) % 3)
     line = fails(
-        capsys, 2, "audit", "--classifier=my_model:build", f"--data={own}/big.npz",
+        capsys, 2, "audit", "--classifier=my_model:loaded", f"--data={own}/big.npz",
         "--attack=fgsm", "--eps=0.1", f"--out={own}/out",
     )  # fmt: skip
     assert "big.npz" in line and "[0, 1]" in line
@@ -497,18 +504,21 @@ def test_the_installed_command_is_the_one_that_is_tested():
 
 
 def test_an_audit_does_not_replace_another_one(own, capsys):
-    words = ["audit", "--classifier=my_model:build", f"--data={own}/images.npz", "--attack=fgsm"]
+    words = ["audit", "--classifier=my_model:loaded", f"--data={own}/images.npz", "--attack=fgsm"]
     words += ["--eps=0.1", f"--out={own}/out", "--device=cpu"]
     assert main(words) == 0
     assert main([*words, "--min-robust-acc=1"]) == 3
     before = (own / "out" / "results.json").read_bytes()
     assert "holds the result of another audit" in fails(capsys, 2, *words, "--images=3")
     assert (own / "out" / "results.json").read_bytes() == before
-    assert "whole range of a pixel" in fails(capsys, 2, *words, "--eps=8", f"--out={own}/wide")
+    wide = [*words, f"--out={own}/wide"]
+    assert "Linf 8 is more than 1" in fails(capsys, 2, *wide, "--eps=8")
+    assert "--eps 128/255" in fails(capsys, 2, *wide, "--eps=128", "--threat=L2")
+    assert main([*wide, "--eps=8/255"]) == 0
 
 
 def test_a_changed_method_keeps_the_budget_and_the_number_of_steps(own):
-    words = ["learn-attack", "--classifier=my_model:build", f"--data={own}/images.npz"]
+    words = ["learn-attack", "--classifier=my_model:loaded", f"--data={own}/images.npz"]
     words += ["--method=adv_gan", "--eps=0.1", "--steps=2", "--set=method.width=2"]
     assert main([*words, f"--out={own}/spear", "--device=cpu"]) == 0
     card = json.loads((own / "spear" / "card.json").read_text())

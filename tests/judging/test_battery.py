@@ -59,7 +59,7 @@ def test_a_bare_classifier_is_attacked_adaptively_and_without_gradients(name):
 
 @fails_under(
     "differentiable approximation left out",
-    (BPDA, "applies_to", lambda self, purifier: self.through == "identity"),
+    (BPDA, "applies_to", lambda self, victim: self.through == "identity"),
 )
 @both
 def test_what_a_purifier_declares_decides_the_views(name):
@@ -85,8 +85,8 @@ def test_a_purifier_with_a_generator_is_attacked_in_its_range():
 
 @both
 def test_sources_add_a_transfer_attack(name):
-    assert ("transfer", "adaptive") in taking_part(name, Blur(), sources=[Outcome(HalfSpace())])
-    assert ("transfer", "adaptive") not in taking_part(name, Blur())
+    assert ("transfer", "transferred") in taking_part(name, Blur(), sources=[Outcome(HalfSpace())])
+    assert ("transfer", "transferred") not in taking_part(name, Blur())
 
 
 @both

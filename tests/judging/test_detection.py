@@ -72,7 +72,7 @@ def fenced(limit: float, purifier: type[nn.Module] = Fence) -> Defended:
 
 @fails_under(
     "ignored detection score of the victim",
-    (evaluation, "detection_score", lambda victim, x: torch.empty(len(x), 0)),
+    (evaluation, "detection_score", lambda victim, x, draw=0: torch.empty(len(x), 0)),
     purifier=Fence,
 )
 @pytest.mark.parametrize("purifier", [Fence, RandomFence])
@@ -114,7 +114,7 @@ def test_the_row_holds_the_shares_of_rejected_images(tmp_path, examples):
 
 @fails_under(
     "attack on detectors used on every victim",
-    (DetectorAware, "applies_to", lambda self, purifier: True),
+    (DetectorAware, "applies_to", lambda self, victim: True),
 )
 @both
 def test_attacks_on_detectors_apply_to_detectors_only(name):

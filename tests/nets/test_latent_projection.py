@@ -113,13 +113,13 @@ def test_an_encoder_offers_a_differentiable_approximation():
     )
     victim = Defended(projection, torch.nn.Flatten()).eval()
     view = BPDA("approximation")
-    assert view.applies_to(projection)
+    assert view.applies_to(victim)
     torch.testing.assert_close(view(victim)(x), victim(X))
     view(victim)(x).sum().backward()
     expected = torch.autograd.grad(projection.G(projection.E(x)).sum(), x)[0]
     torch.testing.assert_close(x.grad, expected)
     assert all(p.grad is None for p in projection.parameters())
-    assert not view.applies_to(linear(SETTINGS))
+    assert not view.applies_to(Defended(linear(SETTINGS), torch.nn.Flatten()))
 
 
 @pytest.mark.parametrize("settings", [{}, {"steps": 2}, {"restarts": 1}], ids=str)

@@ -39,8 +39,20 @@ def test_every_row_shows_all_measured_values() -> None:
         ["5 x PGD-40", "adaptive"],
         ["worst case", "all"],
     ]
-    values = ["5 x PGD-40", "adaptive", "0", "1,000", "25.0 [22.0, 28.0]", "98.0", "99.0", "n/a"]
-    assert lines(table)[1] == [*values, "0.432", "5.68", "0.3", "0.0123", "151", "[1]"]
+    values = ["5 x PGD-40", "adaptive", "0", "1,000", "25.0 [22.0, 28.0]", "98.0", "74.5"]
+    alone = ["n/a", "n/a"]  # the attack aimed at the defended classifier
+    assert lines(table)[1] == [*values, *alone, "0.432", "5.68", "0.3", "0.0123", "151", "[1]"]
+
+
+def test_every_row_shows_the_success_against_the_victim_itself() -> None:
+    """A bare classifier that an adaptive attack hardly fools does not hide that it won."""
+    adaptive = row(acc=0.9, robust_acc=0.0, interval=(0.0, 0.01), asr=0.047, dsr=0.9)
+    oblivious = row(acc=0.9, robust_acc=0.45, view="oblivious", asr=0.95, dsr=0.6)
+    (table,) = report([adaptive, oblivious]).rows
+    shown = {title: column(table, title) for title in ("broken", "ASR, classifier alone", "DSR")}
+    assert shown["broken"] == ["100.0", "50.0"]
+    assert shown["ASR, classifier alone"] == ["n/a", "95.0"] and shown["DSR"] == ["n/a", "60.0"]
+    assert row(acc=0.0, robust_acc=0.0).broken is None
 
 
 def test_the_source_of_every_row_names_its_command() -> None:

@@ -74,6 +74,33 @@ def test_every_8_bit_mode_gives_the_requested_channels(mode: str, channels: int)
     assert shown.mode == {1: "L", 3: "RGB"}[channels]
 
 
+@pytest.mark.parametrize(("depth", "row"), [(1, 0b01000000), (2, 0b00010000), (4, 0b00000001)])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_grey_of_fewer_bits_is_scaled_to_8(depth: int, row: int, transparent: bool) -> None:
+    """Two pixels: black, and the lowest grey level, which may be the transparent one."""
+    content = png(depth, 0, bytes([row]), 2, struct.pack(">H", 1) if transparent else b"")
+    lowest = 255 // (2**depth - 1)
+    for channels in (1, 3):
+        shown = np.asarray(picture(content, channels)).reshape(2, -1)
+        assert (shown[0] == 0).all() and (shown[1] == (255 if transparent else lowest)).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "CMYK"])
+def test_colours_and_their_luma_are_right_in_every_mode(mode: str) -> None:
+    colours = Image.fromarray(np.full((8, 8, 3), (200, 30, 60), np.uint8))
+    image = colours.quantize(2) if mode == "P" else colours.convert(mode)
+    content = saved(image, *(("JPEG",) if mode == "CMYK" else ()))
+    assert (abs(np.asarray(picture(content, 3)).astype(int) - (200, 30, 60)) <= 2).all()
+    assert (abs(np.asarray(picture(content, 1)).astype(int) - 84) <= 2).all()
+
+
+@pytest.mark.parametrize("colour_type", [0, 4], ids=["grey", "grey and alpha"])
+def test_sixteen_bits_of_grey_are_refused(colour_type: int) -> None:
+    content = png(16, colour_type, bytes(4 if colour_type == 0 else 8), 2)
+    with pytest.raises(ValueError, match="more than 8 bits per channel"):
+        picture(content, 1)
+
+
 def test_sixteen_bits_are_refused() -> None:
     deep = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
     with pytest.raises(ValueError, match="more than 8 bits per channel.*save it as grey or RGB"):
@@ -93,17 +120,21 @@ def test_sixteen_bits_per_colour_are_refused(tmp_path: Path, colour_type: int) -
 
 def png_of_16_bits(colour_type: int) -> bytes:
     """A PNG of 2 x 1 pixels with 16 bits per channel, which Pillow cannot write."""
+    channels = 3 if colour_type == 2 else 4
+    return png(16, colour_type, bytes(2 * 2 * channels), 2)
+
+
+def png(depth: int, colour_type: int, row: bytes, width: int, transparent: bytes = b"") -> bytes:
+    """A PNG of one row of pixels."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         crc = struct.pack(">I", zlib.crc32(name + body))
         return struct.pack(">I", len(body)) + name + body + crc
 
-    channels = 3 if colour_type == 2 else 4
-    header = struct.pack(">IIBBBBB", 2, 1, 16, colour_type, 0, 0, 0)
-    rows = zlib.compress(b"\0" + bytes(2 * 2 * channels))
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    )
+    header = struct.pack(">IIBBBBB", width, 1, depth, colour_type, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    content += chunk(b"tRNS", transparent) if transparent else b""
+    return content + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
 
 
 def test_a_picture_beyond_the_limit_of_pillow_is_refused_in_the_same_way(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from spearshield.architecture import Architecture
 from spearshield.nets import external
 from spearshield.types import Images, Logits, Shape
 
+_POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
+
 _named_by_user: set[str] = set()
 """The functions that the user of this process has named; no other function is imported."""
 
@@ -57,21 +59,7 @@ class User(Architecture):
     def build(self, shape: Shape, classes: int) -> nn.Module:
         if self.target not in _named_by_user:
             return UnnamedFunction(self.target)
-        function = _imported(self.target)
-        signature = inspect.signature(function)
-        offered = {"shape": shape, "classes": classes}
-        arguments = {k: v for k, v in offered.items() if k in signature.parameters}
-        try:
-            signature.bind(**arguments)
-        except TypeError as error:
-            raise ValueError(
-                f"{self.target}{signature} cannot be called ({error}); its parameters may be "
-                "shape and classes, and others only with defaults"
-            ) from error
-        try:
-            network = function(**arguments)
-        except Exception as error:
-            raise ValueError(f"{self.target} failed: {external.cause(error)}") from error
+        network = _called(self.target, {"shape": shape, "classes": classes})
         if not isinstance(network, nn.Module):
             raise ValueError(
                 f"{self.target} must return a torch.nn.Module, it returned "
@@ -107,6 +95,46 @@ class UnnamedFunction(nn.Module):
             f"its code. If you trust it, add --classifier {self.target}, or in Python call "
             f"spearshield.classifiers.architecture({self.target!r}) first"
         )
+
+
+def built_purifier(target: str, shape: Shape) -> Any:
+    """The purifier of ``package.module:function``, which the user has named.
+
+    Args:
+        target: A function or class that builds the purifier, with no parameter or the one
+            ``shape``; a module; or a function from images to images, with one parameter of another
+            name.
+        shape: Channels, height and width of an image.
+
+    Raises:
+        ValueError: It cannot be imported or called.
+    """
+    named = _imported(target)
+    if isinstance(named, nn.Module):
+        return named
+    parameters = inspect.signature(named).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind is _POSITIONAL]
+    if len(needed) == 1 and needed != ["shape"] and not isinstance(named, type):
+        return named
+    return _called(target, {"shape": shape})
+
+
+def _called(target: str, offered: dict[str, Any]) -> Any:
+    """The result of a function, called with the arguments on offer that it takes."""
+    function = _imported(target)
+    signature = inspect.signature(function)
+    arguments = {k: v for k, v in offered.items() if k in signature.parameters}
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise ValueError(
+            f"{target}{signature} cannot be called ({error}); its parameters may be "
+            f"{' and '.join(offered)}, and others only with defaults"
+        ) from error
+    try:
+        return function(**arguments)
+    except Exception as error:
+        raise ValueError(f"{target} failed: {external.cause(error)}") from error
 
 
 def _imported(target: str) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from spearshield import api
-from spearshield.cli import console, file_tools, options
+from spearshield.cli import console, file_tools, networks, options
 from spearshield.cli.console import out
 from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.recipe import Recipe
@@ -33,9 +33,11 @@ def do_audit(words: argparse.Namespace) -> int:
     _claim_folder(words)
     images = options.examples(words)
     model = options.model(words, images)
+    purifier = networks.purifier(words, images)
     report = api.audit(
         model,
         images,
+        purifier=purifier,
         threat=options.threat(words),
         effort=words.effort,
         attacks=options.attacks(words, model),
@@ -49,10 +51,19 @@ def do_audit(words: argparse.Namespace) -> int:
     console.table(report.rows)
     console.findings(report.rows)
     out.print(f"report: {report.save(words.out)}", markup=False)
-    if isinstance(model, Shield):
+    if isinstance(model, Shield) and purifier is None:
         model.card.write(words.model / CARD)  # with the figures of this audit
     return _gate(report.rows, words)
 
+
+VALID = "no flaw found"
+"""The verdict that ``--require-valid`` asks for."""
+
+NEXT_STEP: dict[str, str] = {
+    "broken": "the attacks above succeed",
+    "not examined": "audit with a battery, without --attack, and on more images",
+}
+"""What to do about the other verdicts."""
 
 GATE = re.compile(r" --min-robust-acc[= ]\S+| --require-valid")
 
@@ -76,7 +87,7 @@ def _claim_folder(words: argparse.Namespace) -> None:
 
 
 def _gate(rows: tuple[Row, ...], words: argparse.Namespace) -> int:
-    """The exit status: not 0 if a headline is too low, or is not to be trusted."""
+    """The exit status: not 0 if a headline is too low, or has another verdict than the best."""
     complaints = []
     for row in rows:
         if row.verdict is None:
@@ -86,8 +97,11 @@ def _gate(rows: tuple[Row, ...], words: argparse.Namespace) -> int:
                 f"{row.method}: robust accuracy {row.robust_acc:.2%} is below "
                 f"{words.min_robust_acc:.2%}"
             )
-        if words.require_valid and row.verdict == "not trustworthy":
-            complaints.append(f"{row.method}: the number is not trustworthy")
+        if words.require_valid and row.verdict != VALID:
+            next_step = NEXT_STEP.get(row.verdict, "see the findings of high severity")
+            complaints.append(
+                f"{row.method}: robust accuracy {row.robust_acc:.2%}, {row.verdict}; {next_step}"
+            )
     for complaint in complaints:
         out.print(complaint, style="red", markup=False)
     return REFUSED if complaints else 0
@@ -119,6 +133,7 @@ def do_attack(words: argparse.Namespace) -> None:
     made = api.attack(
         model,
         images,
+        purifier=networks.purifier(words, images),
         attack=attack,
         threat=options.threat(words),
         limit=words.images,

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 out = Console(highlight=False, soft_wrap=True)
 
+BROKEN = "broken: of the images that the judged model gets right, the share that the attack breaks"
+DSR = (
+    "DSR: of the images that the attack breaks on the classifier alone, the share that the whole "
+    "defence gets right or rejects"
+)
+
 
 def table(rows: Sequence[results.Row]) -> None:
     """Print the rows of one evaluation."""
@@ -40,7 +46,8 @@ def table(rows: Sequence[results.Row]) -> None:
     several = len({(row.threat, row.eps) for row in rows}) > 1
     if several:
         shown.add_column("budget", no_wrap=True)
-    for name in ("clean", "robust", "interval", "DSR"):
+    unaware = any(row.unaware and row.dsr is not None for row in rows)
+    for name in ("clean", "robust", "interval", "broken", *(["DSR"] if unaware else [])):
         shown.add_column(name, no_wrap=True, justify="right")
     for row, attack in zip(rows, attack_titles(rows), strict=True):
         worst = row.attack == results.WORST_CASE
@@ -53,10 +60,18 @@ def table(rows: Sequence[results.Row]) -> None:
             f"{100 * row.acc:.1f}",
             f"{100 * row.robust_acc:.1f}",
             f"{100 * row.interval[0]:.1f}-{100 * row.interval[1]:.1f}",
-            "-" if row.dsr is None else f"{100 * row.dsr:.1f}",
+            _percent(row.broken),
+            *([_percent(row.dsr if row.unaware else None)] if unaware else []),
         )
         shown.add_row(*cells, style="bold" if worst else None, end_section=worst)
     out.print(shown)
+    out.print(BROKEN, style="dim")
+    if unaware:
+        out.print(DSR, style="dim")
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def findings(rows: Sequence[results.Row]) -> None:

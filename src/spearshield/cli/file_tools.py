@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from spearshield.adversary import check_images
+from spearshield.dataset import check_levels, eight_bit
 from spearshield.datasets.image_folder import SUFFIXES
+from spearshield.defended import Purifiers
 from spearshield.judging.adversarial_set import write_png
-from spearshield.method import Detects
 from spearshield.storage import archives
 from spearshield.storage.atomic import write_atomically
 from spearshield.storage.images import quantize_towards, read, stack
@@ -46,13 +48,13 @@ def purify(
         ValueError: It is empty or corrupt, its images have another shape or type, two of its files
             would get the same name, or ``target`` exists.
     """
-    return _Pass(purifier, "purifier", shape, device)(source, target)
+    return _Pass(Purifiers(purifier), "purifier", shape, device)(source, target)
 
 
 def perturb(attack: LearnedAttack, source: Path, target: Path, shape: Shape, device: str) -> int:
     """Perturb every image of ``source`` into ``target``, as :func:`purify` does; returns how many.
 
-    In 8 bits a pixel is rounded towards its original, so that the file is inside the budget too.
+    A pixel is rounded towards its original, so that the file is inside the budget too.
     """
     count, _ = _Pass(AttackAsModule(attack).eval(), "attack", shape, device)(source, target)
     return count
@@ -96,7 +98,7 @@ class _Pass:
             for start in range(0, len(found), BATCH):
                 part = found[start : start + BATCH]
                 x = self.pixels(part).float() / 255
-                for file, answer, no in zip(part, *self.answers(x, eight_bit=True), strict=True):
+                for file, answer, no in zip(part, *self.answers(x, whole=True), strict=True):
                     if no:
                         refused.append(f"{file.relative_to(source)}\n")
                     else:
@@ -127,45 +129,81 @@ class _Pass:
         name = next((n for n in IMAGES if n in arrays), None)
         if name is None:
             raise ValueError(f"{source} has no images: name the array {', '.join(IMAGES)}")
-        images, shape = arrays[name], self.shape
-        last = images.ndim == 4 and images.shape[1:] == (*shape[1:], shape[0])
-        x = torch.from_numpy(images[:, None] if images.ndim == 3 else images)
-        x = x.permute(0, 3, 1, 2) if last else x
-        if x.shape[1:] != shape:
-            raise ValueError(
-                f"{source}: {name} has shape {images.shape}; the {self.network_name} takes {shape}"
-            )
-        if len(x) == 0:
-            raise ValueError(f"{source}: {name} holds no images")
-        if not (images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating)):
-            raise ValueError(
-                f"{source}: {name} is {images.dtype}; images are uint8, or floats in [0, 1]"
-            )
-        eight_bit = images.dtype == np.uint8
-        answers, refused = self.answers(x.float() / 255 if eight_bit else x.float(), eight_bit)
-        back = answers.permute(0, 2, 3, 1) if last else answers
-        result = (back * 255).round() if eight_bit else back
-        arrays[name] = result.reshape(images.shape).numpy().astype(images.dtype)
-        if isinstance(self.network, Detects):
+        given = arrays[name]
+        x = self.floats(given, f"{source}: {name}")
+        answers, refused = self.answers(x, given.dtype == np.uint8)
+        stored = self.in_type(given.dtype, answers.numpy(), x.numpy())
+        last = given.ndim == 4 and given.shape[1:] != self.shape
+        arrays[name] = (stored.transpose(0, 2, 3, 1) if last else stored).reshape(given.shape)
+        if self.detects:
             arrays["rejected"] = refused.numpy()
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)
         write_atomically(target, content.getvalue())
-        return len(images), int(refused.sum())
+        return len(given), int(refused.sum())
+
+    def floats(self, given: NDArray[Any], label: str) -> Images:
+        """An array of images as floats of shape (n, c, h, w).
+
+        Raises:
+            ValueError: It does not hold images of the right shape; begins with ``label``.
+        """
+        channels, height, width = self.shape
+        shape = given.shape[1:] if given.ndim != 3 else (1, *given.shape[1:])
+        if shape not in (self.shape, (height, width, channels)):
+            raise ValueError(
+                f"{label} has shape {given.shape}; the {self.network_name} takes {self.shape}"
+            )
+        if len(given) == 0:
+            raise ValueError(f"{label} holds no images")
+        try:
+            pixels = eight_bit(given)
+            check_levels(pixels)
+        except ValueError as error:
+            raise ValueError(f"{label}: {error}") from error
+        x = pixels.float() / 255
+        if given.dtype != np.uint8:
+            x = torch.from_numpy(given.astype(np.float32))
+        x = x[:, None] if given.ndim == 3 else x
+        return x if x.shape[1:] == self.shape else x.permute(0, 3, 1, 2)
+
+    def in_type(self, dtype: np.dtype[Any], answers: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+        """The answers as numbers of a type; those of an attack are rounded towards ``x``."""
+        if dtype == np.uint8:
+            levels: NDArray[Any] = np.rint(answers * 255).astype(np.uint8)
+            return levels
+        stored = answers.astype(dtype)
+        if isinstance(self.network, AttackAsModule):
+            further = np.abs(stored.astype(np.float64) - x) > np.abs(answers.astype(np.float64) - x)
+            stored = np.where(further, np.nextafter(stored, x.astype(dtype)), stored)
+        return stored
 
     @torch.no_grad()
-    def answers(self, x: Images, eight_bit: bool) -> tuple[Images, Mask]:
-        """The network's answers, and which images it rejects."""
+    def answers(self, x: Images, whole: bool) -> tuple[Images, Mask]:
+        """The network's answers, and which images it rejects.
+
+        Args:
+            whole: Round the answers of an attack to whole 8-bit levels, towards ``x``.
+
+        Raises:
+            ValueError: An answer is not finite or not in [0, 1].
+        """
         check_images(x)
         answers, refused = [], []
         for part in torch.split(x, BATCH):
             seen = part.to(self.device)
             answer = self.network(seen)
-            if eight_bit and isinstance(self.network, AttackAsModule):
+            check_images(answer)
+            if whole and isinstance(self.network, AttackAsModule):
                 answer = quantize_towards(answer, seen)
             answers.append(answer.cpu())
-            if isinstance(self.network, Detects):
+            if isinstance(self.network, Purifiers):
                 refused.append((self.network.detection_score(seen) > 0).cpu())
             else:
                 refused.append(torch.zeros(len(part), dtype=torch.bool))
         return torch.cat(answers), torch.cat(refused)
+
+    @property
+    def detects(self) -> bool:
+        """True if the network is a purifier that rejects images."""
+        return isinstance(self.network, Purifiers) and self.network.detect

@@ -14,11 +14,12 @@ from spearshield import discover
 from spearshield.adversary import Attack
 from spearshield.api import load
 from spearshield.classifiers import architecture
+from spearshield.cli import networks
 from spearshield.dataset import Examples, Split
 from spearshield.datasets import dataset
 from spearshield.experiment.as_examples import as_examples
 from spearshield.experiment.card import Card
-from spearshield.experiment.defaults import threat_for, training_for
+from spearshield.experiment.defaults import budget_for, training_for
 from spearshield.experiment.opened import open_run, spear_of
 from spearshield.experiment.overrides import override, view
 from spearshield.experiment.recipe import Recipe, load_recipe
@@ -27,8 +28,6 @@ from spearshield.experiment.subject import checked_device
 from spearshield.experiment.trials import VIEWS, is_trained
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
-from spearshield.nets.wrapped_classifier import WrappedClassifier
-from spearshield.storage.weights import load_weights
 from spearshield.threat import ThreatModel
 from spearshield.views import View
 
@@ -45,14 +44,7 @@ def device(options: argparse.Namespace) -> str:
 
 def threat(options: argparse.Namespace) -> ThreatModel | None:
     """The budget, where ``--eps`` gives one."""
-    if options.eps is None:
-        return None
-    if options.threat == "Linf" and options.eps > 1:
-        raise ValueError(
-            f"--eps {options.eps:g} is more than the whole range of a pixel; budgets are on the "
-            "[0, 1] pixel scale, as in --eps 8/255"
-        )
-    return ThreatModel.named(options.threat, options.eps)
+    return None if options.eps is None else ThreatModel.named(options.threat, options.eps)
 
 
 def examples(options: argparse.Namespace) -> Examples | None:
@@ -89,26 +81,6 @@ def _read(options: argparse.Namespace, split: Split) -> Examples:
     return as_examples(data, split=split, root=options.data_dir)
 
 
-def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifier:
-    """The network that ``--classifier`` and ``--weights`` name, as a classifier of ``images``.
-
-    Raises:
-        ValueError: It cannot be built for these images, or the weights do not fit.
-    """
-    named = architecture(options.classifier)
-    try:
-        built = named.build(images.shape, images.classes)
-    except ValueError as error:
-        raise ValueError(
-            f"{error} (the labels of {images.source} show {images.classes} classes; "
-            "--classes sets another number)"
-        ) from error
-    if options.weights:
-        load_weights(built, Path(options.weights))
-    mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
-    return WrappedClassifier(built, mean, std, options.output, named).eval()
-
-
 def training(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments that ``protect`` and ``learn_attack`` share.
 
@@ -117,7 +89,7 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
     """
     images = training_images(options)
     return {
-        "model": classifier(options, images),
+        "model": networks.classifier(options, images),
         "images": images,
         "method": method(options, images),
         "threat": threat(options),
@@ -136,7 +108,7 @@ def method(options: argparse.Namespace, images: Examples) -> str | Method:
     if not options.changes:
         discover.load("methods", name)
         return name
-    budget = threat(options) or threat_for(images.shape)
+    budget = budget_for(threat(options), images.shape)
     default = training_for(name, images, budget, None, options.steps, options.batch_size).method
     value: Method = changed(default, [c.removeprefix("method.") for c in options.changes])
     return value
@@ -151,10 +123,13 @@ def training_attack(options: argparse.Namespace, images: Examples) -> Attack | N
     if not options.attack:
         return None
     kind = discover.find("attacks", Attack, options.attack)  # type: ignore[type-abstract]
-    return kind(threat(options) or threat_for(images.shape))
+    return kind(budget_for(threat(options), images.shape))
 
 
-NEED_A_MODEL = ("weights", "split", "images", "seed", "changes", "view", "format", "classes")
+NEED_A_MODEL = (
+    *("weights", "purifier", "purifier_weights", "split", "images", "seed", "changes", "view"),
+    *("format", "classes"),
+)
 """Options of `attack` that mean nothing where files are perturbed without a model."""
 
 
@@ -166,7 +141,8 @@ def refuse_unused(options: argparse.Namespace) -> None:
     """
     unused = [name for name in NEED_A_MODEL if getattr(options, name) not in (None, [])]
     if unused:
-        names = ", ".join(f"--{'set' if name == 'changes' else name}" for name in unused)
+        words = ("set" if name == "changes" else name.replace("_", "-") for name in unused)
+        names = ", ".join(f"--{word}" for word in words)
         raise ValueError(f"a trained attack that perturbs files has no use for {names}")
 
 
@@ -236,18 +212,18 @@ def model(options: argparse.Namespace, images: Examples | None) -> nn.Module | P
     Raises:
         ValueError: None is named, or two, or images are missing.
     """
+    if options.model and options.weights is not None:
+        raise ValueError(f"{options.model} has its own weights; leave --weights out")
     if options.model and (options.model / CARD).exists():
         return shield(options)
     if options.model:
-        if options.weights:
-            raise ValueError("--weights goes with --classifier; a run folder has its own weights")
         if options.classifier:
             architecture(options.classifier)  # the user names it, so a run may import it
         path: Path = options.model
         return path
     if not options.classifier or images is None:
         raise ValueError("give a shield or RUN/TRAINING, or both --classifier and --data")
-    return classifier(options, images)
+    return networks.classifier(options, images)
 
 
 def attacks(options: argparse.Namespace, chosen: nn.Module | Path) -> list[Trial | str]:

@@ -146,6 +146,12 @@ def _model() -> Parser:
         metavar="MODEL",
         help="a shield, or RUN/TRAINING; or give --classifier and --data",
     )
+    group.add_argument(
+        "--purifier",
+        metavar="module:function",
+        help="your own purifier, in front of the classifier or shield",
+    )
+    group.add_argument("--purifier-weights", metavar="FILE", help="its weights")
     group.add_argument("--images", type=int, metavar="N", help="use only so many images")
     group.add_argument("--out", type=Path, metavar="DIR", required=True, help="where to write")
     return group
@@ -219,7 +225,7 @@ def _audit(audit: Parser) -> None:
         "--min-robust-acc", type=share, metavar="SHARE", help="exit 3 if the worst case is lower"
     )
     audit.add_argument(
-        "--require-valid", action="store_true", help="exit 3 if the number is not trustworthy"
+        "--require-valid", action="store_true", help="exit 3 unless the verdict is: no flaw found"
     )
 
 

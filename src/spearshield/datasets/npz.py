@@ -17,9 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from numpy.typing import NDArray
+from torch import Tensor
 
-from spearshield.dataset import Dataset, Examples
+from spearshield.dataset import Dataset, Examples, check_levels, eight_bit
 from spearshield.ranges import require
 from spearshield.storage import archives
 from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error
@@ -64,7 +66,7 @@ class Npz(Dataset):
         arrays = archives.npz(path, wanted)
         with corrupt_as_value_error(path):
             x, y = _pair(arrays, split)
-            pixels, labels = torch.from_numpy(_pixels(arrays[x], x)), _labels(arrays[y], y)
+            pixels, labels = _pixels(arrays[x], x), _labels(arrays[y], y)
             if len(pixels) != len(labels):
                 raise UnsuitableError(f"it holds {len(labels)} labels for {len(pixels)} images")
             names = self._names(
@@ -105,7 +107,7 @@ def _pair(arrays: dict[str, NDArray[Any]], split: str) -> tuple[str, str]:
     )
 
 
-def _pixels(x: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _pixels(x: NDArray[Any], name: str) -> UInt8[Tensor, "n c h w"]:
     """8-bit pixels, shaped (n, c, h, w)."""
     if x.ndim == 3:
         x = x[:, None]
@@ -117,15 +119,12 @@ def _pixels(x: NDArray[Any], name: str) -> NDArray[np.uint8]:
         )
     if last:
         x = x.transpose(0, 3, 1, 2)
-    if np.issubdtype(x.dtype, np.floating):
-        if not ((x >= 0) & (x <= 1)).all():
-            raise UnsuitableError(
-                f"{name} runs from {x.min()} to {x.max()}; floats must be in [0, 1]"
-            )
-        x = np.rint(x * 255).astype(np.uint8)
-    if x.dtype != np.uint8:
-        raise UnsuitableError(f"{name} is {x.dtype}; images are uint8, or floats in [0, 1]")
-    return np.ascontiguousarray(x)
+    try:
+        pixels = eight_bit(x).contiguous()
+        check_levels(pixels)
+    except ValueError as error:
+        raise UnsuitableError(f"{name}: {error}") from error
+    return pixels
 
 
 def _labels(y: NDArray[Any], name: str) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spearshield.dataset import Dataset, Examples, Split
+from spearshield.dataset import Dataset, Examples, Split, eight_bit
 from spearshield.datasets import dataset
 from spearshield.discover import name_of
 
@@ -62,7 +62,7 @@ def as_examples(
         images, labels = _collected(images, labels, limit)
     if labels is None:
         raise ValueError("labels are missing: give the class of each image")
-    pixels, y = eight_bit(images), class_ids(labels)
+    pixels, y = pixels_of(images), class_ids(labels)
     if len(pixels) != len(y):
         raise ValueError(f"there are {len(pixels)} images and {len(y)} labels; give one for each")
     if limit:
@@ -71,13 +71,13 @@ def as_examples(
     return Examples.of(pixels, y, tuple(map(str, range(count))))
 
 
-def eight_bit(images: Tensor | NDArray[Any]) -> Tensor:
-    """Images as 8-bit pixels of shape (n, c, h, w).
+def pixels_of(images: Tensor | NDArray[Any]) -> Tensor:
+    """Images as 8-bit pixels of shape (n, c, h, w), on the CPU.
 
     Raises:
         ValueError: Their shape, type or range is wrong.
     """
-    x = images.detach().cpu() if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
+    x = eight_bit(images.detach().cpu() if isinstance(images, Tensor) else images)
     if x.ndim == 3:
         x = x[:, None]
     if x.ndim != 4 or 0 in x.shape:
@@ -87,16 +87,6 @@ def eight_bit(images: Tensor | NDArray[Any]) -> Tensor:
         )
     if x.shape[1] not in (1, 3) and x.shape[3] in (1, 3):
         x = x.permute(0, 3, 1, 2)
-    if x.is_floating_point():
-        if not bool(((x >= 0) & (x <= 1)).all()):
-            raise ValueError(
-                f"images run from {float(x.min()):g} to {float(x.max()):g}; floats must be finite "
-                "and in [0, 1]: divide by 255, and undo the normalisation "
-                "(as_classifier(model, mean=..., std=...) puts it into the classifier)"
-            )
-        x = (x * 255).round().to(torch.uint8)
-    if x.dtype != torch.uint8:
-        raise ValueError(f"images are {x.dtype}; they must be floats in [0, 1], or uint8")
     return x.contiguous()
 
 
@@ -133,7 +123,7 @@ def _collected(
                 f"a batch is {type(batch).__name__}; each batch must be a pair of images and labels"
             )
         x, y = torch.as_tensor(batch[0]), torch.as_tensor(batch[1])
-        images.append(eight_bit(x if x.ndim == 4 else x[None]))
+        images.append(pixels_of(x if x.ndim == 4 else x[None]))
         ids.append(class_ids(y if y.ndim else y[None]))
         if limit and sum(map(len, ids)) >= limit:
             break

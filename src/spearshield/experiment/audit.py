@@ -69,6 +69,10 @@ class Report:
             f"  robust accuracy   {100 * self.robust:5.1f} %  "
             f"95 % interval {low:.1f} to {high:.1f}, worst case over {len(attacks)} attacks",
         ]
+        if worst.broken is not None:
+            lines.append(
+                f"  broken            {100 * worst.broken:5.1f} %  of the images that it gets right"
+            )
         if unaware:
             lowest = min(row.robust_acc for row in unaware)
             lines.append(f"  unaware attacker  {100 * lowest:5.1f} %  attacks the classifier alone")

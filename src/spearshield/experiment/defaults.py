@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from typing import Any
 
@@ -33,6 +34,30 @@ def threat_for(shape: Shape) -> ThreatModel:
     return Linf(0.3) if channels == 1 and max(height, width) <= 32 else Linf(8 / 255)
 
 
+def check_threat(threat: object, shape: Shape) -> None:
+    """Raise unless ``threat`` is a threat model that allows fewer than all images of a shape.
+
+    Raises:
+        ValueError: It is of another type, or no two images of this shape are as far apart.
+    """
+    if not isinstance(threat, ThreatModel):
+        raise ValueError(f"give the threat model as Linf(8 / 255) or L2(0.5), got {threat!r}")
+    furthest = math.prod(shape) ** (1 / threat.p)
+    if threat.eps > furthest * (1 + 1e-6):
+        raise ValueError(
+            f"{threat.norm} {threat.eps:g} is more than {furthest:g}, the distance between a black "
+            f"and a white image of shape {shape}; budgets are on the [0, 1] pixel scale: write "
+            f"{threat.norm}({threat.eps:g} / 255), or --eps {threat.eps:g}/255"
+        )
+
+
+def budget_for(threat: ThreatModel | None, shape: Shape) -> ThreatModel:
+    """``threat`` after :func:`check_threat`; by default :func:`threat_for` the shape."""
+    budget = threat_for(shape) if threat is None else threat
+    check_threat(budget, shape)
+    return budget
+
+
 def training_for(
     method: str | Method,
     examples: Examples,
@@ -47,7 +72,8 @@ def training_for(
     over time falls over all steps, unless the method was given as a value.
 
     Raises:
-        ValueError: There is no such method, or there are fewer than two images.
+        ValueError: There is no such method, a budget is too large for the images, or there are
+            fewer than two images.
     """
     count = len(examples)
     if count < 2:
@@ -56,6 +82,8 @@ def training_for(
     total = min(MOST_STEPS, max(LEAST_STEPS, PASSES * count // batch)) if steps is None else steps
     value = method if isinstance(method, Method) else _method(method, threat, total)
     attack = training_attack or PGD(threat, steps=7, step_size=threat.eps / 4, early_stop=False)
+    for budget in (attack.threat, getattr(value, "threat", threat)):
+        check_threat(budget, examples.shape)
     return Training(value, total, attack, batch)
 
 

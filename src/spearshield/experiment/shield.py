@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from spearshield.adversary import as_images, check_images
 from spearshield.classifiers.user import UnnamedFunction
 from spearshield.experiment.card import Card, ClassifierCard
-from spearshield.method import Defended, Detects, Outcome, RandomPurifier, Task
+from spearshield.method import Defended, Outcome, RandomPurifier, Task
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.rng import ambient
 from spearshield.storage.digest import digest
@@ -95,14 +95,14 @@ class Shield(Defended):
         """
         if isinstance(self.classifier, MissingClassifier):
             self.classifier.refuse()
-        for purifier in (self.purifier, *self.purifier.modules()):
-            if isinstance(purifier, RandomPurifier):
+        for part in self.modules():
+            if isinstance(part, RandomPurifier):
                 raise ValueError(
                     f"{self.card.name} runs a search or draws at random for each image, so it "
                     "cannot be exported as one graph; export a purifier that answers in one pass, "
                     "such as ape_gan, dae or cycle_adv_gan"
                 )
-        if isinstance(self.purifier, Detects):
+        if self.purifiers.detect:
             raise ValueError(
                 f"{self.card.name} rejects images, which a graph of logits cannot express; "
                 "export a purifier that does not detect"

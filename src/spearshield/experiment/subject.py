@@ -16,6 +16,12 @@ from spearshield.discover import name_of
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples, with_classes
 from spearshield.experiment.card import ClassifierCard
 from spearshield.experiment.opened import open_run
+from spearshield.experiment.purifier import (
+    PurifierSource,
+    as_purifier,
+    check_purifier,
+    purifier_name,
+)
 from spearshield.experiment.recipe import UNDEFENDED
 from spearshield.experiment.run import Run
 from spearshield.experiment.shield import CARD, Shield, load_saved, weights_digest
@@ -108,25 +114,33 @@ class Subject:
             ValueError: The images or labels are not images or labels, or do not fit the model.
         """
         examples = for_model(model, as_examples(images, labels, seed=seed))
+        model = unwrapped(model)
         card = model.card if isinstance(model, Shield) else None
-        outcome = Outcome(model)
+        outcome, name, classifier = Outcome(model), UNDEFENDED, model_name(model)
         if isinstance(model, Defended):
             outcome = Outcome(model.classifier, model.purifier)
-        name = card.classifier.name if card else model_name(model)
+            name, classifier = purifier_name(model) or UNDEFENDED, model_name(model.innermost)
         return Subject(
-            name=card.name if card else UNDEFENDED,
+            name=card.name if card else name,
             outcome=outcome,
             images=examples,
             about={
                 "recipe": "audit",
                 "data": examples.source,
                 "split": "test",
-                "classifier": name,
+                "classifier": card.classifier.name if card else classifier,
             },
             parameters={"weights": weights_digest(outcome.classifier)[:12]},
             training=card.training if card else None,
-            threat=card.threat if card else None,
+            threat=_threat_of(model),
         )
+
+
+def _threat_of(model: nn.Module) -> ThreatModel | None:
+    """The threat model of a shield, or of the shield behind a purifier."""
+    if isinstance(model, Shield):
+        return model.card.threat
+    return _threat_of(model.classifier) if isinstance(model, Defended) else None
 
 
 def model_name(model: nn.Module) -> str:
@@ -134,7 +148,7 @@ def model_name(model: nn.Module) -> str:
     if isinstance(model, WrappedClassifier):
         return name_of(model.architecture) if model.architecture else model_name(model.module)
     if isinstance(model, Defended):
-        return f"{type(model.purifier).__name__}_{model_name(model.classifier)}"
+        return "_".join(filter(None, (purifier_name(model), model_name(model.innermost))))
     return type(model).__name__
 
 
@@ -188,14 +202,23 @@ def subject_of(
     labels: LabelSource,
     device: str | None,
     seed: int,
+    purifier: PurifierSource | None = None,
 ) -> Iterator[tuple[Subject, str]]:
     """The subject that a user means, and its device.
 
+    Args:
+        purifier: A purifier in front of the model.
+
     Raises:
         FileNotFoundError: A path does not exist.
-        ValueError: The model, images and labels do not fit each other.
+        ValueError: The model, purifier, images and labels do not fit each other.
     """
     if isinstance(model, (str, Path)) and not (Path(model) / CARD).exists():
+        if purifier is not None:
+            raise ValueError(
+                f"{model} is a training of a run; a purifier goes in front of a classifier or a "
+                "saved shield, as in audit(load(RUN/TRAINING), images, purifier=...)"
+            )
         run = open_run(Path(model), device=checked_device(device))
         given = None if images is None else as_examples(images, labels, seed=seed)
         if given is not None:
@@ -212,8 +235,15 @@ def subject_of(
         raise ValueError(f"{model} is a saved attack; give a classifier or a shield")
     if images is None:
         raise ValueError("images are missing: give test images and their labels")
-    with evaluating(module, device) as (victim, where):
-        yield Subject.of(victim, images, labels, seed=seed), where
+    if purifier is None:
+        with evaluating(module, device) as (victim, where):
+            yield Subject.of(victim, images, labels, seed=seed), where
+        return
+    with evaluating(Defended(as_purifier(purifier), as_wrapped(module)), device) as (own, where):
+        assert isinstance(own, Defended)
+        examples = as_examples(images, labels, seed=seed)
+        check_purifier(own.purifier, examples[:1].images(where))
+        yield Subject.of(own, examples), where
 
 
 def checked_device(device: str | None) -> str:
@@ -243,9 +273,25 @@ def evaluating(model: nn.Module, device: str | None = None) -> Iterator[tuple[nn
         model.to(checked_device(device))
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    known = isinstance(model, (Defended, WrappedClassifier))
     try:
-        yield (model if known else WrappedClassifier(model).eval()), device_of(model)
+        yield as_wrapped(model).eval(), device_of(model)
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """A defended model in a wrapper that changes no image, with the wrapper behind its purifier."""
+    if not (isinstance(model, WrappedClassifier) and isinstance(model.module, Defended)):
+        return model
+    if model.mean is not None:
+        return model
+    purifier, inner = model.module.purifier, model.module.classifier
+    behind = WrappedClassifier(inner, output=model.output, architecture=model.architecture)
+    return Defended(purifier, unwrapped(behind.eval()))
+
+
+def as_wrapped(model: nn.Module) -> nn.Module:
+    """The model, wrapped unless it returns float32 logits for certain."""
+    known = isinstance(model, (Defended, WrappedClassifier))
+    return model if known else WrappedClassifier(model)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from spearshield import discover
 from spearshield.adversary import Attack
+from spearshield.discover import name_of
+from spearshield.experiment.defaults import check_threat
 from spearshield.experiment.manifest import FILE
 from spearshield.experiment.opened import open_run
 from spearshield.experiment.shield import CARD, Spear, load_saved, weights_digest
-from spearshield.experiment.subject import Subject
+from spearshield.experiment.subject import Subject, as_wrapped
 from spearshield.judging.battery import BATTERIES
-from spearshield.judging.trial import Trial
-from spearshield.method import Outcome
+from spearshield.judging.trial import MADE_ELSEWHERE, Trial
+from spearshield.method import Defended, Outcome
 from spearshield.threat import ThreatModel
+from spearshield.training.transfer_attack import Transfer
 from spearshield.views import BPDA, Adaptive, Oblivious, Transferred, View
 
 VIEWS = (Oblivious(), Adaptive(), BPDA())
@@ -34,7 +38,8 @@ def trials_of(
 
     Args:
         attack: A trial or an attack; the name of an attack; or the folder of a trained one, which
-            is a saved spear or RUN/TRAINING.
+            is a saved spear or RUN/TRAINING. A :class:`~spearshield.training.transfer_attack.\
+Transfer` has the view of its sources, in a trial, too.
         threat: The budget for an attack that is given by name; by default the subject's own. A
             trained attack has its own, which must be this one if it is given.
         views: The views to run it through; by default oblivious, adaptive and BPDA. A trained
@@ -45,21 +50,46 @@ def trials_of(
             views.
         FileNotFoundError: It looks like a folder, and there is none.
     """
-    if threat is not None and not isinstance(threat, ThreatModel):
-        raise ValueError(f"give the threat model as Linf(8 / 255) or L2(0.5), got {threat!r}")
+    if threat is not None:
+        check_threat(threat, subject.images.shape)
+    trials = _trials_of(attack, threat, subject, views)
+    for trial in trials:
+        check_threat(trial.attack.threat, subject.images.shape)
+    return trials
+
+
+def _trials_of(
+    attack: Attack | Trial | str,
+    threat: ThreatModel | None,
+    subject: Subject,
+    views: Sequence[View],
+) -> list[Trial]:
     if isinstance(attack, Trial):
-        return [attack]
+        transfer = isinstance(attack.attack, Transfer) and attack.attack.training is None
+        view = _view_of_transfer(attack.attack, subject) if transfer else attack.view
+        return [replace(attack, view=view)]
     if isinstance(attack, Spear):
         return [Trial(attack, _view_of(attack, threat, subject, views))]
+    if isinstance(attack, MADE_ELSEWHERE):
+        view = _view_of_transfer(attack, subject)
+        _check_view(name_of(attack), view, views)
+        return [Trial(attack, view)]
     if isinstance(attack, Attack):
         return [Trial(attack, view) for view in views or VIEWS]
-    if not is_trained(attack):
+    return _named(attack, threat, subject, views)
+
+
+def _named(
+    name: str, threat: ThreatModel | None, subject: Subject, views: Sequence[View]
+) -> list[Trial]:
+    """The trials of an attack that is given by its name or its folder."""
+    if not is_trained(name):
         budget = threat or subject.threat
         if budget is None:
             raise ValueError("give the budget: --eps 8/255, or threat=Linf(8 / 255)")
-        kind = discover.find("attacks", Attack, attack)  # type: ignore[type-abstract]
+        kind = discover.find("attacks", Attack, name)  # type: ignore[type-abstract]
         return [Trial(kind(budget), view) for view in views or VIEWS]
-    folder = Path(attack)
+    folder = Path(name)
     if (folder / CARD).exists():
         spear = load_saved(folder)
         if not isinstance(spear, Spear):
@@ -79,6 +109,7 @@ def battery(
     budget = threat or subject.threat
     if budget is None:
         raise ValueError("give the budget: threat=Linf(8 / 255), or --eps 8/255")
+    check_threat(budget, subject.images.shape)
     if effort not in BATTERIES:
         raise ValueError(f"effort is one of {', '.join(BATTERIES)}; got {effort!r}")
     sources = [Outcome(copy.deepcopy(source).eval()) for source in transfer_from]
@@ -132,13 +163,36 @@ def _view_of(
             f"{card.name} was trained on images of shape {card.shape}; the model takes "
             f"{subject.images.shape}"
         )
-    view: View = Transferred()
-    if card.trained_on == weights_digest(victim.classifier):
-        view = Adaptive() if isinstance(victim.purifier, nn.Identity) else Oblivious()
-    elif card.trained_on == weights_digest(victim):
-        view = Adaptive()
+    view = _view_towards(victim, card.trained_on)
     _check_view(card.name, view, views)
     return view
+
+
+def _view_of_transfer(attack: Attack, subject: Subject) -> View:
+    """The view of an attack on other classifiers, or of images that were made before."""
+    sources = attack.sources if isinstance(attack, Transfer) else ()
+    wrapped = [as_wrapped(source) for source in sources if source.state_dict()]
+    found = [_view_towards(subject.outcome.defended, weights_digest(one)) for one in wrapped]
+    return next((view for view in (Adaptive(), Oblivious()) if view in found), Transferred())
+
+
+def _view_towards(victim: Defended, digest: str | None) -> View:
+    """The view of an attack that was made on the classifier with these weights.
+
+    It is adaptive on this victim, oblivious behind one of its purifiers, and else transferred.
+    """
+    behind, inner = _digests(victim.classifier), victim.classifier
+    while isinstance(inner, Defended):
+        inner = inner.classifier
+        behind |= _digests(inner)
+    if digest in _digests(victim) or (digest in behind and not victim.purifiers):
+        return Adaptive()
+    return Oblivious() if digest in behind else Transferred()
+
+
+def _digests(network: nn.Module) -> set[str]:
+    """The digests of the weights of a network, by their names with and without a wrapper."""
+    return {weights_digest(network), weights_digest(as_wrapped(network))}
 
 
 def _check_budget(attack: Attack, threat: ThreatModel | None) -> None:

@@ -207,7 +207,7 @@ def _summary(scored: FormScore) -> dict[str, float | int | None]:
     score = scored.score
     return {
         "robust_acc": score.robust_acc,
-        "asr": score.asr,
+        "broken": 1 - score.robust_acc / score.acc if score.acc else None,
         "linf": float(score.linf.max()),
         "l2": float(score.l2.max()),
         "outside": scored.outside,

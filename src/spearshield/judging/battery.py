@@ -26,7 +26,7 @@ from spearshield.judging.trial import Trial
 from spearshield.method import Outcome
 from spearshield.threat import ThreatModel
 from spearshield.training.transfer_attack import Transfer
-from spearshield.views import BPDA, EOT, Adaptive, DetectorAware, InRange, Oblivious
+from spearshield.views import BPDA, EOT, Adaptive, DetectorAware, InRange, Oblivious, Transferred
 
 IMAGES = {"standard": 1000, "quick": 200}
 """Number of images that each battery attacks by default."""
@@ -120,7 +120,7 @@ def _transfer(threat: ThreatModel, sources: Sequence[Outcome]) -> list[Trial]:
         return []
     victims = tuple(source.defended for source in sources)
     attack = Transfer(threat, victims, queries=sum(source.queries for source in sources))
-    return [Trial(attack, Adaptive(), survivors=True)]
+    return [Trial(attack, Transferred(), survivors=True)]
 
 
 BATTERIES = {"standard": standard, "quick": quick}

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from spearshield.discover import name_of
 from spearshield.judging.float32 import full_float32
 from spearshield.judging.score import NO_CLASS, REJECTED, Score
 from spearshield.losses.margin import margin_loss
-from spearshield.method import Defended, Detects, RandomPurifier
+from spearshield.method import Defended
 from spearshield.progress import ProgressBar, no_bar
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -103,7 +103,7 @@ def evaluate(
         x, y = part.images(device), part.y.to(device)
         ids = part.ids.to(device)
         began = time.perf_counter()
-        with count_forwards(victim.classifier) as forwards:
+        with count_forwards(victim.innermost) as forwards:
             x_adv = attack(model, x, y, rng=Rng(settings.seed, ids))
         seconds = time.perf_counter() - began
         check_attacked(x_adv, x, ids, attack.threat, name_of(attack))
@@ -133,7 +133,7 @@ def score_attacked(
     clean_detection, adv_detection = (detection_score(victim, images) for images in (x, x_adv))
     clean_draws, clean_margin = draw_predictions(victim, x, y, draws, clean_detection)
     adv_draws, adv_margin = draw_predictions(victim, x_adv, y, draws, adv_detection)
-    random = isinstance(victim.purifier, RandomPurifier)
+    random = victim.purifiers.are_random
     return Score(
         ids=ids.cpu(),
         y=y.cpu(),
@@ -156,32 +156,29 @@ def score_attacked(
 
 
 def draw_predictions(
-    victim: Defended, x: Images, y: Labels, draws: int, detection_score: DetectionScore
+    victim: Defended, x: Images, y: Labels, draws: int, score: DetectionScore
 ) -> tuple[Draws, PerImage]:
     """The predictions of a random victim, one column per draw; one column for other victims.
 
-    The first column is the deployed prediction. The class of a rejected image is ``REJECTED``. The
-    second value is the mean margin loss over the draws.
+    The first column is the deployed prediction, with its detection score ``score``. The class of a
+    rejected image is ``REJECTED``. The second value is the mean margin loss over the draws.
     """
-    purifier = victim.purifier
-    models: list[Classifier] = [victim]
-    if isinstance(purifier, RandomPurifier):
-        models = [
-            lambda x, k=k: victim.classifier(purifier(x, draw=k))  # type: ignore[misc]
-            for k in range(draws)
-        ]
-    predictions = [predict(model, x, y) for model in models]
-    classes = torch.stack([each.classes for each in predictions], 1)
-    margin = torch.stack([each.margin for each in predictions]).mean(0)
-    return classes.where(~(detection_score > 0).any(1, keepdim=True), REJECTED), margin
+    columns, margins = [], []
+    for draw in range(draws if victim.purifiers.are_random else 1):
+        if draw and victim.purifiers.detect_at_random:
+            score = detection_score(victim, x, draw)
+        predicted = predict(partial(victim, draw=draw) if draw else victim, x, y)
+        columns.append(predicted.classes.where(~(score > 0).any(1), REJECTED))
+        margins.append(predicted.margin)
+    return torch.stack(columns, 1), torch.stack(margins).mean(0)
 
 
 @torch.no_grad()
-def detection_score(victim: Defended, x: Images) -> DetectionScore:
+def detection_score(victim: Defended, x: Images, draw: int = 0) -> DetectionScore:
     """The detection score of each image; no columns if the victim has no detector."""
-    if not isinstance(victim.purifier, Detects):
+    if not victim.purifiers.detect:
         return torch.empty(len(x), 0)
-    return victim.detection_score(x.clone())[:, None].float().cpu()
+    return victim.detection_score(x.clone(), draw)[:, None].float().cpu()
 
 
 class Prediction(NamedTuple):

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.judging import checks, results
@@ -112,11 +110,11 @@ class Judge:
 
         Without a purifier, the oblivious view is replaced by the adaptive view, which is the same.
         """
-        bare, found = isinstance(outcome.purifier, nn.Identity), []
+        victim, found = outcome.defended, []
         for trial in self.trials:
-            if trial.view.applies_to(outcome.purifier):
+            if trial.view.applies_to(victim):
                 found.append(trial)
-            elif bare and isinstance(trial.view, Oblivious):
+            elif not victim.purifiers and isinstance(trial.view, Oblivious):
                 found.append(replace(trial, view=Adaptive()))
         return tuple(dict.fromkeys(found))
 

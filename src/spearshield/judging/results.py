@@ -119,6 +119,23 @@ class Row:
     curve: Curve | None = None
     command: Text | None = None
 
+    @property
+    def broken(self) -> float | None:
+        """Success rate of the attack on the victim.
+
+        Of the images that the victim classifies correctly before the attack, the share that it
+        misclassifies after it, without rejection; ``None`` if it classifies none correctly.
+        """
+        return max(0.0, 1 - self.robust_acc / self.acc) if self.acc else None
+
+    @property
+    def unaware(self) -> bool:
+        """True if the attack was made on the bare classifier or on another model.
+
+        Only then do ``asr`` and ``dsr`` measure what the attack aimed at.
+        """
+        return self.view in ("oblivious", "transferred")
+
 
 @cache
 def schema() -> dict[str, Any]:

@@ -8,8 +8,12 @@ from spearshield import discover
 from spearshield.adversary import Attack
 from spearshield.ranges import require
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
+from spearshield.training.precomputed_attack import PrecomputedAttack
 from spearshield.training.transfer_attack import Transfer
 from spearshield.views import Adaptive, Transferred, View
+
+MADE_ELSEWHERE = (LearnedAttack, AttackFrom, Transfer, PrecomputedAttack)
+"""The attacks that are made before they see the victim, or on other classifiers."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         require(self, "images", at_least=0)
-        made_elsewhere = isinstance(self.attack, (LearnedAttack, AttackFrom, Transfer))
-        if isinstance(self.view, Transferred) and not made_elsewhere:
+        if isinstance(self.view, Transferred) and not isinstance(self.attack, MADE_ELSEWHERE):
             raise ValueError(
                 f"{discover.name_of(self.attack)} attacks the victim itself; choose another view"
             )

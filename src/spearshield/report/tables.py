@@ -141,6 +141,9 @@ def _range(spread: Spread) -> tuple[str, ...]:
     return (f"{words.percent(spread.low)} to {words.percent(spread.high)}",)
 
 
+_SHARES = ("clean", "broken", "ASR, classifier alone", "DSR")
+
+
 def rows(defence: Defence, number: int, sources: Sources) -> Table:
     """Every row of one defence."""
     columns = (
@@ -150,7 +153,7 @@ def rows(defence: Defence, number: int, sources: Sources) -> Table:
         Column("images", "number"),
         Column("robust", "number"),
         Column("0 to 100 %", "drawing"),
-        *(Column(title, "number") for title in ("clean", "ASR", "DSR", "SSIM", "L2", "L\u221e")),
+        *(Column(title, "number") for title in (*_SHARES, "SSIM", "L2", "L\u221e")),
         Column("s / image", "number"),
         Column("passes / image", "number"),
         Column("source", "source"),
@@ -166,6 +169,7 @@ def rows(defence: Defence, number: int, sources: Sources) -> Table:
 def _row(cell: Measured, before: Measured | None, sources: Sources) -> Record:
     title, row = cell
     worst = row.attack == WORST_CASE
+    alone = (row.asr, row.dsr) if row.unaware else (None, None)
     again = before is not None and (title, row.view) == (before.title, before.row.view)
     cells = (
         Cell(title),
@@ -174,7 +178,7 @@ def _row(cell: Measured, before: Measured | None, sources: Sources) -> Record:
         Cell(f"{row.images:,}"),
         Cell(words.interval(row.interval), words.percent(row.robust_acc)),
         Cell(drawing=Bar(row.robust_acc, row.interval, row.acc)),
-        *(Cell(words.percent(share)) for share in (row.acc, row.asr, row.dsr)),
+        *(Cell(words.percent(share)) for share in (row.acc, row.broken, *alone)),
         Cell(f"{row.ssim:.3f}"),
         *(Cell(words.size(value)) for value in (row.l2, row.linf)),
         *(Cell(words.size(value)) for value in (row.seconds_per_image, row.forwards_per_image)),

@@ -53,10 +53,19 @@ def picture(content: bytes, channels: int) -> Image.Image:
             "grey or RGB with 8 bits"
         )
     ImageOps.exif_transpose(image, in_place=True)
+    if image.format == "PNG" and content[_BIT_DEPTH] < 8 and image.mode in ("1", "L"):
+        _scale_transparency(image, 2 ** content[_BIT_DEPTH] - 1)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def _scale_transparency(image: Image.Image, largest: int) -> None:
+    """Scale the transparent grey level of a PNG to 8 bits, as Pillow scales its pixels only."""
+    level = image.info.get("transparency")
+    if isinstance(level, int):
+        image.info["transparency"] = level * 255 // largest
 
 
 def read(path: Path, channels: int) -> Image.Image:

@@ -8,17 +8,19 @@ from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
 
-from torch import nn
+from torch import Tensor, nn
 
 from spearshield.discover import is_registered_module
-from spearshield.storage.digest import network_digest
+from spearshield.storage.digest import digest, network_digest
 
 
 def dump(value: Any) -> Any:
     """A frozen value, such as a recipe, as plain JSON types.
 
-    A network, such as in a learned attack, is replaced by its type and digest.
+    A network, such as in a learned attack, or a tensor is replaced by its type and digest.
     """
+    if isinstance(value, Tensor):
+        return {"type": _name(value), "sha256": digest(value)}
     if is_dataclass(value) and not isinstance(value, type):
         return {"type": _name(value)} | {
             f.name: dump(getattr(value, f.name)) for f in fields(value)

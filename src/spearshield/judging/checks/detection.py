@@ -11,7 +11,6 @@ from spearshield.judging.checks.probe import Probe, share
 from spearshield.judging.finding import Finding, severity_of
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
-from spearshield.method import Detects
 from spearshield.types import Images, PerImage
 from spearshield.views import DetectorAware
 
@@ -31,7 +30,7 @@ def blind_detector(probe: Probe) -> Finding | None:
     clean to attacked images; where the score has no gradient at all, it cannot fall. Without a
     detector there is no finding.
     """
-    if not isinstance(probe.victim.purifier, Detects):
+    if not probe.victim.purifiers.detect:
         return None
     x_adv, score = probe.transferred, probe.victim.detection_score
     with torch.no_grad():

@@ -75,8 +75,8 @@ class Probe:
 
     @property
     def declares_randomness(self) -> bool:
-        """True if the purifier is a :class:`~spearshield.method.RandomPurifier`."""
-        return isinstance(self.victim.purifier, RandomPurifier)
+        """True if a purifier is a :class:`~spearshield.method.RandomPurifier`."""
+        return self.victim.purifiers.are_random
 
     @property
     def deployed(self) -> FiniteGuard:
@@ -105,24 +105,21 @@ class Probe:
         return not differentiable(self.victim, self.x)
 
     def _deterministic(self, x: Images) -> Logits:
-        purifier = self.victim.purifier
+        rng = Rng.of_batch(0, len(x), x.device)
         with ambient(0):
-            if isinstance(purifier, RandomPurifier):
-                x_hat = purifier.purify(x, Rng.of_batch(0, len(x), x.device))
-            else:
-                x_hat = purifier(x)
-            logits: Logits = self.victim.classifier(x_hat)
+            for purifier in self.victim.purifiers:
+                x = purifier.purify(x, rng) if isinstance(purifier, RandomPurifier) else purifier(x)
+            logits: Logits = self.victim.innermost(x)
             return logits
 
     @torch.no_grad()
     def correct(self, x: Images, y: Labels) -> Mask:
         """True for each image that the victim classifies correctly."""
-        purifier = self.victim.purifier
-        if not isinstance(purifier, RandomPurifier):
+        if not self.declares_randomness:
             return self.deployed(x).argmax(1) == y
         fresh = range(DRAWS + 1, DRAWS + FRESH_DRAWS + 1)
         total = FiniteGuard(
-            lambda x: sum(self.victim.classifier(purifier(x, draw=k)) for k in fresh),
+            lambda x: sum(self.victim(x, draw=k) for k in fresh),
             self.non_finite,
         )
         return total(x).argmax(1) == y
