@@ -106,7 +106,7 @@ class BPDA(View):
     def __call__(self, victim: Defended) -> Classifier:
         def view(x: Images) -> Logits:
             with torch.no_grad():
-                x_hat = victim.purifier(x)
+                x_hat = victim.purifier(x.clone())
             smooth = x if self.through == "identity" else _approximation(victim.purifier)(x)
             purified = _StraightThrough.apply(smooth, x_hat)  # type: ignore[no-untyped-call]
             logits: Logits = victim.classifier(purified)
@@ -149,7 +149,7 @@ class EOT(View):
             return victim
 
         def view(x: Images) -> Logits:
-            logits = [victim.classifier(purifier(x, draw=k + 1)) for k in range(self.draws)]
+            logits = [victim.classifier(purifier(x.clone(), draw=k + 1)) for k in range(self.draws)]
             return torch.stack(logits).mean(0)
 
         return view
