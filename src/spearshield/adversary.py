@@ -223,7 +223,7 @@ def linearise(
         logits = model(x)
         others = classes(logits.detach())
         differences = logits.gather(1, others) - logits.gather(1, y[:, None])
-    found = [gradients(difference, x, again=True)[0] for difference in differences.unbind(1)]
+        found = [gradients(difference, x, again=True)[0] for difference in differences.unbind(1)]
     slopes, differences = torch.stack(found, 1), differences.detach()
     flat = (differences == 0) & (others != y[:, None]) & (slopes == 0).flatten(2).all(2)
     grey = (0.5 - x.detach()).sign()[:, None]

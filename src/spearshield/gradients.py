@@ -62,7 +62,9 @@ def gradients(value: PerImage, *inputs: Tensor, again: bool = False) -> tuple[Te
     """
     found: tuple[Tensor | None, ...] = (None,)
     if value.requires_grad:
-        found = torch.autograd.grad(value.sum(), inputs, retain_graph=again, allow_unused=True)
+        with torch.enable_grad():
+            total = value.sum()
+        found = torch.autograd.grad(total, inputs, retain_graph=again, allow_unused=True)
     reached = [gradient for gradient in found if gradient is not None]
     if len(reached) < len(inputs):
         raise NoGradientError

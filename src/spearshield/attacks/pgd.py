@@ -60,7 +60,7 @@ class PGD(Attack):
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         x_adv, first = x.clone(), 0
-        if not self.early_stop:
+        if not (self.early_stop and self.random_start):  # else the clean image is tested first
             x_adv, first = self._run(model, x, y, rng.fold(0)), 1
         for restart, left in until_misclassified(range(first, self.restarts), model, x_adv, y):
             x_adv[left] = self._run(model, x[left], y[left], rng[left].fold(restart))
