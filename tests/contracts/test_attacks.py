@@ -328,7 +328,7 @@ def test_a_tie_is_broken(attack, relu):
     y = model(x).argmax(1)
     x_adv = attack(model, x, y)
     assert misclassified(model, x_adv, y).all()
-    assert attack.threat.distance(x_adv, x).max() < 1e-3
+    assert attack.threat.distance(x_adv, x).max() < 0.1 * attack.threat.eps
 
 
 class Doubled(nn.Module):
@@ -371,10 +371,10 @@ def test_a_model_may_change_its_input_in_place(attack, as_function):
 def test_every_integer_type_of_labels(attack):
     model = victim(attack)
     x, y = batch(model)
+    x, y = x[:2], y[:2]
     expected = attack(model, x, y)
-    for kind in (torch.int8, torch.uint8, torch.int16, torch.int32):
-        assert torch.equal(attack(model, x, y.to(kind)), expected)
-    assert torch.equal(attack(model, x.numpy(), y.numpy().astype("uint16")), expected)
+    for labels in (y.to(torch.uint8), y.numpy().astype("int32")):
+        assert torch.equal(attack(model, x, labels), expected)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
@@ -382,7 +382,7 @@ def test_every_integer_type_of_labels(attack):
 def test_images_in_half_precision_are_attacked_in_float32(attack, kind):
     model = victim(attack)
     x, y = batch(model)
-    x = x.to(kind)
+    x, y = x[:2].to(kind), y[:2]
     x_adv = attack(model, x, y)
     assert x_adv.dtype == torch.float32
     assert torch.equal(x_adv, attack(model, x.float(), y))
@@ -427,7 +427,7 @@ def test_outputs_that_are_no_logits_are_refused(attack, monkeypatch):
     x, y = batch(model)
     for change, message in (
         (lambda z: (z, z), "for . images it returned tuple; as_classifier"),
-        (lambda z: z[:, 0], r"for . images it returned \(8,\)"),
+        (lambda z: z[:, 0], r"for . images it returned \(.,\)"),
         (lambda z: z[:, :1], "one number for each image"),
         (lambda z: z[:4], r"for . images it returned \(4, 4\)"),
     ):

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from spearshield.adversary import Attack, until_misclassified
 from spearshield.gradients import gradients, recording
+from spearshield.inputs import guarded
 from spearshield.losses.margin import margin_loss
 from spearshield.method import Defended, Generates
 from spearshield.ranges import require
@@ -67,9 +67,11 @@ class LatentSearch(Attack):
         require(self, "confidence", at_least=0)
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-        victim, x_adv = _generative(model), x.clone()
-        for restart, left in until_misclassified(range(self.restarts), model, x_adv, y):
-            x_adv[left] = self._search(victim, x[left], y[left], rng[left].fold(restart))
+        parts, x_adv = _generative(model), x.clone()
+        with guarded(parts.classifier, y, x.dtype) as classifier:
+            victim = parts._replace(classifier=classifier)
+            for restart, left in until_misclassified(range(self.restarts), model, x_adv, y):
+                x_adv[left] = self._search(victim, x[left], y[left], rng[left].fold(restart))
         return x_adv
 
     def _search(self, victim: Generative, x: Images, y: Labels, rng: Rng) -> Images:
@@ -83,7 +85,9 @@ class LatentSearch(Attack):
         for _ in range(self.steps):
             with recording():
                 generated = victim.purifier.generate(z)
-                seen = generated.clone()  # a classifier may change its input in place
+                seen = generated.view_as(
+                    generated
+                )  # the distance has a gradient even if the logits have none
                 margin = margin_loss(victim.classifier(seen), y)
                 excess = self._squared_excess(generated, x)
                 loss = weight.flatten() * excess - margin.clamp(max=self.confidence)
@@ -110,7 +114,7 @@ class Generative(NamedTuple):
     """The two parts of a victim that the search differentiates."""
 
     purifier: Generates
-    classifier: nn.Module
+    classifier: Classifier
 
 
 def _generative(model: Classifier) -> Generative:
