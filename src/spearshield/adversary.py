@@ -101,7 +101,7 @@ class Attack(abc.ABC):
             return x.clone()
         check_budget(self.threat, x)
         with guarded(model, y, x.dtype) as victim, one_warning():
-            return self.perturb(victim, x.detach(), y, rng).detach()
+            return self.perturb(victim, x.detach().clone(), y, rng).detach()
 
     @abc.abstractmethod
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
