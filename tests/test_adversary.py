@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
 from fixtures.models import L1, Affine, HalfSpace
 from spearshield.adversary import (
-    check_gradient,
-    check_images,
     linearise,
     loss_gradient,
     misclassified,
@@ -85,20 +81,3 @@ def test_within_projects_other_images(threat):
     x = Rng.of_batch(0, 64).uniform((1, 4, 4))
     x_adv = 1 - x
     assert torch.equal(within(threat, x_adv, x), threat.project(x_adv, x))
-
-
-def test_check_images_names_the_image_and_its_range():
-    x = torch.full((3, 1, 2, 2), 0.5)
-    check_images(x)
-    x[1] = torch.tensor([[0.0, 255.0], [3.0, 4.0]])
-    with pytest.raises(ValueError, match=r"image 1 has pixels from 0 to 255.*divide"):
-        check_images(x)
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_gradient_that_is_not_finite_raises(value):
-    gradient = torch.zeros(3, 1, 2, 2)
-    check_gradient(gradient)
-    gradient[2, 0, 1, 1] = value
-    with pytest.raises(ValueError, match="gradient at image 2 "):
-        check_gradient(gradient)

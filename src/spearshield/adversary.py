@@ -13,11 +13,20 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spearshield.gradients import NoGradientError as NoGradientError  # noqa: PLC0414 - for authors
+from spearshield.gradients import NonFiniteGradientWarning as NonFiniteGradientWarning  # noqa: PLC0414
+from spearshield.gradients import gradients, one_warning, recording
+from spearshield.inputs import as_images as as_images  # noqa: PLC0414
+from spearshield.inputs import as_labels, check_budget, guarded
+from spearshield.inputs import check_images as check_images  # noqa: PLC0414
 from spearshield.rng import Rng
 from spearshield.threat import ThreatModel
 from spearshield.types import Classifier, Ids, Images, Labels, Logits, Loss, Mask, PerImage
 
 Run = TypeVar("Run")
+
+RESOLUTION = 1e-6
+"""Smallest useful change of a pixel: less may be lost to rounding in float32."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,12 @@ class Attack(abc.ABC):
     Users call it, as in ``PGD(Linf(8 / 255))(model, x, y)``; authors implement :meth:`perturb`. An
     attack neither trains nor stores the model, changes neither its weights, their ``.grad`` nor its
     mode, and treats each image independently of the rest of the batch.
+
+    An image that the model misclassifies from the start is returned unchanged. Two kinds of attack
+    are the exception, because they take every step on every image: attacks with a fixed number of
+    steps (FGSM, RAND+FGSM, BIM, MI-FGSM), and attacks with ``early_stop=False``, as for random
+    models. An attack on a model with a detector returns an image unchanged if it is misclassified
+    and not rejected; Carlini and Wagner's, if it is misclassified with the requested confidence.
 
     Args:
         threat: The threat model: the images that the attack may return.
@@ -55,18 +70,26 @@ class Attack(abc.ABC):
 
         Args:
             model: Maps images in [0, 1] of shape (n, c, h, w) to logits of shape (n, k). Most
-                attacks differentiate it.
+                attacks differentiate it. It may be in another precision than the images, or change
+                its input in place: see :func:`~spearshield.inputs.guarded`.
             x: Clean images of shape (n, c, h, w): floats in [0, 1], or 8-bit numbers.
-            y: Their true labels of shape (n,).
+            y: Their true labels of shape (n,): integers of any type.
             rng: Randomness of each image; by default seed 0 and the positions in the batch.
 
         Returns:
-            Images in [0, 1] with the shape of ``x``.
+            Images in [0, 1] with the shape of ``x``: float64 if ``x`` is float64, else float32.
 
         Raises:
-            ValueError: ``x`` is not in [0, 1], or ``y`` or ``rng`` has another length.
+            ValueError: ``x`` or ``y`` has the wrong type, shape or range, ``y`` or ``rng`` has
+                another length, ``threat`` allows every image of this shape, or the model does not
+                return one logit for each class.
+            NoGradientError: The attack needs a gradient, and the model cuts the graph.
+
+        Warns:
+            NonFiniteGradientWarning: Once, if gradients were not finite.
         """
-        x, y = as_images(x), torch.as_tensor(y)
+        x = as_images(x)
+        y = as_labels(y).to(x.device)
         check_images(x)
         rng = rng or Rng.of_batch(0, len(x), x.device)
         if not len(x) == len(y) == len(rng.ids):
@@ -76,52 +99,13 @@ class Attack(abc.ABC):
             )
         if len(x) == 0:
             return x.clone()
-        return self.perturb(model, x.detach(), y, rng).detach()
+        check_budget(self.threat, x)
+        with guarded(model, y, x.dtype) as victim, one_warning():
+            return self.perturb(victim, x.detach().clone(), y, rng).detach()
 
     @abc.abstractmethod
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         """Adversarial images. The arguments have been checked, and the batch is not empty."""
-
-
-def as_images(x: Tensor | NDArray[Any]) -> Images:
-    """Images as a tensor of floats: arrays are converted, 8-bit numbers are divided by 255.
-
-    Raises:
-        ValueError: They are not of shape (n, c, h, w), or neither floats nor 8-bit numbers.
-    """
-    images = torch.as_tensor(x)
-    if images.dtype == torch.uint8:
-        images = images.float() / 255
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}; they must be floats in "
-            "[0, 1], or uint8, of shape (n, c, h, w)"
-        )
-    return images
-
-
-def check_images(x: Images) -> None:
-    """Raise if a pixel is not finite or not in [0, 1].
-
-    Raises:
-        ValueError: Names the first such image, and its lowest and highest pixel.
-    """
-    inside = ((x >= 0) & (x <= 1)).flatten(1).all(1)
-    if not inside.all():
-        worst = int((~inside).nonzero()[0])
-        low, high = float(x[worst].min()), float(x[worst].max())
-        raise ValueError(
-            f"image {worst} has pixels from {low:g} to {high:g}; images must be finite and in "
-            "[0, 1] (divide 8-bit images by 255, and normalise inside the classifier)"
-        )
-
-
-class NoGradientError(ValueError):
-    """No gradient of the model's output reaches the image."""
-
-
-class NonFiniteGradientWarning(RuntimeWarning):
-    """A gradient was NaN or infinite, and the attack went on without these pixels."""
 
 
 class LossGradient(NamedTuple):
@@ -136,27 +120,14 @@ def loss_gradient(model: Classifier, x: Images, y: Labels, loss: Loss) -> LossGr
     """``loss(model(x), y)`` and its gradient with respect to ``x``, in one forward pass.
 
     Raises:
-        ValueError: A gradient is not finite.
+        NoGradientError: The model cuts the graph.
     """
-    with torch.enable_grad():
+    with recording():
         x = x.detach().requires_grad_()
         logits = model(x)
         value = loss(logits, y)
-        (gradient,) = torch.autograd.grad(value.sum(), x)
-    check_gradient(gradient)
+    (gradient,) = gradients(value, x)
     return LossGradient(value.detach(), gradient, logits.detach().argmax(1) != y)
-
-
-def check_gradient(gradient: Images) -> None:
-    """Raise if a gradient is not finite.
-
-    Raises:
-        ValueError: Names the first such image.
-    """
-    finite = gradient.isfinite().flatten(1).all(1)
-    if not finite.all():
-        worst = int((~finite).nonzero()[0])
-        raise ValueError(f"the gradient at image {worst} of the batch is not finite")
 
 
 @torch.no_grad()
@@ -211,10 +182,28 @@ class Linearised(NamedTuple):
         return torch.where(slopes > 0, self.differences.abs() / slopes, math.inf)
 
     def nearest(self, threat: ThreatModel) -> tuple[PerImage, PerImage, Images]:
-        """Distance, difference and gradient of the class whose decision boundary is nearest."""
+        """Distance, difference and gradient of the class whose decision boundary is nearest.
+
+        A boundary that the image has not crossed counts as at least the distance at which a pixel
+        changes by ``RESOLUTION``, so that a step towards it is never lost, not even for a tie.
+        """
         distance, index = self.distances(threat).min(1)
         rows = torch.arange(len(index), device=index.device)
-        return distance, self.differences[rows, index], self.gradients[rows, index]
+        difference, gradient = self.differences[rows, index], self.gradients[rows, index]
+        shortest = shortest_step(threat, gradient)
+        near = (difference <= 0) & (distance < shortest)
+        slope = threat.dual_norm(gradient)
+        return (
+            torch.where(near, shortest, distance),
+            torch.where(near, -shortest * slope, difference),
+            gradient,
+        )
+
+
+def shortest_step(threat: ThreatModel, gradient: Images) -> PerImage:
+    """Length of the steepest step that changes its largest pixel by ``RESOLUTION``."""
+    largest = threat.steepest_step(gradient).abs().amax((1, 2, 3))
+    return RESOLUTION / largest.clamp(min=RESOLUTION)
 
 
 def linearise(
@@ -222,22 +211,23 @@ def linearise(
 ) -> Linearised:
     """The logits of ``classes(logits)`` minus the logit of ``y``, and the gradients.
 
-    One forward pass, and one backward pass for each of the ``r`` classes.
+    One forward pass, and one backward pass for each of the ``r`` classes. A tie without a gradient,
+    as a network without biases has on a black image, gets a gradient towards grey, because there
+    the network has one.
 
     Raises:
-        ValueError: A gradient is not finite.
+        NoGradientError: The model cuts the graph.
     """
-    with torch.enable_grad():
+    with recording():
         x = x.detach().requires_grad_()
         logits = model(x)
-        differences = logits.gather(1, classes(logits.detach())) - logits.gather(1, y[:, None])
-        gradients = [
-            torch.autograd.grad(difference.sum(), x, retain_graph=True)[0]
-            for difference in differences.unbind(1)
-        ]
-    for gradient in gradients:
-        check_gradient(gradient)
-    return Linearised(differences.detach(), torch.stack(gradients, 1))
+        others = classes(logits.detach())
+        differences = logits.gather(1, others) - logits.gather(1, y[:, None])
+        found = [gradients(difference, x, again=True)[0] for difference in differences.unbind(1)]
+    slopes, differences = torch.stack(found, 1), differences.detach()
+    flat = (differences == 0) & (others != y[:, None]) & (slopes == 0).flatten(2).all(2)
+    grey = (0.5 - x.detach()).sign()[:, None]
+    return Linearised(differences, torch.where(flat[:, :, None, None, None], grey, slopes))
 
 
 def within(threat: ThreatModel, x_adv: Images, x: Images) -> Images:

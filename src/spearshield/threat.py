@@ -9,8 +9,10 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -34,10 +36,11 @@ class ThreatModel(abc.ABC):
     under its class name, see :meth:`named`.
 
     Args:
-        eps: Largest allowed size of a perturbation, on the [0, 1] pixel scale.
+        eps: Largest allowed size of a perturbation, on the [0, 1] pixel scale. Any real number,
+            also of NumPy or PyTorch; stored as a ``float``.
 
     Raises:
-        ValueError: ``eps`` is not positive and finite.
+        ValueError: ``eps`` is not a number, or not positive and finite.
     """
 
     p: ClassVar[float]
@@ -46,6 +49,7 @@ class ThreatModel(abc.ABC):
     eps: float
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "eps", _real(self.eps, self.norm))
         require(self, "eps", above=0, below=math.inf)
 
     @staticmethod
@@ -89,6 +93,10 @@ class ThreatModel(abc.ABC):
         """Norm of the perturbation of each image."""
         size: PerImage = torch.linalg.vector_norm(delta, self.p, dim=(1, 2, 3))
         return size
+
+    def diameter(self, x: Images) -> float:
+        """Largest distance between images with the shape of ``x``: from black to white."""
+        return float(x[0].numel() ** (1 / self.p))
 
     def distance(self, x_adv: Images, x: Images) -> PerImage:
         """Norm of the difference between each pair of images."""
@@ -155,9 +163,21 @@ class ThreatModel(abc.ABC):
 
 @dataclass(frozen=True)
 class Linf(ThreatModel):
-    """No pixel changes by more than ``eps``."""
+    """No pixel changes by more than ``eps``.
+
+    Raises:
+        ValueError: ``eps`` is not a number in (0, 1], the range of a pixel.
+    """
 
     p = math.inf
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eps > 1:
+            raise ValueError(
+                f"{self} is more than the whole range of a pixel; budgets are on the [0, 1] pixel "
+                f"scale, as in Linf({self.eps:g} / 255)"
+            )
 
     def steepest_step(self, gradient: Images) -> Images:
         return gradient.sign()
@@ -186,6 +206,15 @@ class L2(ThreatModel):
         direction = self.normalize(rng.fold(0).normal(x.shape[1:]))
         radius = rng.fold(1).uniform((1, 1, 1)) ** (1 / x[0].numel())
         return self.eps * radius * direction
+
+
+def _real(eps: object, norm: str) -> float:
+    """``eps`` as a ``float``."""
+    if isinstance(eps, (Tensor, np.ndarray, np.generic)) and math.prod(eps.shape) == 1:
+        eps = eps.item()
+    if isinstance(eps, bool) or not isinstance(eps, Real):
+        raise ValueError(f"eps must be a number, as in {norm}(8 / 255), got {eps!r}")
+    return float(eps)
 
 
 def norm2(x: Images) -> Column:

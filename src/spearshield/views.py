@@ -109,7 +109,7 @@ class BPDA(View):
 
         def view(x: Images) -> Logits:
             if self.through == "identity":
-                x = _replaced(purifiers, x, x)
+                x = _replaced(purifiers, x, x.clone())
             else:
                 for purifier in purifiers:
                     x = _approximated(purifier, x)
@@ -153,7 +153,8 @@ class EOT(View):
             return victim
 
         def view(x: Images) -> Logits:
-            return torch.stack([victim(x, draw=k + 1) for k in range(self.draws)]).mean(0)
+            draws = [victim(x.clone(), draw=k + 1) for k in range(self.draws)]
+            return torch.stack(draws).mean(0)
 
         return view
 

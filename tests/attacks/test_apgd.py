@@ -15,6 +15,7 @@ from mutations import fails_under
 from spearshield.adversary import misclassified
 from spearshield.attacks import apgd
 from spearshield.attacks.apgd import APGD
+from spearshield.discover import name_of
 from spearshield.losses.margin import dlr
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
@@ -286,3 +287,9 @@ def test_a_model_with_too_few_classes_raises(field, classes):
     x, y = model.images(2, Linf(0.1), 0.2)
     with pytest.raises(ValueError, match=f"at least {classes} classes, the model has 2"):
         APGD(Linf(0.1), **field)(model, x, y)
+
+
+def test_its_name_tells_the_variants_apart():
+    variants = ({}, {"loss": "margin"}, {"loss": "dlr"}, {"targets": 9, "loss": "margin"})
+    names = [name_of(APGD(Linf(0.3), **variant)) for variant in variants]
+    assert names == ["apgd_ce", "apgd_margin", "apgd_dlr", "apgd_targeted_dlr"]

@@ -43,7 +43,7 @@ def test_adam_works_in_tanh_space():
     model = HalfSpace()
     x, y = torch.full((1, 1, 4, 4), 0.5), torch.tensor([1])
     model.b.data -= 5  # class 1, far from the plane
-    x_adv = CarliniWagner(L2(9.0), steps=2, searches=1, initial_c=1.0, lr=0.1)(model, x, y)
+    x_adv = CarliniWagner(L2(4.0), steps=2, searches=1, initial_c=1.0, lr=0.1)(model, x, y)
     expected = (torch.tanh(-0.1 * model.w.detach().sign()) + 1) / 2
     torch.testing.assert_close(x_adv[0], expected)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fixtures.models import Affine, HalfSpace, inner_images
+from fixtures.models import Affine, HalfSpace, every_image, inner_images
 from spearshield.adversary import misclassified
 from spearshield.attacks.deepfool import DeepFool
 from spearshield.threat import L2, Linf
@@ -16,7 +16,7 @@ NORMS = pytest.mark.parametrize("norm", [L2, Linf])
 @NORMS
 @pytest.mark.parametrize("classes", [2, 3, 10, 30])
 def test_one_step_reaches_the_exact_distance_of_an_affine_classifier(norm, classes):
-    model, x, threat = Affine(classes), inner_images(16), norm(2.0)
+    model, x, threat = Affine(classes), inner_images(16), norm(1.0)
     y = model(x).argmax(1)
     attack = DeepFool(threat, steps=1, overshoot=0.02, candidates=classes)
     x_adv = attack(model, x, y)
@@ -49,7 +49,7 @@ def test_pixels_at_the_limit_do_not_prevent_success(norm):
     # Half of the pixels cannot move in their direction, so one step is not enough.
     model, y = HalfSpace(), torch.zeros(1, dtype=torch.long)
     x = torch.where(model.w > 0, 0.2, 0.0).detach()[None]
-    x_adv = DeepFool(norm(5.0))(model, x, y)
+    x_adv = DeepFool(every_image(norm, x))(model, x, y)
     assert not misclassified(model, x, y).any()
     assert misclassified(model, x_adv, y).all()
 

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import torch
 
-from fixtures.models import Affine, HalfSpace, Watched, dual_exponent, inner_images
+from fixtures.models import Affine, HalfSpace, Watched, dual_exponent, every_image, inner_images
 from mutations import fails_under
 from spearshield.adversary import misclassified
 from spearshield.attacks.fab import FAB
@@ -20,7 +20,7 @@ NORMS = pytest.mark.parametrize("norm", [Linf, L2])
 @pytest.mark.parametrize("targets", [0, 9])
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_the_exact_distance_of_an_affine_classifier(norm, targets, classes):
-    model, x, threat = Affine(classes), inner_images(16), norm(2.0)
+    model, x, threat = Affine(classes), inner_images(16), norm(1.0)
     y = model(x).argmax(1)
     x_adv = FAB(threat, targets=targets, steps=5, early_stop=False)(model, x, y)
     assert misclassified(model, x_adv, y).all()
@@ -43,8 +43,8 @@ def test_the_exact_distance_where_pixels_cannot_move(norm):
     x = torch.where(model.w > 0, 0.2, 0.0).detach()[None]
     movable = model.w.detach().clamp(min=0)
     exact = model.margin(x).detach().abs() / movable.flatten().norm(dual_exponent(norm))
-    x_adv = FAB(norm(5.0), early_stop=False, steps=5)(model, x, y)
-    torch.testing.assert_close(norm(5.0).distance(x_adv, x), exact, rtol=1e-3, atol=0)
+    x_adv = FAB(every_image(norm, x), early_stop=False, steps=5)(model, x, y)
+    torch.testing.assert_close(every_image(norm, x).distance(x_adv, x), exact, rtol=1e-3, atol=0)
 
 
 def test_the_targets_are_the_classes_with_the_highest_logits():
@@ -100,7 +100,7 @@ def test_the_nearest_success_of_a_run_is_returned():
 
 @NORMS
 def test_the_final_search_removes_the_overshoot(norm):
-    model, x, threat = Affine(3), inner_images(16), norm(2.0)
+    model, x, threat = Affine(3), inner_images(16), norm(1.0)
     y = model(x).argmax(1)
     x_adv = FAB(threat, targets=0, steps=1, eta=1.5, early_stop=False)(model, x, y)
     assert misclassified(model, x_adv, y).all()

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from fixtures.models import Affine, HalfSpace, Watched, dual_exponent, inner_images
+from fixtures.models import Affine, HalfSpace, Watched, dual_exponent, every_image, inner_images
 from spearshield.adversary import misclassified
 from spearshield.attacks.fmn import FMN
 from spearshield.threat import L2, Linf
@@ -33,7 +33,7 @@ def test_the_exact_distance_of_a_plane(norm):
 @NORMS
 def test_the_distance_of_most_images_of_an_affine_classifier(norm):
     # The attack stays at the first boundary that it reaches, which is not always the nearest.
-    model, x, threat = Affine(10), inner_images(64), norm(2.0)
+    model, x, threat = Affine(10), inner_images(64), norm(1.0)
     y = model(x).argmax(1)
     x_adv = FMN(threat)(model, x, y)
     assert misclassified(model, x_adv, y).all()
@@ -48,9 +48,9 @@ def test_the_exact_distance_where_pixels_cannot_move(norm):
     x = torch.where(model.w > 0, 0.2, 0.0).detach()[None]
     movable = model.w.detach().clamp(min=0)
     exact = model.margin(x).detach().abs() / movable.flatten().norm(dual_exponent(norm))
-    x_adv = FMN(norm(5.0), steps=200)(model, x, y)
+    x_adv = FMN(every_image(norm, x), steps=200)(model, x, y)
     assert misclassified(model, x_adv, y).all()
-    torch.testing.assert_close(norm(5.0).distance(x_adv, x), exact, rtol=5e-3, atol=0)
+    torch.testing.assert_close(every_image(norm, x).distance(x_adv, x), exact, rtol=5e-3, atol=0)
 
 
 @NORMS
@@ -95,7 +95,7 @@ def test_the_default_length_of_the_first_step(norm, length):
 
 @NORMS
 def test_the_nearest_misclassified_iterate_is_returned(norm):
-    model, x, threat = Affine(10), inner_images(64), norm(2.0)
+    model, x, threat = Affine(10), inner_images(64), norm(1.0)
     y = model(x).argmax(1)
     watched = Watched(model)
     x_adv = FMN(threat, steps=20)(watched, x, y)
@@ -167,7 +167,7 @@ def test_without_gradient_it_starts_from_a_far_image(norm):
         return torch.stack([0 * margin, margin], 1)
 
     x, y = torch.full((3, 1, 4, 4), 0.3), torch.zeros(3, dtype=torch.long)
-    threat = norm(5.0)
+    threat = every_image(norm, x)
     x_adv = FMN(threat, step_size=0.05)(plateau, x, y)
     assert misclassified(plateau, x_adv, y).all()
     nearest = threat.distance(torch.full_like(x, 0.65), x)

@@ -91,10 +91,12 @@ def test_follows_the_boundary_of_the_budget():
     assert error.max() < 1e-6 and (z > 0).all()
 
 
-def test_without_a_generator_the_search_is_over_images():
-    model = HalfSpace()
-    x, y = model.images(4, L2(0.3), 0.25)
-    assert misclassified(model, LatentSearch(L2(0.3), steps=150)(model, x, y), y).all()
+@pytest.mark.parametrize("purifier", [None, nn.Identity()], ids=["bare", "identity"])
+def test_a_victim_without_a_generator_is_refused(purifier):
+    model = HalfSpace() if purifier is None else Defended(purifier, HalfSpace())
+    x, y = HalfSpace().images(4, L2(0.3), 0.25)
+    with pytest.raises(ValueError, match="purifier has a generator"):
+        LatentSearch(L2(0.3))(model, x, y)
 
 
 def test_an_image_misclassified_from_the_start_is_returned_unchanged():

@@ -12,6 +12,7 @@ from fixtures.models import HalfSpace, Island, Watched
 from mutations import fails_under
 from spearshield.adversary import loss_gradient, misclassified
 from spearshield.attacks.pgd import PGD
+from spearshield.discover import name_of
 from spearshield.losses.margin import cross_entropy
 from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
@@ -57,8 +58,10 @@ def test_starts_at_random_or_at_the_clean_image(threat):
     for random_start in (True, False):
         watched = Watched(model)
         PGD(threat, steps=1, random_start=random_start)(watched, x, y, rng=rng)
-        assert threat.contains(watched.seen[0], x).all()
-        assert torch.equal(watched.seen[0], x) != random_start
+        *clean, start = watched.seen
+        assert all(torch.equal(seen, x) for seen in clean) and len(clean) == random_start
+        assert threat.contains(start, x).all()
+        assert torch.equal(start, x) != random_start
 
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.4)], ids=str)
@@ -88,7 +91,7 @@ def test_every_iterate_stays_in_the_ball(threat):
     x, y = model.images(4, threat, 2 * threat.eps)
     watched = Watched(model)
     PGD(threat, steps=5, step_size=threat.eps / 2)(watched, x, y)
-    assert len(watched.seen) == 5
+    assert len(watched.seen) == 1 + 5  # the clean images first
     assert all(threat.contains(seen, x).all() for seen in watched.seen)
 
 
@@ -114,13 +117,13 @@ def test_the_margin_and_dlr_losses_break_a_confident_model():
     assert broken == {"cross_entropy": 0, "margin": 8, "dlr": 8}
 
 
-def test_a_step_costs_one_forward_pass_and_a_restart_one_more():
+def test_a_step_and_the_test_before_each_run_cost_one_forward_pass():
     model = HalfSpace()
     x, y = model.images(4, Linf(0.1), 0.2)
     for restarts in (1, 3):
         watched = Watched(model)
         PGD(Linf(0.1), steps=5, restarts=restarts)(watched, x, y)
-        assert len(watched.seen) == 5 * restarts + restarts - 1
+        assert len(watched.seen) == (1 + 5) * restarts
 
 
 @pytest.mark.parametrize("early_stop", [True, False])
@@ -144,6 +147,15 @@ def test_a_broken_image_is_not_attacked_again():
     broken = misclassified(model, one, y)
     assert torch.equal(many[broken], one[broken])
     assert not torch.equal(many[~broken], one[~broken])
+
+
+def test_its_name_tells_the_losses_apart():
+    losses = ("cross_entropy", "margin", "dlr")
+    assert [name_of(PGD(Linf(0.3), loss=loss)) for loss in losses] == [
+        "pgd",
+        "pgd_margin",
+        "pgd_dlr",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_a_battery_judges_and_the_gate_has_its_own_status(folder, tmp_path, caps
     said = capsys.readouterr().out
     rows = json.loads((out / "results.json").read_text())
     assert {row["view"] for row in rows} >= {"oblivious", "adaptive", "bpda"}
-    assert {row["attack"] for row in rows} >= {"apgd", "square", "transfer"}
+    assert {row["attack"] for row in rows} >= {"apgd_ce", "square", "transfer"}
     assert f"ape_gan, Linf 0.2: {rows[-1]['robust_acc']:.1%}, {rows[-1]['verdict']}" in said
     assert main([*quick, "--min-robust-acc=0.99"]) == 3
     assert "is below 99.00%" in capsys.readouterr().out

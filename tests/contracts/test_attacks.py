@@ -12,20 +12,30 @@ from pathlib import Path
 from unittest import mock
 
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from fixtures.models import L1, HalfSpace
+from fixtures.models import L1, Apply, HalfSpace
 from mutations import fails_under
-from spearshield import adversary
-from spearshield.adversary import Attack, LossGradient, misclassified
+from spearshield import adversary, gradients, inputs
+from spearshield.adversary import (
+    Attack,
+    LossGradient,
+    NoGradientError,
+    NonFiniteGradientWarning,
+    misclassified,
+)
 from spearshield.attacks import fgsm
+from spearshield.attacks.deepfool import DeepFool
 from spearshield.attacks.fgsm import FGSM
+from spearshield.attacks.latent_search import LatentSearch
 from spearshield.attacks.pgd import PGD
 from spearshield.attacks.rand_fgsm import RandFGSM
 from spearshield.attacks.square import Square
-from spearshield.discover import discover, load, names
+from spearshield.discover import discover, load, name_of, names
+from spearshield.method import Defended
 from spearshield.rng import Rng, ambient
 from spearshield.threat import L2, Linf, ThreatModel
 from spearshield.types import Images, Labels
@@ -46,6 +56,8 @@ QUICK = {
     "spsa": {"steps": 30, "samples": 32},
 }
 """Arguments that make slow attacks fast."""
+FIXED_STEPS = ("bim", "fgsm", "mi_fgsm", "rand_fgsm")
+"""Attacks that take every step on every image."""
 
 
 def supported() -> Iterator[tuple[str, Attack]]:
@@ -65,12 +77,26 @@ BALL = Linf(0.1)
 every_name = pytest.mark.parametrize("name", names("attacks"))
 
 
-def victim() -> nn.Module:
+class Pixels(nn.Identity):
+    """A purifier whose generator outputs its latent."""
+
+    def generate(self, z):
+        return z
+
+    def search(self, x, rng):
+        return x.clone(), 0 * x.flatten(1).mean(1)
+
+
+def attackable(attack: Attack, model: nn.Module) -> nn.Module:
+    """The model itself, or behind a purifier if the attack needs its generator."""
+    return Defended(Pixels(), model) if isinstance(attack, LatentSearch) else model
+
+
+def victim(attack: Attack) -> nn.Module:
     """A small untrained network."""
     with ambient(0):
-        return nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(120, 4)
-        ).eval()
+        layers = nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(120, 4)
+    return attackable(attack, nn.Sequential(*layers)).eval()
 
 
 def batch(model: nn.Module) -> tuple[Images, Labels]:
@@ -79,10 +105,11 @@ def batch(model: nn.Module) -> tuple[Images, Labels]:
     return x, model(x).argmax(1)
 
 
-def near_the_plane(attack: Attack, ratio: float) -> tuple[HalfSpace, Images, Labels]:
-    """Images at a distance of ``eps / ratio`` from the decision plane."""
+def near_the_plane(attack: Attack, ratio: float) -> tuple[nn.Module, Images, Labels]:
+    """A half-space, and images at a distance of ``eps / ratio`` from its plane."""
     model = HalfSpace(SHAPE)
-    return model, *model.images(N, attack.threat, attack.threat.eps / ratio)
+    images = model.images(N, attack.threat, attack.threat.eps / ratio)
+    return attackable(attack, model), *images
 
 
 @fails_under("no-op projection", (Linf, "clip", lambda self, delta: delta), attack=PGD(BALL))
@@ -93,7 +120,7 @@ def near_the_plane(attack: Attack, ratio: float) -> tuple[HalfSpace, Images, Lab
 )
 @every_attack
 def test_stays_inside_its_threat_model(attack):
-    model = victim()
+    model = victim(attack)
     x, y = batch(model)
     x_adv = attack(model, x, y)
     assert attack.threat.contains(x_adv, x).all()
@@ -158,7 +185,7 @@ def test_order_does_not_matter(attack):
 )
 @every_attack
 def test_randomness_comes_from_the_rng_alone(attack):
-    model = victim()
+    model = victim(attack)
     x, y = batch(model)
 
     def run(seed: int, ambient_seed: int) -> Images:
@@ -171,7 +198,7 @@ def test_randomness_comes_from_the_rng_alone(attack):
     with mock.patch.object(Rng, "_bits", autospec=True, side_effect=Rng._bits) as draws:
         first = run(seed=1, ambient_seed=0)
     assert torch.equal(run(seed=1, ambient_seed=1), first)
-    assert torch.equal(run(seed=2, ambient_seed=0), first) != draws.called
+    assert torch.equal(run(seed=3, ambient_seed=0), first) != draws.called
 
 
 def accumulating_gradient(model, x, y, loss):
@@ -189,7 +216,7 @@ def accumulating_gradient(model, x, y, loss):
 )
 @every_attack
 def test_does_not_change_model_or_inputs(attack):
-    model = victim().train()
+    model = victim(attack).train()
     x, y = batch(model)
     for p in model.parameters():
         p.grad = torch.ones_like(p)
@@ -210,7 +237,7 @@ def test_does_not_change_model_or_inputs(attack):
 
 @every_attack
 def test_frozen_weights_and_no_grad_do_not_change_the_result(attack):
-    model = victim()
+    model = victim(attack)
     x, y = batch(model)
     free = attack(model, x, y)
     with torch.no_grad():
@@ -219,7 +246,7 @@ def test_frozen_weights_and_no_grad_do_not_change_the_result(attack):
 
 @every_attack
 def test_keeps_shape_and_dtype(attack):
-    model = victim()
+    model = victim(attack)
     x, y = batch(model)
     for kind in (torch.float32, torch.float64):
         x_adv = attack(model.to(kind), x.to(kind), y)
@@ -228,7 +255,7 @@ def test_keeps_shape_and_dtype(attack):
 
 @every_attack
 def test_an_empty_batch_gives_an_empty_batch(attack):
-    x_adv = attack(victim(), torch.zeros(0, *SHAPE), torch.zeros(0, dtype=torch.long))
+    x_adv = attack(victim(attack), torch.zeros(0, *SHAPE), torch.zeros(0, dtype=torch.long))
     assert x_adv.shape == (0, *SHAPE)
 
 
@@ -242,11 +269,12 @@ def check_that_nan_passes(x):
     (adversary, "check_images", check_that_nan_passes),
     attack=FGSM(BALL),
     pixel=math.nan,
+    raises=NonFiniteGradientWarning,
 )
 @pytest.mark.parametrize("pixel", [-0.01, 1.01, 255.0, math.nan, math.inf])
 @every_attack
 def test_raises_for_pixels_that_are_not_in_range(attack, pixel):
-    model = victim()
+    model = victim(attack)
     x, y = batch(model)
     x[5, 2, 4, 3] = pixel
     with pytest.raises(ValueError, match=r"image 5 .* in \[0, 1\]"):
@@ -256,7 +284,7 @@ def test_raises_for_pixels_that_are_not_in_range(attack, pixel):
 @every_attack
 def test_raises_for_labels_or_randomness_of_another_length(attack, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # else it raises first
-    model = victim()
+    model = victim(attack)
     x, y = batch(model)
     with pytest.raises(ValueError, match="8 images, 7 labels"):
         attack(model, x, y[:7])
@@ -265,18 +293,222 @@ def test_raises_for_labels_or_randomness_of_another_length(attack, monkeypatch):
 
 
 @every_attack
-def test_raises_for_a_gradient_that_is_not_finite(attack):
-    model = victim()
+def test_an_image_misclassified_from_the_start_is_returned_unchanged(attack):
+    model = victim(attack)
     x, y = batch(model)
+    wrong = torch.arange(N) % 2 == 0
+    x_adv = attack(model, x, torch.where(wrong, (y + 1) % 4, y))
+    moved = (x_adv != x).flatten(1).any(1)
+    if name_of(attack) in FIXED_STEPS:
+        assert moved[wrong].all()
+    else:
+        assert not moved[wrong].any()
+    assert moved[~wrong].any()
+
+
+MINIMAL = [pytest.param(a, id=f"{n}-{a.threat.norm}") for n, a in supported() if a.minimal]
+
+
+def without_biases(relu: bool) -> nn.Module:
+    """A network whose logits are all zero for a black image; with ReLU its gradient is zero too."""
+    layers = [nn.Flatten(), nn.Linear(60, 12, bias=False), nn.Linear(12, 4, bias=False)]
+    with ambient(2):
+        return nn.Sequential(*layers[:2], nn.ReLU() if relu else nn.Identity(), layers[2])
+
+
+@fails_under(
+    "a step that is lost to rounding",
+    (adversary, "RESOLUTION", 0.0),
+    attack=DeepFool(BALL),
+    relu=False,
+)
+@pytest.mark.parametrize("relu", [False, True], ids=["linear", "relu"])
+@pytest.mark.parametrize("attack", MINIMAL)
+def test_a_tie_is_broken(attack, relu):
+    model, x = without_biases(relu), torch.zeros(3, *SHAPE)
+    y = model(x).argmax(1)
+    x_adv = attack(model, x, y)
+    assert misclassified(model, x_adv, y).all()
+    assert attack.threat.distance(x_adv, x).max() < 0.1 * attack.threat.eps
+
+
+class Doubled(nn.Module):
+    """A network on images that it first doubles, in place or not."""
+
+    def __init__(self, network: nn.Module, in_place: bool) -> None:
+        super().__init__()
+        self.network, self.in_place, self.passed = network, in_place, 0
+
+    def forward(self, x):
+        self.passed += len(x)
+        return self.network(x.mul_(2) if self.in_place else 2 * x)
+
+
+@fails_under(
+    "model that gets the images themselves",
+    (inputs._Guard, "images", lambda self, x: x),
+    attack=Square(BALL, **QUICK["square"]),
+)
+@pytest.mark.parametrize("as_function", [False, True], ids=["module", "function"])
+@every_attack
+def test_a_model_may_change_its_input_in_place(attack, as_function):
+    if as_function and isinstance(attack, LatentSearch):
+        return  # it needs the parts of the model
+    twins = [Doubled(victim(FGSM(BALL)), in_place) for in_place in (False, True)]
+    x, y = batch(twins[0])
+    before = x.clone()
+    results = []
+    for twin in twins:
+        twin.passed = 0
+        model = attackable(attack, twin)
+        results.append(attack((lambda x, m=model: m(x)) if as_function else model, x, y))
+    assert torch.equal(*results)
+    assert torch.equal(x, before) and attack.threat.contains(results[1], x).all()
+    assert twins[0].passed == twins[1].passed
+    assert not twins[1]._forward_hooks and not twins[1]._forward_pre_hooks
+
+
+@every_attack
+def test_every_integer_type_of_labels(attack):
+    model = victim(attack)
+    x, y = batch(model)
+    x, y = x[:2], y[:2]
+    expected = attack(model, x, y)
+    for labels in (y.to(torch.uint8), y.numpy().astype("int32")):
+        assert torch.equal(attack(model, x, labels), expected)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@every_attack
+def test_images_in_half_precision_are_attacked_in_float32(attack, kind):
+    model = victim(attack)
+    x, y = batch(model)
+    x, y = x[:2].to(kind), y[:2]
+    x_adv = attack(model, x, y)
+    assert x_adv.dtype == torch.float32
+    assert torch.equal(x_adv, attack(model, x.float(), y))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+@every_attack
+def test_a_model_in_another_precision(attack, kind):
+    model, x, y = near_the_plane(attack, 4)
+    x_adv = attack(model.to(kind), x, y)
+    assert x_adv.dtype == torch.float32 and attack.threat.contains(x_adv, x).all()
+    if kind == torch.float64:  # the others are too coarse for steps to the boundary
+        assert misclassified(model.float(), x_adv, y).all()
+    precise = attack(model.float(), x.double(), y)
+    assert precise.dtype == torch.float64 and attack.threat.contains(precise, x.double()).all()
+
+
+@every_attack
+def test_labels_that_are_no_classes_are_refused(attack, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # else it raises first
+    model = victim(attack)
+    x, y = batch(model)
+    for labels, message in (
+        (y.float(), "labels are torch.float32 .* integers"),
+        (y > 0, "labels are torch.bool .* integers"),
+        (y[:, None], r"shape \(8, 1\).* \(n,\)"),
+        (torch.eye(4)[y].long(), r"shape \(8, 4\).*argmax"),
+        (y[0], r"shape \(\)"),
+        (y - 4, "label -[1-4] is negative"),
+        (y * 0 + 4, "label 4 is out of range: the model has 4 classes, .* 0 to 3"),
+        (np.array(["cat"] * N), "labels are <U3; .* numbers"),
+        (["cat"] * N, "labels are list; .* numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            attack(model, x, labels)
+
+
+@every_attack
+def test_outputs_that_are_no_logits_are_refused(attack, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # else it raises first
+    model = victim(attack)
+    x, y = batch(model)
+    for change, message in (
+        (lambda z: (z, z), "for . images it returned tuple; as_classifier"),
+        (lambda z: z[:, 0], r"for . images it returned \(.,\)"),
+        (lambda z: z[:, :1], "one number for each image"),
+        (lambda z: z[:4], r"for . images it returned \(4, 4\)"),
+    ):
+        changed = attackable(attack, Apply(lambda x, change=change: change(model(x))))
+        with pytest.raises(ValueError, match=message):
+            attack(changed, x, y)
+
+
+def inside_no_grad(model, x):
+    with torch.no_grad():
+        return model(x)
+
+
+CUTS = {
+    "detach": lambda model, x: model(x.detach()),
+    "output": lambda model, x: model(x).detach(),
+    "no_grad": inside_no_grad,
+    "numpy": lambda model, x: model(torch.from_numpy(x.numpy())),
+    "array": lambda model, x: model(x).detach().numpy(),
+}
+"""Ways to cut the graph between images and logits."""
+
+
+@fails_under(
+    "cut graph taken for a gradient of zero",
+    (
+        adversary,
+        "gradients",
+        lambda value, *inputs, again=False: tuple(map(torch.zeros_like, inputs)),
+    ),
+    attack=PGD(BALL),
+    cut="detach",
+)
+@pytest.mark.parametrize("cut", CUTS)
+@every_attack
+def test_a_cut_graph_is_an_error_for_attacks_that_differentiate(attack, cut, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # else it raises first
+    network = victim(FGSM(BALL))
+    model = attackable(attack, Apply(lambda x: CUTS[cut](network, x)))
+    x, y = batch(network)
+    if attack.gradient_free:
+        assert torch.equal(attack(model, x, y), attack(network, x, y))
+        return
+    with pytest.raises(NoGradientError, match="cuts the graph .* bpda"):
+        attack(model, x, y)
+
+
+@fails_under(
+    "gradients that are not finite",
+    (gradients, "finite", lambda gradient: gradient),
+    attack=PGD(BALL),
+)
+@every_attack
+def test_pixels_without_a_finite_gradient_are_left_out(attack):
+    network, x, y = near_the_plane(attack, 4 if isinstance(attack, Square) else 1.6)
 
     def steep(x: Images) -> torch.Tensor:
-        return model(x) + (x - x).sqrt().flatten(1).sum(1, keepdim=True)
+        corner = x[:, :1, 0, 0]
+        return network(x) + (corner - corner.detach()).sqrt()  # its slope is infinite
 
+    model = attackable(attack, Apply(steep))
     if attack.gradient_free:
-        assert attack(steep, x, y).isfinite().all()  # it never computes one
+        assert misclassified(network, attack(model, x, y), y).all()  # it never computes one
         return
-    with pytest.raises(ValueError, match="gradient at image 0 .* not finite"):
-        attack(steep, x, y)
+    with pytest.warns(NonFiniteGradientWarning, match="not finite") as warned:
+        x_adv = attack(model, x, y)
+    assert len(warned) == 1
+    assert attack.threat.contains(x_adv, x).all() and misclassified(network, x_adv, y).all()
+
+
+@every_attack
+def test_a_budget_that_allows_every_image_is_refused(attack):
+    model = victim(attack)
+    x, y = batch(model)
+    if attack.threat.p == math.inf:
+        return  # refused by the threat model itself
+    name = attack.threat.norm
+    large = replace(attack, threat=replace(attack.threat, eps=70.0))
+    with pytest.raises(ValueError, match=rf"{name}\(eps=70.0\) allows .* {name}\(70 / 255\)"):
+        large(model, x, y)
 
 
 @every_attack

@@ -12,10 +12,11 @@ from torch import nn
 from fixtures.models import Apply, HalfSpace
 from judging.test_judge import ABOUT, examples
 from mutations import fails_under
-from spearshield.adversary import Attack, NonFiniteGradientWarning
+from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.attacks.square import Square
+from spearshield.gradients import NonFiniteGradientWarning
 from spearshield.judging import examination
 from spearshield.judging.evaluation import EvaluationSettings, OutsideThreatError
 from spearshield.judging.examination import Examination

@@ -63,6 +63,17 @@ def test_the_output_is_projected_into_the_threat_model():
     torch.testing.assert_close(x_adv, torch.tensor([[[[0.3, 1.0], [1.0, 1.0]]]]))
 
 
+def test_a_network_that_works_in_place_leaves_the_images_alone():
+    class InPlace(Shift):
+        def forward(self, x):
+            return x.add_(self.by)
+
+    x = Rng.of_batch(0, 4).uniform((1, 4, 4))
+    before, y = x.clone(), torch.zeros(4, dtype=torch.long)
+    x_adv = LearnedAttack(Linf(0.1), InPlace(0.3).eval())(HalfSpace(), x, y)
+    assert torch.equal(x, before) and torch.equal(x_adv, attack()(HalfSpace(), x, y))
+
+
 def test_the_victim_is_not_queried():
     def not_queried(x):
         raise AssertionError("queried")

@@ -69,6 +69,13 @@ class APGD(Attack):
         if self.last_runs > 0 == self.targets:
             raise ValueError(f"last_runs must be 0 without targets, got {self.last_runs}")
 
+    @property
+    def display_name(self) -> str:
+        """``apgd_ce``, ``apgd_margin``, ``apgd_dlr`` or ``apgd_targeted_dlr``."""
+        if self.targets:
+            return "apgd_targeted_dlr"
+        return "apgd_ce" if self.loss == "cross_entropy" else f"apgd_{self.loss}"
+
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         best = BestAttempts(model, x, y)
         runs = enumerate(self._runs(best))

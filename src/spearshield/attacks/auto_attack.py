@@ -72,5 +72,5 @@ class AutoAttack(Attack):
         for (number, part), left in unbroken(
             parts, x, best.is_broken if self.version == "standard" else None
         ):
-            best.add(left, part(model, x[left], y[left], rng=rng[left].fold(number)))
+            best.add(left, part.perturb(model, x[left], y[left], rng[left].fold(number)))
         return best.x_adv

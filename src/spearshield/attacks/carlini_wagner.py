@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from spearshield.adversary import Attack, check_gradient, within
+from spearshield.adversary import Attack, within
+from spearshield.gradients import gradients, recording
 from spearshield.losses.margin import margin_loss
 from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.threat import L2
-from spearshield.types import Classifier, Images, Labels, PerImage
+from spearshield.types import Classifier, Images, Labels, Logits, Mask, PerImage
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class CarliniWagner(Attack):
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         c = x.new_full((len(x),), self.initial_c)
         low, high = torch.zeros_like(c), torch.full_like(c, math.inf)
-        best, best_distance = x, high
+        with torch.no_grad():
+            best, best_distance = x, torch.where(self._succeeds(model(x), y), 0.0, high)
         for _ in range(self.searches):
             found, distance = self._minimise(model, x, y, c)
             better = (distance < best_distance) | best_distance.isinf()
@@ -90,15 +92,18 @@ class CarliniWagner(Attack):
         self, model: Classifier, w: Images, x: Images, y: Labels, c: PerImage
     ) -> tuple[Images, PerImage, Images]:
         """Image, distance (infinite without success) and gradient of the objective at ``w``."""
-        with torch.enable_grad():
+        with recording():
             w = w.detach().requires_grad_()
             x_adv = (w.tanh() + 1) / 2
-            logits = model(x_adv)
+            seen = x_adv.view_as(x_adv)  # the distance has a gradient even if the logits have none
+            logits = model(seen)
             distance = self.threat.distance(x_adv, x)
             gap = -margin_loss(logits, y)
             objective = distance**2 + c * gap.clamp(min=-self.kappa)
-            (gradient,) = torch.autograd.grad(objective.sum(), w)
-        check_gradient(gradient)
-        success = (logits.argmax(1) != y) & (gap <= -self.kappa)
-        distance = torch.where(success, distance, math.inf)
+        gradient, _ = gradients(objective, w, seen)
+        distance = torch.where(self._succeeds(logits, y), distance, math.inf)
         return x_adv.detach(), distance.detach(), gradient
+
+    def _succeeds(self, logits: Logits, y: Labels) -> Mask:
+        """True for each image that is misclassified with confidence ``kappa``."""
+        return (logits.argmax(1) != y) & (margin_loss(logits, y) >= self.kappa)

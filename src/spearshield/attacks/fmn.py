@@ -11,7 +11,14 @@ from dataclasses import dataclass
 
 import torch
 
-from spearshield.adversary import Attack, loss_gradient, misclassified, unbroken, within
+from spearshield.adversary import (
+    Attack,
+    loss_gradient,
+    misclassified,
+    shortest_step,
+    unbroken,
+    within,
+)
 from spearshield.losses.margin import margin_loss
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -85,7 +92,8 @@ class FMN(Attack):
             decay = (1 + math.cos(math.pi * step / self.steps)) / 2
             gamma = LAST_GAMMA + (self.gamma - LAST_GAMMA) * decay
             slope = threat.dual_norm(gradient)
-            boundary = distance + margin.abs() / slope.clamp(min=torch.finfo(slope.dtype).tiny)
+            reach = margin.abs() / slope.clamp(min=torch.finfo(slope.dtype).tiny)
+            boundary = distance + torch.maximum(reach, shortest_step(threat, gradient))
             found = best_distance < math.inf
             outer = torch.where(found, radius, torch.maximum(radius, boundary)) * (1 + gamma)
             inner = torch.minimum(radius * (1 - gamma), best_distance)

@@ -13,6 +13,7 @@ attack via random search", 2020. https://arxiv.org/abs/1912.00049
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -28,7 +29,9 @@ from spearshield.types import Classifier, Images, Labels
 class GuidedSearch(Attack):
     """APGD on the DLR loss, then Square from its result on the images that it did not break.
 
-    With two classes APGD uses the margin loss.
+    With two classes APGD uses the margin loss. APGD gets the randomness of the whole attack, so it
+    breaks the images that ``APGD(threat, "dlr", steps=steps)`` breaks with the same seed, and all
+    others are broken by Square.
 
     Args:
         steps: Number of gradient steps of APGD.
@@ -37,6 +40,8 @@ class GuidedSearch(Attack):
     Raises:
         ValueError: ``steps`` or ``queries`` is not positive.
     """
+
+    random_search: ClassVar[bool] = True
 
     steps: int = 100
     queries: int = 2000
@@ -48,5 +53,5 @@ class GuidedSearch(Attack):
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
         apgd = APGD(self.threat, "dlr" if classes > 2 else "margin", steps=self.steps)
-        start = apgd.perturb(model, x, y, rng.fold(0))
+        start = apgd.perturb(model, x, y, rng)
         return Square(self.threat, self.queries).search(model, x, y, rng.fold(1), start)

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from spearshield.adversary import Attack, check_gradient, until_misclassified
+from spearshield.adversary import Attack, until_misclassified
+from spearshield.gradients import gradients, recording
+from spearshield.inputs import guarded
 from spearshield.losses.margin import margin_loss
 from spearshield.method import Defended, Generates
 from spearshield.ranges import require
@@ -41,9 +43,6 @@ class LatentSearch(Attack):
     generated image nearest to the threat model; either is projected into the threat model. An
     image stops once the whole model misclassifies it.
 
-    If the purifier of the model does not implement :class:`~spearshield.method.Generates`, the
-    search is over images instead of latents.
-
     Args:
         steps: Number of steps of Adam in each run.
         lr: Learning rate of Adam, in units of the latent.
@@ -53,6 +52,8 @@ class LatentSearch(Attack):
 
     Raises:
         ValueError: ``steps``, ``lr`` or ``restarts`` is not positive, or ``confidence`` negative.
+            When called: the model has no purifier that implements
+            :class:`~spearshield.method.Generates`.
     """
 
     steps: int = 500
@@ -66,26 +67,31 @@ class LatentSearch(Attack):
         require(self, "confidence", at_least=0)
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-        x_adv = x.clone()
-        for restart, left in until_misclassified(range(self.restarts), model, x_adv, y):
-            x_adv[left] = self._search(model, x[left], y[left], rng[left].fold(restart))
+        parts, x_adv = _generative(model), x.clone()
+        with guarded(parts.classifier, y, x.dtype) as classifier:
+            victim = parts._replace(classifier=classifier)
+            for restart, left in until_misclassified(range(self.restarts), model, x_adv, y):
+                x_adv[left] = self._search(victim, x[left], y[left], rng[left].fold(restart))
         return x_adv
 
-    def _search(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-        generate, classify, z = _search_space(model, x, rng)
+    def _search(self, victim: Generative, x: Images, y: Labels, rng: Rng) -> Images:
+        with torch.no_grad():
+            z, _ = victim.purifier.search(x.clone(), rng)
         z = z.detach().requires_grad_()
         adam = torch.optim.Adam([z], self.lr)
         weight, best = torch.ones_like(x[:, :1, :1, :1]), x.clone()
         margin_best = torch.full_like(weight, -math.inf)
         excess_best = torch.full_like(weight, math.inf)
         for _ in range(self.steps):
-            with torch.enable_grad():
-                generated = generate(z)
-                margin = margin_loss(classify(generated), y)
+            with recording():
+                generated = victim.purifier.generate(z)
+                seen = generated.view_as(
+                    generated
+                )  # the distance has a gradient even if the logits have none
+                margin = margin_loss(victim.classifier(seen), y)
                 excess = self._squared_excess(generated, x)
-                loss = (weight.flatten() * excess - margin.clamp(max=self.confidence)).sum()
-                (z.grad,) = torch.autograd.grad(loss, z)
-            check_gradient(z.grad.reshape(len(z), 1, 1, -1))
+                loss = weight.flatten() * excess - margin.clamp(max=self.confidence)
+            z.grad, _ = gradients(loss, z, seen)
             margin, excess = (t.detach().reshape(-1, 1, 1, 1) for t in (margin, excess))
             inside = excess <= (TOLERANCE * self.threat.eps) ** 2
             nearer = margin_best.isinf() & (excess < excess_best)
@@ -104,11 +110,18 @@ class LatentSearch(Attack):
         return (generated - nearest).square().flatten(1).sum(1)
 
 
-def _search_space(model: Classifier, x: Images, rng: Rng) -> tuple[Classifier, Classifier, Tensor]:
-    """The generator, the classifier of its images, and the initial latents."""
-    if isinstance(model, Defended) and isinstance(model.purifier, Generates):
-        purifier = model.purifier
-        with torch.no_grad():
-            z, _ = purifier.search(x, rng)
-        return purifier.generate, model.classifier, z
-    return lambda z: z, model, x.clone()
+class Generative(NamedTuple):
+    """The two parts of a victim that the search differentiates."""
+
+    purifier: Generates
+    classifier: Classifier
+
+
+def _generative(model: Classifier) -> Generative:
+    """The parts of a model whose purifier has a generator."""
+    if not (isinstance(model, Defended) and isinstance(model.purifier, Generates)):
+        raise ValueError(
+            "latent search needs a Defended model whose purifier has a generator (generate and "
+            "search); attack other models with APGD or FMN"
+        )
+    return Generative(model.purifier, model.classifier)

@@ -7,13 +7,12 @@ Orthogonal Projected Gradient Descent", 2021. https://arxiv.org/abs/2106.15023
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from spearshield.adversary import Attack, check_gradient, unbroken
+from spearshield.adversary import Attack, loss_gradient, unbroken
+from spearshield.gradients import NoGradientError, gradients, recording
 from spearshield.losses.margin import margin_loss
 from spearshield.method import Detects
 from spearshield.ranges import require
@@ -65,8 +64,8 @@ class OrthogonalPGD(Attack):
         x_adv = self.threat.random_start(x, rng)
         left = torch.arange(len(x), device=x.device)
         for step in range(self.steps):
-            margin, g_class = _gradient(lambda x: margin_loss(model(x), y[left]), x_adv[left])  # noqa: B023
-            score, g_detect = _gradient(lambda x: _detection_score(model, x), x_adv[left])
+            margin, g_class, _ = loss_gradient(model, x_adv[left], y[left], margin_loss)
+            score, g_detect = _score_gradient(model, x_adv[left])
             wrong, detected = margin > 0, score > 0
             remaining = ~wrong | detected
             if not remaining.any():
@@ -80,18 +79,16 @@ class OrthogonalPGD(Attack):
         return x_adv
 
 
-def _gradient(loss: Callable[[Tensor], Tensor], x: Images) -> tuple[PerImage, Images]:
-    """The loss of each image and its gradient; zero where the loss does not depend on the image."""
-    with torch.enable_grad():
+def _score_gradient(model: Classifier, x: Images) -> tuple[PerImage, Images]:
+    """The detection scores and their gradient; zero if they do not depend on the image."""
+    with recording():
         x = x.detach().requires_grad_()
-        value = loss(x)
-        gradient: Tensor | None = None
-        if value.requires_grad:
-            (gradient,) = torch.autograd.grad(value.sum(), x, allow_unused=True)
-    if gradient is None:
+        score = _detection_score(model, x)
+    try:
+        (gradient,) = gradients(score, x)
+    except NoGradientError:
         gradient = torch.zeros_like(x)
-    check_gradient(gradient)
-    return value.detach(), gradient
+    return score.detach(), gradient.detach()
 
 
 def _orthogonal(gradient: Images, other: Images) -> Images:
@@ -103,6 +100,7 @@ def _orthogonal(gradient: Images, other: Images) -> Images:
 
 def _detection_score(model: Classifier, x: Images) -> PerImage:
     """Detection score of each image, positive if rejected; -1 for a model without a detector."""
+    x = x.clone()  # a detector may change its input in place
     return model.detection_score(x) if isinstance(model, Detects) else x.new_full((len(x),), -1.0)
 
 

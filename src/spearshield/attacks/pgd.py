@@ -29,9 +29,9 @@ class PGD(Attack):
         restarts: Maximum number of runs for each image. An image that one run has broken is not
             attacked again.
         random_start: Start at a random point of the ball instead of the clean image.
-        early_stop: Stop each image at its first misclassified iterate. Otherwise every image takes
-            every step, and the result is the last iterate of the first run that broke the image,
-            or of the last run.
+        early_stop: Stop each image at its first misclassified iterate, and return an image that is
+            misclassified from the start unchanged. Otherwise every image takes every step, and the
+            result is the last iterate of the first run that broke the image, or of the last run.
         loss: ``cross_entropy``, ``margin`` (highest other logit minus the true one) or ``dlr``
             (difference of logits ratio, at least three classes). The last two keep a gradient
             where the model is very confident.
@@ -53,9 +53,16 @@ class PGD(Attack):
         require(self, "step_size", above=0)
         require(self, "loss", one_of=LOSSES)
 
+    @property
+    def display_name(self) -> str:
+        """``pgd``, with the loss if it is not the cross-entropy."""
+        return "pgd" if self.loss == "cross_entropy" else f"pgd_{self.loss}"
+
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-        x_adv = self._run(model, x, y, rng.fold(0))
-        for restart, left in until_misclassified(range(1, self.restarts), model, x_adv, y):
+        x_adv, first = x.clone(), 0
+        if not (self.early_stop and self.random_start):  # else the clean image is tested first
+            x_adv, first = self._run(model, x, y, rng.fold(0)), 1
+        for restart, left in until_misclassified(range(first, self.restarts), model, x_adv, y):
             x_adv[left] = self._run(model, x[left], y[left], rng[left].fold(restart))
         return x_adv
 

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import torch
 
-from spearshield.adversary import Attack, check_gradient, until_misclassified
+from spearshield.adversary import Attack, until_misclassified
+from spearshield.gradients import finite
 from spearshield.losses.margin import margin_loss
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -60,8 +61,7 @@ class SPSA(Attack):
         x_adv, offset = x.clone(), torch.zeros_like(x)
         adam = torch.optim.Adam([offset], self.lr, maximize=True)
         for step, left in until_misclassified(range(self.steps), model, x_adv, y):
-            gradient = self._estimate(model, x_adv[left], y[left], rng[left].fold(step))
-            check_gradient(gradient)
+            gradient = finite(self._estimate(model, x_adv[left], y[left], rng[left].fold(step)))
             # Momentum also moves the offsets of stopped images, which are not used again.
             offset.grad = torch.zeros_like(x)
             offset.grad[left] = gradient

@@ -53,6 +53,7 @@ class Square(Attack):
     """
 
     gradient_free: ClassVar[bool] = True
+    random_search: ClassVar[bool] = True
 
     queries: int = 5000
     p_init: float = 0.8

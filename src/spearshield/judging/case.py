@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from spearshield.adversary import NoGradientError, NonFiniteGradientWarning
 from spearshield.dataset import Examples
+from spearshield.gradients import NoGradientError, NonFiniteGradientWarning
 from spearshield.judging.cached_evaluation import CachedEvaluation, title
 from spearshield.judging.checks import could_not_run
 from spearshield.judging.checks.probe import share

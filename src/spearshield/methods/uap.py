@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from spearshield.adversary import check_gradient
+from spearshield.gradients import finite
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -82,7 +82,7 @@ class UAPLearner(Learner):
         logits = frozen(self.task.classifier)(x_adv)
         loss = cross_entropy(logits, y, reduction="none").clamp(max=self.method.beta).mean()
         (gradients,) = torch.autograd.grad(loss, x_adv)
-        check_gradient(gradients)
+        gradients = finite(gradients)
         size = self.method.step_size or threat.eps / 10
         with torch.no_grad():
             delta.copy_(

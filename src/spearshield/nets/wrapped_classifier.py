@@ -18,9 +18,9 @@ Output = Literal["logits", "probabilities", "binary_logit", "binary_probability"
 class WrappedClassifier(nn.Module):
     """A classifier from images in [0, 1] to float32 logits, around any callable.
 
-    Images are normalised, and converted to the dtype and device of the weights. The network may
-    return a tensor; a tuple or list, from which the first tensor is taken; or a mapping, from which
-    the entry ``logits`` is taken, or the only tensor.
+    The network gets a copy of the images, normalised and converted to the dtype and device of the
+    weights. It may return a tensor; a tuple or list, from which the first tensor is taken; or a
+    mapping, from which the entry ``logits`` is taken, or the only tensor.
 
     Args:
         module: The network. A callable that is not a module has no weights.
@@ -58,7 +58,7 @@ class WrappedClassifier(nn.Module):
 
     def forward(self, x: Images) -> Tensor:
         weight = next((p for p in self.module.parameters() if p.is_floating_point()), None)
-        images: Tensor = self.normalize(x)
+        images: Tensor = self.normalize(x.clone())  # the network may change its input in place
         if weight is not None:
             images = images.to(weight.device, weight.dtype)
         returned = _tensor(self.module(images))

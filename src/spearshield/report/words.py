@@ -11,6 +11,10 @@ UNAWARE = "attacker unaware of the defence"
 
 ATTACKS = {
     "apgd": "APGD",
+    "apgd_ce": "APGD-CE",
+    "apgd_dlr": "APGD-DLR",
+    "apgd_margin": "APGD-margin",
+    "apgd_targeted_dlr": "APGD-T",
     "auto_attack": "AutoAttack",
     "bim": "BIM",
     "carlini_wagner": "Carlini-Wagner",
@@ -23,12 +27,14 @@ ATTACKS = {
     "mi_fgsm": "MI-FGSM",
     "orthogonal_pgd": "Orthogonal PGD",
     "pgd": "PGD",
+    "pgd_dlr": "PGD-DLR",
+    "pgd_margin": "PGD-margin",
     "rand_fgsm": "RAND+FGSM",
     "spsa": "SPSA",
     "square": "Square Attack",
 }
 
-STEPPED = ("bim", "mi_fgsm", "orthogonal_pgd", "pgd")
+STEPPED = ("bim", "mi_fgsm", "orthogonal_pgd", "pgd", "pgd_dlr", "pgd_margin")
 """Attacks with their number of steps in the title, as in PGD-40."""
 
 LEARNED = ("network", "sources", "queries")

@@ -54,7 +54,7 @@ class LearnedAttack(Attack):
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:  # noqa: ARG002
         if any(module.training for module in self.network.modules()):
             raise ValueError("the attack's network is in training mode; call .eval() on it first")
-        x_adv = self.network(x)
+        x_adv = self.network(x.clone())  # the network may change its input in place
         if x_adv.shape != x.shape:
             raise ValueError(
                 f"the attack's network turns {tuple(x.shape)} into {tuple(x_adv.shape)}; "

@@ -64,7 +64,7 @@ class Transfer(Attack):
         best = x.clone()
         left = torch.arange(len(x), device=x.device)
         for source in self.sources:
-            best[left] = attack.perturb(source, x[left], y[left], rng[left])
+            best[left] = attack(source, x[left], y[left], rng=rng[left])
             left = left[~misclassified(model, best[left], y[left])]
             if len(left) == 0:
                 break

@@ -166,7 +166,8 @@ def flat_accuracy(probe: Probe) -> Finding | None:
     """
     left, curve = probe.clean, {}
     for factor in BUDGETS:
-        threat = replace(probe.threat, eps=factor * probe.threat.eps)
+        largest = probe.threat.diameter(probe.x)
+        threat = replace(probe.threat, eps=min(factor * probe.threat.eps, largest))
         if factor == 1:
             left = left & probe.robust
         else:
@@ -193,8 +194,7 @@ def flat_accuracy(probe: Probe) -> Finding | None:
 
 def unbounded_budget(probe: Probe) -> Finding | None:
     """A finding if images survive although every image is allowed (Athalye et al., 2018)."""
-    black, white = torch.zeros_like(probe.x[:1]), torch.ones_like(probe.x[:1])
-    threat = replace(probe.threat, eps=float(probe.threat.distance(white, black)))
+    threat = replace(probe.threat, eps=probe.threat.diameter(probe.x))
     left = probe.share(probe.robust_to(probe.pgd(threat), probe.robust))
     if left <= UNBOUNDED:
         return None

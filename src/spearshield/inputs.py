@@ -1,0 +1,174 @@
+"""The arguments of an attack, checked and converted at one place: images, labels and the model.
+
+Attacks may then assume images in float32 or float64, labels in int64, and a model that leaves its
+input alone and returns logits in the dtype of the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from spearshield.threat import ThreatModel
+from spearshield.types import Classifier, Images, Labels
+
+
+def as_images(x: Tensor | NDArray[Any]) -> Images:
+    """Images as a tensor of float32 or float64.
+
+    Arrays become tensors, 8-bit numbers are divided by 255, and float16 and bfloat16 become
+    float32, which is exact.
+
+    Raises:
+        ValueError: They are not of shape (n, c, h, w), or neither floats nor 8-bit numbers.
+    """
+    images = _as_tensor(x, "images")
+    if images.dtype == torch.uint8:
+        images = images.float() / 255
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; they must be floats in "
+            "[0, 1], or uint8, of shape (n, c, h, w)"
+        )
+    return images if images.dtype in (torch.float32, torch.float64) else images.float()
+
+
+def as_labels(y: Tensor | NDArray[Any]) -> Labels:
+    """Labels as a tensor of int64; every type of integer is converted.
+
+    Raises:
+        ValueError: They are not integers of shape (n,), or one is negative.
+    """
+    labels = _as_tensor(y, "labels")
+    fractional = labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool
+    if labels.ndim != 1 or fractional:
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; they must be class numbers "
+            "from 0: integers of shape (n,) (convert floats with .long(), and one-hot rows with "
+            ".argmax(1))"
+        )
+    labels = labels.long()
+    if len(labels) and labels.min() < 0:
+        raise ValueError(f"label {int(labels.min())} is negative; classes are numbered from 0")
+    return labels
+
+
+def check_images(x: Images) -> None:
+    """Raise if a pixel is not finite or not in [0, 1].
+
+    Raises:
+        ValueError: Names the first such image, and its lowest and highest pixel.
+    """
+    inside = ((x >= 0) & (x <= 1)).flatten(1).all(1)
+    if not inside.all():
+        worst = int((~inside).nonzero()[0])
+        low, high = float(x[worst].min()), float(x[worst].max())
+        raise ValueError(
+            f"image {worst} has pixels from {low:g} to {high:g}; images must be finite and in "
+            "[0, 1] (divide 8-bit images by 255, and normalise inside the classifier)"
+        )
+
+
+def check_budget(threat: ThreatModel, x: Images) -> None:
+    """Raise if the budget is larger than the distance from the black to the white image.
+
+    Raises:
+        ValueError: Names the budget and that distance.
+    """
+    largest, shape = threat.diameter(x), tuple(x.shape[1:])
+    if threat.eps > largest * (1 + 1e-6):
+        raise ValueError(
+            f"{threat} allows every image: two images of shape {shape} are at most {largest:g} "
+            f"apart; budgets are on the [0, 1] pixel scale, as in {threat.norm}({threat.eps:g} / "
+            "255)"
+        )
+
+
+@contextmanager
+def guarded(
+    model: Classifier, y: Labels | None = None, dtype: torch.dtype = torch.float32
+) -> Iterator[Classifier]:
+    """The model, as attacks and evaluations may call it inside the block.
+
+    The model is given a copy of its input, so one that changes its input in place changes only the
+    copy. Images are converted to the dtype of its weights, if these have a single one, and logits
+    to ``dtype``; logits in a NumPy array become a tensor. A module is yielded itself, with hooks
+    that the end of the block removes, so that attacks still find its parts and protocols.
+
+    Args:
+        y: Labels that the logits must have a column for.
+        dtype: The dtype of the images.
+
+    Raises:
+        ValueError: When called: the model returns no logits of shape (n, k) for two or more
+            classes, or a label has no logit.
+    """
+    guard = _Guard(model, int(y.max()) if y is not None and len(y) else 0, dtype)
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        yield lambda x: guard.logits(model(guard.images(x)), len(x))
+        return
+    hooks = (
+        model.register_forward_pre_hook(lambda _, args: (guard.images(args[0]), *args[1:])),
+        model.register_forward_hook(lambda _, args, output: guard.logits(output, len(args[0]))),
+    )
+    try:
+        yield model
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _Guard:
+    """The conversions before and after a forward pass."""
+
+    def __init__(self, model: Classifier, highest: int, dtype: torch.dtype) -> None:
+        self.highest, self.dtype = highest, dtype
+        own = _dtypes(model)
+        self.inner = own.pop() if len(own) == 1 else dtype
+
+    def images(self, x: Images) -> Images:
+        return x.to(self.inner, copy=True)
+
+    def logits(self, returned: object, count: int) -> Tensor:
+        logits = torch.as_tensor(returned) if isinstance(returned, np.ndarray) else returned
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != count:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"the model must return logits of shape (n, k), for {count} images it returned "
+                f"{got}; as_classifier adapts models with other outputs"
+            )
+        classes = logits.shape[1]
+        if classes < 2:
+            raise ValueError(
+                "the model returns one number for each image and needs one for each class; "
+                "as_classifier(model, output='binary_logit') adapts a binary classifier"
+            )
+        if self.highest >= classes:
+            raise ValueError(
+                f"label {self.highest} is out of range: the model has {classes} classes, so labels "
+                f"must be from 0 to {classes - 1}"
+            )
+        return logits.to(self.dtype)
+
+
+def _dtypes(model: Classifier) -> set[torch.dtype]:
+    """The floating-point types of the weights and buffers; none for a function."""
+    if not isinstance(model, nn.Module):
+        return set()
+    tensors = chain(model.parameters(), model.buffers())
+    return {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+
+
+def _as_tensor(values: Tensor | NDArray[Any], noun: str) -> Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = getattr(values, "dtype", type(values).__name__)
+        raise ValueError(f"{noun} are {kind}; they must be a tensor or array of numbers") from error

@@ -1,0 +1,111 @@
+"""The arguments of attacks: images, labels, budget and model. All attacks: see tests/contracts."""
+
+from __future__ import annotations
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fixtures.models import HalfSpace
+from spearshield.inputs import as_images, as_labels, check_budget, check_images, guarded
+from spearshield.threat import L2, Linf
+
+
+def test_images_keep_double_and_gain_single_precision():
+    x = torch.rand(2, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert as_images(x) is x
+    assert torch.equal(as_images(x.double()), x.double())
+    for kind in (torch.float16, torch.bfloat16):
+        assert torch.equal(as_images(x.to(kind)), x.to(kind).float())
+    levels = (255 * x).byte()
+    assert torch.equal(as_images(levels.numpy()), levels / 255)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((2, 1, 3, 3), "int16"), "images are torch.int16"),
+        (np.zeros((2, 3, 3), "float32"), r"shape \(2, 3, 3\)"),
+        (np.zeros((2, 1, 3, 3), "complex64"), "images are torch.complex64"),
+        (np.full((2, 1, 3, 3), "a"), "images are <U1; they must be a tensor or array of numbers"),
+    ],
+)
+def test_other_images_are_refused(x, message):
+    with pytest.raises(ValueError, match=message):
+        as_images(x)
+
+
+def test_labels_of_every_integer_type():
+    for kind in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"):
+        y = as_labels(np.array([0, 3, 127], kind))
+        assert y.dtype == torch.int64 and y.tolist() == [0, 3, 127]
+
+
+def test_check_images_names_the_image_and_its_range():
+    x = torch.full((3, 1, 2, 2), 0.5)
+    check_images(x)
+    x[1] = torch.tensor([[0.0, 255.0], [3.0, 4.0]])
+    with pytest.raises(ValueError, match=r"image 1 has pixels from 0 to 255.*divide"):
+        check_images(x)
+
+
+def test_the_largest_budget_is_the_distance_from_black_to_white():
+    x = torch.zeros(1, 1, 8, 8)
+    check_budget(L2(8.0), x)
+    check_budget(Linf(1.0), x)
+    with pytest.raises(ValueError, match=r"L2\(eps=128.0\) .* at most 8 apart; .* L2\(128 / 255\)"):
+        check_budget(L2(128.0), x)
+
+
+def test_a_guarded_module_is_itself_and_loses_its_hooks_after_an_error():
+    model = HalfSpace()
+    with pytest.raises(ZeroDivisionError), guarded(model) as same:
+        assert same is model and model._forward_hooks
+        raise ZeroDivisionError
+    assert not model._forward_hooks and not model._forward_pre_hooks
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_scripted_module_is_guarded_as_a_function():
+    model = torch.jit.trace(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(1, 1, 2, 2))
+    x = torch.ones(3, 1, 2, 2)
+    with guarded(model, dtype=torch.float64) as function:
+        assert torch.equal(function(x), model(x).double())
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_images_take_the_dtype_of_the_weights_and_logits_that_of_the_images(kind):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).to(kind)
+    x = torch.ones(3, 1, 2, 2)
+    with guarded(model) as same:
+        logits = same(x)
+    assert torch.equal(logits, model(x.to(kind)).float())
+
+
+def test_weights_of_several_dtypes_leave_the_conversion_to_the_model():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.tensor(0.5))
+            self.linear = nn.Linear(4, 2).double()
+
+        def forward(self, x):
+            assert x.dtype == torch.float32
+            return self.linear((x - self.mean).flatten(1).double())
+
+    with guarded(Mixed()) as model:
+        assert model(torch.ones(3, 1, 2, 2)).dtype == torch.float32
+
+
+def test_every_label_needs_a_logit(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    model, x = HalfSpace(), torch.zeros(2, 1, 4, 4)
+    with guarded(model, torch.tensor([0, 1])) as same:
+        same(x)
+    with (
+        guarded(model, torch.tensor([0, 2])) as same,
+        pytest.raises(ValueError, match="label 2 is out of range: the model has 2 classes"),
+    ):
+        same(x)
