@@ -12,13 +12,13 @@ from torch import nn
 
 from spearshield.dataset import Examples
 from spearshield.experiment.card import Card
-from spearshield.experiment.shield import Shield, Spear, weights_digest
+from spearshield.experiment.shield import Shield, Spear
 from spearshield.experiment.subject import classifier_card
 from spearshield.method import Outcome, Task
 from spearshield.progress import Progress
 from spearshield.rng import ambient
 from spearshield.storage.atomic import write_json
-from spearshield.storage.digest import digest
+from spearshield.storage.digest import digest, weights_digest
 from spearshield.storage.serialization import dump
 from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import LearnedAttack

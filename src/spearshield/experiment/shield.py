@@ -286,9 +286,3 @@ def _write(folder: Path, network: nn.Module, card: Card) -> Card:
     written = replace(card, sha256=digest((folder / WEIGHTS).read_bytes()))
     written.write(folder / CARD)
     return written
-
-
-def weights_digest(network: nn.Module) -> str:
-    """A digest of the names and values of all weights and buffers of a network."""
-    state = sorted(network.state_dict().items())
-    return digest(*(part for name, value in state for part in (name, value)))

@@ -18,7 +18,7 @@ from spearshield.experiment.card import ClassifierCard
 from spearshield.experiment.opened import open_run
 from spearshield.experiment.recipe import UNDEFENDED
 from spearshield.experiment.run import Run
-from spearshield.experiment.shield import CARD, Shield, load_saved, weights_digest
+from spearshield.experiment.shield import CARD, Shield, load_saved
 from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.judge import Judge
 from spearshield.judging.results import Row
@@ -27,6 +27,7 @@ from spearshield.method import Defended, Outcome
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.progress import Progress
 from spearshield.rng import permutation
+from spearshield.storage.digest import weights_digest
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import Training
 

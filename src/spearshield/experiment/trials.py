@@ -12,11 +12,12 @@ from spearshield import discover
 from spearshield.adversary import Attack
 from spearshield.experiment.manifest import FILE
 from spearshield.experiment.opened import open_run
-from spearshield.experiment.shield import CARD, Spear, load_saved, weights_digest
+from spearshield.experiment.shield import CARD, Spear, load_saved
 from spearshield.experiment.subject import Subject
 from spearshield.judging.battery import BATTERIES
 from spearshield.judging.trial import Trial
 from spearshield.method import Outcome
+from spearshield.storage.digest import weights_digest
 from spearshield.threat import ThreatModel
 from spearshield.views import BPDA, Adaptive, Oblivious, Transferred, View
 

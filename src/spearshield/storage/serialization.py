@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from torch import nn
 
 from spearshield.discover import is_registered_module
-from spearshield.storage.digest import network_digest
+from spearshield.storage.content import network_digest
 
 
 def dump(value: Any) -> Any:
