@@ -15,7 +15,7 @@ from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run
 from spearshield.experiment.shield import CARD, Shield
 from spearshield.experiment.trials import is_trained
-from spearshield.judging import results
+from spearshield.judging import provenance, results
 from spearshield.judging.results import Row
 from spearshield.progress import Progress
 from spearshield.report import write_report
@@ -66,7 +66,7 @@ def _claim_folder(words: argparse.Namespace) -> None:
     """
     words.out.mkdir(parents=True, exist_ok=True)
     path = words.out / "results.json"
-    mine = GATE.sub("", results.command.get() or "")
+    mine = GATE.sub("", provenance.command.get() or "")
     for row in results.read(path) if path.exists() else ():
         if row.command and mine and GATE.sub("", row.command) != mine:
             raise ValueError(

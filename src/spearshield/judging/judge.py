@@ -12,8 +12,14 @@ from torch import nn
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.judging import checks, results
-from spearshield.judging.cached_evaluation import CachedEvaluation, title
+from spearshield.judging.cached_evaluation import (
+    CachedEvaluation,
+    Measurement,
+    data_digest,
+    title,
+)
 from spearshield.judging.evaluation import EvaluationSettings
+from spearshield.judging.provenance import Provenance
 from spearshield.judging.score import Score, worst_case
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended, Outcome
@@ -35,7 +41,7 @@ class Judge:
         folder: Folder for scores and pictures.
         settings: Seed, draws, batch size and device.
         about: Fields of :class:`~spearshield.judging.results.Row` that are the same in all rows:
-            ``recipe``, ``data``, ``split`` and ``classifier``; optionally ``command``.
+            ``recipe``, ``data``, ``split`` and ``classifier``.
         parameters: Entries of ``Row.parameters`` that are the same in all rows, such as the
             architecture and the weights of the classifier.
         progress: Opens a bar for each trial.
@@ -77,30 +83,39 @@ class Judge:
             "draws": self.settings.draws,
             **self.parameters,
         }
-        by_threat: dict[ThreatModel, list[tuple[Trial, Score]]] = {}
-        for trial, score in self.scores(method, outcome, more):
-            by_threat.setdefault(trial.attack.threat, []).append((trial, score))
+        by_threat: dict[ThreatModel, list[tuple[Trial, Measurement]]] = {}
+        for trial, measured in self.measurements(method, outcome, more):
+            by_threat.setdefault(trial.attack.threat, []).append((trial, measured))
             parameters = {"attack": _hyperparameters(trial), "survivors": trial.survivors}
-            yield self._row(method, score, trial.attack.threat, trial, parameters | made_with)
-        for threat, scored in by_threat.items():
-            worst = worst_case([score for _, score in scored])
+            yield self._row(method, measured, trial.attack.threat, trial, parameters | made_with)
+        for threat, made in by_threat.items():
+            scored = [(trial, measured.score) for trial, measured in made]
+            worst = _worst([measured for _, measured in made])
             found = checks.compare(scored) + self._examine(method, outcome.defended, threat)
             yield replace(
                 self._row(method, worst, threat, None, {"cells": len(scored)} | made_with),
                 findings=[asdict(finding) for finding in found],
-                verdict=checks.verdict(found, worst.robust_acc),
+                verdict=checks.verdict(found, worst.score.robust_acc),
             )
 
     def scores(
         self, method: str, outcome: Outcome, more: tuple[Trial, ...] = ()
     ) -> Iterator[tuple[Trial, Score]]:
         """Every trial that takes part, in order, with the score of the victim."""
-        earlier: dict[ThreatModel, list[Score]] = {}
-        evaluation = CachedEvaluation(outcome.defended, method, self.folder, self.settings)
+        for trial, measured in self.measurements(method, outcome, more):
+            yield trial, measured.score
+
+    def measurements(
+        self, method: str, outcome: Outcome, more: tuple[Trial, ...] = ()
+    ) -> Iterator[tuple[Trial, Measurement]]:
+        """Every trial that takes part, in order, with the score of the victim and its origin."""
+        earlier: dict[ThreatModel, list[Measurement]] = {}
+        data = data_digest(self.images)
+        evaluation = CachedEvaluation(outcome.defended, method, self.folder, self.settings, data)
         for trial in (*self.applicable(outcome), *more):
-            scores = earlier.setdefault(trial.attack.threat, [])
-            scores.append(self._score(evaluation, trial, scores))
-            yield trial, scores[-1]
+            measured = earlier.setdefault(trial.attack.threat, [])
+            measured.append(self._measured(evaluation, trial, measured))
+            yield trial, measured[-1]
 
     def applicable(self, outcome: Outcome) -> tuple[Trial, ...]:
         """The trials with a view that applies to a victim.
@@ -115,18 +130,25 @@ class Judge:
                 found.append(replace(trial, view=Adaptive()))
         return tuple(dict.fromkeys(found))
 
-    def _score(self, evaluation: CachedEvaluation, trial: Trial, earlier: Sequence[Score]) -> Score:
+    def _measured(
+        self, evaluation: CachedEvaluation, trial: Trial, earlier: Sequence[Measurement]
+    ) -> Measurement:
         """The score of one trial, given the earlier scores with the same threat model."""
         images = self.images[: trial.images] if trial.images else self.images
-        so_far: Score | None = None
+        so_far: Measurement | None = None
         if trial.survivors and earlier:
-            so_far = worst_case([score.first(len(images)) for score in earlier])
-            images = images[: so_far.images][so_far.robust]
+            so_far = _worst([(one.score.first(len(images)), one.provenance) for one in earlier])
+            images = images[: so_far.score.images][so_far.score.robust]
             if len(images) == 0:
-                return replace(so_far, seconds=0.0, forwards=0)
+                return so_far._replace(score=replace(so_far.score, seconds=0.0, forwards=0))
         bar = self.progress(f"attack {evaluation.name}: {title(trial)}", len(images))
-        score = evaluation(trial, images, bar)
-        return so_far.updated(so_far.robust, score) if so_far else score
+        measured = evaluation(trial, images, bar)
+        if so_far is None:
+            return measured
+        return Measurement(
+            so_far.score.updated(so_far.score.robust, measured.score),
+            Provenance.of_all([so_far.provenance, measured.provenance]),
+        )
 
     def _examine(
         self, method: str, victim: Defended, threat: ThreatModel
@@ -149,14 +171,16 @@ class Judge:
     def _row(
         self,
         method: str,
-        score: Score,
+        measured: Measurement,
         threat: ThreatModel,
         trial: Trial | None,
         parameters: dict[str, Any],
     ) -> results.Row:
         """The row of a trial; without a trial, of a worst case."""
+        score, provenance = measured
         return results.row(
             score,
+            provenance,
             **self.about,
             method=method,
             attack=name_of(trial.attack) if trial else results.WORST_CASE,
@@ -164,10 +188,15 @@ class Judge:
             eps=threat.eps,
             view=str(trial.view) if trial else results.WORST_CASE,
             seed=self.settings.seed,
-            device=self.settings.device,
             parameters=parameters,
             curve=score.curve(threat) if trial and _has_curve(trial) else None,
         )
+
+
+def _worst(measured: Sequence[tuple[Score, Provenance]]) -> Measurement:
+    """The worst case over scores, image by image, with the origin of all of them."""
+    scores, origins = zip(*measured, strict=True)
+    return Measurement(worst_case(scores), Provenance.of_all(origins))
 
 
 def _has_curve(trial: Trial) -> bool:

@@ -14,7 +14,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from secrets import token_bytes
 from types import (
     BuiltinFunctionType,
@@ -48,6 +48,8 @@ _BUILTIN = (BuiltinFunctionType, MethodWrapperType, MethodDescriptorType, Wrappe
 _NAMED = (MemberDescriptorType, GetSetDescriptorType, torch.layout, torch.memory_format)
 _EMPTY = (type(threading.Lock()), type(threading.RLock()), RemovableHandle)
 """Types of objects that no result depends on."""
+
+_SCRIPTS = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
 
 _UNREAD = {
     *("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__orig_bases__"),
@@ -114,69 +116,54 @@ class _Reader:
 
     def _parts(self, value: Any) -> list[Part]:
         """The parts of the digest of an object, by its type."""
-        kind = type(value)
-        if isinstance(value, Tensor):
-            return [kind.__name__, value]
-        if isinstance(value, (np.ndarray, np.generic)):
-            plain = value.tolist() if value.dtype.hasobject else value.tobytes()
-            return ["array", str(value.dtype), str(value.shape), self.digest(plain)]
-        if isinstance(value, FunctionType):
-            return self._function(value)
-        if isinstance(value, CodeType):
-            return self._code(value)
-        if isinstance(value, type):
-            return self._class(value)
-        if isinstance(value, ModuleType):
-            return self._module(value, None)
-        if isinstance(value, _EMPTY):
-            return ["empty"]
-        if isinstance(value, (*_NAMED, *_BUILTIN)):
-            return self._builtin(value)
-        if isinstance(value, torch.jit.ScriptModule | torch.jit.ScriptFunction):
-            return ["script", value.save_to_buffer()]
-        return [self.digest(kind), *map(self.digest, self._references(value))]
+        readers: Sequence[tuple[Any, Callable[[Any], list[Part]]]] = (
+            (Tensor, lambda tensor: [type(tensor).__name__, tensor]),
+            ((np.ndarray, np.generic), self._array),
+            (FunctionType, self._function),
+            (CodeType, self._code),
+            (type, self._class),
+            (ModuleType, lambda module: self._module(module, None)),
+            (_EMPTY, lambda _: ["empty"]),
+            ((*_NAMED, *_BUILTIN), self._builtin),
+            (_SCRIPTS, lambda script: ["script", script.save_to_buffer(_extra_files={})]),
+            (object, self._instance),
+        )
+        return next(read(value) for kinds, read in readers if isinstance(value, kinds))
 
-    def _references(self, value: Any) -> list[Any]:
-        """The objects that determine an instance, besides its class."""
-        if isinstance(value, MethodType):
-            return [value.__func__, value.__self__]
-        if isinstance(value, functools.partial):
-            return [value.func, value.args, value.keywords, vars(value)]
-        if isinstance(value, weakref.ref):
-            return [value()]
-        if isinstance(value, (staticmethod, classmethod)):
-            return [value.__func__]
-        if isinstance(value, property):
-            return [value.fget, value.fset, value.fdel]
-        if isinstance(value, logging.Logger):
-            return [value.name]
-        if isinstance(value, nn.Module):
-            return [_attributes(value)]
-        own = [vars(value)] if hasattr(value, "__dict__") else []
-        if isinstance(value, (dict, MappingProxyType)):
-            return [*own, *(part for item in value.items() for part in item)]
-        if isinstance(value, (list, tuple, deque)):
-            return [*own, *value]
+    def _instance(self, value: Any) -> list[Part]:
+        """The class of an instance and all that it refers to."""
+        kind = self.digest(type(value))
+        for kinds, references in _REFERENCES:
+            if isinstance(value, kinds):
+                return [kind, *map(self.digest, references(value))]
+        own = [self.digest(vars(value))] if hasattr(value, "__dict__") else []
         if isinstance(value, (set, frozenset)):
-            return [*own, *sorted(map(self.digest, value))]
-        return [*own, *self._reduced(value)]
+            return [kind, *own, *sorted(map(self.digest, value))]
+        items = _items(value)
+        parts = self._reduced(value) if items is None else map(self.digest, items)
+        return [kind, *own, *parts]
 
-    def _reduced(self, value: Any) -> list[Any]:
-        """The references of an object as pickle finds them, which sees inside types written in C."""
+    def _reduced(self, value: Any) -> list[Part]:
+        """The references of an object as pickle finds them, also inside types written in C."""
         reduce = copyreg.dispatch_table.get(type(value))
         try:
             found = reduce(value) if reduce else value.__reduce_ex__(2)
         except Exception:  # noqa: BLE001 - from the code of any type
-            return [self._undetermined(value)]
+            return [*self._undetermined(value)]
         if isinstance(found, str):
             return [found]
         function, arguments, *rest = found
         state, *items = (*rest, None, None, None)[:3]
-        return [function, arguments, state, *(list(part) for part in items if part is not None)]
+        more = [list(part) for part in items if part is not None]
+        return [*map(self.digest, (function, arguments, state, *more))]
 
     def _undetermined(self, value: Any) -> tuple[str, bytes]:
         self.unknown.append(type(value).__qualname__)
         return type(value).__qualname__, token_bytes(32)
+
+    def _array(self, value: Any) -> list[Part]:
+        plain = value.tolist() if value.dtype.hasobject else value.tobytes()
+        return ["array", str(value.dtype), str(value.shape), self.digest(plain)]
 
     def _builtin(self, value: Any) -> list[Part]:
         name = getattr(value, "__qualname__", None) or str(value)
@@ -244,6 +231,25 @@ def _attributes(module: nn.Module) -> Mapping[str, Any]:
     hooks = {n: v for n, v in own.items() if n.endswith(("_hooks", "_kwargs", "_called"))}
     listed = {n: list(v.values()) for n, v in hooks.items() if isinstance(v, dict)}
     return dict(sorted((own | listed).items()))
+
+
+_REFERENCES: tuple[tuple[Any, Callable[[Any], list[Any]]], ...] = (
+    (MethodType, lambda method: [method.__func__, method.__self__]),
+    (functools.partial, lambda call: [call.func, call.args, call.keywords, vars(call)]),
+    (weakref.ref, lambda reference: [reference()]),
+    ((staticmethod, classmethod), lambda method: [method.__func__]),
+    (property, lambda found: [found.fget, found.fset, found.fdel]),
+    (logging.Logger, lambda logger: [logger.name]),
+    (nn.Module, lambda module: [_attributes(module)]),
+)
+"""The references of the instances of some types; of all others, their attributes and content."""
+
+
+def _items(value: Any) -> list[Any] | None:
+    """The items of a container in order; ``None`` for other objects."""
+    if isinstance(value, (dict, MappingProxyType)):
+        return [part for item in value.items() for part in item]
+    return [*value] if isinstance(value, (list, tuple, deque)) else None
 
 
 def _inside(cell: Any) -> Any:

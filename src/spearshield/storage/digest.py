@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+
 import torch
 from torch import Tensor, nn
+
 
 def digest(*parts: bytes | str | Tensor) -> str:
     """The SHA-256 of all parts in order, as 64 hexadecimal digits.

@@ -85,7 +85,7 @@ def commit() -> str | None:
     Reads the files of git; changes that are not committed do not show.
     """
     root = PACKAGE.parents[1]
-    if PACKAGE != root / "src" / "spearshield":
+    if root / "src" / "spearshield" != PACKAGE:
         return None
     try:
         return _head(root / ".git")
