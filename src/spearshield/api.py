@@ -22,14 +22,14 @@ from torch import nn
 
 from spearshield.adversary import Attack
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples
-from spearshield.experiment.audit import Report
+from spearshield.experiment.audit import Report, folder_of
 from spearshield.experiment.card import Measured
 from spearshield.experiment.defaults import threat_for, training_for
+from spearshield.experiment.folders import CARD, RECIPE, refuse_others
 from spearshield.experiment.learning import Learning
-from spearshield.experiment.manifest import FILE
 from spearshield.experiment.opened import open_run, shield_of, spear_of
 from spearshield.experiment.progress_bars import progress_bars
-from spearshield.experiment.shield import CARD, Shield, Spear, load_saved
+from spearshield.experiment.shield import Shield, Spear, load_saved
 from spearshield.experiment.subject import evaluating, for_model, subject_of
 from spearshield.experiment.trials import battery, trials_of
 from spearshield.judging import adversarial_set
@@ -108,11 +108,11 @@ def audit(
         device: Where to compute; by default where the model is.
         batch_size: Images attacked at a time; changes speed and memory, not results.
         examine: With a battery, also examine the model for hidden gradients and other flaws.
-        folder: Folder for outcomes, so that a repeated call resumes the audit.
+        folder: Folder for the outcomes of one audit, which a repeated call resumes.
         progress: Show progress bars.
 
     Raises:
-        ValueError: The model, images, labels or attacks do not fit each other.
+        ValueError: These do not fit each other, or ``folder`` holds something else or is in use.
     """
     with subject_of(model, images, labels, device, seed) as (subject, where):
         trials = [trial for one in attacks for trial in trials_of(one, threat, subject, views)]
@@ -122,7 +122,7 @@ def audit(
         place = Path(folder or mkdtemp(prefix="spearshield-"))
         settings = EvaluationSettings(seed, batch_size=batch_size, device=where)
         examined = EXAMINED if examine and not attacks else 0
-        with progress_bars(progress) as bars:
+        with folder_of(place, subject, trials, limit, seed), progress_bars(progress) as bars:
             rows = subject.rows(trials, limit, settings, place, bars, examined)
             report = Report(tuple(rows), place)
     if not folder:
@@ -168,14 +168,16 @@ def protect(
         seed: Seed of the training and of the audit.
         device: Where to compute; by default where the model is.
         folder: Folder for the state of the training; by default ``runs/METHOD-DIGEST``.
-        out: Folder to save the shield to, before the closing audit; that adds its figures.
+        out: Folder for the shield alone, saved before the closing audit, which adds its figures.
         progress: Show progress bars.
 
     Raises:
-        ValueError: The model, images, labels or settings do not fit each other; or the method
-            trains an attack and no defence.
+        ValueError: The model, images, labels or settings do not fit each other; the method trains
+            no defence; or a folder holds something else or is in use.
         Interrupted: A signal stopped the training; the message names the folder of its state.
     """
+    if out:
+        refuse_others(Path(out), CARD)
     with evaluating(model, device) as (classifier, where):
         examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
         order = permutation(len(examples), seed, epoch=0)
@@ -216,8 +218,7 @@ def learn_attack(
     See :func:`protect` for the arguments.
 
     Raises:
-        ValueError: The method trains no such network; or see :func:`protect`.
-        Interrupted: A signal stopped the training; the message names the folder of its state.
+        ValueError, Interrupted: See :func:`protect`; or the method trains no such network.
     """
     with evaluating(model, device) as (classifier, where):
         examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
@@ -279,8 +280,7 @@ def load(
 
     Args:
         folder: What ``save`` wrote; or RUN/TRAINING, one training of a finished run.
-        classifier: The user's own network, if the shield protects one; a copy of it gets the saved
-            weights. It is not needed to purify.
+        classifier: The user's own network, which gets the saved weights. Not needed to purify.
         device: Where to put the networks.
 
     Raises:
@@ -290,7 +290,7 @@ def load(
     path = Path(folder)
     if (path / CARD).exists():
         saved = load_saved(path, classifier)
-    elif (path / FILE).exists() or (path.parent / FILE).exists():
+    elif (path / RECIPE).exists() or (path.parent / RECIPE).exists():
         run = open_run(path, device=device)
         saved = shield_of(run) if run.outcome.is_defence else spear_of(run)
     else:

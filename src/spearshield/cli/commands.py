@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 
 from spearshield import api
 from spearshield.cli import console, file_tools, options
 from spearshield.cli.console import out
+from spearshield.experiment.folders import CARD
 from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run
-from spearshield.experiment.shield import CARD, Shield
+from spearshield.experiment.shield import Shield
 from spearshield.experiment.trials import is_trained
-from spearshield.judging import provenance, results
 from spearshield.judging.results import Row
 from spearshield.progress import Progress
 from spearshield.report import write_report
@@ -30,7 +29,7 @@ FAILED, REFUSED = 1, 3
 
 def do_audit(words: argparse.Namespace) -> int:
     """Measure the robust accuracy of a classifier, a shield or a training of a run."""
-    _claim_folder(words)
+    words.out.mkdir(parents=True, exist_ok=True)
     images = options.examples(words)
     model = options.model(words, images)
     report = api.audit(
@@ -52,27 +51,6 @@ def do_audit(words: argparse.Namespace) -> int:
     if isinstance(model, Shield):
         model.card.write(words.model / CARD)  # with the figures of this audit
     return _gate(report.rows, words)
-
-
-GATE = re.compile(r" --min-robust-acc[= ]\S+| --require-valid")
-
-
-def _claim_folder(words: argparse.Namespace) -> None:
-    """Make the folder of an audit; raise if it holds the result of another one.
-
-    Raises:
-        ValueError: Names the command of the other audit.
-        OSError: The folder cannot be written.
-    """
-    words.out.mkdir(parents=True, exist_ok=True)
-    path = words.out / "results.json"
-    mine = GATE.sub("", provenance.command.get() or "")
-    for row in results.read(path) if path.exists() else ():
-        if row.command and mine and GATE.sub("", row.command) != mine:
-            raise ValueError(
-                f"{words.out} holds the result of another audit ({row.command}); "
-                "choose another --out"
-            )
 
 
 def _gate(rows: tuple[Row, ...], words: argparse.Namespace) -> int:

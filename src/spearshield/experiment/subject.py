@@ -15,10 +15,11 @@ from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples, with_classes
 from spearshield.experiment.card import ClassifierCard
+from spearshield.experiment.folders import CARD
 from spearshield.experiment.opened import open_run
 from spearshield.experiment.recipe import UNDEFENDED
 from spearshield.experiment.run import Run
-from spearshield.experiment.shield import CARD, Shield, load_saved
+from spearshield.experiment.shield import Shield, load_saved
 from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.judge import Judge
 from spearshield.judging.results import Row

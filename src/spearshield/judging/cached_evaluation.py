@@ -28,6 +28,9 @@ from spearshield.storage.installed import source_digest
 from spearshield.storage.serialization import dump
 from spearshield.types import Images
 
+OUTCOMES = "outcomes"
+"""The folder of the scores in a run folder."""
+
 PICTURES = 10
 """Number of images of each trial that are stored for the report."""
 
@@ -77,9 +80,11 @@ class CachedEvaluation:
                 :func:`spearshield.judging.evaluation.evaluate`.
         """
         key = self._key(trial, images)
-        settings = json.dumps([dump(trial), self.settings.seed, self.settings.draws])
+        settings = json.dumps(
+            [dump(trial, weights_digest), self.settings.seed, self.settings.draws]
+        )
         stem = f"{self.name}.{title(trial)}.{digest(settings)[:8]}"
-        path = self.folder / "outcomes" / f"{stem}.safetensors"
+        path = self.folder / OUTCOMES / f"{stem}.safetensors"
         stored = checkpoint.load(path) if path.exists() else {}
         if stored.get("key") == key:
             bar(len(images), {})

@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from spearshield.storage.digest import digest
+from spearshield.storage.digest import digest, weights_digest
 from spearshield.storage.installed import version_of
 from spearshield.storage.names import names_read
 
@@ -73,13 +73,16 @@ class Content(NamedTuple):
     unknown: tuple[str, ...]
 
 
-def content(value: Any) -> Content:
+def content(value: Any, *, versions: bool = True) -> Content:
     """The content of an object.
 
     A network counts as in evaluation mode, whatever its mode. Neither the device and the memory
     format of tensors nor their gradients matter.
+
+    Args:
+        versions: If false, the versions of installed packages do not count.
     """
-    reader = _Reader()
+    reader = _Reader(versions)
     return Content(reader.digest(value), tuple(reader.unknown))
 
 
@@ -88,10 +91,20 @@ def network_digest(network: nn.Module) -> str:
     return content(network).sha256
 
 
+def lasting_digest(network: nn.Module) -> str:
+    """The digest of a network whatever the versions of installed packages.
+
+    Where its content cannot be determined, the digest of its weights.
+    """
+    found = content(network, versions=False)
+    return weights_digest(network) if found.unknown else found.sha256
+
+
 class _Reader:
     """The digests of the objects that one object refers to."""
 
-    def __init__(self) -> None:
+    def __init__(self, versions: bool) -> None:
+        self.versions = versions
         self.unknown: list[str] = []
         self._done: dict[int, str] = {}
         self._open: dict[int, int] = {}
@@ -157,6 +170,11 @@ class _Reader:
         more = [list(part) for part in items if part is not None]
         return [*map(self.digest, (function, arguments, state, *more))]
 
+    def _version(self, module: str) -> str | None:
+        """The version of installed code, empty if versions do not count; ``None``: user's code."""
+        version = version_of(module)
+        return version if self.versions or version is None else ""
+
     def _undetermined(self, value: Any) -> tuple[str, bytes]:
         self.unknown.append(type(value).__qualname__)
         return type(value).__qualname__, token_bytes(32)
@@ -177,7 +195,7 @@ class _Reader:
         cells = [_inside(cell) for cell in value.__closure__ or ()]
         state = [value.__code__, cells, value.__defaults__, value.__kwdefaults__, vars(value)]
         parts: list[Part] = ["function", *map(self.digest, state)]
-        version = version_of(module)
+        version = self._version(module)
         if version is not None:
             return [*parts, module, value.__qualname__, version]
         read = names_read(value)
@@ -195,7 +213,7 @@ class _Reader:
 
     def _module(self, value: ModuleType, names: frozenset[str] | None) -> list[Part]:
         """A module: by version if it is installed, else the values of some or all of its names."""
-        version = version_of(value.__name__)
+        version = self._version(value.__name__)
         parts: list[Part] = ["module", value.__name__, version or ""]
         if version is not None or (names is not None and id(value) in self._open):
             return parts
@@ -210,7 +228,7 @@ class _Reader:
     def _class(self, value: type) -> list[Part]:
         """A class: by version if it is installed, else its bases and members."""
         name = f"{value.__module__}:{value.__qualname__}"
-        version = version_of(value.__module__)
+        version = self._version(value.__module__)
         if version is not None:
             return ["class", name, version]
         members = {k: v for k, v in sorted(vars(value).items()) if k not in _UNREAD}
