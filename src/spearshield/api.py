@@ -122,9 +122,10 @@ def audit(
         place = Path(folder or mkdtemp(prefix="spearshield-"))
         settings = EvaluationSettings(seed, batch_size=batch_size, device=where)
         examined = EXAMINED if examine and not attacks else 0
-        with folder_of(place, subject, trials, limit, seed), progress_bars(progress) as bars:
+        claim = folder_of(place, subject, trials, limit, seed)
+        with claim as record, progress_bars(progress) as bars:
             rows = subject.rows(trials, limit, settings, place, bars, examined)
-            report = Report(tuple(rows), place)
+            report = Report(tuple(rows), place, record)
     if not folder:
         weakref.finalize(report, shutil.rmtree, place, ignore_errors=True)
     if isinstance(model, Shield):
@@ -274,13 +275,11 @@ def attack(
 def load(
     folder: str | Path, *, classifier: nn.Module | None = None, device: str = "cpu"
 ) -> Shield | Spear:
-    """The shield or spear in a folder.
-
-    No data are needed, and no code that the folder names is imported or called.
+    """The shield or spear in a folder. No data are needed, and no code that it names is called.
 
     Args:
         folder: What ``save`` wrote; or RUN/TRAINING, one training of a finished run.
-        classifier: The user's own network, which gets the saved weights. Not needed to purify.
+        classifier: The user's own network; a copy gets the saved weights. Not needed to purify.
         device: Where to put the networks.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -143,6 +144,7 @@ def test_the_same_audit_is_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr("spearshield.judging.cached_evaluation.evaluate", None)
     again = audit(tmp_path / "a")
     assert all(row.reused for row in again.rows) and not any(row.reused for row in first.rows)
+    assert "reused            1 of 1 attacks" in str(again) and "reused" not in str(first)
     assert again.robust == first.robust and again.worst.created == first.worst.created
     again.save(tmp_path / "a")
     again.save(tmp_path / "copy")
@@ -232,6 +234,13 @@ def test_the_second_process_waits_a_moment(tmp_path):
         other.stdout.readline()
         with lock.locked(tmp_path):
             pass
+
+
+def test_a_report_is_saved_although_the_folder_of_its_outcomes_is_gone(tmp_path):
+    report = audit(tmp_path / "a")
+    shutil.rmtree(tmp_path / "a")
+    report.save(tmp_path / "b")
+    assert results.read(tmp_path / "b" / "results.json") == [*report.rows]
 
 
 def test_the_record_of_an_audit_says_what_its_numbers_are_about(tmp_path):

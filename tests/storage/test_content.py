@@ -74,6 +74,7 @@ def attributes():
         "closure": captured(0.5),
         "kinds": {torch.float32, torch.float64},
         "lock": threading.RLock(),
+        "call_kwargs": {"a": 1},
     }
 
 
@@ -99,6 +100,14 @@ def test_a_network_built_again_has_the_same_digest():
     second.lock = None
     first.lock = None
     assert network_digest(copy.deepcopy(first)) == network_digest(second)
+
+
+def test_the_mode_counts_where_it_is_asked_for_also_of_layers_that_are_not_registered():
+    first, second = built().eval(), built().eval()
+    second.layers["a"][0].eval()
+    assert network_digest(first) == network_digest(second)
+    assert content(first) != content(second)
+    assert content(first) != content(built())
 
 
 def test_hooks_count_by_what_they_do_and_not_by_their_number():
@@ -133,6 +142,7 @@ CHANGES = {
     "hook": hooked(2),
     "pre-hook": lambda n: n.register_forward_pre_hook(lambda module, x: None),
     "forward of one instance": lambda n: setattr(n, "forward", captured(1)),
+    "argument by name": lambda n: n.call_kwargs.update(b=n.call_kwargs.pop("a")),
     "parametrization": lambda n: nn.utils.parametrizations.weight_norm(n.layer),
 }
 

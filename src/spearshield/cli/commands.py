@@ -9,7 +9,7 @@ from pathlib import Path
 from spearshield import api
 from spearshield.cli import console, file_tools, options
 from spearshield.cli.console import out
-from spearshield.experiment.folders import CARD
+from spearshield.experiment.folders import CARD, refuse_others
 from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run
@@ -80,6 +80,7 @@ def do_protect(words: argparse.Namespace) -> None:
 
 def do_learn_attack(words: argparse.Namespace) -> None:
     """Train an attack on a classifier, and save it."""
+    refuse_others(words.out, CARD)
     spear = api.learn_attack(**options.training(words))
     spear.save(words.out)
     out.print(f"attack: {words.out}, {spear.threat}", markup=False)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +30,12 @@ class Report:
     Args:
         rows: One row for each attack, and the worst case over them last.
         folder: Where the outcomes and pictures are kept.
+        record: What the numbers are about; the content of ``audit.json``.
     """
 
     rows: tuple[Row, ...]
     folder: Path
+    record: Mapping[str, Any]
 
     @property
     def worst(self) -> Row:
@@ -82,6 +83,8 @@ class Report:
             lowest = min(row.robust_acc for row in unaware)
             lines.append(f"  unaware attacker  {100 * lowest:5.1f} %  attacks the classifier alone")
         lines.append(f"  verdict           {self.verdict}")
+        if reused := sum(row.reused for row in attacks):
+            lines.append(f"  reused            {reused} of {len(attacks)} attacks, of earlier runs")
         lines += [f"  {found}" for found in self.findings]
         return "\n".join(lines)
 
@@ -96,7 +99,7 @@ class Report:
             OSError: As on a full disk.
         """
         target = Path(folder)
-        _claim(target, json.loads((self.folder / AUDIT).read_text(encoding="utf-8")))
+        _claim(target, self.record)
         pictures = self.folder / "pictures"
         if pictures.is_dir() and target.resolve() != self.folder.resolve():
             shutil.copytree(pictures, target / "pictures", dirs_exist_ok=True)
@@ -108,16 +111,17 @@ class Report:
 @contextmanager
 def folder_of(
     folder: Path, subject: Subject, trials: Sequence[Trial], limit: int, seed: int
-) -> Iterator[None]:
-    """Locks the folder of an audit inside the block; writes ``audit.json``, or verifies it.
+) -> Iterator[dict[str, Any]]:
+    """Locks the folder of an audit inside the block, and yields the content of its ``audit.json``.
 
     Raises:
         ValueError: The folder holds another audit, or something else; or another process uses it.
     """
     refuse_others(folder, AUDIT)
     with locked(folder):
-        _claim(folder, _record(subject, trials, limit, seed))
-        yield
+        record = _record(subject, trials, limit, seed)
+        _claim(folder, record)
+        yield record
 
 
 def _record(subject: Subject, trials: Sequence[Trial], limit: int, seed: int) -> dict[str, Any]:
@@ -134,7 +138,8 @@ def _record(subject: Subject, trials: Sequence[Trial], limit: int, seed: int) ->
     }
 
 
-def _claim(folder: Path, record: dict[str, Any]) -> None:
+def _claim(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of an audit, or verify that it is the record in the folder."""
     refuse_others(folder, AUDIT)
     measured = (folder / RESULTS).exists() or any((folder / OUTCOMES).glob("*"))
     if not measured:

@@ -76,7 +76,7 @@ class Run:
         """Do all remaining trainings and evaluations, and write ``results.json`` and the report.
 
         Raises:
-            ValueError: The folder holds something else or is in use.
+            ValueError: See :meth:`train`.
         """
         from spearshield.report import write_report  # noqa: PLC0415 - slow, and only here
 
@@ -89,7 +89,8 @@ class Run:
         """The outcomes, after all remaining trainings; writes their weights.
 
         Raises:
-            ValueError: A training cannot work with these settings; raised before any training.
+            ValueError: A training cannot work with these settings, raised before any training; or
+                the folder holds something else or is in use.
         """
         for training in filter(None, self.recipe.trainings.values()):
             self._check_trainable(training)
@@ -123,7 +124,6 @@ class Run:
 
     @cached_property
     def _manifest(self) -> Manifest | None:
-        """The manifest of finished trainings."""
         return Manifest.read(self.trained) if self.trained else None
 
     @cached_property
@@ -190,7 +190,6 @@ class Run:
 
     @cached_property
     def _computed(self) -> dict[str, Outcome]:
-        """The outcomes so far, by name."""
         return {}
 
     def _outcome(self, name: str) -> Outcome:
@@ -224,12 +223,12 @@ class Run:
 
     def _train(self, training: Training, classifier: nn.Module, name: str) -> Outcome:
         """The outcome of a training with a method that protects or attacks ``classifier``."""
-        learn_from = training.learn_from and self._attack_of(training.learn_from)
-        folder = (self.trained or self.folder) / name
 
         def examples() -> Examples:
             return self.training_set if training.split == "train" else self._load(training.split)
 
+        learn_from = training.learn_from and self._attack_of(training.learn_from)
+        folder = (self.trained or self.folder) / name
         if not self.trained:
             record = training_record(training, self.recipe.seed, classifier, examples())
             claim(folder / TRAINING, record, "another training")
@@ -293,9 +292,8 @@ class Run:
         settings = EvaluationSettings(recipe.seed, recipe.draws, recipe.batch_size, self.device)
         about = recipe.about(self.name), recipe.parameters, self.progress, self.examined
         judge = Judge(self.trials, self.images, self.folder, settings, *about)
-        attacks = {}
-        if not self.trained:
-            attacks = {name: self.attack(name) for name, o in self.outcomes.items() if o.attack}
+        made = {} if self.trained else self.outcomes
+        attacks = {name: self.attack(name) for name, outcome in made.items() if outcome.attack}
         for name, outcome in self.outcomes.items():
             if outcome.is_defence or self.selected:
                 trials = learned_attack_trials(recipe, attacks, name)

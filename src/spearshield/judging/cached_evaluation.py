@@ -152,7 +152,6 @@ class CachedEvaluation:
         """
         parts = (
             *(content(value).sha256 for value in (trial, self.victim)),
-            str([module.training for module in self.victim.modules()]),
             str((self.settings.seed, self.settings.draws)),
             torch.device(self.settings.device).type,
             torch.__version__,

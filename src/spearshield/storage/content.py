@@ -14,7 +14,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from secrets import token_bytes
 from types import (
     BuiltinFunctionType,
@@ -73,22 +73,20 @@ class Content(NamedTuple):
     unknown: tuple[str, ...]
 
 
-def content(value: Any, *, versions: bool = True) -> Content:
-    """The content of an object.
-
-    A network counts as in evaluation mode, whatever its mode. Neither the device and the memory
-    format of tensors nor their gradients matter.
+def content(value: Any, *, versions: bool = True, modes: bool = True) -> Content:
+    """The content of an object. Neither device, memory format nor gradients of tensors matter.
 
     Args:
         versions: If false, the versions of installed packages do not count.
+        modes: If false, every layer counts as in evaluation mode.
     """
-    reader = _Reader(versions)
+    reader = _Reader(versions, modes)
     return Content(reader.digest(value), tuple(reader.unknown))
 
 
 def network_digest(network: nn.Module) -> str:
     """The digest of everything that determines the output of ``network`` in evaluation mode."""
-    return content(network).sha256
+    return content(network, modes=False).sha256
 
 
 def lasting_digest(network: nn.Module) -> str:
@@ -96,15 +94,15 @@ def lasting_digest(network: nn.Module) -> str:
 
     Where its content cannot be determined, the digest of its weights.
     """
-    found = content(network, versions=False)
+    found = content(network, versions=False, modes=False)
     return weights_digest(network) if found.unknown else found.sha256
 
 
 class _Reader:
     """The digests of the objects that one object refers to."""
 
-    def __init__(self, versions: bool) -> None:
-        self.versions = versions
+    def __init__(self, versions: bool, modes: bool) -> None:
+        self.versions, self.modes = versions, modes
         self.unknown: list[str] = []
         self._done: dict[int, str] = {}
         self._open: dict[int, int] = {}
@@ -146,6 +144,8 @@ class _Reader:
     def _instance(self, value: Any) -> list[Part]:
         """The class of an instance and all that it refers to."""
         kind = self.digest(type(value))
+        if isinstance(value, nn.Module):
+            return [kind, self.digest(_attributes(value, self.modes))]
         for kinds, references in _REFERENCES:
             if isinstance(value, kinds):
                 return [kind, *map(self.digest, references(value))]
@@ -243,12 +243,15 @@ class _Reader:
         return ["code", value.co_code, *map(self.digest, rest)]
 
 
-def _attributes(module: nn.Module) -> Mapping[str, Any]:
-    """The attributes of a layer, without its mode; of hooks without their running numbers."""
-    own = {name: value for name, value in vars(module).items() if name != "training"}
-    hooks = {n: v for n, v in own.items() if n.endswith(("_hooks", "_kwargs", "_called"))}
-    listed = {n: list(v.values()) for n, v in hooks.items() if isinstance(v, dict)}
-    return dict(sorted((own | listed).items()))
+_HOOKS = frozenset(name for name, value in vars(nn.Module()).items() if "_hooks" in name)
+"""The attributes of a layer that hold hooks by running numbers."""
+
+
+def _attributes(module: nn.Module, modes: bool) -> dict[str, Any]:
+    """The attributes of a layer, with or without its mode; hooks without their numbers."""
+    own = {name: value for name, value in vars(module).items() if modes or name != "training"}
+    hooks = {name: list(own[name].values()) for name in _HOOKS & own.keys() if own[name]}
+    return dict(sorted((own | hooks).items()))
 
 
 _REFERENCES: tuple[tuple[Any, Callable[[Any], list[Any]]], ...] = (
@@ -258,7 +261,6 @@ _REFERENCES: tuple[tuple[Any, Callable[[Any], list[Any]]], ...] = (
     ((staticmethod, classmethod), lambda method: [method.__func__]),
     (property, lambda found: [found.fget, found.fset, found.fdel]),
     (logging.Logger, lambda logger: [logger.name]),
-    (nn.Module, lambda module: [_attributes(module)]),
 )
 """The references of the instances of some types; of all others, their attributes and content."""
 
