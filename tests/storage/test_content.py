@@ -163,6 +163,8 @@ def test_every_difference_of_networks_shows(change):
 HELPER = """
 def scaled(x):
     return x * 2
+def unnamed(x):
+    return x - 7
 class Base:
     def more(self, x):
         return x
@@ -190,6 +192,7 @@ class Net(Base, nn.Module):
     def forward(self, x):
         y = outer(x) * FACTOR + TABLE["a"][0] - MEAN.mean()
         z = [users_helper.scaled(part) for part in y]
+        z = [getattr(users_helper, "un" + "named")(part) for part in z]
         def late(v):
             from users_helper import scaled as again
             return again(v)
@@ -240,6 +243,7 @@ def network(tmp_path, monkeypatch):
         ("return inner(x)", "return inner(-x)"),
         ("function(self, x) * 1", "function(self, x) * 2"),
         ("again(v)", "again(-v)"),
+        ("x - 7", "x - 8"),
         ("limit = 5", "limit = 6"),
         ("x.relu()", "x.tanh()"),
         ("return 0.5", "return 0.6"),

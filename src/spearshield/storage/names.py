@@ -20,12 +20,13 @@ class Read(NamedTuple):
     """The global names of a function.
 
     Args:
-        names: All names in its code: of globals, attributes and imported modules.
+        names: All names in its code: of globals, attributes and imported modules. ``None``: it
+            also reads attributes whose names it computes.
         values: The values of those that are globals or imported modules.
         dynamic: True if the function may read what its names do not show.
     """
 
-    names: frozenset[str]
+    names: frozenset[str] | None
     values: dict[str, Any]
     dynamic: bool
 
@@ -44,9 +45,8 @@ def names_read(function: FunctionType) -> Read:
         elif version_of(target) is None:
             missing = True  # imported by the first call only
     builtin = {name for name in names - values.keys() if hasattr(builtins, name)}
-    own = [v for v in values.values() if isinstance(v, ModuleType) and not version_of(v.__name__)]
-    computed = bool(own) and "getattr" in builtin
-    return Read(names, values, missing or computed or bool(builtin.intersection(DYNAMIC)))
+    shown = None if "getattr" in builtin else names
+    return Read(shown, values, missing or bool(builtin.intersection(DYNAMIC)))
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:
