@@ -22,15 +22,15 @@ from torch import nn
 
 from spearshield.adversary import Attack
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples
-from spearshield.experiment.audit import Report
+from spearshield.experiment.audit import Report, folder_of
 from spearshield.experiment.card import Measured
 from spearshield.experiment.defaults import budget_for, training_for
+from spearshield.experiment.folders import CARD, RECIPE, refuse_others
 from spearshield.experiment.learning import Learning
-from spearshield.experiment.manifest import FILE
 from spearshield.experiment.opened import open_run, shield_of, spear_of
 from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.purifier import PurifierSource
-from spearshield.experiment.shield import CARD, Shield, Spear, load_saved
+from spearshield.experiment.shield import Shield, Spear, load_saved
 from spearshield.experiment.subject import evaluating, for_model, subject_of
 from spearshield.experiment.trials import battery, trials_of
 from spearshield.judging import adversarial_set
@@ -109,11 +109,11 @@ def audit(
         batch_size: Images attacked at a time; changes speed and memory, not results.
         examine: With a battery, also examine the model for hidden gradients and other flaws, and
             follow a grave finding with more attacks. Otherwise the verdict is ``not examined``.
-        folder: Folder for outcomes, so that a repeated call resumes the audit.
+        folder: Folder for the outcomes of one audit, which a repeated call resumes.
         progress: Show progress bars.
 
     Raises:
-        ValueError: The model, images, labels or attacks do not fit each other.
+        ValueError: These do not fit each other, or ``folder`` holds something else or is in use.
     """
     with subject_of(model, images, labels, device, seed, purifier) as (subject, where):
         trials = [trial for one in attacks for trial in trials_of(one, threat, subject, views)]
@@ -123,9 +123,10 @@ def audit(
         place = Path(folder or mkdtemp(prefix="spearshield-"))
         settings = EvaluationSettings(seed, batch_size=batch_size, device=where)
         examination = Examination(effort=effort) if examine and not attacks else None
-        with progress_bars(progress) as bars:
+        claim = folder_of(place, subject, trials, limit, seed)
+        with claim as record, progress_bars(progress) as bars:
             rows = subject.rows(trials, limit, settings, place, bars, examination)
-            report = Report(tuple(rows), place)
+            report = Report(tuple(rows), place, record)
     if not folder:
         weakref.finalize(report, shutil.rmtree, place, ignore_errors=True)
     if isinstance(model, Shield) and purifier is None:
@@ -168,13 +169,16 @@ def protect(
         seed: Seed of the training and of the audit.
         device: Where to compute; by default where the model is.
         folder: Folder for the state of the training; by default ``runs/METHOD-DIGEST``.
-        out: Folder to save the shield to, before the closing audit; that adds its figures.
+        out: Folder for the shield alone, saved before the closing audit, which adds its figures.
         progress: Show progress bars.
 
     Raises:
-        ValueError: The arguments do not fit each other, or the method trains no defence.
+        ValueError: The arguments do not fit each other, the method trains no defence, or a folder
+            holds something else or is in use.
         Interrupted: A signal stopped the training; the message names the folder of its state.
     """
+    if out:
+        refuse_others(Path(out), CARD)
     with evaluating(model, device) as (classifier, where):
         examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
         order = permutation(len(examples), seed, epoch=0)
@@ -215,8 +219,7 @@ def learn_attack(
     See :func:`protect` for the arguments.
 
     Raises:
-        ValueError: The method trains no such network; or see :func:`protect`.
-        Interrupted: A signal stopped the training; the message names the folder of its state.
+        ValueError, Interrupted: See :func:`protect`; or the method trains no such network.
     """
     with evaluating(model, device) as (classifier, where):
         examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
@@ -272,14 +275,11 @@ def attack(
 def load(
     folder: str | Path, *, classifier: nn.Module | None = None, device: str = "cpu"
 ) -> Shield | Spear:
-    """The shield or spear in a folder.
-
-    No data are needed, and no code that the folder names is imported or called.
+    """The shield or spear in a folder. No data are needed, and no code that it names is called.
 
     Args:
         folder: What ``save`` wrote; or RUN/TRAINING, one training of a finished run.
-        classifier: The user's own network, if the shield protects one; a copy of it gets the saved
-            weights. It is not needed to purify.
+        classifier: The user's own network; a copy gets the saved weights. Not needed to purify.
         device: Where to put the networks.
 
     Raises:
@@ -289,7 +289,7 @@ def load(
     path = Path(folder)
     if (path / CARD).exists():
         saved = load_saved(path, classifier)
-    elif (path / FILE).exists() or (path.parent / FILE).exists():
+    elif (path / RECIPE).exists() or (path.parent / RECIPE).exists():
         run = open_run(path, device=device)
         saved = shield_of(run) if run.outcome.is_defence else spear_of(run)
     else:

@@ -504,8 +504,8 @@ def test_the_installed_command_is_the_one_that_is_tested():
 
 
 def test_an_audit_does_not_replace_another_one(own, capsys):
-    words = ["audit", "--classifier=my_model:loaded", f"--data={own}/images.npz", "--attack=fgsm"]
-    words += ["--eps=0.1", f"--out={own}/out", "--device=cpu"]
+    words = ["audit", "--classifier=my_model:build", f"--data={own}/images.npz", "--attack=fgsm"]
+    words += ["--eps=0.1", f"--out={own}/out", "--device=cpu", f"--weights={own}/w.safetensors"]
     assert main(words) == 0
     assert main([*words, "--min-robust-acc=1"]) == 3
     before = (own / "out" / "results.json").read_bytes()
@@ -515,6 +515,41 @@ def test_an_audit_does_not_replace_another_one(own, capsys):
     assert "Linf 8 is more than 1" in fails(capsys, 2, *wide, "--eps=8")
     assert "--eps 128/255" in fails(capsys, 2, *wide, "--eps=128", "--threat=L2")
     assert main([*wide, "--eps=8/255"]) == 0
+
+
+def test_corrected_code_with_the_same_weights_is_measured_again(own):
+    """The provenance of a reused row is that of the command that measured it."""
+    words = ["audit", "--classifier=my_model:build", f"--data={own}/images.npz", "--attack=fgsm"]
+    words += ["--eps=0.1", f"--out={own}/out", "--device=cpu", f"--weights={own}/w.safetensors"]
+
+    def rows(*more):
+        assert main([*words, *more]) == 0
+        return json.loads((own / "out" / "results.json").read_text())
+
+    first, again = rows(), rows("--min-robust-acc=0")
+    assert [row | {"reused": True} for row in first] == again
+    assert not any(row["reused"] for row in first) and again[0]["command"].endswith("safetensors")
+    (own / "my_model.py").write_text(
+        "import torch\n"
+        "class Corrected(torch.nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(1 - x)\n"
+        "def build():\n"
+        "    return Corrected(torch.nn.Flatten(), torch.nn.Linear(64, 3))\n"
+    )
+    sys.modules.pop("my_model")
+    importlib.invalidate_caches()
+    corrected = rows()
+    assert not any(row["reused"] for row in corrected)
+    assert corrected[0]["weights_digest"] == first[0]["weights_digest"]
+    assert corrected[0]["l2"] != first[0]["l2"]
+
+
+def test_an_audit_of_a_training_into_its_own_folder_is_refused(folder, capsys):
+    training = str(folder / "ape_gan")
+    words = ["audit", training, "--attack=fgsm", "--eps=0.1", "--device=cpu", f"--out={training}"]
+    assert "ape_gan holds a training; choose another folder (--out)" in fails(capsys, 2, *words)
+    assert main([*words[:-1], f"--out={folder}-judged"]) == 0
 
 
 def test_a_changed_method_keeps_the_budget_and_the_number_of_steps(own):

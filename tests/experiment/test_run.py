@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +17,9 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.fmn import FMN
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.m_cnn import MCNN
+from spearshield.classifiers.user import User
 from spearshield.datasets.digits import Digits
+from spearshield.datasets.npz import Npz
 from spearshield.experiment.opened import open_run
 from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run
@@ -163,11 +168,12 @@ def test_the_exported_weights_equal_the_weights_of_the_victim(done):
 
 
 def test_running_again_repeats_nothing(done, monkeypatch):
-    before = (done.folder / "results.json").read_bytes()
+    before = results.read(done.folder / "results.json")
     monkeypatch.setattr("spearshield.judging.cached_evaluation.evaluate", None)
     monkeypatch.setattr("spearshield.methods.dae.DAELearner.step", None)
     Run(RECIPE, "small", done.folder)()
-    assert (done.folder / "results.json").read_bytes() == before
+    again = results.read(done.folder / "results.json")
+    assert again == [replace(row, reused=True) for row in before]
 
 
 def test_a_folder_of_another_recipe_is_refused_and_not_changed(done):
@@ -209,13 +215,15 @@ def test_other_weights_are_evaluated_again(done, tmp_path):
     other = replace(RECIPE, pretraining=Training(StandardTraining(lr=0.5), 8, batch_size=32))
     rows = Run(replace(other, defences=()), "small", tmp_path).evaluate()
     shared = replace(done, folder=tmp_path, recipe=replace(RECIPE, defences=()), trained=None)
-    (tmp_path / "recipe.json").unlink()
+    for name in ("recipe.json", "results.json", "standard_training/training.json"):
+        (tmp_path / name).unlink()
     for name in ("checkpoint.safetensors", "weights.safetensors"):
         (tmp_path / "standard_training" / name).write_bytes(
             (done.folder / "standard_training" / name).read_bytes()
         )
     again = Run(shared.recipe, "small", tmp_path).evaluate()
-    assert len(list((tmp_path / "outcomes").iterdir())) == 4
+    assert len(list((tmp_path / "outcomes").iterdir())) == 2
+    assert not any(row.reused for row in again)
     assert [r.acc for r in rows] != [r.acc for r in again]
 
 
@@ -290,16 +298,35 @@ def test_an_unfinished_run_is_not_trained_by_reopening_it(done, tmp_path):
         _ = open_run(tmp_path).victim
 
 
-def test_a_damaged_copy_of_weights_is_written_again(done):
+@pytest.mark.parametrize("part", [0, 0.5, 1.5])
+def test_a_damaged_copy_of_weights_is_written_again(done, part):
     path = done.folder / "dae" / "weights.safetensors"
     whole = path.read_bytes()
-    path.write_bytes(whole[:100])
-    Run(RECIPE, "small", done.folder).train()
+    path.write_bytes((whole + whole)[: int(part * len(whole))])
+    Run(RECIPE, "small", done.folder)()
     assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("recipe.json", "is not JSON"),
+        ("dae/training.json", "is not JSON"),
+        ("dae/checkpoint.safetensors", "truncated or not a checkpoint"),
+        ("outcomes/dae.fgsm.*", "delete it to compute it again"),
+    ],
+)
+def test_another_damaged_file_is_refused_by_name(done, tmp_path, pattern, said):
+    shutil.copytree(done.folder, tmp_path / "run")
+    (path,) = (tmp_path / "run").glob(pattern)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=said) as caught:
+        Run(RECIPE, "small", tmp_path / "run")()
+    assert path.name in str(caught.value)
+
+
 def test_no_manifest_is_written_into_the_folder_of_a_training(done):
-    with pytest.raises(ValueError, match="dae holds a training; choose another --out"):
+    with pytest.raises(ValueError, match="dae holds a training; choose another folder"):
         replace(open_run(done.folder), folder=done.folder / "dae", selected="dae").evaluate()
     assert not (done.folder / "dae" / "recipe.json").exists()
 
@@ -320,3 +347,99 @@ def test_other_weights_under_the_same_name_are_refused(done, tmp_path):
     save_weights(MCNN().build(*done.data_shape), path)
     with pytest.raises(ValueError, match=r"another recipe \(other weights_sha256\)"):
         Run(recipe, "small", tmp_path / "run").write_manifest()
+
+
+def test_a_replaced_file_of_weights_is_refused_by_the_run_and_by_whoever_opens_it(done, tmp_path):
+    path, folder = tmp_path / "bare.safetensors", tmp_path / "run"
+    save_weights(done.bare.classifier, path)
+    recipe = replace(RECIPE, weights=str(path), defences=RECIPE.defences[:1])
+    run = Run(recipe, "small", folder)
+    run.train()
+    exported = (folder / "dae" / "weights.safetensors").read_bytes()
+    x = done.images.images()[:5]
+    torch.testing.assert_close(open_run(folder / "dae").victim(x), run.outcomes["dae"].defended(x))
+    whole = path.read_bytes()
+    save_weights(MCNN().build(*done.data_shape), path)
+    with pytest.raises(ValueError, match=r"other weights_sha256\)"):
+        Run(recipe, "small", folder)()
+    with pytest.raises(ValueError, match=r"bare\.safetensors was replaced .* another folder"):
+        _ = open_run(folder / "dae").victim
+    with pytest.raises(ValueError, match="was replaced"):
+        replace(open_run(folder / "dae"), folder=tmp_path / "judged").evaluate()
+    assert (folder / "dae" / "weights.safetensors").read_bytes() == exported
+    path.write_bytes(whole)
+    _ = open_run(folder / "dae").victim
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A recipe with a user's network and images; ``change`` alters one of both."""
+    rng = np.random.default_rng(0)
+    arrays = {f"x_{part}": rng.integers(0, 256, (40, 8, 8), np.uint8) for part in ("train", "test")}
+    arrays |= {f"y_{part}": np.arange(40) % 3 for part in ("train", "test")}
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = (
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x) * 2\n"
+        "def build():\n"
+        "    return Net(nn.Flatten(), nn.Linear(64, 3))\n"
+    )
+
+    def change(array="", code=""):
+        if array:
+            arrays[array] = arrays[array][::-1].copy()
+        np.savez(tmp_path / "own.npz", **arrays)
+        (tmp_path / "own_network.py").write_text(source + code)
+        sys.modules.pop("own_network", None)
+        importlib.invalidate_caches()
+
+    change()
+    recipe = replace(
+        RECIPE,
+        data=Npz(path=str(tmp_path / "own.npz"), validation=4),
+        classifier=User.named("own_network:build"),
+        pretraining=Training(StandardTraining(), steps=2, batch_size=8),
+        defences=(Training(DAE(width=4), steps=2, batch_size=8),),
+        trials=RECIPE.trials[:1],
+    )
+    return recipe, change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"array": "x_train"}, r"other images\)"),
+        ({"array": "y_train"}, r"other images\)"),
+        ({"code": "Net.forward = lambda self, x: nn.Sequential.forward(self, x)\n"}, "classifier"),
+    ],
+)
+@pytest.mark.parametrize("finished", [False, True])
+def test_trainings_for_other_data_or_another_network_do_not_stay(
+    own, tmp_path, monkeypatch, change, said, finished
+):
+    recipe, alter = own
+    folder = tmp_path / "run"
+    if not finished:
+        monkeypatch.setattr("spearshield.training.loop.fit", None)
+        with pytest.raises(TypeError):
+            Run(recipe, "own", folder)()
+        monkeypatch.undo()
+        monkeypatch.syspath_prepend(str(tmp_path))
+    else:
+        Run(recipe, "own", folder)()
+        Run(recipe, "own", folder)()
+    alter(**change)
+    with pytest.raises(ValueError, match=f"holds another training .*{said}"):
+        Run(recipe, "own", folder)()
+
+
+def test_other_test_images_are_attacked_anew_and_the_trainings_stay(own, tmp_path):
+    recipe, alter = own
+    first = Run(recipe, "own", tmp_path / "run")()
+    alter(array="x_test")
+    again = Run(recipe, "own", tmp_path / "run")()
+    assert not any(row.reused for row in again)
+    assert first[0].data_digest != again[0].data_digest
+    assert first[0].weights_digest == again[0].weights_digest

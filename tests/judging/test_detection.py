@@ -27,6 +27,7 @@ from spearshield.judging.checks import compare, comparison
 from spearshield.judging.checks.detection import blind_detector
 from spearshield.judging.checks.probe import Probe
 from spearshield.judging.evaluation import evaluate
+from spearshield.judging.provenance import Provenance
 from spearshield.judging.results import Row, read, row, to_json
 from spearshield.judging.score import REJECTED
 from spearshield.judging.trial import Trial
@@ -99,10 +100,17 @@ def test_rates_with_rejections_counted_by_hand():
 
 def test_the_row_holds_the_shares_of_rejected_images(tmp_path, examples):
     got = evaluate(fenced(0.6), Raise(BALL), examples)
-    about = dict.fromkeys(
-        ("recipe", "data", "classifier", "method", "attack", "view", "device"), "a"
+    about = dict.fromkeys(("recipe", "data", "classifier", "method", "attack", "view"), "a")
+    one = row(
+        got,
+        Provenance.now("cpu", "d", "w"),
+        **about,
+        split="test",
+        threat="Linf",
+        eps=0.1,
+        seed=0,
+        parameters={},
     )
-    one = row(got, **about, split="test", threat="Linf", eps=0.1, seed=0, parameters={})
     (plain,) = to_json([one])
     assert plain["rejected"] == [0.5, 1.0] and plain["auc"] == 0.75
     path = tmp_path / "results.json"

@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from spearshield.judging import results
+from spearshield.judging.provenance import Provenance
 from spearshield.judging.score import Score
+
+VERSIONS = {"python": "3.12.1", "spearshield": "0.1.0", "torch": "2.13.0"}
+PROVENANCE = Provenance(None, None, "d" * 64, "e" * 64, VERSIONS, "cpu", "2026-11-26T09:20:42Z")
 
 
 def row() -> results.Row:
@@ -35,6 +39,7 @@ def row() -> results.Row:
     )
     return results.row(
         score,
+        PROVENANCE,
         recipe="r",
         data="digits",
         split="test",
@@ -45,7 +50,6 @@ def row() -> results.Row:
         eps=0.1,
         view="adaptive",
         seed=0,
-        device="cpu",
         parameters={"attack": {"steps": 3}},
     )
 
@@ -56,7 +60,7 @@ def test_a_row_holds_the_rates_of_its_score():
     assert (made.asr, made.dsr) == (0.0, None)
     assert made.l2 == 2.5 and made.seconds_per_image == 0.5 and made.forwards_per_image == 10
     assert made.interval[0] < 0.5 < made.interval[1]
-    assert {"spearshield", "torch", "python"} <= made.versions.keys()
+    assert made.versions == VERSIONS and made.device == "cpu" and not made.reused
 
 
 def test_reading_restores_the_written_rows(tmp_path):
@@ -70,7 +74,8 @@ def test_fields_with_a_default_may_be_absent(tmp_path):
     path = tmp_path / "results.json"
     (written,) = results.to_json([row()])
     path.write_text(json.dumps([{k: v for k, v in written.items() if k not in LATER}]))
-    assert results.read(path) == [replace(row(), repeated=None)]
+    unknown = dict.fromkeys(("data_digest", "weights_digest", "created", "repeated"))
+    assert results.read(path) == [replace(row(), **unknown)]
 
 
 FINDING = {"check": "c", "severity": "low", "saw": {"n": 1}, "means": "m", "next": "n"}
@@ -82,6 +87,11 @@ LATER = {
     "auc": 0.75,
     "curve": [(0.0, 1.0), (0.1, 0.5)],
     "command": "spearshield run r",
+    "commit": "c" * 40,
+    "data_digest": "d" * 64,
+    "weights_digest": "e" * 64,
+    "created": "2026-11-26T09:20:42Z",
+    "reused": True,
 }
 """The fields that files of earlier versions do not have."""
 
@@ -96,6 +106,8 @@ LATER = {
         ({"split": "tset"}, r"\$\[0\]\.split"),
         ({"auc": 1.5}, r"\$\[0\]\.auc"),
         ({"command": ""}, r"\$\[0\]\.command"),
+        ({"created": ""}, r"\$\[0\]\.created"),
+        ({"reused": 1}, r"\$\[0\]\.reused"),
         ({"findings": [FINDING | {"severity": "grave"}]}, r"findings\[0\]\.severity"),
         ({"findings": [FINDING | {"extra": 1}]}, r"'extra' was unexpected"),
         ({"versions": {"torch": "2"}}, r"'python' is a required property"),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from spearshield.judging.provenance import Provenance
 from spearshield.judging.results import WORST_CASE, Row
 from spearshield.report import write_report
 from spearshield.report.defences import group
@@ -22,6 +23,9 @@ from spearshield.report.tables import Table
 WORST = "robust accuracy, worst case over attacks"
 SETTING = "mnist, lenet, L\u221e 0.3, 1,000 test images"
 VERSIONS = {"python": "3.12.1", "spearshield": "0.1.0", "torch": "2.13.0"}
+PROVENANCE = Provenance(
+    "spearshield run demo", "c" * 40, "d" * 64, "e" * 64, VERSIONS, "cpu", "2026-11-26T09:20:42Z"
+)
 PGD = {"steps": 40, "step_size": None, "restarts": 5}
 EVIL = '<script>alert("1")</script>'
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from report.samples import (
+    PROVENANCE,
     curved,
     lines,
     report,
@@ -70,9 +71,11 @@ def test_a_curve_counted_by_hand_from_the_outcomes_to_the_table(tmp_path: Path) 
     assert shares == (0.75,) * 5 + (0.5,) * 15 + (0.25,)
     assert (shares[0], shares[-1]) == (score.acc, score.robust_acc)
     assert [share for _, share in score.curve(Linf(0.3))] == [0.75] * 20 + [0.25]
-    about = ("recipe", "data", "split", "classifier", "method", "view", "seed", "device")
+    about = ("recipe", "data", "split", "classifier", "method", "view", "seed")
     fields = {name: getattr(row(), name) for name in (*about, "parameters")}
-    measured = results.row(score, **fields, attack="fmn", threat="L2", eps=0.4, curve=curve)
+    measured = results.row(
+        score, PROVENANCE, **fields, attack="fmn", threat="L2", eps=0.4, curve=curve
+    )
     run = run_folder(tmp_path / "run", [measured])
     assert results.read(run / "results.json") == [measured]
     ((line,),) = charts([measured])

@@ -57,14 +57,24 @@ def test_every_row_shows_the_success_against_the_victim_itself() -> None:
 
 def test_the_source_of_every_row_names_its_command() -> None:
     given = rows() + rows(seed=1, device="cuda")
-    for measured in given[3:]:
-        object.__setattr__(measured, "command", "spearshield run demo --seed 1")
+    known = {
+        "command": "spearshield run demo --seed 1",
+        "commit": "c" * 40,
+        "data_digest": "d" * 64,
+    }
+    times = ("2026-11-26T09:20:42Z", "2026-11-25T09:20:42Z", "2026-11-26T08:20:42Z")
+    given[3:] = [
+        replace(measured, **known, created=time, reused=i < 2)
+        for i, (measured, time) in enumerate(zip(given[3:], times, strict=True))
+    ]
     shown = report(given)
     versions = "python 3.12.1, spearshield 0.1.0, torch 2.13.0"
-    command = "spearshield run demo --seed 1"
+    command, no = "spearshield run demo --seed 1", "not recorded"
+    time = "2026-11-25T09:20:42Z to 2026-11-26T09:20:42Z"
+    measured = ["d" * 12, time, "cuda", versions]
     assert lines(shown.provenance) == [
-        ["[1]", "run", "demo", "not recorded", "0", "1,000", "3", "cpu", versions],
-        ["[2]", "run", "demo", command, "1", "1,000", "3", "cuda", versions],
+        ["[1]", "run", "demo", no, no, "0", "1,000", "3", "0", no, no, "cpu", versions],
+        ["[2]", "run", "demo", command, "c" * 12, "1", "1,000", "3", "2", *measured],
     ]
     sources = zip(column(shown.rows[0], "seed"), column(shown.rows[0], "source"), strict=True)
     assert set(sources) == {("0", "[1]"), ("1", "[2]")}

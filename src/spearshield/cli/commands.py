@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 
 from spearshield import api
 from spearshield.cli import console, file_tools, networks, options
 from spearshield.cli.console import out
+from spearshield.experiment.folders import CARD, refuse_others
 from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run
-from spearshield.experiment.shield import CARD, Shield
+from spearshield.experiment.shield import Shield
 from spearshield.experiment.trials import is_trained
-from spearshield.judging import results
 from spearshield.judging.results import Row
 from spearshield.progress import Progress
 from spearshield.report import write_report
@@ -30,7 +29,7 @@ FAILED, REFUSED = 1, 3
 
 def do_audit(words: argparse.Namespace) -> int:
     """Measure the robust accuracy of a classifier, a shield or a training of a run."""
-    _claim_folder(words)
+    words.out.mkdir(parents=True, exist_ok=True)
     images = options.examples(words)
     model = options.model(words, images)
     purifier = networks.purifier(words, images)
@@ -65,26 +64,6 @@ NEXT_STEP: dict[str, str] = {
 }
 """What to do about the other verdicts."""
 
-GATE = re.compile(r" --min-robust-acc[= ]\S+| --require-valid")
-
-
-def _claim_folder(words: argparse.Namespace) -> None:
-    """Make the folder of an audit; raise if it holds the result of another one.
-
-    Raises:
-        ValueError: Names the command of the other audit.
-        OSError: The folder cannot be written.
-    """
-    words.out.mkdir(parents=True, exist_ok=True)
-    path = words.out / "results.json"
-    mine = GATE.sub("", results.command.get() or "")
-    for row in results.read(path) if path.exists() else ():
-        if row.command and mine and GATE.sub("", row.command) != mine:
-            raise ValueError(
-                f"{words.out} holds the result of another audit ({row.command}); "
-                "choose another --out"
-            )
-
 
 def _gate(rows: tuple[Row, ...], words: argparse.Namespace) -> int:
     """The exit status: not 0 if a headline is too low, or has another verdict than the best."""
@@ -116,6 +95,7 @@ def do_protect(words: argparse.Namespace) -> None:
 
 def do_learn_attack(words: argparse.Namespace) -> None:
     """Train an attack on a classifier, and save it."""
+    refuse_others(words.out, CARD)
     spear = api.learn_attack(**options.training(words))
     spear.save(words.out)
     out.print(f"attack: {words.out}, {spear.threat}", markup=False)

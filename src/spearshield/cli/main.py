@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def recorded(words: Sequence[str]) -> Iterator[None]:
     """Rows that are measured inside the block record the command line."""
-    from spearshield.judging.results import command  # noqa: PLC0415 - only where a command runs
+    from spearshield.judging.provenance import command  # noqa: PLC0415 - only where a command runs
 
     token = command.set(shlex.join(["spearshield", *words]))
     try:

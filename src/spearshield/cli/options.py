@@ -20,10 +20,11 @@ from spearshield.datasets import dataset
 from spearshield.experiment.as_examples import as_examples
 from spearshield.experiment.card import Card
 from spearshield.experiment.defaults import budget_for, training_for
+from spearshield.experiment.folders import CARD
 from spearshield.experiment.opened import open_run, spear_of
 from spearshield.experiment.overrides import override, view
 from spearshield.experiment.recipe import Recipe, load_recipe
-from spearshield.experiment.shield import CARD, Shield, Spear
+from spearshield.experiment.shield import Shield, Spear
 from spearshield.experiment.subject import checked_device
 from spearshield.experiment.trials import VIEWS, is_trained
 from spearshield.judging.trial import Trial

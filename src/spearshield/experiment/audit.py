@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from spearshield.experiment.folders import AUDIT, RESULTS, claim, refuse_others
+from spearshield.experiment.subject import Subject
 from spearshield.judging import results
+from spearshield.judging.cached_evaluation import OUTCOMES, data_digest
 from spearshield.judging.checks import Finding
 from spearshield.judging.results import WORST_CASE, Row
+from spearshield.judging.trial import Trial
 from spearshield.report import words, write_report
 from spearshield.storage.atomic import write_json
-
-RESULTS = "results.json"
+from spearshield.storage.digest import weights_digest
+from spearshield.storage.lock import locked
+from spearshield.storage.serialization import dump
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +30,12 @@ class Report:
     Args:
         rows: One row for each attack, and the worst case over them last.
         folder: Where the outcomes and pictures are kept.
+        record: What the numbers are about; the content of ``audit.json``.
     """
 
     rows: tuple[Row, ...]
     folder: Path
+    record: Mapping[str, Any]
 
     @property
     def worst(self) -> Row:
@@ -77,6 +87,8 @@ class Report:
             lowest = min(row.robust_acc for row in unaware)
             lines.append(f"  unaware attacker  {100 * lowest:5.1f} %  attacks the classifier alone")
         lines.append(f"  verdict           {self.verdict}")
+        if reused := sum(row.reused for row in attacks):
+            lines.append(f"  reused            {reused} of {len(attacks)} attacks, of earlier runs")
         lines += [f"  {found}" for found in self.findings]
         return "\n".join(lines)
 
@@ -87,13 +99,53 @@ class Report:
             The path of the page.
 
         Raises:
+            ValueError: The folder holds another audit, or something else.
             OSError: As on a full disk.
         """
         target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
+        _claim(target, self.record)
         pictures = self.folder / "pictures"
         if pictures.is_dir() and target.resolve() != self.folder.resolve():
             shutil.copytree(pictures, target / "pictures", dirs_exist_ok=True)
         write_json(target / RESULTS, results.to_json([*self.rows]))
         write_report([target], target)
         return target / "report.html"
+
+
+@contextmanager
+def folder_of(
+    folder: Path, subject: Subject, trials: Sequence[Trial], limit: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Locks the folder of an audit inside the block, and yields the content of its ``audit.json``.
+
+    Raises:
+        ValueError: The folder holds another audit, or something else; or another process uses it.
+    """
+    refuse_others(folder, AUDIT)
+    with locked(folder):
+        record = _record(subject, trials, limit, seed)
+        _claim(folder, record)
+        yield record
+
+
+def _record(subject: Subject, trials: Sequence[Trial], limit: int, seed: int) -> dict[str, Any]:
+    """What the numbers of an audit are about, as JSON values."""
+    images = subject.sample(limit)
+    return {
+        "method": subject.name,
+        "classifier": subject.about["classifier"],
+        "weights": weights_digest(subject.outcome.defended),
+        "images": len(images),
+        "data": data_digest(images),
+        "trials": [dump(trial, weights_digest) for trial in trials],
+        "seed": seed,
+    }
+
+
+def _claim(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of an audit, or verify that it is the record in the folder."""
+    refuse_others(folder, AUDIT)
+    measured = (folder / RESULTS).exists() or any((folder / OUTCOMES).glob("*"))
+    if not measured:
+        (folder / AUDIT).unlink(missing_ok=True)  # of an audit that failed before it began
+    claim(folder / AUDIT, record, "the result of another audit")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spearshield.architecture import Architecture
-from spearshield.judging import results
+from spearshield.judging.provenance import versions
 from spearshield.judging.results import Row
 from spearshield.storage.atomic import write_json
 from spearshield.storage.serialization import dump, load
@@ -130,7 +130,7 @@ class Card:
                 "measured": asdict(measured) if measured else {"verdict": "not examined"},
                 "sha256": self.sha256,
                 "trained_on": self.trained_on,
-                "versions": results.versions(),
+                "versions": versions(),
             },
         )
 

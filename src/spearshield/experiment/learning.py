@@ -7,25 +7,32 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from spearshield.dataset import Examples
 from spearshield.experiment.card import Card
-from spearshield.experiment.shield import Shield, Spear, weights_digest
+from spearshield.experiment.folders import (
+    CARD,
+    TRAINING,
+    claim,
+    refuse_others,
+    refuse_training_of_run,
+)
+from spearshield.experiment.shield import Shield, Spear
 from spearshield.experiment.subject import classifier_card
+from spearshield.experiment.training_record import training_record
 from spearshield.method import Outcome, Task
 from spearshield.progress import Progress
 from spearshield.rng import ambient
-from spearshield.storage.atomic import write_json
-from spearshield.storage.digest import digest
-from spearshield.storage.serialization import dump
+from spearshield.storage.digest import digest, weights_digest
+from spearshield.storage.lock import locked
 from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import LearnedAttack
 from spearshield.training.loop import Training, train
 
 RUNS = Path("runs")
-TRAINING = "training.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,18 +84,21 @@ class Learning:
         """The outcome of the training.
 
         Raises:
-            ValueError: The settings do not fit each other, the classifier or the images.
+            ValueError: The settings do not fit each other, the classifier, the images or the
+                folder; or another process uses the folder.
             Interrupted: A signal stopped the training; its state is saved.
         """
-        learner = train(
-            self.training,
-            self.task(examples),
-            lambda: examples,
-            seed=self.seed,
-            folder=self.claimed_folder(examples),
-            device=self.device,
-            progress=progress,
-        )
+        with locked(self.place(examples)):
+            self.claim(examples)
+            learner = train(
+                self.training,
+                self.task(examples),
+                lambda: examples,
+                seed=self.seed,
+                folder=self.place(examples),
+                device=self.device,
+                progress=progress,
+            )
         return learner.outcome()
 
     def untrained(self, examples: Examples) -> Outcome:
@@ -108,24 +118,25 @@ class Learning:
             self.classifier, fresh, examples.shape, examples.classes, self.training.learn_from
         )
 
-    def claimed_folder(self, examples: Examples) -> Path:
-        """The folder for the state: the one that was given, or one named after this training.
+    def claim(self, examples: Examples) -> None:
+        """Write what the state folder is for, or verify it.
 
         Raises:
-            ValueError: It holds the state of another training.
+            ValueError: The folder holds something else, or the state of another training.
         """
-        settings = json.dumps([dump(self.training), self.seed])
-        key = digest(settings, weights_digest(self.classifier), examples.pixels, examples.y)
-        folder = Path(self.folder or RUNS / f"{self.training.display_name}-{key[:12]}")
-        path = folder / TRAINING
-        if not path.exists():
-            write_json(path, {"key": key, "training": dump(self.training), "seed": self.seed})
-        elif json.loads(path.read_text(encoding="utf-8")).get("key") != key:
-            raise ValueError(
-                f"{folder} holds the state of another training: the model, the images or the "
-                "settings differ; choose another folder, or delete that one"
-            )
-        return folder
+        place = self.place(examples)
+        refuse_training_of_run(place)
+        refuse_others(place, TRAINING, CARD)
+        claim(place / TRAINING, self.record(examples), "the state of another training")
+
+    def place(self, examples: Examples) -> Path:
+        """The folder for the state: the one that was given, or one named after this training."""
+        key = digest(json.dumps(self.record(examples)))
+        return Path(self.folder or RUNS / f"{self.training.display_name}-{key[:12]}")
+
+    def record(self, examples: Examples) -> dict[str, Any]:
+        """The settings, the classifier and the images of the training."""
+        return training_record(self.training, self.seed, self.classifier, examples)
 
     def card(self, kind: str, examples: Examples) -> Card:
         """The card of the result."""

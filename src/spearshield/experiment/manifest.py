@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spearshield.experiment.folders import RECIPE, REMEDY, differences, refuse_others
 from spearshield.experiment.recipe import Recipe, read_recipe
 from spearshield.storage.atomic import write_json
+from spearshield.storage.digest import digest
 from spearshield.storage.serialization import dump, load
-from spearshield.training.loop import CHECKPOINT
 from spearshield.types import Shape
-
-FILE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,11 @@ class Manifest:
         """Write the manifest to ``folder``, or verify that it is the one in ``folder``.
 
         Raises:
-            ValueError: The folder holds a training, or the run of another recipe; names the fields
-                that differ.
+            ValueError: The folder holds something else than a run, or the run of another recipe;
+                names the fields that differ.
         """
-        path = folder / FILE
-        if (folder / CHECKPOINT).exists():
-            raise ValueError(f"{folder} holds a training; choose another --out")
+        path = folder / RECIPE
+        refuse_others(folder, RECIPE)
         images = {"shape": [*self.shape], "classes": self.classes}
         own = {"name": self.name, "recipe": dump(self.recipe), "images": images}
         own |= {"weights_sha256": self.weights}
@@ -52,11 +50,24 @@ class Manifest:
         try:
             saved = _with_new_fields(json.loads(path.read_text(encoding="utf-8")), self.weights)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not JSON ({error}); choose another --out") from error
+            raise ValueError(f"{path} is not JSON ({error}); {REMEDY}") from error
         if saved != own:
             raise ValueError(
-                f"{folder} holds the run of another recipe (other {_differences(saved, own)}); "
-                "choose another --out, or delete that folder"
+                f"{folder} holds the run of another recipe (other {differences(saved, own)}); "
+                f"{REMEDY}, or delete that folder"
+            )
+
+    def verify_weights(self) -> None:
+        """Raise if the file of the recipe's ``weights`` is not the one that the run was made with.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It was replaced.
+        """
+        if self.weights not in ("", weights_of(self.recipe)):
+            raise ValueError(
+                f"{self.recipe.weights} was replaced after the run was trained for its weights; "
+                "restore that file, or run the recipe again in another folder"
             )
 
     @staticmethod
@@ -67,9 +78,9 @@ class Manifest:
             FileNotFoundError: There is none.
             ValueError: It cannot be read; names the file and the field.
         """
-        path = folder / FILE
+        path = folder / RECIPE
         if not path.exists():
-            raise FileNotFoundError(f"{folder} is not a run folder: it has no {FILE}")
+            raise FileNotFoundError(f"{folder} is not a run folder: it has no {RECIPE}")
         recipe = read_recipe(path)
         saved = json.loads(path.read_text(encoding="utf-8"))
         try:
@@ -84,20 +95,14 @@ class Manifest:
             ) from error
 
 
+def weights_of(recipe: Recipe) -> str:
+    """The digest of the file of a recipe's ``weights``; empty if there is none."""
+    return digest(Path(recipe.weights).read_bytes()) if recipe.weights else ""
+
+
 def _with_new_fields(saved: Any, weights: str) -> Any:
     """A manifest with default values for the fields that were added after it was written."""
     try:
         return {"weights_sha256": weights, **saved, "recipe": dump(load(saved["recipe"]))}
     except (KeyError, TypeError, ValueError, RecursionError):
         return saved
-
-
-def _differences(saved: Any, own: Any, path: str = "") -> str:
-    """The dotted names of the fields in which two JSON values differ."""
-    if isinstance(saved, dict) and isinstance(own, dict) and saved.keys() == own.keys():
-        names = [name for name in own if saved[name] != own[name]]
-        return ", ".join(_differences(saved[n], own[n], f"{path}.{n}") for n in names)
-    if isinstance(saved, list) and isinstance(own, list) and len(saved) == len(own):
-        pairs = [(i, a, b) for i, (a, b) in enumerate(zip(saved, own, strict=True)) if a != b]
-        return ", ".join(_differences(a, b, f"{path}.{i}") for i, a, b in pairs)
-    return path.removeprefix(".recipe").removeprefix(".") or "recipe"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from spearshield.discover import name_of
 from spearshield.experiment.card import Card, ClassifierCard
-from spearshield.experiment.manifest import FILE, Manifest
+from spearshield.experiment.folders import RECIPE
+from spearshield.experiment.manifest import Manifest
 from spearshield.experiment.run import Run
 from spearshield.experiment.shield import Shield, Spear
 from spearshield.training.learned_attack import LearnedAttack
@@ -22,7 +23,7 @@ def open_run(path: Path, data_dir: Path | None = None, device: str = "cpu") -> R
         FileNotFoundError: The folder holds no run.
         ValueError: Its recipe cannot be read.
     """
-    whole = (path / FILE).exists()
+    whole = (path / RECIPE).exists()
     folder = path if whole else path.parent
     manifest = Manifest.read(folder)
     return Run(

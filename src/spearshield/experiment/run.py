@@ -1,7 +1,7 @@
 """A run: a recipe in a folder, which trains, attacks, evaluates and reports, and can be resumed.
 
 recipe.json                     the manifest, written first
-TRAINING/                       checkpoint, losses and weights.safetensors of each training;
+TRAINING/                       record, checkpoint, losses and weights.safetensors of each training;
                                 attack.safetensors where its method trains an attack
 TRAINING/attacked/              the attacked training images, where the attack is precomputed
 outcomes/METHOD.ATTACK.VIEW     the result for each image; it is not computed again
@@ -12,6 +12,7 @@ results.json  report.html  report.md
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +24,11 @@ from spearshield.adversary import Attack
 from spearshield.classifiers.user import UnnamedFunction
 from spearshield.dataset import Examples, Split
 from spearshield.discover import name_of
+from spearshield.experiment.folders import RECIPE, RESULTS, TRAINING, claim, refuse_others
 from spearshield.experiment.learned_attacks import learned_attack_trials, learned_attack_view
-from spearshield.experiment.manifest import FILE, Manifest
+from spearshield.experiment.manifest import Manifest, weights_of
 from spearshield.experiment.recipe import Recipe
+from spearshield.experiment.training_record import training_record
 from spearshield.judging import results
 from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.judge import Judge
@@ -34,7 +37,6 @@ from spearshield.method import Defended, Outcome, Task
 from spearshield.progress import Progress, no_progress
 from spearshield.rng import ambient
 from spearshield.storage.atomic import write_json
-from spearshield.storage.digest import digest
 from spearshield.storage.lock import locked
 from spearshield.storage.weights import load_weights, save_weights
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
@@ -72,8 +74,7 @@ class Run:
         """Do all remaining trainings and evaluations, and write ``results.json`` and the report.
 
         Raises:
-            ValueError: The folder holds the run of another recipe (names the fields that differ),
-                or another process uses it.
+            ValueError: See :meth:`train`.
         """
         from spearshield.report import write_report  # noqa: PLC0415 - slow, and only here
 
@@ -86,12 +87,12 @@ class Run:
         """The outcomes, after all remaining trainings; writes their weights.
 
         Raises:
-            ValueError: A training cannot work with these settings; raised before any training.
+            ValueError: A training cannot work with these settings, raised before any training; or
+                the folder holds something else or is in use.
         """
         for training in filter(None, self.recipe.trainings.values()):
             self._check_trainable(training)
-        self.write_manifest()
-        with locked(self.folder):
+        with self._claimed():
             for name, outcome in self.outcomes.items():
                 save_weights(outcome.defended, self.folder / name / "weights.safetensors")
                 if isinstance(outcome.attack, LearnedAttack):
@@ -100,25 +101,34 @@ class Run:
 
     def evaluate(self) -> list[results.Row]:
         """The rows, after all remaining evaluations; writes ``results.json``."""
-        self.write_manifest()
-        with locked(self.folder):
+        with self._claimed():
             rows = list(self.rows())
-            write_json(self.folder / "results.json", results.to_json(rows))
+            write_json(self.folder / RESULTS, results.to_json(rows))
         return rows
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Locks the folder inside the block, after a check that it holds this run and no other."""
+        self.recipe.check_names()
+        refuse_others(self.folder, RECIPE)
+        with locked(self.folder):
+            self.write_manifest()
+            yield
 
     def write_manifest(self) -> None:
         """Write the manifest to the folder, or verify that it is the manifest of the folder."""
-        self.recipe.check_names()
-        file = self.recipe.weights
-        weights = digest(Path(file).read_bytes()) if file else ""
-        Manifest(self.name, self.recipe, *self.data_shape, weights).write_or_verify(self.folder)
+        made = Manifest(self.name, self.recipe, *self.data_shape, weights_of(self.recipe))
+        made.write_or_verify(self.folder)
+
+    @cached_property
+    def _manifest(self) -> Manifest | None:
+        return Manifest.read(self.trained) if self.trained else None
 
     @cached_property
     def data_shape(self) -> tuple[Shape, int]:
         """Shape of an image and number of classes; for a trained run, from its manifest."""
-        if self.trained and (self.trained / FILE).exists():
-            manifest = Manifest.read(self.trained)
-            return manifest.shape, manifest.classes
+        if self._manifest:
+            return self._manifest.shape, self._manifest.classes
         return self.images.shape, self.images.classes
 
     @cached_property
@@ -140,10 +150,10 @@ class Run:
     @cached_property
     def outcomes(self) -> dict[str, Outcome]:
         """The outcomes of the selected trainings, with networks in the fastest memory format."""
-        for name in self.selected_names:
-            victim = self._outcome(name).defended
-            victim.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return {name: self._outcome(name) for name in self.selected_names}
+        found = {name: self._outcome(name) for name in self.selected_names}
+        for outcome in found.values():
+            outcome.defended.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return found
 
     @property
     def selected_names(self) -> list[str]:
@@ -169,6 +179,8 @@ class Run:
         if isinstance(network, UnnamedFunction):
             return Outcome(network)
         if recipe.weights:
+            if self._manifest:
+                self._manifest.verify_weights()
             load_weights(network, Path(recipe.weights))
         elif recipe.pretraining:
             return self._train(recipe.pretraining, network, name_of(recipe.pretraining))
@@ -176,7 +188,6 @@ class Run:
 
     @cached_property
     def _computed(self) -> dict[str, Outcome]:
-        """The outcomes so far, by name."""
         return {}
 
     def _outcome(self, name: str) -> Outcome:
@@ -210,13 +221,21 @@ class Run:
 
     def _train(self, training: Training, classifier: nn.Module, name: str) -> Outcome:
         """The outcome of a training with a method that protects or attacks ``classifier``."""
+
+        def examples() -> Examples:
+            return self.training_set if training.split == "train" else self._load(training.split)
+
         learn_from = training.learn_from and self._attack_of(training.learn_from)
+        folder = (self.trained or self.folder) / name
+        if not self.trained:
+            record = training_record(training, self.recipe.seed, classifier, examples())
+            claim(folder / TRAINING, record, "another training")
         learner = train(
             replace(training, learn_from=learn_from),
             Task(classifier, self._untrained(), *self.data_shape, learn_from),
-            lambda: self.training_set if training.split == "train" else self._load(training.split),
+            examples,
             seed=self.recipe.seed,
-            folder=(self.trained or self.folder) / name,
+            folder=folder,
             device=self.device,
             progress=self.progress,
             finished=self.trained is not None,
@@ -268,18 +287,11 @@ class Run:
     def rows(self) -> Iterator[results.Row]:
         """A row for each defence and trial, and for each worst case."""
         recipe = self.recipe
-        judge = Judge(
-            self.trials,
-            self.images,
-            self.folder,
-            EvaluationSettings(recipe.seed, recipe.draws, recipe.batch_size, self.device),
-            about=recipe.about(self.name),
-            parameters=recipe.parameters,
-            progress=self.progress,
-        )
-        attacks = {}
-        if not self.trained:
-            attacks = {name: self.attack(name) for name, o in self.outcomes.items() if o.attack}
+        settings = EvaluationSettings(recipe.seed, recipe.draws, recipe.batch_size, self.device)
+        about = recipe.about(self.name), recipe.parameters, self.progress
+        judge = Judge(self.trials, self.images, self.folder, settings, *about)
+        made = {} if self.trained else self.outcomes
+        attacks = {name: self.attack(name) for name, outcome in made.items() if outcome.attack}
         for name, outcome in self.outcomes.items():
             if outcome.is_defence or self.selected:
                 trials = learned_attack_trials(recipe, attacks, name)

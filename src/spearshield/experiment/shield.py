@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from spearshield.adversary import as_images, check_images
 from spearshield.classifiers.user import UnnamedFunction
 from spearshield.experiment.card import Card, ClassifierCard
+from spearshield.experiment.folders import CARD, TRAINING, refuse_others, refuse_training_of_run
 from spearshield.method import Defended, Outcome, RandomPurifier, Task
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.rng import ambient
@@ -29,7 +30,7 @@ from spearshield.storage.weights import load_part, load_weights, save_weights
 from spearshield.training.learned_attack import LearnedAttack
 from spearshield.types import Images, Logits, Mask
 
-CARD, WEIGHTS = "card.json", "weights.safetensors"
+WEIGHTS = "weights.safetensors"
 
 
 class Shield(Defended):
@@ -78,7 +79,7 @@ class Shield(Defended):
         """Write ``card.json`` and ``weights.safetensors`` to ``folder``.
 
         Raises:
-            ValueError: The folder holds another saved shield or spear.
+            ValueError: The folder holds another saved shield or spear, or something else.
         """
         self.card = _write(Path(folder), self, self.card)
 
@@ -181,7 +182,7 @@ class Spear(LearnedAttack):
         """Write ``card.json`` and ``weights.safetensors`` to ``folder``.
 
         Raises:
-            ValueError: The folder holds a saved shield or spear already.
+            ValueError: The folder holds another saved shield or spear, or something else.
         """
         assert self.card is not None
         _write(Path(folder), self.network, self.card)
@@ -279,6 +280,8 @@ def _with_weights(value: Any, path: Path) -> Any:
 
 def _write(folder: Path, network: nn.Module, card: Card) -> Card:
     """Write weights and card; returns the card with the digest of the weights."""
+    refuse_training_of_run(folder)
+    refuse_others(folder, CARD, TRAINING)
     before = Card.read(folder / CARD) if (folder / CARD).exists() else None
     if before and (before.trained_on, before.training) != (card.trained_on, card.training):
         raise ValueError(f"{folder} holds another saved {before.kind}; choose another folder")
@@ -286,9 +289,3 @@ def _write(folder: Path, network: nn.Module, card: Card) -> Card:
     written = replace(card, sha256=digest((folder / WEIGHTS).read_bytes()))
     written.write(folder / CARD)
     return written
-
-
-def weights_digest(network: nn.Module) -> str:
-    """A digest of the names and values of all weights and buffers of a network."""
-    state = sorted(network.state_dict().items())
-    return digest(*(part for name, value in state for part in (name, value)))

@@ -15,6 +15,7 @@ from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples, with_classes
 from spearshield.experiment.card import ClassifierCard
+from spearshield.experiment.folders import CARD
 from spearshield.experiment.opened import open_run
 from spearshield.experiment.purifier import (
     PurifierSource,
@@ -24,7 +25,7 @@ from spearshield.experiment.purifier import (
 )
 from spearshield.experiment.recipe import UNDEFENDED
 from spearshield.experiment.run import Run
-from spearshield.experiment.shield import CARD, Shield, load_saved, weights_digest
+from spearshield.experiment.shield import Shield, load_saved
 from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.examination import Examination
 from spearshield.judging.judge import Judge
@@ -34,6 +35,7 @@ from spearshield.method import Defended, Outcome
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.progress import Progress
 from spearshield.rng import permutation
+from spearshield.storage.digest import weights_digest
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import Training
 

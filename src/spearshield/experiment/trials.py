@@ -13,13 +13,14 @@ from spearshield import discover
 from spearshield.adversary import Attack
 from spearshield.discover import name_of
 from spearshield.experiment.defaults import check_threat
-from spearshield.experiment.manifest import FILE
+from spearshield.experiment.folders import CARD, RECIPE
 from spearshield.experiment.opened import open_run
-from spearshield.experiment.shield import CARD, Spear, load_saved, weights_digest
+from spearshield.experiment.shield import Spear, load_saved
 from spearshield.experiment.subject import Subject, as_wrapped
 from spearshield.judging.battery import BATTERIES
 from spearshield.judging.trial import MADE_ELSEWHERE, Trial
 from spearshield.method import Defended, Outcome
+from spearshield.storage.digest import weights_digest
 from spearshield.threat import ThreatModel
 from spearshield.training.transfer_attack import Transfer
 from spearshield.views import BPDA, Adaptive, Oblivious, Transferred, View
@@ -125,11 +126,11 @@ def is_trained(name: str) -> bool:
     if name in discover.names("attacks"):
         return False
     folder = Path(name)
-    found = (folder / CARD).exists() or (folder.parent / FILE).exists()
+    found = (folder / CARD).exists() or (folder.parent / RECIPE).exists()
     if not found and folder.name != name:
         raise FileNotFoundError(
             f"{name} is neither a saved attack nor in a run folder: there is no {folder / CARD} "
-            f"and no {folder.parent / FILE}"
+            f"and no {folder.parent / RECIPE}"
         )
     return found
 

@@ -1,10 +1,12 @@
-"""Evaluations with scores on disk, so that each evaluation runs only once."""
+"""Evaluations with scores on disk, each with its provenance, so that nothing is measured twice."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save as to_bytes
@@ -13,15 +15,21 @@ from torch import Tensor
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.judging.evaluation import EvaluationSettings, evaluate
+from spearshield.judging.provenance import Provenance, processor
 from spearshield.judging.score import NO_CLASS, REJECTED, TENSORS, Score
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended
 from spearshield.progress import ProgressBar, no_bar
 from spearshield.storage import checkpoint
 from spearshield.storage.atomic import write_atomically
-from spearshield.storage.digest import digest, network_digest
+from spearshield.storage.content import content
+from spearshield.storage.digest import digest, weights_digest
+from spearshield.storage.installed import source_digest
 from spearshield.storage.serialization import dump
 from spearshield.types import Images
+
+OUTCOMES = "outcomes"
+"""The folder of the scores in a run folder."""
 
 PICTURES = 10
 """Number of images of each trial that are stored for the report."""
@@ -32,6 +40,18 @@ def title(trial: Trial) -> str:
     return f"{name_of(trial.attack)}.{trial.view}"
 
 
+def data_digest(images: Examples) -> str:
+    """The digest of images, their labels and their ids."""
+    return digest(images.ids, images.y, images.pixels)
+
+
+class Measurement(NamedTuple):
+    """A score and its origin."""
+
+    score: Score
+    provenance: Provenance
+
+
 @dataclass(frozen=True)
 class CachedEvaluation:
     """Evaluates one victim and stores each score in a run folder.
@@ -39,31 +59,36 @@ class CachedEvaluation:
     Args:
         name: The name of the victim in the folder.
         folder: The run folder; scores go to ``outcomes/``, the first images to ``pictures/``.
+        data: Digest of all images of the evaluation, of which a trial may attack some.
     """
 
     victim: Defended
     name: str
     folder: Path
     settings: EvaluationSettings
+    data: str
 
-    def __call__(self, trial: Trial, images: Examples, bar: ProgressBar = no_bar) -> Score:
+    def __call__(self, trial: Trial, images: Examples, bar: ProgressBar = no_bar) -> Measurement:
         """The score of the victim under ``trial``, read from the folder or evaluated and stored.
 
-        A stored score is used for the same victim, images, attack, view, seed and draws only.
+        A stored score is used only if nothing that it depends on has changed: the victim with its
+        code, the attack, the view, the images, the seed, the draws, the kind of device, and the
+        versions of torch and of this package. Otherwise it is replaced.
 
         Raises:
             ValueError: The stored score is corrupt, or as in
                 :func:`spearshield.judging.evaluation.evaluate`.
         """
         key = self._key(trial, images)
-        stem = f"{self.name}.{title(trial)}.{key[:8]}"
-        path = self.folder / "outcomes" / f"{stem}.safetensors"
-        if path.exists():
-            stored = checkpoint.load(path)
-            if stored["key"] == key:
-                bar(len(images), {})
-                tensors = {name: stored[name] for name in TENSORS}
-                return Score(**tensors, seconds=stored["seconds"], forwards=stored["forwards"])
+        settings = json.dumps(
+            [dump(trial, weights_digest), self.settings.seed, self.settings.draws]
+        )
+        stem = f"{self.name}.{title(trial)}.{digest(settings)[:8]}"
+        path = self.folder / OUTCOMES / f"{stem}.safetensors"
+        stored = checkpoint.load(path) if path.exists() else {}
+        if stored.get("key") == key:
+            bar(len(images), {})
+            return self._reused(stored)
         first: list[Images] = []
 
         def keep(x_adv: Images) -> None:
@@ -75,9 +100,21 @@ class CachedEvaluation:
         )
         tensors = {name: getattr(score, name) for name in TENSORS}
         cost = {"seconds": score.seconds, "forwards": score.forwards}
-        checkpoint.save(path, {"key": key, **tensors, **cost})
+        origin = Provenance.now(device_name(self.settings.device), self.data, self._weights)
         self._save_pictures(stem, trial, images[:PICTURES], torch.cat(first)[:PICTURES], score)
-        return score
+        checkpoint.save(path, {"key": key, **tensors, **cost, "provenance": asdict(origin)})
+        return Measurement(score, origin)
+
+    def _reused(self, stored: dict[str, Any]) -> Measurement:
+        """The measurement in a file, as part of this evaluation."""
+        tensors = {name: stored[name] for name in TENSORS}
+        score = Score(**tensors, seconds=stored["seconds"], forwards=stored["forwards"])
+        origin = stored["provenance"] | {"data_digest": self.data, "reused": True}
+        return Measurement(score, Provenance(**origin))
+
+    @cached_property
+    def _weights(self) -> str:
+        return weights_digest(self.victim)
 
     def _save_pictures(
         self, stem: str, trial: Trial, images: Examples, x_adv: Images, score: Score
@@ -109,6 +146,22 @@ class CachedEvaluation:
         write_atomically(self.folder / "pictures" / f"{stem}.safetensors", content)
 
     def _key(self, trial: Trial, images: Examples) -> str:
-        """The digest of everything that a score depends on."""
-        settings = json.dumps([dump(trial), self.settings.seed, self.settings.draws])
-        return digest(settings, network_digest(self.victim), images.ids, images.y, images.pixels)
+        """The digest of everything that a score depends on.
+
+        It never occurs again if something cannot be determined.
+        """
+        parts = (
+            *(content(value).sha256 for value in (trial, self.victim)),
+            str((self.settings.seed, self.settings.draws)),
+            torch.device(self.settings.device).type,
+            torch.__version__,
+            source_digest(),
+        )
+        return digest(*parts, data_digest(images))
+
+
+def device_name(device: str) -> str:
+    """A device with the name of its processor, such as ``cpu (AMD EPYC)``."""
+    cuda = torch.device(device).type == "cuda"
+    name = torch.cuda.get_device_name(device) if cuda else processor()
+    return f"{device} ({name})" if name else device

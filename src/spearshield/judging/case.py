@@ -14,6 +14,7 @@ from spearshield.judging.checks.probe import share
 from spearshield.judging.evaluation import EvaluationSettings, OutsideThreatError, check_victim
 from spearshield.judging.examination import Examination
 from spearshield.judging.finding import BROKEN, Finding
+from spearshield.judging.provenance import Provenance
 from spearshield.judging.score import Score, worst_case
 from spearshield.judging.trial import Trial
 from spearshield.progress import Progress
@@ -27,12 +28,14 @@ class TrialScore:
 
     Args:
         score: The score; for a trial on survivors, the worst case over it and the trials before it.
+        provenance: The origin of the score.
         attacked: Number of images that this trial attacked.
         broke: Number of these images that it broke.
     """
 
     trial: Trial
     score: Score
+    provenance: Provenance
     attacked: int
     broke: int
 
@@ -122,6 +125,11 @@ class Case:
                 worst = worst.also_broken(each.score, threat)
         return worst
 
+    def provenance(self, threat: ThreatModel) -> Provenance:
+        """The origin of the scores with this threat model."""
+        made = [each for each in self.scores if each.trial.attack.threat == threat]
+        return Provenance.of_all([each.provenance for each in made])
+
     def inspect(self, threat: ThreatModel) -> tuple[Finding, ...]:
         """The findings of the checks of the victim."""
         if not self.examination:
@@ -187,18 +195,23 @@ class Case:
 
     def _score(self, trial: Trial) -> TrialScore:
         """The score of one trial, given the earlier scores with the same threat model."""
-        earlier = [score for _, score in self.scored(trial.attack.threat)]
+        threat = trial.attack.threat
+        earlier = [score for _, score in self.scored(threat)]
         images = self.images[: trial.images] if trial.images else self.images
         so_far: Score | None = None
         if trial.survivors and earlier:
             so_far = worst_case([score.first(len(images)) for score in earlier])
             images = images[: so_far.images][so_far.robust]
             if len(images) == 0:
-                return TrialScore(trial, replace(so_far, seconds=0.0, forwards=0), 0, 0)
+                free = replace(so_far, seconds=0.0, forwards=0)
+                return TrialScore(trial, free, self.provenance(threat), 0, 0)
         bar = self.progress(f"attack {self.evaluation.name}: {title(trial)}", len(images))
-        own = self.evaluation(trial, images, bar)
-        score = so_far.updated(so_far.robust, own) if so_far else own
-        return TrialScore(trial, score, len(images), int(own.broken.sum()))
+        score, origin = self.evaluation(trial, images, bar)
+        broke = int(score.broken.sum())
+        if so_far:
+            score = so_far.updated(so_far.robust, score)
+            origin = Provenance.of_all([self.provenance(threat), origin])
+        return TrialScore(trial, score, origin, len(images), broke)
 
     def _fail(self, finding: Finding, error: Exception) -> None:
         self._error = self._error or error

@@ -10,11 +10,12 @@ from typing import Any
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.judging import checks, results
-from spearshield.judging.cached_evaluation import CachedEvaluation
+from spearshield.judging.cached_evaluation import CachedEvaluation, data_digest
 from spearshield.judging.case import Case, TrialScore
 from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.examination import Examination
 from spearshield.judging.finding import Finding
+from spearshield.judging.provenance import Provenance
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
 from spearshield.method import Outcome
@@ -35,7 +36,7 @@ class Judge:
         folder: Folder for scores and pictures.
         settings: Seed, draws, batch size and device.
         about: Fields of :class:`~spearshield.judging.results.Row` that are the same in all rows:
-            ``recipe``, ``data``, ``split`` and ``classifier``; optionally ``command``.
+            ``recipe``, ``data``, ``split`` and ``classifier``.
         parameters: Entries of ``Row.parameters`` that are the same in all rows, such as the
             architecture and the weights of the classifier.
         progress: Opens a bar for each trial.
@@ -102,7 +103,8 @@ class Judge:
 
     def case(self, method: str, outcome: Outcome) -> Case:
         """The case of a victim, before its first trial."""
-        evaluation = CachedEvaluation(outcome.defended, method, self.folder, self.settings)
+        data = data_digest(self.images)
+        evaluation = CachedEvaluation(outcome.defended, method, self.folder, self.settings, data)
         return Case(evaluation, self.images, self.progress, self.examination)
 
     def applicable(self, outcome: Outcome) -> tuple[Trial, ...]:
@@ -125,6 +127,7 @@ class Judge:
         return self._row(
             method,
             scored.score,
+            scored.provenance,
             threat,
             attack=name_of(trial.attack),
             view=str(trial.view),
@@ -148,6 +151,7 @@ class Judge:
         return self._row(
             method,
             worst,
+            case.provenance(threat),
             threat,
             attack=results.WORST_CASE,
             view=results.WORST_CASE,
@@ -157,16 +161,23 @@ class Judge:
             verdict=checks.verdict(found, worst.robust_acc, images=worst.images, examined=examined),
         )
 
-    def _row(self, method: str, score: Score, threat: ThreatModel, **about: Any) -> results.Row:
+    def _row(
+        self,
+        method: str,
+        score: Score,
+        provenance: Provenance,
+        threat: ThreatModel,
+        **about: Any,
+    ) -> results.Row:
         """A row with the fields that all rows of a victim share."""
         return results.row(
             score,
+            provenance,
             **self.about,
             method=method,
             threat=threat.norm,
             eps=threat.eps,
             seed=self.settings.seed,
-            device=self.settings.device,
             **about,
         )
 

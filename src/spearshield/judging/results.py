@@ -6,20 +6,17 @@ and ``docs/evaluation.md`` defines every field.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from spearshield import __version__
 from spearshield.judging.finding import Finding, Verdict
 from spearshield.judging.schema import from_json, keywords, schema_of
 
 if TYPE_CHECKING:
+    from spearshield.judging.provenance import Provenance
     from spearshield.judging.score import Score
 
 WORST_CASE = "worst_case"
@@ -65,7 +62,8 @@ class Row:
         ssim: Structural similarity of clean and attacked images.
         l2, linf: Norms of the perturbation.
         seconds_per_image, forwards_per_image: Cost of the attack.
-        seed, device, versions: Seed, device, and versions of Python and packages.
+        seed, device, versions: Seed, device, and versions of Python and packages, of the
+            measurement. Where the parts of a worst case differ, all values are listed.
         parameters: Hyper-parameters of data, classifier, training, method, attack and view.
         attacked: For a trial: number of images that it attacked.
         broke: For a trial: number of these images that it broke by itself.
@@ -81,7 +79,13 @@ class Row:
         auc: For a victim with a detector: area under its ROC curve.
         curve: For an attack that searches for the smallest perturbation: distances from 0 to
             ``eps``, each with the robust accuracy at that distance.
-        command: The command that made the row, such as ``spearshield run mnist_purifiers``.
+        command: The command that measured the row, such as ``spearshield run mnist_purifiers``.
+        commit: The git commit of the package's checkout; ``None``: it was installed.
+        data_digest: Digest of all images of the evaluation, their labels and ids.
+        weights_digest: Digest of the victim's weights.
+        created: Time of the measurement, in UTC, in the notation of ISO 8601.
+        reused: True if all of it was measured in an earlier run, to which ``command``, ``commit``,
+            ``versions``, ``device`` and ``created`` then refer.
     """
 
     recipe: Text
@@ -118,6 +122,11 @@ class Row:
     auc: Share | None = None
     curve: Curve | None = None
     command: Text | None = None
+    commit: Text | None = None
+    data_digest: Text | None = None
+    weights_digest: Text | None = None
+    created: Text | None = None
+    reused: bool = False
 
     @property
     def broken(self) -> float | None:
@@ -189,18 +198,13 @@ def _validate(values: Any, source: str) -> None:
         raise ValueError(f"{source}: {error.json_path} {error.message}") from error
 
 
-command: ContextVar[str | None] = ContextVar("command", default=None)
-"""The command line of this process, which the command ``spearshield`` sets and rows record."""
-
-
-def row(score: Score, **about: Any) -> Row:
+def row(score: Score, provenance: Provenance, **about: Any) -> Row:
     """The row of a score.
 
     Args:
-        about: The fields that do not follow from the score.
+        about: The fields that follow from neither the score nor its provenance.
     """
     return Row(
-        command=about.pop("command", None) or command.get(),
         images=score.images,
         acc=score.acc,
         robust_acc=score.robust_acc,
@@ -215,13 +219,6 @@ def row(score: Score, **about: Any) -> Row:
         repeated=score.repeated,
         rejected=score.rejected,
         auc=score.auc,
-        versions=versions(),
+        **vars(provenance),
         **about,
     )
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
-    return {"spearshield": __version__, "python": platform.python_version(), **packages}

@@ -12,7 +12,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-TYPES = {str: "string", int: "integer", float: "number", NoneType: "null"}
+TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}
 
 
 def keywords(**constraints: Any) -> tuple[tuple[str, Any], ...]:
@@ -24,8 +24,8 @@ def schema_of(kind: Any) -> dict[str, Any]:
     """The schema of the JSON values of a type.
 
     Args:
-        kind: A dataclass; ``str``, ``int``, ``float``, ``None`` or ``Any``; or ``Annotated``,
-            ``Literal``, a union, a tuple, a list or a dictionary of these.
+        kind: A dataclass; ``str``, ``bool``, ``int``, ``float``, ``None`` or ``Any``; or
+            ``Annotated``, ``Literal``, a union, a tuple, a list or a dictionary of these.
     """
     origin, parameters = get_origin(kind), get_args(kind)
     schema: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The origin of the numbers: commands, devices, versions, recipes and hyper-parameters."""
+"""The origin of the numbers: commands, code, data, weights, devices, times, and parameters."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from spearshield.report import words
 from spearshield.report.defences import Defence, configuration
 from spearshield.report.runs import Run, identity
 
+UNKNOWN = "not recorded"
+
+DIGITS = 12
+"""Number of digits of a digest or commit that a page shows."""
+
 
 class Source(NamedTuple):
     """The common fields of the rows that one command measured."""
@@ -18,7 +23,9 @@ class Source(NamedTuple):
     run: str
     recipe: str
     command: str
+    commit: str
     seed: int
+    data: str
     device: str
     versions: str
 
@@ -40,15 +47,19 @@ class Sources:
         return self._numbers[self._of_row[identity(row)]]
 
     def lines(self) -> list[tuple[str, ...]]:
-        """For each source: run, recipe, command, seed, images, rows, device and versions."""
+        """For each source, the cells of its line in the table ``provenance``, after the number."""
         return [
             (
                 source.run,
                 source.recipe,
                 source.command,
+                source.commit,
                 str(source.seed),
                 ", ".join(f"{n:,}" for n in sorted({row.images for row in rows})),
                 f"{len(rows):,}",
+                str(sum(row.reused for row in rows)),
+                source.data,
+                _time(rows),
                 source.device,
                 source.versions,
             )
@@ -57,9 +68,23 @@ class Sources:
 
 
 def _source(run: Run, row: Row) -> Source:
-    command = getattr(row, "command", None) or "not recorded"
     versions = ", ".join(f"{name} {version}" for name, version in row.versions.items())
-    return Source(run.name, row.recipe, command, row.seed, row.device, versions)
+    return Source(
+        run.name,
+        row.recipe,
+        row.command or UNKNOWN,
+        (row.commit or UNKNOWN)[:DIGITS],
+        row.seed,
+        (row.data_digest or UNKNOWN)[:DIGITS],
+        row.device,
+        versions,
+    )
+
+
+def _time(rows: Sequence[Row]) -> str:
+    """The time of the first measurement and, if it is another, of the last."""
+    times = sorted({row.created for row in rows if row.created})
+    return " to ".join(dict.fromkeys((times[0], times[-1]))) if times else UNKNOWN
 
 
 def details(runs: Sequence[Run], defences: Sequence[Defence]) -> dict[str, str]:
@@ -75,4 +100,5 @@ def _parameters(defence: Defence) -> str:
     attacks: dict[str, Any] = {
         cell.title: words.hyper(cell.row) for cell in defence.cells if cell.row.attack != WORST_CASE
     }
-    return json.dumps({**configuration(defence.first), "attacks": attacks}, indent=2)
+    weights = {"weights_digest": defence.first.weights_digest}
+    return json.dumps({**configuration(defence.first), **weights, "attacks": attacks}, indent=2)

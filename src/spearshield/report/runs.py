@@ -60,8 +60,8 @@ def joined(found: Sequence[Run]) -> list[Row]:
 
 
 def identity(row: Row) -> str:
-    """A key that is equal for equal rows."""
-    return json.dumps(vars(row), sort_keys=True)
+    """A key that is equal for rows of one measurement."""
+    return json.dumps(vars(row) | {"reused": False}, sort_keys=True)
 
 
 def _read(source: Path) -> Run:

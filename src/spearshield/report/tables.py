@@ -206,13 +206,14 @@ def chart(given: Chart, name: str) -> Table:
 
 
 def provenance(sources: Sources) -> Table:
-    """The commands, devices and versions of the rows."""
+    """The commands, code, data, times, devices and versions of the rows."""
     columns = (
         Column("source", "source"),
         *(Column(title) for title in ("run", "recipe")),
         Column("command", "code"),
-        *(Column(title, "number") for title in ("seed", "images", "rows")),
-        *(Column(title) for title in ("device", "versions")),
+        Column("commit"),
+        *(Column(title, "number") for title in ("seed", "images", "rows", "reused")),
+        *(Column(title) for title in ("data digest", "measured", "device", "versions")),
     )
     records = (
         Record((Cell(f"[{number}]"), *map(Cell, texts)))

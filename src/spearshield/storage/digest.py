@@ -1,21 +1,11 @@
-"""SHA-256 digests of values and of networks: the keys of everything that is cached on disk.
-
-Two values with the same digest count as equal, so a cache does not notice a change that the digest
-does not cover.
-"""
+"""SHA-256 digests of bytes, texts and tensors, and of the weights of a network."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
-from dataclasses import is_dataclass
-from types import BuiltinFunctionType, FunctionType, NoneType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-FUNCTIONS = (FunctionType, BuiltinFunctionType)
 
 
 def digest(*parts: bytes | str | Tensor) -> str:
@@ -43,51 +33,7 @@ def digest(*parts: bytes | str | Tensor) -> str:
     return sha256.hexdigest()
 
 
-def network_digest(network: nn.Module) -> str:
-    """The digest of everything that determines the output of ``network`` in evaluation mode.
-
-    It covers the name and type of each layer; the settings of each layer: its attributes that are
-    numbers, text, functions, frozen values, or tuples and lists of these; all parameters and
-    buffers, including buffers outside the ``state_dict``; and the source code of layers that are
-    defined outside torch and this package. It covers neither the functions that the code of a layer
-    calls, nor hooks.
-    """
-    parts: list[str | Tensor] = []
-    for path, module in network.named_modules():
-        parts += [path, *_sources(type(module)), repr(_settings(module))]
-    for name, value in (*network.named_parameters(), *network.named_buffers()):
-        parts += [name, value]
-    return digest(*parts)
-
-
-def _settings(module: nn.Module) -> dict[str, str]:
-    """The attributes of a layer that determine its output, except tensors and layers."""
-    own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    own.pop("training", None)
-    return {name: _text(value) for name, value in sorted(own.items()) if _is_setting(value)}
-
-
-def _is_setting(value: Any) -> bool:
-    if isinstance(value, tuple | list):
-        return all(map(_is_setting, value))
-    frozen = is_dataclass(value) and not isinstance(value, type)
-    return frozen or isinstance(value, (bool, int, float, str, NoneType, *FUNCTIONS))
-
-
-def _text(value: Any) -> str:
-    """Text that is the same in every process, unlike the ``repr`` of a function."""
-    if isinstance(value, tuple | list):
-        return f"({', '.join(map(_text, value))})"
-    return value.__qualname__ if isinstance(value, FUNCTIONS) else repr(value)
-
-
-def _sources(kind: type[nn.Module]) -> list[str]:
-    """The name of the type of a layer, and its code if it is not part of a known package."""
-    parts = [f"{kind.__module__}:{kind.__qualname__}"]
-    for base in kind.__mro__:
-        if base.__module__.partition(".")[0] not in ("torch", "spearshield", "builtins", "typing"):
-            try:
-                parts.append(inspect.getsource(base))
-            except (OSError, TypeError):  # defined in an interactive session
-                parts.append(base.__qualname__)
-    return parts
+def weights_digest(network: nn.Module) -> str:
+    """The digest of the names and values of all weights and buffers of a network."""
+    state = sorted(network.state_dict().items())
+    return digest(*(part for name, value in state for part in (name, value)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
@@ -11,24 +12,28 @@ from typing import Any, Literal, get_args, get_origin
 from torch import Tensor, nn
 
 from spearshield.discover import is_registered_module
-from spearshield.storage.digest import digest, network_digest
+from spearshield.storage.content import network_digest
+from spearshield.storage.digest import digest
 
 
-def dump(value: Any) -> Any:
+def dump(value: Any, of_network: Callable[[nn.Module], str] = network_digest) -> Any:
     """A frozen value, such as a recipe, as plain JSON types.
 
     A network, such as in a learned attack, or a tensor is replaced by its type and digest.
+
+    Args:
+        of_network: The digest of a network.
     """
     if isinstance(value, Tensor):
         return {"type": _name(value), "sha256": digest(value)}
     if is_dataclass(value) and not isinstance(value, type):
         return {"type": _name(value)} | {
-            f.name: dump(getattr(value, f.name)) for f in fields(value)
+            f.name: dump(getattr(value, f.name), of_network) for f in fields(value)
         }
     if isinstance(value, tuple):
-        return [dump(v) for v in value]
+        return [dump(v, of_network) for v in value]
     if isinstance(value, nn.Module):
-        return {"type": _name(value), "sha256": network_digest(value)}
+        return {"type": _name(value), "sha256": of_network(value)}
     return value
 
 

@@ -19,7 +19,8 @@ from spearshield.method import frozen
 from spearshield.progress import ProgressBar, no_bar
 from spearshield.rng import Rng
 from spearshield.storage import checkpoint
-from spearshield.storage.digest import digest, network_digest
+from spearshield.storage.content import network_digest
+from spearshield.storage.digest import digest
 from spearshield.storage.serialization import dump
 from spearshield.types import Classifier, Ids, Images, Labels
 

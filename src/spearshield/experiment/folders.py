@@ -1,0 +1,88 @@
+"""Folders and what they hold, so that nothing is written over or beside another result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spearshield.storage.atomic import write_json
+from spearshield.training.loop import CHECKPOINT
+
+RECIPE, TRAINING, CARD = "recipe.json", "training.json", "card.json"
+AUDIT, RESULTS = "audit.json", "results.json"
+
+CONTENT = {
+    RECIPE: "a run",
+    CHECKPOINT: "a training",
+    TRAINING: "a training",
+    CARD: "a saved shield or attack",
+    AUDIT: "an audit",
+    RESULTS: "results",
+}
+"""The files that show what a folder holds."""
+
+PRODUCTS = {RECIPE: RESULTS, AUDIT: RESULTS, TRAINING: CHECKPOINT}
+"""The file that is written after another one, and belongs to it."""
+
+REMEDY = "choose another folder (--out)"
+
+
+def refuse_others(folder: Path, *own: str) -> None:
+    """Raise if a folder holds anything else than ``own``, files of :data:`CONTENT`.
+
+    Raises:
+        ValueError: Names what the folder holds.
+    """
+    products = [PRODUCTS[name] for name in own if name in PRODUCTS and (folder / name).exists()]
+    for name, content in CONTENT.items():
+        if name not in (*own, *products) and (folder / name).exists():
+            raise ValueError(f"{folder} holds {content}; {REMEDY}")
+
+
+def refuse_training_of_run(folder: Path) -> None:
+    """Raise if a folder is one training of a run, whose files only the run writes.
+
+    Raises:
+        ValueError: Names the folder.
+    """
+    if (folder.parent / RECIPE).exists() and (folder / CHECKPOINT).exists():
+        raise ValueError(f"{folder} holds a training of a run; {REMEDY}")
+
+
+def claim(path: Path, own: Mapping[str, Any], content: str) -> None:
+    """Write a record of what a folder holds, or verify that it is the record in the folder.
+
+    Args:
+        path: The file of the record.
+        own: The record, as JSON values.
+        content: What the folder holds, for messages.
+
+    Raises:
+        ValueError: The folder has another record, or one that cannot be read; names the fields that
+            differ.
+    """
+    if not path.exists():
+        write_json(path, own)
+        return
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); {REMEDY}, or delete that one") from error
+    if saved != own:
+        raise ValueError(
+            f"{path.parent} holds {content} (other {differences(saved, own)}); {REMEDY}, or "
+            "delete that one"
+        )
+
+
+def differences(saved: Any, own: Any, path: str = "") -> str:
+    """The dotted names of the fields in which two JSON values differ."""
+    if isinstance(saved, dict) and isinstance(own, dict) and saved.keys() == own.keys():
+        names = [name for name in own if saved[name] != own[name]]
+        return ", ".join(differences(saved[n], own[n], f"{path}.{n}") for n in names)
+    if isinstance(saved, list) and isinstance(own, list) and len(saved) == len(own):
+        pairs = [(i, a, b) for i, (a, b) in enumerate(zip(saved, own, strict=True)) if a != b]
+        return ", ".join(differences(a, b, f"{path}.{i}") for i, a, b in pairs)
+    return path.removeprefix(".recipe").removeprefix(".") or "recipe"
