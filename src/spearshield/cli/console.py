@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 out = Console(highlight=False, soft_wrap=True)
 
-BROKEN = "broken: of the images that the judged model gets right, the share that the attack breaks"
+BROKEN = (
+    "broke: images that this attack broke by itself, of the images it attacked; broken: of the images "
+    "that the judged model gets right, the share that this and the earlier attacks break"
+)
 DSR = (
     "DSR: of the images that the attack breaks on the classifier alone, the share that the whole "
     "defence gets right or rejects"
@@ -47,7 +50,7 @@ def table(rows: Sequence[results.Row]) -> None:
     if several:
         shown.add_column("budget", no_wrap=True)
     unaware = any(row.unaware and row.dsr is not None for row in rows)
-    for name in ("clean", "robust", "interval", "broken", *(["DSR"] if unaware else [])):
+    for name in ("broke", "clean", "robust", "interval", "broken", *(["DSR"] if unaware else [])):
         shown.add_column(name, no_wrap=True, justify="right")
     for row, attack in zip(rows, attack_titles(rows), strict=True):
         worst = row.attack == results.WORST_CASE
@@ -57,6 +60,7 @@ def table(rows: Sequence[results.Row]) -> None:
             row.method,
             attack,
             *(("" if worst else view, budget) if several else (view,)),
+            row.alone or "",
             f"{100 * row.acc:.1f}",
             f"{100 * row.robust_acc:.1f}",
             f"{100 * row.interval[0]:.1f}-{100 * row.interval[1]:.1f}",
@@ -82,8 +86,10 @@ def findings(rows: Sequence[results.Row]) -> None:
         budget = f"{row.threat} {words.budget(row.eps)}"
         headline = f"{row.method}, {budget}: {row.robust_acc:.1%}, {row.verdict}"
         out.print(f"\n{headline}", style="bold", markup=False)
-        for name, (clean, attacked) in (row.repeated or {}).items():
-            out.print(f"  {name:<10}  {clean:.1%} clean, {attacked:.1%} attacked", markup=False)
+        for line in words.repeated(row):
+            out.print(f"  {line}", markup=False)
+        if row.proved is not None:
+            out.print(f"  proved robust {row.proved:.1%}, by a certificate", markup=False)
         if row.rejected:
             clean, attacked = row.rejected
             out.print(f"  rejected    {clean:.1%} clean, {attacked:.1%} attacked", markup=False)

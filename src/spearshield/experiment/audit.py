@@ -83,6 +83,9 @@ class Report:
             lines.append(
                 f"  broken            {100 * worst.broken:5.1f} %  of the images that it gets right"
             )
+        if worst.proved is not None:
+            lines.append(f"  proved robust     {100 * worst.proved:5.1f} %  by a certificate")
+        lines += [f"  {line}" for line in words.repeated(worst)]
         if unaware:
             lowest = min(row.robust_acc for row in unaware)
             lines.append(f"  unaware attacker  {100 * lowest:5.1f} %  attacks the classifier alone")

@@ -138,6 +138,13 @@ class Row:
         return max(0.0, 1 - self.robust_acc / self.acc) if self.acc else None
 
     @property
+    def alone(self) -> str | None:
+        """The images that the attack of the row broke, as "3 of 20"; ``None`` if not recorded."""
+        if self.broke is None or self.attacked is None:
+            return None
+        return f"{self.broke:,} of {self.attacked:,}"
+
+    @property
     def unaware(self) -> bool:
         """True if the attack was made on the bare classifier or on another model.
 

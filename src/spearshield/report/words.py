@@ -16,6 +16,7 @@ ATTACKS = {
     "apgd_margin": "APGD-margin",
     "apgd_targeted_dlr": "APGD-T",
     "auto_attack": "AutoAttack",
+    "automatic_bpda": "Automatic BPDA",
     "bim": "BIM",
     "carlini_wagner": "Carlini-Wagner",
     "deepfool": "DeepFool",
@@ -23,6 +24,8 @@ ATTACKS = {
     "fgsm": "FGSM",
     "fmn": "FMN",
     "guided_search": "Guided search",
+    "hop_skip_jump": "HopSkipJump",
+    "on_grid": "On the grid",
     "latent_search": "Latent search",
     "mi_fgsm": "MI-FGSM",
     "orthogonal_pgd": "Orthogonal PGD",
@@ -128,6 +131,30 @@ def view(name: str) -> str:
 def images(row: Row) -> str:
     """The number of images and their split."""
     return f"{row.images:,} {row.split} image{'' if row.images == 1 else 's'}"
+
+
+REPEATED = {
+    "worst_of": "all draws right",
+    "vote": "majority right",
+    "one_shot": "one draw",
+    "fixed_seed": "deployed draw",
+}
+"""Statistics over the repeated predictions of a random victim, the headline first."""
+
+
+def repeated(row: Row) -> list[str]:
+    """A line for each statistic of a random victim, with its clean control.
+
+    An attacker who may try again succeeds if one of the draws is wrong.
+    """
+    found = row.repeated or {}
+    lines = []
+    for name, title in REPEATED.items():
+        if name in found:
+            clean, attacked = found[name]
+            again = ", for an attacker who may try again" if name == "worst_of" else ""
+            lines.append(f"{title:<16}  {attacked:6.1%} attacked, {clean:6.1%} clean{again}")
+    return lines
 
 
 def apart(name: str, difference: str) -> str:
