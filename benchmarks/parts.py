@@ -33,22 +33,19 @@ from spearshield.threat import L2, ThreatModel
 def candidates(threat: ThreatModel) -> dict[str, Attack]:
     """The parts, by name."""
     parts = {
-        "APGD on the DLR": APGD(threat, "dlr"),
-        "APGD on the margin, 50 steps": APGD(threat, "margin", steps=50),
-        "FMN, 30 steps": FMN(threat, steps=30),
-        "FMN, 100 steps": FMN(threat),
-        "FMN, 300 steps": FMN(threat, steps=300),
-        "FAB towards 1 class, 30 steps": FAB(threat, targets=1, steps=30),
-        "FAB towards 3 classes, 30 steps": FAB(threat, targets=3, steps=30),
-        "FAB towards 9 classes, 30 steps": FAB(threat, targets=9, steps=30),
-        "FAB towards 5 classes, 60 steps": FAB(threat, targets=5, steps=60),
-        "FAB towards 2 classes": FAB(threat, targets=2),
+        "FMN": FMN(threat),
+        "FMN from a far start": FMN(threat, start="far"),
         "FAB towards 3 classes": FAB(threat, targets=3),
         "FAB towards 9 classes": FAB(threat, targets=9),
-        "FAB towards 3 classes, 300 steps": FAB(threat, targets=3, steps=300),
+        "APGD on the DLR": APGD(threat, "dlr"),
+        "APGD towards 9 classes": APGD(threat, targets=9),
+        "APGD towards 9 classes, and 2 last runs": APGD(threat, targets=9, last_runs=2),
+        "FAB towards 1 class": FAB(threat, targets=1),
+        "FAB towards 3 classes, 60 steps": FAB(threat, targets=3, steps=60),
+        "FMN, 30 steps": FMN(threat, steps=30),
+        "FMN from a far start, 30 steps": FMN(threat, steps=30, start="far"),
         "Square, 1,000 queries": Square(threat, queries=1000),
         "guided search, 2,000 queries": GuidedSearch(threat),
-        "APGD towards 9 classes, and 2 last runs": APGD(threat, targets=9, last_runs=2),
     }
     if isinstance(threat, L2):
         parts["Carlini-Wagner, 6 constants, 300 steps"] = CarliniWagner(
