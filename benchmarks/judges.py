@@ -1,11 +1,12 @@
-"""Compare the judge with other tools on the same victim, images and budget, one after the other.
+"""Compare the batteries with other tools on the same victim, images and budget.
 
-    python benchmarks/judges.py RUN/METHOD --eps 0.3 --out FILE
+    python benchmarks/judges.py SHIELD --data mnist --threat L2 --eps 1.5 --out FILE
     python benchmarks/judges.py --classifier resnet20 --weights FILE --data cifar10_jpeg \\
-        --eps 0.0314 --out FILE
+        --threat Linf --eps 0.0314 --out FILE
 
-Every judge attacks the whole victim, purifier included. Times are process times on one thread. The
-tools are optional: ``pip install pyautoattack foolbox adversarial-robustness-toolbox``.
+Every judge attacks the whole victim, purifier included. Times are process times on one thread.
+Judges whose results FILE already holds are not run again, unless ``--judge`` names them. The tools
+are optional: ``pip install pyautoattack foolbox``.
 """
 
 from __future__ import annotations
@@ -13,213 +14,202 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib.metadata
+import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spearshield.attacks.auto_attack import AutoAttack
+from spearshield import load
+from spearshield.adversary import Attack
+from spearshield.attacks.carlini_wagner import CarliniWagner
+from spearshield.attacks.pgd import PGD
 from spearshield.classifiers import architecture
-from spearshield.dataset import Examples
+from spearshield.dataset import Examples, Split
 from spearshield.datasets import dataset
-from spearshield.discover import name_of
-from spearshield.experiment.opened import open_run
-from spearshield.experiment.recipe import Recipe
-from spearshield.experiment.run import Run
 from spearshield.judging.battery import BATTERIES
 from spearshield.judging.evaluation import EvaluationSettings, evaluate
 from spearshield.judging.judge import Judge
-from spearshield.judging.score import wilson, worst_case
-from spearshield.method import Defended, Outcome
+from spearshield.judging.score import Score, worst_case
+from spearshield.method import Outcome
 from spearshield.storage.atomic import write_json
-from spearshield.threat import Linf
+from spearshield.storage.weights import load_weights
+from spearshield.threat import L2, ThreatModel
+from spearshield.types import Images
 
 Broken = Tensor
 """Mask of the images that a judge broke. Images misclassified without an attack are added later."""
-OURS = ("spearshield", "auto_attack")
+STEPS = 1000
+"""Steps of PGD, FMN and DDN."""
+PACKAGES = ("spearshield", "torch", "pyautoattack", "foolbox")
 
 
 def main() -> None:
     options = parser(__doc__ or "").parse_args()
     torch.set_num_threads(1)
-    run = opened(options)
-    outcome, examples = run.outcome, run.images[: options.images]
-    victim = outcome.defended
-    theirs = victim
-    if options.default_layout:
-        theirs = copy.deepcopy(victim).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    x, y = examples.images(), examples.y
-    misclassified_clean = misclassified(victim, x, y)
-    judges: dict[str, Callable[[], Broken]] = {
-        "spearshield": lambda: spearshield(run, outcome, examples, options),
-        "auto_attack": lambda: auto_attack(victim, examples, options),
-        "pyautoattack": lambda: pyautoattack(theirs, x, y, options),
-        "foolbox": lambda: foolbox(theirs, x, y, options),
-        "art": lambda: art(theirs, x, y, options),
+    case = Case.of(options)
+    rows: dict[str, dict[str, Any]] = {}
+    if options.out.exists():
+        known = json.loads(options.out.read_text(encoding="utf-8"))
+        rows = {row["judge"]: row for row in known}
+    for name, judge in judges(case).items():
+        if name in (options.judge or judges(case).keys() - rows.keys()):
+            began = time.process_time()
+            broken = case.broken(case.x) | judge()
+            rows[name] = case.row(name, broken, time.process_time() - began)
+            print({k: v for k, v in rows[name].items() if k != "broken"}, flush=True)
+            write_json(options.out, list(rows.values()))
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A victim, the images and the budget.
+
+    Args:
+        name: The name of the victim.
+        layout: The memory layout in which the other tools get the victim. Ours get it in channels
+            last, as an audit does.
+    """
+
+    name: str
+    outcome: Outcome
+    examples: Examples
+    threat: ThreatModel
+    seed: int
+    layout: torch.memory_format
+
+    @classmethod
+    def of(cls, options: Any, split: Split = "test") -> Case:
+        examples = dataset(options.data).load(split)[: options.images]
+        if options.victim:
+            shield = load(options.victim)
+            outcome, name = Outcome(shield.classifier, shield.purifier), options.victim.name
+        else:
+            network = architecture(options.classifier).build(examples.shape, examples.classes)
+            load_weights(network, options.weights)
+            outcome, name = Outcome(network.eval()), options.weights.stem
+        outcome.defended.requires_grad_(False).to(memory_format=torch.channels_last)
+        threat = ThreatModel.named(options.threat, options.eps)
+        layout = torch.contiguous_format if options.default_layout else torch.channels_last
+        return cls(name, outcome, examples, threat, options.seed, layout)
+
+    @cached_property
+    def x(self) -> Images:
+        """The clean images."""
+        return self.examples.images()
+
+    @property
+    def theirs(self) -> nn.Module:
+        """The victim for other tools."""
+        return copy.deepcopy(self.outcome.defended).to(memory_format=self.layout)
+
+    def broken(self, x_adv: Images) -> Broken:
+        """The images that are misclassified and within the budget."""
+        with torch.no_grad():
+            wrong = self.outcome.defended(x_adv.float()).argmax(1) != self.examples.y
+        return wrong & self.threat.contains(x_adv, self.x)
+
+    def row(self, name: str, broken: Broken, seconds: float) -> dict[str, Any]:
+        """The result of one judge."""
+        return {
+            "judge": name,
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "victim": self.name,
+            "data": self.examples.source,
+            "images": len(broken),
+            "threat": self.threat.norm,
+            "eps": self.threat.eps,
+            "seed": self.seed,
+            "acc": 1 - float(self.broken(self.x).double().mean()),
+            "robust_acc": 1 - float(broken.double().mean()),
+            "process_seconds": round(seconds, 1),
+            "default_layout": self.layout is torch.contiguous_format,
+            "broken": mask_text(broken),
+        }
+
+
+def judges(case: Case) -> dict[str, Callable[[], Broken]]:
+    """The judges for the norm of the case, by name."""
+    threat = case.threat
+    pgd = PGD(threat, steps=STEPS, step_size=threat.eps / 50, restarts=5)
+    found: dict[str, Callable[[], Broken]] = {
+        "standard": lambda: battery("standard", case),
+        "quick": lambda: battery("quick", case),
+        "pyautoattack": lambda: pyautoattack(case),
+        "pgd_1000": lambda: attack_with(pgd, case),
     }
-    rows, broken = [], {}
-    for name in options.judge or judges:
-        began = time.process_time()
-        broken[name] = misclassified_clean | judges[name]()
-        seconds = time.process_time() - began
-        rows.append(row(name, run, options, misclassified_clean, broken[name], seconds))
-        print(rows[-1], flush=True)
-    compare(rows, broken)
-    write_json(options.out, rows)
-
-
-def row(
-    name: str, run: Run, options: Any, wrong: Tensor, broken: Broken, seconds: float
-) -> dict[str, Any]:
-    """The result of one judge."""
-    robust = int((~broken).sum())
-    interval = wilson(robust, len(broken))
+    if not isinstance(threat, L2):
+        return {**found, "fmn": lambda: foolbox("LInfFMNAttack", case)}
+    strong = CarliniWagner(threat, steps=500, lr=0.02, searches=6, initial_c=1.0)
     return {
-        "judge": name,
-        "version": "this" if name in OURS else version(name),
-        "victim": run.selected_names[-1] if options.victim else options.classifier,
-        "classifier": str(run.recipe.classifier),
-        "weights": Path(run.recipe.weights).name,
-        "data": options.data or name_of(run.recipe.data),
-        "images": len(broken),
-        "threat": "Linf",
-        "eps": options.eps,
-        "seed": options.seed,
-        "acc": 1 - float(wrong.double().mean()),
-        "robust_acc": robust / len(broken),
-        "interval": [interval.low, interval.high],
-        "process_seconds": round(seconds, 1),
-        "default_layout": options.default_layout and name not in OURS,
-        "torch": torch.__version__,
+        **found,
+        "fmn": lambda: foolbox("L2FMNAttack", case),
+        "ddn": lambda: foolbox("DDNAttack", case),
+        "carlini_wagner": lambda: attack_with(strong, case),
     }
 
 
-def compare(rows: list[dict[str, Any]], broken: dict[str, Broken]) -> None:
-    """Add to each row how many images only this judge broke, and how many ours did not."""
-    for each in rows:
-        mine = broken[each["judge"]]
-        others = [mask for name, mask in broken.items() if name != each["judge"]]
-        alone = mine & ~torch.stack(others).any(0) if others else torch.zeros_like(mine)
-        each["broken_only_here"] = int(alone.sum())
-        if "spearshield" in broken:
-            each["broken_unlike_ours"] = int((mine & ~broken["spearshield"]).sum())
-
-
-def spearshield(run: Run, outcome: Outcome, examples: Examples, options: Any) -> Broken:
-    """The standard battery, without the checks that examine the victim."""
-    trials = BATTERIES["standard"](Linf(options.eps), examples.classes)
-    settings = EvaluationSettings(options.seed, run.recipe.draws, run.recipe.batch_size)
+def battery(name: str, case: Case) -> Broken:
+    """One of our batteries, without the checks that examine the victim."""
+    trials = BATTERIES[name](case.threat, case.examples.classes)
+    settings = EvaluationSettings(case.seed)
+    scores: list[Score] = []
     with tempfile.TemporaryDirectory() as folder:
-        judge = Judge(trials, examples, Path(folder), settings, about={}, parameters={})
-        score = worst_case([score for _, score in judge.scores("victim", outcome)])
-    return ~score.robust
+        judge = Judge(trials, case.examples, Path(folder), settings, about={}, parameters={})
+        for trial, score in judge.scores("victim", case.outcome):
+            scores.append(score)
+            print(
+                f"  {100 * score.robust_acc:5.1f} {score.seconds:6.1f} s {trial.attack}", flush=True
+            )
+    return ~worst_case(scores).robust
 
 
-def auto_attack(victim: Defended, examples: Examples, options: Any) -> Broken:
-    """The standard version of this package's AutoAttack."""
-    settings = EvaluationSettings(options.seed)
-    return ~evaluate(victim, AutoAttack(Linf(options.eps)), examples, settings=settings).robust
+def attack_with(attack: Attack, case: Case) -> Broken:
+    """One of our attacks."""
+    settings = EvaluationSettings(case.seed)
+    return ~evaluate(case.outcome.defended, attack, case.examples, settings=settings).robust
 
 
-def pyautoattack(victim: nn.Module, x: Tensor, y: Tensor, options: Any) -> Broken:
+def pyautoattack(case: Case) -> Broken:
     """The standard version of AutoAttack."""
     from pyautoattack import AutoAttack
 
-    attack = AutoAttack(victim, norm="Linf", eps=options.eps, seed=options.seed, device="cpu")
-    attacked = attack.run_standard_evaluation(x, y, batch_size=250)
-    x_adv = attacked[0] if isinstance(attacked, tuple) else attacked
-    return misclassified(victim, x_adv, y)
+    norm, eps = case.threat.norm, case.threat.eps
+    attack = AutoAttack(case.theirs, norm=norm, eps=eps, seed=case.seed, device="cpu")
+    attacked = attack.run_standard_evaluation(case.x, case.examples.y, batch_size=250)
+    return case.broken(attacked[0] if isinstance(attacked, tuple) else attacked)
 
 
-def foolbox(victim: nn.Module, x: Tensor, y: Tensor, options: Any) -> Broken:
-    """The worst of FGSM, BIM and PGD of 40 steps, and DeepFool."""
+def foolbox(name: str, case: Case) -> Broken:
+    """An attack of Foolbox that minimises the perturbation."""
     import foolbox as fb
 
-    torch.manual_seed(options.seed)
-    attacks = (
-        fb.attacks.LinfFastGradientAttack(),
-        fb.attacks.LinfBasicIterativeAttack(steps=40, rel_stepsize=0.1),
-        fb.attacks.LinfProjectedGradientDescentAttack(steps=40, rel_stepsize=1 / 30),
-        fb.attacks.LinfDeepFoolAttack(),
-    )
-    model = fb.PyTorchModel(victim, bounds=(0, 1), device="cpu")
-    broken = torch.zeros(len(x), dtype=torch.bool)
-    for attack in attacks:
-        for part in torch.arange(len(x)).split(250):
-            _, x_adv, _ = attack(model, x[part], y[part], epsilons=options.eps)
-            broken[part] |= misclassified(victim, x_adv, y[part])
-    return broken
+    torch.manual_seed(case.seed)
+    model = fb.PyTorchModel(case.theirs, bounds=(0, 1), device="cpu")
+    attack = getattr(fb.attacks, name)(steps=STEPS)
+    parts = zip(case.x.split(250), case.examples.y.split(250), strict=True)
+    attacked = [attack(model, x, y, epsilons=case.threat.eps)[1] for x, y in parts]
+    return case.broken(torch.cat(attacked))
 
 
-def art(victim: nn.Module, x: Tensor, y: Tensor, options: Any) -> Broken:
-    """The worst of FGSM, PGD of 40 steps and Auto-PGD of 100 steps."""
-    from art.attacks import evasion
-    from art.estimators.classification import PyTorchClassifier
-
-    np.random.seed(options.seed)
-    model = PyTorchClassifier(
-        victim,
-        nn.CrossEntropyLoss(),
-        input_shape=tuple(x.shape[1:]),
-        nb_classes=10,
-        clip_values=(0, 1),
-        device_type="cpu",
-    )
-    common = {"eps": options.eps, "batch_size": 250}
-    auto = {**common, "eps_step": 2 * options.eps, "max_iter": 100, "nb_random_init": 1}
-    attacks = (
-        evasion.FastGradientMethod(model, **common),
-        evasion.ProjectedGradientDescent(
-            model,
-            **common,
-            eps_step=options.eps / 30,
-            max_iter=40,
-            num_random_init=1,
-            verbose=False,
-        ),
-        evasion.AutoProjectedGradientDescent(
-            model, **auto, loss_type="cross_entropy", verbose=False
-        ),
-    )
-    broken = torch.zeros(len(x), dtype=torch.bool)
-    for attack in attacks:
-        x_adv = torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
-        broken |= misclassified(victim, x_adv, y)
-    return broken
-
-
-@torch.no_grad()
-def misclassified(victim: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return victim(x.float()).argmax(1) != y
-
-
-def opened(options: Any) -> Run:
-    """The run of the victim; for a classifier with weights, a run without trainings."""
-    if options.victim:
-        return replace(open_run(options.victim.parent), selected=options.victim.name)
-    recipe = Recipe(
-        dataset(options.data), architecture(options.classifier), None, (), (), options.weights
-    )
-    return Run(recipe, "benchmark", Path())
-
-
-def version(name: str) -> str:
-    package = {"art": "adversarial-robustness-toolbox"}.get(name, name)
-    return importlib.metadata.version(package)
+def mask_text(mask: Tensor) -> str:
+    """A mask as text: 1 for true, 0 for false."""
+    return "".join(str(int(value)) for value in mask)
 
 
 def parser(about: str) -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(description=about.splitlines()[0])
-    words.add_argument("victim", nargs="?", type=Path, metavar="RUN/METHOD")
+    words.add_argument("victim", nargs="?", type=Path, metavar="SHIELD")
     words.add_argument("--classifier")
-    words.add_argument("--weights", default="")
-    words.add_argument("--data")
+    words.add_argument("--weights", type=Path)
+    words.add_argument("--data", required=True)
+    words.add_argument("--threat", choices=[*ThreatModel.norms()], required=True)
     words.add_argument("--eps", type=float, required=True)
     words.add_argument("--images", type=int, default=1000)
     words.add_argument("--seed", type=int, default=0)

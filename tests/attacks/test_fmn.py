@@ -174,6 +174,26 @@ def test_without_gradient_it_starts_from_a_far_image(norm):
     assert (threat.distance(x_adv, x) < 1.1 * nearest).all()
 
 
+@NORMS
+def test_a_far_start_finds_a_nearer_boundary_that_no_gradient_leads_to(norm):
+    """One class begins at a mean below 0.02; another, without a slope, at a mean above 0.45."""
+
+    def two_sides(x):
+        mean = x.flatten(1).mean(1)
+        plateau = torch.where(mean > 0.45, mean - 0.44, 0 * mean - 1)
+        return torch.stack([0 * mean, 0.02 - mean, plateau], 1)
+
+    x, y = torch.full((3, 1, 4, 4), 0.4), torch.zeros(3, dtype=torch.long)
+    threat = norm(5.0)
+    clean, far = (
+        threat.distance(FMN(threat, step_size=0.05, start=start)(two_sides, x, y), x)
+        for start in ("clean", "far")
+    )
+    nearest = threat.distance(torch.full_like(x, 0.45), x)
+    assert (far < 1.1 * nearest).all()
+    assert (clean > 2 * nearest).all()
+
+
 def test_an_image_without_success_is_returned_unchanged():
     x, model = inner_images(64), Affine(3)
     y = torch.zeros(len(x), dtype=torch.long)

@@ -12,6 +12,9 @@ from torch import nn
 
 from fixtures.models import Affine, HalfSpace, Noise
 from mutations import fails_under
+from spearshield.attacks.apgd import APGD
+from spearshield.attacks.fab import FAB
+from spearshield.attacks.fmn import FMN
 from spearshield.attacks.guided_search import GuidedSearch
 from spearshield.attacks.latent_search import LatentSearch
 from spearshield.dataset import Examples
@@ -82,6 +85,33 @@ def test_a_purifier_with_a_generator_is_attacked_in_its_range():
 
     assert ("latent_search", "in_range") in taking_part("standard", Generated())
     assert ("latent_search", "in_range") not in taking_part("standard", Blur())
+
+
+@fails_under("no minimum-norm attack", (FMN, "minimal", False), (FAB, "minimal", False))
+@both
+@pytest.mark.parametrize("threat", [BUDGET, L2(0.5)])
+def test_minimum_norm_attacks_take_part_in_every_norm(name, threat):
+    trials = [trial for trial in BATTERIES[name](threat, 10) if trial.attack.minimal]
+    assert FMN(threat, start="far") in [trial.attack for trial in trials]
+    assert FAB in [type(trial.attack) for trial in trials]
+    assert {str(trial.view) for trial in trials} == {"adaptive"}
+
+
+@both
+def test_fab_has_more_targets_in_l2_than_in_linf(name):
+    def targets(threat):
+        (fab,) = (t.attack for t in BATTERIES[name](threat, 10) if isinstance(t.attack, FAB))
+        return fab.targets
+
+    assert targets(L2(0.5)) == 3 * targets(BUDGET) > 0
+
+
+@pytest.mark.parametrize(("classes", "loss"), [(2, "margin"), (3, "dlr"), (10, "dlr")])
+def test_the_gradient_half_of_guided_search_is_a_trial_of_its_own(classes, loss):
+    trials = BATTERIES["standard"](BUDGET, classes)
+    (guided,) = (trial for trial in trials if isinstance(trial.attack, GuidedSearch))
+    half = replace(guided, attack=APGD(BUDGET, loss, steps=guided.attack.steps))
+    assert half in trials[: trials.index(guided)]
 
 
 @both

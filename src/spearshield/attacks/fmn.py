@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -25,8 +26,9 @@ from spearshield.rng import Rng
 from spearshield.threat import L2
 from spearshield.types import Classifier, Images, Labels, Mask, PerImage
 
+STARTS = ("clean", "far")
 FAR_IMAGES = 10
-"""Number of images, far from the clean image, that are tried as a second start."""
+"""Number of images, far from the clean image, that are tried for a far start."""
 HALVINGS = 10
 """Bisection steps from such an image back to the decision boundary."""
 LAST_GAMMA = 1e-4
@@ -44,17 +46,20 @@ class FMN(Attack):
 
     Two details differ from the paper. Until the first success the radius never shrinks and exceeds
     the distance to the linearised boundary by gamma, because on the boundary itself rounding
-    decides. Without success the attack starts once more, at the point where the line to the
-    negative image or else to uniform noise crosses the boundary. An image without success, or
-    misclassified from the start, is returned unchanged.
+    decides. Without success the attack starts once more, from the other start. An image without
+    success, or misclassified from the start, is returned unchanged.
 
     Args:
         steps: Number of gradient steps on the margin loss.
         step_size: L2 length of the first step, in every norm; ``None``: 10 in Linf, else 1.
         gamma: The first relative change of the radius, in (0, 1).
+        start: ``clean``: the clean image. ``far``: the point where the line to the negative image,
+            or else to uniform noise, crosses the decision boundary. It reaches adversarial images
+            to which no gradient leads from the clean image.
 
     Raises:
-        ValueError: ``steps`` or ``step_size`` is not positive, or ``gamma`` is not in (0, 1).
+        ValueError: ``steps`` or ``step_size`` is not positive, ``gamma`` is not in (0, 1), or
+            ``start`` is unknown.
     """
 
     minimal = True
@@ -62,16 +67,19 @@ class FMN(Attack):
     steps: int = 100
     step_size: float | None = None
     gamma: float = 0.05
+    start: Literal["clean", "far"] = "clean"
 
     def __post_init__(self) -> None:
         require(self, "steps", at_least=1)
         require(self, "step_size", above=0, below=math.inf)
         require(self, "gamma", above=0, below=1)
+        require(self, "start", one_of=STARTS)
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         best = x.clone()
         success = misclassified(model, x, y)
-        for start, left in unbroken(("clean", "far"), x, lambda left: success[left]):
+        starts = sorted(STARTS, key=lambda start: start != self.start)
+        for start, left in unbroken(starts, x, lambda left: success[left]):
             clean = x[left]
             x_adv = clean if start == "clean" else _far_start(model, clean, y[left], rng[left])
             best[left], distance = self._run(model, clean, y[left], x_adv)

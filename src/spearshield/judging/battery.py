@@ -11,12 +11,14 @@ victim: see :mod:`spearshield.views`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.auto_attack import AutoAttack
 from spearshield.attacks.fab import FAB
+from spearshield.attacks.fmn import FMN
 from spearshield.attacks.guided_search import GuidedSearch
 from spearshield.attacks.latent_search import LatentSearch
 from spearshield.attacks.orthogonal_pgd import OrthogonalPGD
@@ -42,11 +44,13 @@ def standard(
     - APGD of 100 steps on the cross-entropy, also through BPDA with the identity and with the
       purifier's differentiable approximation;
     - APGD on the cross-entropy and on the DLR, averaged over 20 draws of a random purifier;
+    - FMN of 100 steps from a far start and from the clean image;
+    - FAB of 100 steps towards up to 9 other classes, in Linf towards 3;
     - APGD of 100 steps on the DLR towards each of up to 9 other classes, then two runs of 200 steps
       towards the nearest; also through BPDA and on the bare classifier;
     - orthogonal PGD of 100 steps from 6 starts, against a detector;
     - latent search of 500 steps from 4 starts, against a purifier with a generator;
-    - FAB of 100 steps towards 3 classes;
+    - APGD of 100 steps on the DLR towards any class, the gradient half of guided search;
     - transfer from ``sources``;
     - Square with 1,000 queries;
     - guided search: APGD on the DLR, then 2,000 queries of Square from its result;
@@ -62,16 +66,20 @@ def standard(
     if isinstance(targeted, APGD) and targeted.targets:
         targeted = replace(targeted, last_runs=2)
     averaged = AutoAttack(threat, version="rand").parts(classes)
+    by_ratio = APGD(threat, "dlr" if classes > 2 else "margin")
     return (
         Trial(ce, Adaptive()),
         Trial(ce, BPDA(), survivors=True),
         Trial(ce, BPDA("approximation"), survivors=True),
         *(Trial(attack, EOT(20), survivors=True) for attack in averaged),
+        Trial(FMN(threat, start="far"), Adaptive(), survivors=True),
+        Trial(FMN(threat), Adaptive(), survivors=True),
+        Trial(_fab(threat, 9), Adaptive(), survivors=True),
         Trial(targeted, Adaptive(), survivors=True),
         Trial(targeted, BPDA(), survivors=True),
         Trial(OrthogonalPGD(threat), DetectorAware(), survivors=True),
         Trial(LatentSearch(threat), InRange(), survivors=True),
-        Trial(FAB(threat, targets=3), Adaptive(), survivors=True),
+        Trial(by_ratio, Adaptive(), survivors=True),
         Trial(targeted, Oblivious(), survivors=True),
         *_transfer(threat, sources),
         Trial(Square(threat, queries=1000), Adaptive(), survivors=True),
@@ -85,7 +93,9 @@ def quick(
     classes: int,  # noqa: ARG001
     sources: Sequence[Outcome] = (),
 ) -> tuple[Trial, ...]:
-    """A battery for daily use, at a tenth of the cost: APGD of 50 steps, Square of 500 queries.
+    """A battery for daily use: APGD of 50 steps, two minimum-norm attacks, Square of 500 queries.
+
+    The minimum-norm attacks are FMN from a far start and FAB towards 3 classes, in Linf towards 1.
 
     Args:
         classes: Number of classes.
@@ -99,11 +109,21 @@ def quick(
         Trial(ce, BPDA("approximation"), survivors=True),
         Trial(averaged, EOT(10), survivors=True),
         Trial(margin, Adaptive(), survivors=True),
+        Trial(FMN(threat, start="far"), Adaptive(), survivors=True),
+        Trial(_fab(threat, 3), Adaptive(), survivors=True),
         Trial(OrthogonalPGD(threat, restarts=2), DetectorAware(), survivors=True),
         *_transfer(threat, sources),
         Trial(Square(threat, queries=500), Adaptive(), survivors=True),
         _oblivious_pgd(threat),
     )
+
+
+def _fab(threat: ThreatModel, targets: int) -> FAB:
+    """FAB towards ``targets`` classes, in Linf towards a third of them.
+
+    In Linf, APGD finds nearly all images that FAB finds. In L2 it does not.
+    """
+    return FAB(threat, targets=targets // 3 if threat.p == math.inf else targets)
 
 
 def _oblivious_pgd(threat: ThreatModel) -> Trial:
