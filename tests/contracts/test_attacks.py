@@ -39,6 +39,7 @@ QUICK = {
     "fab": {"steps": 10},
     "fmn": {"steps": 20},
     "guided_search": {"steps": 20, "queries": 50},
+    "hop_skip_jump": {"queries": 500},
     "latent_search": {"steps": 200, "restarts": 1, "lr": 0.01},
     "orthogonal_pgd": {"steps": 20},
     "square": {"queries": 100},
