@@ -36,6 +36,7 @@ N = 8
 QUICK = {
     "carlini_wagner": {"steps": 30, "searches": 4, "initial_c": 1.0, "lr": 0.05},
     "auto_attack": {"steps": 10, "queries": 50},
+    "automatic_bpda": {"steps": 20},
     "fab": {"steps": 10},
     "fmn": {"steps": 20},
     "guided_search": {"steps": 20, "queries": 50},
