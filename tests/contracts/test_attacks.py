@@ -42,6 +42,7 @@ QUICK = {
     "guided_search": {"steps": 20, "queries": 50},
     "hop_skip_jump": {"queries": 500},
     "latent_search": {"steps": 200, "restarts": 1, "lr": 0.01},
+    "on_grid": {"steps": 10},
     "orthogonal_pgd": {"steps": 20},
     "square": {"queries": 100},
     "spsa": {"steps": 30, "samples": 32},

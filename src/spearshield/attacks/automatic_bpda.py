@@ -7,7 +7,7 @@ that are chosen by hand; finding and replacing them automatically is a contribut
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from spearshield.adversary import Attack, unbroken
@@ -29,23 +29,27 @@ class AutomaticBPDA(Attack):
     largest margin loss of the model.
 
     Args:
-        attack: The attack on each stand-in; ``None``: APGD, then PGD with steps of ``eps / 10``,
-            which also works where the loss is constant; both on the margin loss.
+        attack: The attack on each stand-in; ``None``: in turn APGD and PGD on the margin loss, and
+            APGD on the targeted DLR loss. PGD, with steps of ``eps / 10``, also works where the
+            loss is constant.
         steps: Number of gradient steps in each run of the default attacks.
+        targets: Number of target classes of the last default attack; it needs four classes.
         early_stop: Attack no image again that has been broken, and stop the default attacks at the
             first misclassified iterate. With False, the model is only called with the whole batch,
             if ``attack`` does so as well.
 
     Raises:
-        ValueError: ``steps`` is not positive, or ``attack`` has another threat model.
+        ValueError: ``steps`` or ``targets`` is not positive, or ``attack`` has another threat
+            model.
     """
 
     attack: Attack | None = None
     steps: int = 100
+    targets: int = 9
     early_stop: bool = True
 
     def __post_init__(self) -> None:
-        require(self, "steps", at_least=1)
+        require(self, "steps", "targets", at_least=1)
         if self.attack and self.attack.threat != self.threat:
             raise ValueError(f"the attack is on {self.attack.threat}, not {self.threat}")
 
@@ -56,7 +60,8 @@ class AutomaticBPDA(Attack):
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         best = BestAttempts(model, x, y)
-        runs = enumerate(product(stand_ins(model, x, rng), self._attacks))
+        attacks = self._attacks(best.clean_logits.shape[1])
+        runs = enumerate(product(stand_ins(model, x, rng), attacks))
         for (number, (stand_in, attack)), left in unbroken(
             runs, x, best.is_broken if self.early_stop else None
         ):
@@ -64,12 +69,11 @@ class AutomaticBPDA(Attack):
             best.add(left, found)
         return best.x_adv
 
-    @property
-    def _attacks(self) -> tuple[Attack, ...]:
+    def _attacks(self, classes: int) -> tuple[Attack, ...]:
+        """The attacks on each stand-in, in turn."""
         if self.attack:
             return (self.attack,)
-        early_stop = self.early_stop
-        return (
-            APGD(self.threat, "margin", steps=self.steps, early_stop=early_stop),
-            PGD(self.threat, steps=self.steps, early_stop=early_stop, loss="margin"),
-        )
+        apgd = APGD(self.threat, "margin", steps=self.steps, early_stop=self.early_stop)
+        pgd = PGD(self.threat, self.steps, early_stop=self.early_stop, loss="margin")
+        targeted = replace(apgd, targets=self.targets, last_runs=2)
+        return (apgd, pgd, targeted) if classes > 3 else (apgd, pgd)

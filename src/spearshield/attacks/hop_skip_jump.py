@@ -128,7 +128,7 @@ class HopSkipJump(Attack):
     def _tolerance(self, dimensions: int) -> float:
         """The width of the last interval of a bisection, as a fraction of the first."""
         exponent = 2 if self.threat.p == math.inf else 1.5
-        return min(max(self.gamma * dimensions**-exponent, 1e-6), 0.5)
+        return min(max(self.gamma / math.pow(dimensions, exponent), 1e-6), 0.5)
 
     def _jump(
         self, victim: _Decisions, x_now: Images, x: Images, rows: Ids, iteration: int, rng: Rng
@@ -226,7 +226,7 @@ def _far_images(x: Images, rng: Rng) -> list[Images]:
 
 
 def _neighbours(x: Images, delta: PerImage, count: int, rng: Rng) -> Float[Tensor, "n count c h w"]:
-    """Directions of L2 length 1, shortened where a neighbour at distance ``delta`` leaves [0, 1]."""
+    """Directions of L2 length 1, or shorter, to neighbours at distance ``delta`` in [0, 1]."""
     draws = rng.normal((count, *x.shape[1:])).to(x)
     u = L2(1.0).normalize(draws.flatten(0, 1)).view_as(draws)
     reach = delta[:, None, None, None, None]

@@ -19,6 +19,7 @@ from spearshield.adversary import Attack, unbroken
 from spearshield.attacks.apgd import BestAttempts
 from spearshield.attacks.automatic_bpda import AutomaticBPDA
 from spearshield.nets.surrogate_calls import straight_through
+from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels, Logits, Mask
 
@@ -33,32 +34,36 @@ SAMPLED = 1000
 
 @dataclass(frozen=True)
 class OnGrid(Attack):
-    """Runs an attack through a rounding of its images towards the clean image, on three grids.
+    """Runs an attack through a rounding of its images towards the clean image, on four grids.
 
     The grids are tried in turn on the images that are not broken: multiples of 1 / 255; multiples
-    of 1 / n, for the smallest n that fits all pixels of the clean image; and the values that occur
-    in the clean image. The backward pass skips the rounding. A pixel of the clean image that is on
-    no grid may stay as it is. The result is the attempt with the largest margin loss.
+    of 1 / n, for the smallest n that fits all pixels of the clean image; the same with multiples
+    rounded to 8 bits; and the values that occur in the clean image. The backward pass skips the
+    rounding. A pixel of the clean image that is on no grid may stay as it is. The result is the
+    attempt with the largest margin loss.
 
     Args:
         attack: An attack that calls the model only with the whole batch, such as APGD without early
             stopping, because each image has its own rounding; ``None``:
             :class:`~spearshield.attacks.automatic_bpda.AutomaticBPDA`.
+        steps: Number of gradient steps in each run of the default attack.
 
     Raises:
-        ValueError: ``attack`` has another threat model; when called: it calls the model with a part
-            of the batch.
+        ValueError: ``steps`` is not positive, or ``attack`` has another threat model; when called:
+            the attack calls the model with a part of the batch.
     """
 
     attack: Attack | None = None
+    steps: int = 100
 
     def __post_init__(self) -> None:
+        require(self, "steps", at_least=1)
         if self.attack and self.attack.threat != self.threat:
             raise ValueError(f"the attack is on {self.attack.threat}, not {self.threat}")
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         best = BestAttempts(model, x, y)
-        attack = self.attack or AutomaticBPDA(self.threat, early_stop=False)
+        attack = self.attack or AutomaticBPDA(self.threat, steps=self.steps, early_stop=False)
         for (number, levels), left in unbroken(enumerate(grids(x)), x, best.is_broken):
             rounded = Rounded(model, x[left], levels[left])
             found = attack.perturb(rounded, x[left], y[left], rng[left].fold(number))

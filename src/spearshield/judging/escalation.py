@@ -98,10 +98,9 @@ def escalation(
     long = APGD(threat, "dlr" if classes > 2 else "margin", steps=numbers.apgd_steps)
     fab = FAB(threat, targets=numbers.fab_targets, restarts=numbers.fab_restarts)
     bpda = AutomaticBPDA(threat, steps=numbers.steps, early_stop=not random)
-    whole = AutomaticBPDA(threat, steps=numbers.steps, early_stop=False)
     return (
         Trial(bpda, view, survivors=True),
-        Trial(OnGrid(threat, whole), view, survivors=True),
+        Trial(OnGrid(threat, steps=numbers.steps), view, survivors=True),
         Trial(_transfer(threat, victim, examples, classes, numbers, seed), survivors=True),
         through_stand_ins(FMN(threat, steps=numbers.fmn_steps)),
         through_stand_ins(long),

@@ -14,6 +14,8 @@ from torch.utils._pytree import tree_map
 RIVALS = 10
 """A choice is as soft as the spread of this many highest scores."""
 SHARPNESS = 3.0
+RESEMBLANCE = 0.5
+"""Correlation of the output of a function with its input from which the identity replaces it."""
 TINY = 1e-12
 
 
@@ -22,6 +24,12 @@ def straight_through(smooth: Tensor, value: Tensor) -> Tensor:
     with torch._C.DisableTorchFunction():
         smooth = smooth.nan_to_num()
         return value.detach() + (smooth - smooth.detach()).to(value.dtype)
+
+
+def resembles(u: Tensor, v: Tensor) -> bool:
+    """True if two tensors of one shape are correlated, so that the identity approximates a map."""
+    a, b = (t.detach().double() - t.detach().double().mean() for t in (u, v))
+    return bool((a * b).sum() >= RESEMBLANCE * a.norm() * b.norm())
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,11 +24,13 @@ from torch.utils._pytree import tree_iter, tree_map
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from spearshield.nets.surrogate_calls import Call, straight_through
+from spearshield.nets.surrogate_calls import Call, resembles, straight_through
 from spearshield.nets.surrogate_rules import RULES
 
 EXPORTS = ("numpy", "__array__", "tolist", "item", "__float__", "__int__", "__index__")
 """Operations whose results leave torch and carry no gradient."""
+IMPORTS = ("tensor", "as_tensor", "asarray", "from_numpy", "frombuffer")
+"""Operations that make a tensor of numbers from outside of torch."""
 IGNORED = ("_set_grad_enabled", "register_hook", "register_post_accumulate_grad_hook")
 """Operations that only change gradients: they do nothing inside the mode."""
 IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv", "ifloordiv", "iand", "ior", "ixor")
@@ -42,7 +44,7 @@ class SurrogateGradients(TorchFunctionMode):
     """Inside this context, a model has its own values and surrogate gradients.
 
     The context ignores ``torch.no_grad`` and hooks on gradients. An array that comes back from
-    NumPy gets the gradient of the array of the same shape that went there, as if both were equal.
+    NumPy gets the gradient of an array that went there, if it resembles it in shape and values.
 
     Args:
         own: Tensors that belong to the model, such as its weights; they did not come from NumPy.
@@ -81,6 +83,8 @@ class SurrogateGradients(TorchFunctionMode):
         if exports(func) and tensors:
             return self._export(func, args, kwargs)
         tagged = any(t in self._shadows or t in self._choices for t in tensors)
+        if name in IMPORTS:
+            return self._imported(func(*args, **kwargs))
         if not tagged and not (name.strip("_") in RULES and any(t.requires_grad for t in tensors)):
             return self._remember(func(*args, **kwargs))
         return self._replaced(func, types, args, kwargs, tagged)
@@ -172,7 +176,9 @@ class SurrogateGradients(TorchFunctionMode):
         apart = getattr(Tensor, name[1:] if name in IN_PLACE_OPERATORS else name, None)
         if apart is None or target in self._own:
             return func(*args, **kwargs)
-        result = self.__torch_function__(apart, types, args, kwargs)
+        before = target.clone()
+        self._tag(before, target)
+        result = self.__torch_function__(apart, types, (before, *args[1:]), kwargs)
         return self._replace(target, result)
 
     def _replace(self, target: Tensor, result: Tensor) -> Tensor:
@@ -180,12 +186,16 @@ class SurrogateGradients(TorchFunctionMode):
         if target.is_floating_point():
             return target.copy_(self.shadow(result))
         target.copy_(result.detach())
+        self._tag(target, result)
+        return target
+
+    def _tag(self, target: Tensor, source: Tensor) -> None:
+        """Give ``target`` the shadow and the choice of ``source``."""
         for tags in (self._shadows, self._choices):
             if target in tags:
                 del tags[target]
-            if result in tags:
-                tags[target] = tags[result]
-        return target
+            if source in tags:
+                tags[target] = tags[source]
 
     def _set_item(self, func: Callable[..., Any], target: Tensor, index: Any, value: Any) -> None:
         """Assignment to some elements."""
@@ -222,6 +232,13 @@ class SurrogateGradients(TorchFunctionMode):
             self._exported.append(shadow)
         return func(source.detach(), *args[1:], **kwargs)
 
+    def _imported(self, out: Tensor) -> Tensor:
+        """A tensor that was made now from numbers outside of torch."""
+        if self._exported:
+            self._adopt(out)
+        self._remember(out)
+        return out
+
     def _adopt(self, tensor: Tensor) -> None:
         """Give a tensor that no operation made the gradient of an array that left torch."""
         if tensor in self._known or tensor.requires_grad:
@@ -229,7 +246,7 @@ class SurrogateGradients(TorchFunctionMode):
         self._known[tensor] = True
         for place, exported in enumerate(self._exported):
             fitted = _fitted(exported, tensor.shape)
-            if fitted is not None:
+            if fitted is not None and resembles(fitted, tensor):
                 del self._exported[place]
                 self.used += 1
                 self._shadows[tensor] = straight_through(fitted, tensor.to(fitted.dtype))
