@@ -46,11 +46,13 @@ N = 8
 QUICK = {
     "carlini_wagner": {"steps": 30, "searches": 4, "initial_c": 1.0, "lr": 0.05},
     "auto_attack": {"steps": 10, "queries": 50},
+    "automatic_bpda": {"steps": 20},
     "fab": {"steps": 10},
     "fmn": {"steps": 20},
     "guided_search": {"steps": 20, "queries": 50},
     "hop_skip_jump": {"queries": 500},
     "latent_search": {"steps": 200, "restarts": 1, "lr": 0.01},
+    "on_grid": {"steps": 10},
     "orthogonal_pgd": {"steps": 20},
     "square": {"queries": 100},
     "spsa": {"steps": 30, "samples": 32},

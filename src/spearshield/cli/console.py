@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 out = Console(highlight=False, soft_wrap=True)
 
 BROKEN = (
-    "broke: images that this attack broke by itself, of the images it attacked; broken: of the images "
-    "that the judged model gets right, the share that this and the earlier attacks break"
+    "broke: images that this attack broke by itself, of the images it attacked; broken: of the "
+    "images that the judged model gets right, the share that this and the earlier attacks break"
 )
 DSR = (
     "DSR: of the images that the attack breaks on the classifier alone, the share that the whole "

@@ -44,13 +44,13 @@ def standard(
     - APGD of 100 steps on the cross-entropy, also through BPDA with the identity and with the
       purifier's differentiable approximation;
     - APGD on the cross-entropy and on the DLR, averaged over 20 draws of a random purifier;
+    - APGD of 100 steps on the DLR towards any class, the gradient half of guided search;
     - FMN of 100 steps from a far start and from the clean image;
     - FAB of 100 steps towards up to 9 other classes, in Linf towards 3;
     - APGD of 100 steps on the DLR towards each of up to 9 other classes, then two runs of 200 steps
       towards the nearest; also through BPDA and on the bare classifier;
     - orthogonal PGD of 100 steps from 6 starts, against a detector;
     - latent search of 500 steps from 4 starts, against a purifier with a generator;
-    - APGD of 100 steps on the DLR towards any class, the gradient half of guided search;
     - transfer from ``sources``;
     - Square with 1,000 queries;
     - guided search: APGD on the DLR, then 2,000 queries of Square from its result;
@@ -72,6 +72,7 @@ def standard(
         Trial(ce, BPDA(), survivors=True),
         Trial(ce, BPDA("approximation"), survivors=True),
         *(Trial(attack, EOT(20), survivors=True) for attack in averaged),
+        Trial(by_ratio, Adaptive(), survivors=True),
         Trial(FMN(threat, start="far"), Adaptive(), survivors=True),
         Trial(FMN(threat), Adaptive(), survivors=True),
         Trial(_fab(threat, 9), Adaptive(), survivors=True),
@@ -79,7 +80,6 @@ def standard(
         Trial(targeted, BPDA(), survivors=True),
         Trial(OrthogonalPGD(threat), DetectorAware(), survivors=True),
         Trial(LatentSearch(threat), InRange(), survivors=True),
-        Trial(by_ratio, Adaptive(), survivors=True),
         Trial(targeted, Oblivious(), survivors=True),
         *_transfer(threat, sources),
         Trial(Square(threat, queries=1000), Adaptive(), survivors=True),

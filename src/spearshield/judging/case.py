@@ -164,7 +164,10 @@ class Case:
             return ()
         try:
             return self.examination.escalation(
-                self.evaluation.victim, self.images[: worst.images], threat, self.settings
+                self.evaluation.victim,
+                self.images[: worst.images][worst.robust],
+                threat,
+                self.settings,
             )
         except Exception as error:  # noqa: BLE001 - whatever the user's network raises
             self._fail(could_not_run("the preparation of more attacks", error), error)

@@ -119,9 +119,9 @@ class Examination:
     def escalation(
         self,
         victim: Defended,
-        examples: Examples,
+        survivors: Examples,
         threat: ThreatModel,
         settings: EvaluationSettings,
     ) -> tuple[Trial, ...]:
-        """The attacks that follow a finding of high severity."""
-        return escalation(threat, victim, examples, examples.classes, self.effort, settings.seed)
+        """The attacks that follow a finding of high severity, for the images that survived."""
+        return escalation(threat, victim, survivors, survivors.classes, self.effort, settings.seed)

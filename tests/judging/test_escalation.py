@@ -1,0 +1,107 @@
+"""Escalation: planted defences lose what they hid, and the trials are ordered by cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from fixtures.models import Apply, HalfSpace, Noise
+from fixtures.opaque import Decoy, Gate, HardVotes, numpy_labels
+from spearshield.datasets.digits import Digits
+from spearshield.discover import name_of
+from spearshield.judging.escalation import EFFORTS, escalation
+from spearshield.judging.evaluation import evaluate
+from spearshield.judging.selftest import LR, THREAT, trained
+from spearshield.judging.trial import Trial
+from spearshield.method import Defended
+from spearshield.methods.standard_training import StandardTraining
+from spearshield.nets import surrogate_gradients
+from spearshield.threat import L2, Linf
+from spearshield.training.student import Student
+
+IMAGES = 20
+ORDER = [
+    *("automatic_bpda", "on_grid", "transfer", "automatic_bpda(fmn)", "automatic_bpda(apgd)"),
+    *("automatic_bpda(fab)", "hop_skip_jump", "square"),
+]
+
+
+@pytest.fixture(scope="session")
+def world():
+    train, test = Digits().load("train"), Digits().load("test")[:IMAGES]
+    plain = trained(StandardTraining(LR))
+    with torch.no_grad():
+        test = test[plain(test.images()).argmax(1) == test.y]
+    return SimpleNamespace(plain=plain, train=train, test=test, x=test.images(), y=test.y)
+
+
+DEFENCES = {
+    "hard votes with a decoy": lambda w: HardVotes([w.plain], decoy=True),
+    "hard labels from NumPy with a decoy": lambda w: Apply(numpy_labels(w.plain, Decoy())),
+    "gate on 8 bits": lambda w: Gate(w.plain, w.x, w.y, torch.arange(256) / 255, stored=True),
+}
+every_defence = pytest.mark.parametrize("name", DEFENCES)
+
+
+def robust(victim, trials, examples):
+    """True for each image that survives all trials, in order."""
+    left = torch.arange(len(examples))
+    for trial in trials:
+        if len(left) > 0:
+            left = left[evaluate(victim, trial.attack, examples[left], trial.view).robust]
+    return len(left) / len(examples)
+
+
+@fails_under(
+    "no rules for operations",
+    (surrogate_gradients, "RULES", {}),
+    (Student, "transfer", lambda self, model, x, y, classes, threat, rng: PGD(threat, steps=1)),
+    name="hard votes with a decoy",
+)
+@every_defence
+def test_what_a_defence_hides_is_found(name, world):
+    plain = Defended(nn.Identity(), world.plain).eval()
+    truth = robust(plain, [Trial(AutomaticBPDA(THREAT, steps=50))], world.test)
+    victim = Defended(nn.Identity(), DEFENCES[name](world)).eval()
+    trials = escalation(THREAT, victim, world.test, 10, "quick", 0)
+    assert robust(victim, trials[:3], world.test) <= truth + 0.05
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)], ids=str)
+def test_the_trials_on_survivors_go_from_cheap_to_dear(effort, threat, monkeypatch):
+    small = replace(EFFORTS[effort], student=Student(4, 1, 1, 2))
+    monkeypatch.setitem(EFFORTS, effort, small)
+    victim = Defended(nn.Identity(), HalfSpace((1, 8, 8))).eval()
+    trials = escalation(threat, victim, Digits().load("test")[:8], 2, effort, 0)
+    assert [name_of(trial.attack) for trial in trials] == ORDER
+    assert all(trial.survivors and trial.attack.threat == threat for trial in trials)
+
+
+def test_the_numbers_of_the_battery_are_kept():
+    standard, quick = EFFORTS["standard"], EFFORTS["quick"]
+    assert (standard.decisions, standard.scores, standard.apgd_steps) == (5000, 20_000, 1000)
+    assert (standard.fab_targets, standard.fab_restarts, standard.fmn_steps) == (9, 3, 500)
+    names = ("steps", "fmn_steps", "apgd_steps", "fab_targets", "decisions", "scores", "draws")
+    assert all(getattr(quick, name) < getattr(standard, name) for name in names)
+
+
+def test_a_random_purifier_is_averaged(monkeypatch):
+    monkeypatch.setitem(EFFORTS, "quick", replace(EFFORTS["quick"], student=Student(4, 1, 1, 2)))
+    victim = Defended(Noise(0.1), HalfSpace((1, 8, 8))).eval()
+    trials = escalation(Linf(0.1), victim, Digits().load("test")[:8], 2, "quick", 0)
+    assert [str(trial.view) for trial in trials[:2]] == ["eot(10)", "eot(10)"]
+    assert str(trials[-1].view) == "adaptive"
+
+
+def test_two_escalations_are_equal(world):
+    victim = Defended(nn.Identity(), world.plain).eval()
+    first, second = (
+        escalation(THREAT, victim, world.test[:5], 10, "quick", 0)[2].attack for _ in range(2)
+    )
+    weights = [torch.cat([p.flatten() for p in a.sources[0].parameters()]) for a in (first, second)]
+    assert torch.equal(*weights) and first.queries == 5 * (1 + 10 + 2 * 8)
