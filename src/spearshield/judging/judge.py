@@ -89,7 +89,9 @@ class Judge:
             for trial in case.escalation(threat, [*found, *case.failures]):
                 if scored := case.run(trial):
                     yield self._trial_row(method, scored, common)
-            found += [*case.failures, *checks.escalated(before, case.worst(threat).robust_acc)]
+            known = {finding.check for finding in found}
+            found += [failure for failure in case.failures if failure.check not in known]
+            found += checks.escalated(before, case.worst(threat).robust_acc)
             yield self._worst_row(method, case, threat, found, common)
 
     def scores(

@@ -28,6 +28,8 @@ MARGIN_LOSSES = ("dlr", "margin")
 """Losses that have a gradient even where the victim is very confident."""
 GAP = (0.02, 0.1)
 """Share of images that only minimum-norm attacks break: low and high."""
+STILL_BREAKING = 0.01
+"""Share of images that the last attack on survivors may break."""
 ADAPTIVE_VIEWS = (Adaptive, BPDA, DetectorAware, EOT, InRange)
 """Views of an attacker that is aware of the purifier."""
 
@@ -96,6 +98,7 @@ def _findings(outcomes: Sequence[TrialOutcome]) -> Iterator[Finding | None]:
         return
     yield feeble_attacks([(each.trial, each.score) for each in white_box])
     yield _white_box_gap(white_box)
+    yield _still_breaking(outcomes)
     left = ~_broken(white_box)
     transfer = [each for each in outcomes if each.transferred]
     black_box = [each for each in outcomes if not each.transferred and not each.white_box]
@@ -133,6 +136,21 @@ def _white_box_gap(outcomes: Sequence[TrialOutcome]) -> Finding | None:
             "take more steps and restarts of the stronger kind.",
         )
     return None
+
+
+def _still_breaking(outcomes: Sequence[TrialOutcome]) -> Finding | None:
+    """A finding if the last trial on survivors still breaks images."""
+    on_survivors = [each for each in outcomes if each.trial.survivors]
+    last = share(on_survivors[-1].broken) if on_survivors else 0.0
+    if last <= STILL_BREAKING:
+        return None
+    return Finding(
+        "still_breaking",
+        "low",
+        {"share of images broken by the last attack on survivors": last},
+        "The battery ended while it was still breaking images. A longer one breaks more.",
+        "audit with --effort standard, or with more queries of Square.",
+    )
 
 
 def _findings_of_view(outcomes: Sequence[TrialOutcome]) -> Iterator[Finding | None]:
