@@ -19,7 +19,6 @@ from spearshield.judging.checks import (
     verdict,
 )
 from spearshield.judging.checks.probe import Probe
-from spearshield.judging.flawed_defences import ScaledGradient
 from spearshield.method import Defended, RandomPurifier
 from spearshield.threat import L2, Linf
 
