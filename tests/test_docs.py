@@ -13,10 +13,9 @@ import pytest
 
 from spearshield.discover import discover
 from spearshield.judging import results
-from spearshield.judging.flawed_defences import DEFENCES
-from spearshield.judging.selftest import SOUND
 from spearshield.method import Method
 from spearshield.report import write_report
+from spearshield.selftest import SPECIMENS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -33,7 +32,7 @@ def script(name: str) -> ModuleType:
 def test_the_checks_and_the_self_test_are_listed():
     page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     assert script("make_judge").checks() in page, "run docs/make_judge.py"
-    for name in [*(flawed.name for flawed in DEFENCES), *SOUND]:
+    for name in (specimen.name for specimen in SPECIMENS):
         assert f"| {name} |" in page, f"run docs/make_judge.py: no {name}"
 
 

@@ -15,9 +15,9 @@ from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
 from spearshield.judging.checks import INSPECTIONS, STRENGTH, Finding, run_checks, strength, verdict
 from spearshield.judging.checks.probe import Probe
-from spearshield.judging.flawed_defences import ScaledGradient, straight_through
 from spearshield.method import Defended, RandomPurifier
 from spearshield.rng import ambient
+from spearshield.selftest.layers import ScaledGradient, straight_through
 from spearshield.threat import L2, Linf
 
 CHECK = {check.__name__: check for check in (*INSPECTIONS, *STRENGTH)}

@@ -11,21 +11,23 @@ from torch import nn
 
 from fixtures.models import Apply, HalfSpace, Noise
 from fixtures.opaque import Decoy, Gate, HardVotes, numpy_labels
+from mutations import fails_under
+from spearshield.attacks.automatic_bpda import AutomaticBPDA
+from spearshield.attacks.pgd import PGD
 from spearshield.datasets.digits import Digits
 from spearshield.discover import name_of
 from spearshield.judging.escalation import EFFORTS, escalation
 from spearshield.judging.evaluation import evaluate
-from spearshield.judging.selftest import LR, THREAT, trained
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended
-from spearshield.methods.standard_training import StandardTraining
 from spearshield.nets import surrogate_gradients
+from spearshield.selftest.networks import THREAT, Networks
 from spearshield.threat import L2, Linf
 from spearshield.training.student import Student
 
 IMAGES = 20
 ORDER = [
-    *("automatic_bpda", "on_grid", "transfer", "automatic_bpda(fmn)", "automatic_bpda(apgd)"),
+    *("automatic_bpda", "on_grid", "transfer", "automatic_bpda(fmn)", "automatic_bpda(apgd_dlr)"),
     *("automatic_bpda(fab)", "hop_skip_jump", "square"),
 ]
 
@@ -33,7 +35,7 @@ ORDER = [
 @pytest.fixture(scope="session")
 def world():
     train, test = Digits().load("train"), Digits().load("test")[:IMAGES]
-    plain = trained(StandardTraining(LR))
+    plain = Networks(IMAGES).plain
     with torch.no_grad():
         test = test[plain(test.images()).argmax(1) == test.y]
     return SimpleNamespace(plain=plain, train=train, test=test, x=test.images(), y=test.y)

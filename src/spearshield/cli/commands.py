@@ -192,14 +192,14 @@ def do_train(words: argparse.Namespace) -> None:
 
 
 def do_selftest(words: argparse.Namespace) -> int:  # noqa: ARG001
-    """Show that the judge flags defences that are wrong on purpose, and no honest one."""
-    from spearshield.judging.selftest import selftest  # noqa: PLC0415 - slow, and only here
+    """Show that the judge catches flawed defences and feeble attacks, and no honest model."""
+    from spearshield.selftest import selftest  # noqa: PLC0415 - slow, and only here
 
     with progress_bars() as progress:
-        judged = selftest(progress=progress)
+        judged = [*selftest(progress=progress)]
     console.selftest(judged)
-    wrong = [row.defence for row in judged if not row.passed]
-    out.print(f"{len(judged) - len(wrong)} of {len(judged)} judged rightly", markup=False)
+    wrong = sum(not row.passed for row in judged)
+    out.print(f"{len(judged) - wrong} of {len(judged)} judged rightly", markup=False)
     return FAILED if wrong else 0
 
 

@@ -16,7 +16,7 @@ from spearshield.report.naming import attack_titles
 
 if TYPE_CHECKING:
     from spearshield.experiment.card import Card
-    from spearshield.judging.selftest import Judged
+    from spearshield.selftest import Judged
 
 out = Console(highlight=False, soft_wrap=True)
 
@@ -114,12 +114,14 @@ def measured(card: Card) -> None:
 
 
 def selftest(judged: Sequence[Judged]) -> None:
-    """Print what the judge made of each defence."""
+    """Print the result of the audit of each specimen."""
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for name in ("defence", "PGD", "verdict", "found", ""):
+    for name in ("case", "kind", "robust", "verdict", "findings of high severity", ""):
         shown.add_column(name)
     for row in judged:
-        mark = "" if row.passed else "WRONG"
-        accuracy = f"{100 * row.robust_acc:.0f}"
-        shown.add_row(row.defence, accuracy, row.verdict, ", ".join(row.found), mark)
+        robust = "" if row.robust_acc is None else f"{100 * row.robust_acc:.0f} %"
+        found = row.error or ", ".join(row.found)
+        style = None if row.passed else "red"
+        cells = row.specimen.name, row.specimen.kind, robust, row.verdict, found, row.outcome
+        shown.add_row(*cells, style=style)
     out.print(shown)
