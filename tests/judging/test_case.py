@@ -100,8 +100,15 @@ def test_a_trial_that_fails_is_a_finding_and_the_others_go_on(tmp_path):
 
 
 def test_an_evaluation_without_any_score_is_an_error(tmp_path):
-    with pytest.raises(RuntimeError, match="my layer has no backward pass"):
+    with pytest.raises(ValueError, match="raises RuntimeError: my layer has no backward pass"):
         rows(tmp_path, Fragile(), Trial(PGD(SMALL)))
+
+
+def test_a_battery_without_any_score_is_a_finding(tmp_path):
+    made = rows(tmp_path, Fragile(), Trial(PGD(SMALL)), examine=Examination(effort="quick"))
+    assert made[0].attack == "unattacked" and made[0].robust_acc == made[0].acc
+    found = {f["check"]: f["severity"] for f in made[-1].findings}
+    assert found["could_not_run"] == found["no_white_box"] == "high"
 
 
 def test_an_attack_outside_its_threat_model_ends_the_evaluation(tmp_path):

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from spearshield.adversary import Attack
 from spearshield.dataset import Examples
 from spearshield.gradients import NoGradientError, NonFiniteGradientWarning
 from spearshield.judging.cached_evaluation import CachedEvaluation, title
@@ -18,8 +19,10 @@ from spearshield.judging.provenance import Provenance
 from spearshield.judging.score import Score, worst_case
 from spearshield.judging.trial import Trial
 from spearshield.progress import Progress
+from spearshield.rng import Rng
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import Interrupted
+from spearshield.types import Classifier, Images, Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,16 @@ class TrialScore:
 
 class ContradictionError(RuntimeError):
     """An attack broke an image that is proved robust."""
+
+
+@dataclass(frozen=True)
+class Unattacked(Attack):
+    """Returns the clean images, for a victim on which no attack could run."""
+
+    gradient_free = True
+
+    def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:  # noqa: ARG002
+        return x
 
 
 class Case:
@@ -103,10 +116,24 @@ class Case:
         self.scores.append(scored)
         return scored
 
-    def raise_if_nothing_ran(self) -> None:
-        """Raise the error of the first trial if no trial has a score."""
-        if not self.scores and self._error:
-            raise self._error
+    def without_attack(self, threat: ThreatModel) -> TrialScore | None:
+        """The score of the clean images, if no trial could run on an examined victim.
+
+        Raises:
+            ValueError: No trial could run, and the victim is not examined.
+        """
+        if self.scored(threat) or not self._error:
+            return None
+        if not self.examination:
+            if self.scores:
+                return None
+            if isinstance(self._error, ValueError):
+                raise self._error
+            error = self._error
+            raise ValueError(
+                f"no attack could run on the model, which raises {type(error).__name__}: {error}"
+            ) from error
+        return self.run(Trial(Unattacked(threat)))
 
     def scored(self, threat: ThreatModel) -> list[tuple[Trial, Score]]:
         """The trials with this threat model and their scores, in order."""
