@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from spearshield.method import Defended
@@ -94,14 +94,20 @@ def nan_near_boundary(logits: Logits) -> Logits:
 
 def nan_gradient(x: Images) -> Images:
     """The identity; the gradient of every pixel above 0.5 is NaN."""
-    return x + 0 * (0.5 - x).clamp(min=0).sqrt()
+    return x + 0 * ((x + 1) * (x < 0.5)).sqrt()
 
 
-def fails_near_boundary(logits: Logits) -> Logits:
-    """Raises if the two largest logits of an image are close."""
-    best, second = logits.topk(2).values.unbind(1)
-    if bool((best - second < 0.02).any()):
-        raise ArithmeticError("the two largest logits are equal")
+def fails_backward(logits: Logits) -> Logits:
+    """The identity; its backward pass raises if the two largest logits of an image are close."""
+    best, second = logits.detach().topk(2).values.unbind(1)
+
+    def check(gradient: Tensor) -> Tensor:
+        if bool((best - second < 0.5).any()):
+            raise ArithmeticError("the two largest logits are close")
+        return gradient
+
+    if logits.requires_grad:
+        logits.register_hook(check)
     return logits
 
 
@@ -179,9 +185,9 @@ DEFENCES = (
     ),
     defence(
         "error near the boundary",
-        "raises an exception on some attacked images",
+        "the backward pass raises an exception for some attacked images",
         ("could_not_run",),
-        behind(Layer(fails_near_boundary)),
+        behind(Layer(fails_backward)),
     ),
     defence(
         "look-up of clean images",
@@ -203,7 +209,7 @@ DEFENCES = (
     ),
     defence(
         "detector with a decoy slope",
-        "a hard threshold on the distance to its reconstruction; the gradient leads elsewhere",
+        "a hard threshold on the number of dark grey pixels; the gradient leads elsewhere",
         ("blind_detector",),
         purifier(modules.DecoyDetector()),
     ),
@@ -253,7 +259,7 @@ DEFENCES = (
     defence(
         "nearest neighbour with a decoy slope",
         "labels of the nearest training images, with the gradient of a random linear function",
-        ("unbounded_budget",),
+        ("planted_example",),
         lambda networks: modules.NearestNeighbour(networks.train.images(), networks.train.y),
     ),
     defence(
@@ -265,7 +271,8 @@ DEFENCES = (
     defence(
         "memory of queries",
         "answers a query near an earlier query as it answered the earlier one",
-        ("random_answers",),
+        ("zero_gradient",),
         lambda networks: modules.QueryMemory(networks.plain),
+        forbidden=("batch_dependence",),
     ),
 )

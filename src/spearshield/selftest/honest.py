@@ -105,7 +105,7 @@ HONEST = (
     honest("adversarially trained", "the same network", lambda n: n.hardened),
     honest("smooth denoiser", "a blur in front, in one module", through(Layer(blur))),
     honest("smooth purifier", "a blur as a purifier", lambda n: Defended(Layer(blur), n.plain)),
-    honest("logits x 1000", "the cross-entropy saturates", scaled(1000)),
+    honest("logits x 1000", "the cross-entropy saturates", scaled(1000.0)),
     honest("logits x 0.001", "the loss is nearly flat", scaled(0.001)),
     honest("temperature 10", "logits divided by ten", scaled(0.1)),
     honest(
