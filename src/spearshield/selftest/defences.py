@@ -107,7 +107,7 @@ def fails_backward(logits: Logits) -> Logits:
         return gradient
 
     if logits.requires_grad:
-        logits.register_hook(check)
+        logits.register_hook(check)  # type: ignore[no-untyped-call]
     return logits
 
 
@@ -125,18 +125,21 @@ DEFENCES = (
         "no gradient reaches the image",
         ("broken_graph",),
         in_front(Layer(lambda x: blur(x.detach()))),
+        truth=0.27,
     ),
     defence(
         "rounding to 4 grey levels",
         "the gradient is zero",
         ("zero_gradient",),
         in_front(Layer(rounded)),
+        truth=0.60,
     ),
     defence(
         "denoiser and rounding",
         "the gradient is zero",
         ("zero_gradient",),
         in_front(Layer(lambda x: rounded(blur(x)))),
+        truth=0.14,
     ),
     defence(
         "random resizing",
@@ -182,30 +185,35 @@ DEFENCES = (
         "finite logits, and a gradient of NaN for bright pixels",
         ("not_finite",),
         in_front(Layer(nan_gradient)),
+        truth=0.28,
     ),
     defence(
         "error near the boundary",
         "the backward pass raises an exception for some attacked images",
         ("could_not_run",),
         behind(Layer(fails_backward)),
+        truth=0.28,
     ),
     defence(
         "look-up of clean images",
         "recognises attacked images by pixels between 8-bit levels and replaces them",
         ("abrupt_answers",),
         lambda networks: nn.Sequential(modules.LookUp(networks.x), networks.plain),
+        truth=0.34,
     ),
     defence(
         "gate on the grid of pixel values",
         "a black-and-white copy answers for images with pixels between 8-bit levels",
         ("abrupt_answers", "zero_gradient"),
         lambda networks: modules.GridGate(networks.plain),
+        truth=0.32,
     ),
     defence(
         "rounding detector",
         "recognises attacked images by pixels between 8-bit levels and rejects them",
         ("blind_detector",),
         purifier(modules.RoundingDetector()),
+        truth=0.34,
     ),
     defence(
         "detector with a decoy slope",
@@ -231,36 +239,42 @@ DEFENCES = (
         "the gradient has the wrong sign",
         ("false_gradient",),
         in_front(ScaledGradient(-1.0)),
+        truth=0.28,
     ),
     defence(
         "suppressed gradient",
         "the gradient is zero",
         ("zero_gradient",),
         in_front(ScaledGradient(0.0)),
+        truth=0.28,
     ),
     defence(
         "memorised test images",
         "returns the stored labels of the clean test images",
         ("memorised_images",),
         modules.Memorised,
+        truth=0.28,
     ),
     defence(
         "straight-through rounding",
         "the gradient of the identity in place of its own",
         ("false_gradient",),
         in_front(Layer(straight_through)),
+        truth=0.60,
     ),
     defence(
         "hard votes",
         "three networks vote; votes have no gradient",
         ("broken_graph",),
         lambda networks: modules.HardVotes([*networks.members]),
+        truth=0.37,
     ),
     defence(
         "nearest neighbour with a decoy slope",
         "labels of the nearest training images, with the gradient of a random linear function",
         ("planted_example",),
         lambda networks: modules.NearestNeighbour(networks.train.images(), networks.train.y),
+        truth=0.51,
     ),
     defence(
         "count of queries",
