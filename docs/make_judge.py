@@ -182,8 +182,9 @@ def _row(name: str, reason: str, limits: Limits) -> str:
 def table(rows: Iterable[Judged]) -> str:
     """The table of the self-test, with the expected findings in bold."""
     lines = [
-        "| case | kind | about | robust accuracy | verdict | findings of high severity | result |",
-        "|---|---|---|---:|---|---|---|",
+        "| case | kind | about | robust accuracy | if the fault is known | verdict "
+        "| findings of high severity | result |",
+        "|---|---|---|---:|---:|---|---|---|",
     ]
     for row in rows:
         case = row.specimen
@@ -194,13 +195,18 @@ def table(rows: Iterable[Judged]) -> str:
             case.name,
             case.kind,
             case.about,
-            "" if row.robust_acc is None else f"{100 * row.robust_acc:.0f} %",
+            _percent(row.robust_acc),
+            _percent(case.truth),
             row.verdict,
             ", ".join(found) or row.error.partition(";")[0],
             row.outcome,
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f} %"
 
 
 def placed(page: str, name: str, text: str) -> str:

@@ -116,12 +116,13 @@ def measured(card: Card) -> None:
 def selftest(judged: Sequence[Judged]) -> None:
     """Print the result of the audit of each specimen."""
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for name in ("case", "kind", "robust", "verdict", "findings of high severity", ""):
+    for name in ("case", "kind", "robust", "known", "verdict", "findings of high severity", ""):
         shown.add_column(name)
     for row in judged:
-        robust = "" if row.robust_acc is None else f"{100 * row.robust_acc:.0f} %"
+        shares = row.robust_acc, row.specimen.truth
+        robust, known = ("" if each is None else f"{100 * each:.0f} %" for each in shares)
         found = row.error or ", ".join(row.found)
         style = None if row.passed else "red"
-        cells = row.specimen.name, row.specimen.kind, robust, row.verdict, found, row.outcome
-        shown.add_row(*cells, style=style)
+        cells = row.specimen.name, row.specimen.kind, robust, known, row.verdict, found
+        shown.add_row(*cells, row.outcome, style=style)
     out.print(shown)

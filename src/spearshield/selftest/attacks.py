@@ -114,7 +114,6 @@ ATTACKS = (
         PGD(THREAT, steps=100, step_size=0.0001, random_start=False),
     ),
     attack("FGSM", "one step of the whole budget", FGSM(THREAT)),
-    attack("FGSM on a hardened network", "one step of the whole budget", FGSM(THREAT), hardened),
     attack("clean images", "changes nothing", CleanImages(THREAT)),
     attack("descent", "the loss falls", Descent(THREAT)),
     attack("a tenth of the budget", "the perturbations are small", SmallBudget(THREAT)),

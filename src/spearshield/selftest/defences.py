@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from spearshield.method import Defended
@@ -94,14 +94,20 @@ def nan_near_boundary(logits: Logits) -> Logits:
 
 def nan_gradient(x: Images) -> Images:
     """The identity; the gradient of every pixel above 0.5 is NaN."""
-    return x + 0 * (0.5 - x).clamp(min=0).sqrt()
+    return x + 0 * ((x + 1) * (x < 0.5)).sqrt()
 
 
-def fails_near_boundary(logits: Logits) -> Logits:
-    """Raises if the two largest logits of an image are close."""
-    best, second = logits.topk(2).values.unbind(1)
-    if bool((best - second < 0.02).any()):
-        raise ArithmeticError("the two largest logits are equal")
+def fails_backward(logits: Logits) -> Logits:
+    """The identity; its backward pass raises if the two largest logits of an image are close."""
+    best, second = logits.detach().topk(2).values.unbind(1)
+
+    def check(gradient: Tensor) -> Tensor:
+        if bool((best - second < 0.5).any()):
+            raise ArithmeticError("the two largest logits are close")
+        return gradient
+
+    if logits.requires_grad:
+        logits.register_hook(check)  # type: ignore[no-untyped-call]
     return logits
 
 
@@ -119,18 +125,21 @@ DEFENCES = (
         "no gradient reaches the image",
         ("broken_graph",),
         in_front(Layer(lambda x: blur(x.detach()))),
+        truth=0.27,
     ),
     defence(
         "rounding to 4 grey levels",
         "the gradient is zero",
         ("zero_gradient",),
         in_front(Layer(rounded)),
+        truth=0.60,
     ),
     defence(
         "denoiser and rounding",
         "the gradient is zero",
         ("zero_gradient",),
         in_front(Layer(lambda x: rounded(blur(x)))),
+        truth=0.14,
     ),
     defence(
         "random resizing",
@@ -176,34 +185,39 @@ DEFENCES = (
         "finite logits, and a gradient of NaN for bright pixels",
         ("not_finite",),
         in_front(Layer(nan_gradient)),
+        truth=0.28,
     ),
     defence(
         "error near the boundary",
-        "raises an exception on some attacked images",
+        "the backward pass raises an exception for some attacked images",
         ("could_not_run",),
-        behind(Layer(fails_near_boundary)),
+        behind(Layer(fails_backward)),
+        truth=0.28,
     ),
     defence(
         "look-up of clean images",
         "recognises attacked images by pixels between 8-bit levels and replaces them",
         ("abrupt_answers",),
         lambda networks: nn.Sequential(modules.LookUp(networks.x), networks.plain),
+        truth=0.34,
     ),
     defence(
         "gate on the grid of pixel values",
         "a black-and-white copy answers for images with pixels between 8-bit levels",
         ("abrupt_answers", "zero_gradient"),
         lambda networks: modules.GridGate(networks.plain),
+        truth=0.32,
     ),
     defence(
         "rounding detector",
         "recognises attacked images by pixels between 8-bit levels and rejects them",
         ("blind_detector",),
         purifier(modules.RoundingDetector()),
+        truth=0.34,
     ),
     defence(
         "detector with a decoy slope",
-        "a hard threshold on the distance to its reconstruction; the gradient leads elsewhere",
+        "a hard threshold on the number of dark grey pixels; the gradient leads elsewhere",
         ("blind_detector",),
         purifier(modules.DecoyDetector()),
     ),
@@ -225,36 +239,42 @@ DEFENCES = (
         "the gradient has the wrong sign",
         ("false_gradient",),
         in_front(ScaledGradient(-1.0)),
+        truth=0.28,
     ),
     defence(
         "suppressed gradient",
         "the gradient is zero",
         ("zero_gradient",),
         in_front(ScaledGradient(0.0)),
+        truth=0.28,
     ),
     defence(
         "memorised test images",
         "returns the stored labels of the clean test images",
         ("memorised_images",),
         modules.Memorised,
+        truth=0.28,
     ),
     defence(
         "straight-through rounding",
         "the gradient of the identity in place of its own",
         ("false_gradient",),
         in_front(Layer(straight_through)),
+        truth=0.60,
     ),
     defence(
         "hard votes",
         "three networks vote; votes have no gradient",
         ("broken_graph",),
         lambda networks: modules.HardVotes([*networks.members]),
+        truth=0.37,
     ),
     defence(
         "nearest neighbour with a decoy slope",
         "labels of the nearest training images, with the gradient of a random linear function",
-        ("unbounded_budget",),
+        ("planted_example",),
         lambda networks: modules.NearestNeighbour(networks.train.images(), networks.train.y),
+        truth=0.51,
     ),
     defence(
         "count of queries",
@@ -265,7 +285,8 @@ DEFENCES = (
     defence(
         "memory of queries",
         "answers a query near an earlier query as it answered the earlier one",
-        ("random_answers",),
+        ("zero_gradient",),
         lambda networks: modules.QueryMemory(networks.plain),
+        forbidden=("batch_dependence",),
     ),
 )

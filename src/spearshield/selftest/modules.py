@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from spearshield.rng import Rng
-from spearshield.selftest.layers import blur, off_grid, rounded
+from spearshield.selftest.layers import off_grid, rounded
 from spearshield.selftest.networks import THREAT, Networks
 from spearshield.types import Images, Labels, Logits, Mask, PerImage
 
@@ -51,14 +51,14 @@ class RoundingDetector(nn.Module):
 
 
 class DecoyDetector(nn.Module):
-    """Rejects images that are far from their blurred copy; its gradient is the mean pixel's."""
+    """Rejects images with many dark grey pixels; its gradient only leads to brighter images."""
 
     def forward(self, x: Images) -> Images:
         return x
 
     def detection_score(self, x: Images) -> PerImage:
-        far = (x - blur(x)).detach().abs().flatten(1).mean(1) > 0.11
-        return far.to(x) - 0.5 + 1e-3 * x.flatten(1).mean(1)
+        grey = ((x > 0.02) & (x < 0.25)).flatten(1).to(x).mean(1)
+        return (grey > 0.2).to(x) - 0.5 - 1e-3 * x.flatten(1).mean(1)
 
 
 class Memorised(nn.Module):
@@ -135,10 +135,7 @@ class CountedNoise(nn.Module):
 
 
 class QueryMemory(nn.Module):
-    """Answers an image near an earlier one as it answered the earlier one, less surely each time.
-
-    Images count as near within twice the budget.
-    """
+    """Answers an image near an earlier one, within twice the budget, as it answered that one."""
 
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
@@ -153,7 +150,6 @@ class QueryMemory(nn.Module):
             return logits
         distance, index = self._nearest(x)
         near, answer = distance < 2 * THREAT.eps, self.answers[index]
-        self.answers[index[near]] *= 0.999
         self.images = torch.cat([self.images, x.detach().flatten(1)[~near]])
         self.answers = torch.cat([self.answers, logits.detach()[~near]])
         return torch.where(near[:, None], answer, logits)

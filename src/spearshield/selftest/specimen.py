@@ -15,7 +15,7 @@ from spearshield.selftest.networks import Networks
 Kind: TypeAlias = Literal["flawed defence", "feeble attack", "honest model"]
 
 CLOSE = 0.05
-"""Largest allowed difference between a robust accuracy and its true value."""
+"""Largest allowed excess over the robust accuracy under an attack that knows the fault."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Specimen:
             severity for a feeble attack.
         forbidden: Checks that must not report a finding, because it would name the wrong fault.
         refusal: Words of the error by which the audit refuses the model before it attacks.
-        truth: The robust accuracy under an attack that knows the fault.
+        truth: The robust accuracy under an attack that knows the fault, on the images of the
+            self-test; an upper bound of the true one.
     """
 
     kind: Kind
@@ -66,11 +67,11 @@ class Judged:
         return tuple(dict.fromkeys(f.check for f in self.findings if f.severity == "high"))
 
     @property
-    def excess(self) -> float:
-        """The robust accuracy minus its true value; 0 if one of them is not known."""
+    def too_high(self) -> bool:
+        """True if the robust accuracy is far above the known one."""
         if self.specimen.truth is None or self.robust_acc is None:
-            return 0.0
-        return self.robust_acc - self.specimen.truth
+            return False
+        return self.robust_acc > self.specimen.truth + CLOSE
 
     @property
     def passed(self) -> bool:
@@ -89,7 +90,12 @@ class Judged:
 
     @property
     def outcome(self) -> str:
-        """``caught`` or ``missed``; for an honest model ``silent`` or ``accused``."""
+        """``caught`` or ``missed``; for an honest model ``silent`` or ``accused``.
+
+        A flaw can be caught although the robust accuracy is too high; the outcome then says so.
+        """
         if self.specimen.kind == "honest model":
             return "silent" if self.passed else "accused"
-        return "caught" if self.passed else "missed"
+        if not self.passed:
+            return "missed"
+        return "caught; number too high" if self.too_high else "caught"
