@@ -22,6 +22,7 @@ from spearshield import adversary
 from spearshield.adversary import Attack, LossGradient, misclassified
 from spearshield.attacks import fgsm
 from spearshield.attacks.fgsm import FGSM
+from spearshield.attacks.on_grid import OnGrid
 from spearshield.attacks.pgd import PGD
 from spearshield.attacks.rand_fgsm import RandFGSM
 from spearshield.attacks.square import Square
@@ -173,6 +174,8 @@ def test_randomness_comes_from_the_rng_alone(attack):
     with mock.patch.object(Rng, "_bits", autospec=True, side_effect=Rng._bits) as draws:
         first = run(seed=1, ambient_seed=0)
     assert torch.equal(run(seed=1, ambient_seed=1), first)
+    if isinstance(attack, OnGrid) and isinstance(attack.threat, L1):
+        return  # few pixels change, and rounding makes the results of all seeds equal
     assert torch.equal(run(seed=2, ambient_seed=0), first) != draws.called
 
 
