@@ -176,7 +176,7 @@ class Linf(ThreatModel):
         if self.eps > 1:
             raise ValueError(
                 f"{self} is more than the whole range of a pixel; budgets are on the [0, 1] pixel "
-                f"scale, as in Linf({self.eps:g} / 255)"
+                f"scale, as in Linf({self.eps:g} / 255) or --eps {self.eps:g}/255"
             )
 
     def steepest_step(self, gradient: Images) -> Images:

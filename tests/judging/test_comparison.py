@@ -47,6 +47,11 @@ def score(robust: int, n: int = 1000, first: int = 0) -> Score:
     return Score(ids=index, victim_adv=victim_adv, **columns, seconds=1.0, forwards=40 * n)
 
 
+def grave(found):
+    """The findings except a note that the last trial still broke images."""
+    return [(f.check, f.severity) for f in found if f.check != "still_breaking"]
+
+
 STRONG, BALL = PGD(Linf(0.1), restarts=2), Linf(0.1)
 
 
@@ -67,7 +72,7 @@ STRONG, BALL = PGD(Linf(0.1), restarts=2), Linf(0.1)
 )
 def test_weaker_attackers_are_compared_image_by_image(attacker, check, robust, first, severity):
     found = compare([(Trial(STRONG), score(600)), (attacker, score(robust, first=first))])
-    assert [(f.check, f.severity) for f in found] == ([(check, severity)] if severity else [])
+    assert grave(found) == ([(check, severity)] if severity else [])
 
 
 @fails_under("white-box attacks not counted as such", (comparison.TrialOutcome, "white_box", False))
@@ -80,8 +85,8 @@ def test_images_broken_before_do_not_count_for_a_trial_on_survivors():
     oblivious = (Trial(STRONG, Oblivious()), score(300))
     later = (Trial(PGD(BALL), BPDA(), survivors=True), score(250))
     found = compare([oblivious, (Trial(STRONG), score(600)), later])
-    assert [(f.check, f.severity) for f in found] == [("transfer_wins", "high")]
-    (gain,) = found[0].saw.values()
+    assert grave(found) == [("transfer_wins", "high")]
+    (gain,) = found[-1].saw.values()
     assert gain == pytest.approx(0.3)
 
 
@@ -125,9 +130,7 @@ def test_minimum_norm_attacks_are_compared_with_attacks_inside_the_budget(alone,
     found = compare(
         [(Trial(STRONG), score(700)), (Trial(FAB(BALL), survivors=True), score(700 - alone))]
     )
-    assert [(f.check, f.severity) for f in found] == (
-        [("white_box_gap", severity)] if severity else []
-    )
+    assert grave(found) == ([("white_box_gap", severity)] if severity else [])
 
 
 FEEBLE = {
@@ -141,7 +144,7 @@ FEEBLE = {
 @pytest.mark.parametrize("fault", FEEBLE)
 def test_an_evaluation_by_feeble_attacks_alone_is_a_finding(fault):
     feeble = (Trial(STRONG), replace(score(600), **FEEBLE[fault]))
-    assert [(f.check, f.severity) for f in compare([feeble])] == [("feeble_attack", "high")]
+    assert grave(compare([feeble])) == [("feeble_attack", "high")]
     assert compare([feeble, (Trial(PGD(BALL), BPDA()), score(600))]) == ()
     assert compare([(Trial(STRONG), replace(score(0), **FEEBLE[fault]))]) == ()
 
@@ -152,3 +155,16 @@ def test_steps_that_cannot_reach_the_budget_are_a_finding():
     assert finding.saw == {"sum of all steps, as a share of the budget": pytest.approx(0.8)}
     (finding,) = compare([(Trial(PGD(BALL)), score(600))])
     assert (finding.check, finding.severity) == ("feeble_attack", "low")
+
+
+@pytest.mark.parametrize(("last", "severity"), [(10, None), (11, "low")])
+def test_a_battery_that_ends_while_it_breaks_images_says_so(last, severity):
+    found = compare(
+        [
+            (Trial(STRONG), score(700)),
+            (Trial(PGD(BALL, loss="margin"), survivors=True), score(700 - last)),
+        ]
+    )
+    assert [f.severity for f in found if f.check == "still_breaking"] == (
+        [severity] if severity else []
+    )

@@ -52,6 +52,8 @@ def row(**changes: Any) -> Row:
         linf=0.3,
         seconds_per_image=0.0123,
         forwards_per_image=151.4,
+        attacked=20,
+        broke=3,
         seed=0,
         device="cpu",
         versions=VERSIONS,

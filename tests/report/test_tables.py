@@ -39,7 +39,7 @@ def test_every_row_shows_all_measured_values() -> None:
         ["5 x PGD-40", "adaptive"],
         ["worst case", "all"],
     ]
-    values = ["5 x PGD-40", "adaptive", "0", "1,000", "25.0 [22.0, 28.0]", "98.0", "74.5"]
+    values = ["5 x PGD-40", "adaptive", "0", "1,000", "3/20", "25.0 [22.0, 28.0]", "98.0", "74.5"]
     alone = ["n/a", "n/a"]  # the attack aimed at the defended classifier
     assert lines(table)[1] == [*values, *alone, "0.432", "5.68", "0.3", "0.0123", "151", "[1]"]
 

@@ -19,7 +19,7 @@ from spearshield.judging.provenance import Provenance
 from spearshield.judging.score import Score, worst_case
 from spearshield.judging.trial import Trial
 from spearshield.progress import Progress
-from spearshield.rng import Rng
+from spearshield.rng import Rng, ambient
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import Interrupted
 from spearshield.types import Classifier, Images, Labels
@@ -99,7 +99,7 @@ class Case:
         Raises:
             OutsideThreatError: The attack returned an image outside its threat model.
         """
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught, ambient(self.settings.seed):
             warnings.simplefilter("always", NonFiniteGradientWarning)
             try:
                 scored = self._score(trial)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from spearshield.judging.schema import keywords
 
 Severity: TypeAlias = Literal["note", "low", "high"]
 Verdict: TypeAlias = Literal["not examined", "not trustworthy", "broken", "no flaw found"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""All severities, from the mildest."""
 
 BROKEN = 0.05
 """A defence with a robust accuracy below this is broken."""

@@ -91,8 +91,7 @@ class Judge:
             for trial in case.escalation(threat, [*found, *case.failures]):
                 if scored := case.run(trial):
                     yield self._trial_row(method, scored, common)
-            known = {finding.check for finding in found}
-            found += [failure for failure in case.failures if failure.check not in known]
+            found += case.failures
             found += checks.escalated(before, case.worst(threat).robust_acc)
             yield self._worst_row(method, case, threat, found, common)
 
@@ -161,7 +160,7 @@ class Judge:
             view=results.WORST_CASE,
             parameters={"cells": len(case.scored(threat)), **common},
             proved=case.proved(threat),
-            findings=[asdict(finding) for finding in found],
+            findings=[asdict(finding) for finding in checks.gravest(found)],
             verdict=checks.verdict(found, worst.robust_acc, images=worst.images, examined=examined),
         )
 

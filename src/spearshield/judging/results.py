@@ -139,10 +139,10 @@ class Row:
 
     @property
     def alone(self) -> str | None:
-        """The images that the attack of the row broke, as "3 of 20"; ``None`` if not recorded."""
+        """The images that the attack of the row broke, as "3/20"; ``None`` if not recorded."""
         if self.broke is None or self.attacked is None:
             return None
-        return f"{self.broke:,} of {self.attacked:,}"
+        return f"{self.broke}/{self.attacked}"
 
     @property
     def unaware(self) -> bool:

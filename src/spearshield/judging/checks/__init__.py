@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from spearshield.judging.checks import detection, gradients, outputs, strength, weaker_attackers
 from spearshield.judging.checks.comparison import compare
 from spearshield.judging.checks.probe import Probe
-from spearshield.judging.finding import Finding, Severity, Verdict, verdict
+from spearshield.judging.finding import SEVERITIES, Finding, Severity, Verdict, verdict
 
 __all__ = [
     "INSPECTIONS",
@@ -30,6 +30,7 @@ __all__ = [
     "compare",
     "could_not_run",
     "escalated",
+    "gravest",
     "run_checks",
     "verdict",
 ]
@@ -82,6 +83,18 @@ def _run(probe: Probe, check: Callable[[Probe], Finding | None]) -> Finding | No
         return check(probe)
     except Exception as error:  # noqa: BLE001 - whatever the user's network raises
         return could_not_run(check.__name__, error)
+
+
+def gravest(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The findings, with the gravest of those of the same check."""
+    kept: dict[str, Finding] = {}
+    for finding in findings:
+        earlier = kept.get(finding.check)
+        if earlier is None or SEVERITIES.index(finding.severity) > SEVERITIES.index(
+            earlier.severity
+        ):
+            kept[finding.check] = finding
+    return tuple(kept.values())
 
 
 def escalated(before: float, after: float) -> tuple[Finding, ...]:
