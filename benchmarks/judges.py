@@ -137,7 +137,7 @@ class Case:
 def judges(case: Case) -> dict[str, Callable[[], Broken]]:
     """The judges for the norm of the case, by name."""
     threat = case.threat
-    pgd = PGD(threat, steps=STEPS, step_size=threat.eps / 50, restarts=5)
+    pgd = PGD(threat, steps=STEPS, step_size=threat.eps / 50, restarts=2)
     found: dict[str, Callable[[], Broken]] = {
         "standard": lambda: battery("standard", case),
         "quick": lambda: battery("quick", case),
@@ -146,7 +146,7 @@ def judges(case: Case) -> dict[str, Callable[[], Broken]]:
     }
     if not isinstance(threat, L2):
         return {**found, "fmn": lambda: foolbox("LInfFMNAttack", case)}
-    strong = CarliniWagner(threat, steps=500, lr=0.02, searches=6, initial_c=1.0)
+    strong = CarliniWagner(threat, steps=300, lr=0.03, searches=6, initial_c=1.0)
     return {
         **found,
         "fmn": lambda: foolbox("L2FMNAttack", case),
