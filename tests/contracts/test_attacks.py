@@ -37,7 +37,7 @@ QUICK = {
     "carlini_wagner": {"steps": 30, "searches": 4, "initial_c": 1.0, "lr": 0.05},
     "auto_attack": {"steps": 10, "queries": 50},
     "fab": {"steps": 10},
-    "fmn": {"steps": 20},
+    "fmn": {"steps": 20, "restarts": 1},
     "guided_search": {"steps": 20, "queries": 50},
     "latent_search": {"steps": 200, "restarts": 1, "lr": 0.01},
     "orthogonal_pgd": {"steps": 20},

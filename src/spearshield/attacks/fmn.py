@@ -12,7 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import interpolate
 
-from spearshield.adversary import Attack, loss_gradient, misclassified, unbroken, within
+from spearshield.adversary import (
+    Attack,
+    loss_gradient,
+    misclassified,
+    unbroken,
+    until_misclassified,
+    within,
+)
 from spearshield.losses.margin import margin_loss
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -125,10 +132,13 @@ def _far_start(model: Classifier, x: Images, y: Labels, rng: Rng, negative: bool
     random images.
     """
     wrong = x.clone()
-    for number in range(FAR_IMAGES):
-        far = 1 - x if negative and number == 0 else _random_blocks(x, rng.fold(number))
-        missing = ~misclassified(model, wrong, y) & misclassified(model, far, y)
-        wrong[missing] = far[missing]
+    for number, left in until_misclassified(range(FAR_IMAGES), model, wrong, y):
+        clean = x[left]
+        far = (
+            1 - clean if negative and number == 0 else _random_blocks(clean, rng[left].fold(number))
+        )
+        success = misclassified(model, far, y[left])
+        wrong[left[success]] = far[success]
     right = x
     for _ in range(HALVINGS):
         middle = (right + wrong) / 2
