@@ -73,11 +73,13 @@ class Case:
 
     Args:
         name: The name of the victim.
+        data: The name of the data set.
         layout: The memory layout in which the other tools get the victim. Ours get it in channels
             last, as an audit does.
     """
 
     name: str
+    data: str
     outcome: Outcome
     examples: Examples
     threat: ThreatModel
@@ -97,7 +99,7 @@ class Case:
         outcome.defended.requires_grad_(False).to(memory_format=torch.channels_last)
         threat = ThreatModel.named(options.threat, options.eps)
         layout = torch.contiguous_format if options.default_layout else torch.channels_last
-        return cls(name, outcome, examples, threat, options.seed, layout)
+        return cls(name, options.data, outcome, examples, threat, options.seed, layout)
 
     @cached_property
     def x(self) -> Images:
@@ -121,7 +123,7 @@ class Case:
             "judge": name,
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
             "victim": self.name,
-            "data": self.examples.source,
+            "data": self.data,
             "images": len(broken),
             "threat": self.threat.norm,
             "eps": self.threat.eps,
@@ -137,7 +139,7 @@ class Case:
 def judges(case: Case) -> dict[str, Callable[[], Broken]]:
     """The judges for the norm of the case, by name."""
     threat = case.threat
-    pgd = PGD(threat, steps=STEPS, step_size=threat.eps / 50, restarts=5)
+    pgd = PGD(threat, steps=STEPS, step_size=threat.eps / 50, restarts=2)
     found: dict[str, Callable[[], Broken]] = {
         "standard": lambda: battery("standard", case),
         "quick": lambda: battery("quick", case),
@@ -146,7 +148,7 @@ def judges(case: Case) -> dict[str, Callable[[], Broken]]:
     }
     if not isinstance(threat, L2):
         return {**found, "fmn": lambda: foolbox("LInfFMNAttack", case)}
-    strong = CarliniWagner(threat, steps=500, lr=0.02, searches=6, initial_c=1.0)
+    strong = CarliniWagner(threat, steps=300, lr=0.03, searches=6, initial_c=1.0)
     return {
         **found,
         "fmn": lambda: foolbox("L2FMNAttack", case),

@@ -33,17 +33,14 @@ from spearshield.threat import L2, ThreatModel
 def candidates(threat: ThreatModel) -> dict[str, Attack]:
     """The parts, by name."""
     parts = {
-        "FMN": FMN(threat),
-        "FMN from a far start": FMN(threat, start="far"),
+        "FMN, 1 run": FMN(threat, restarts=1),
+        "FMN, 2 runs": FMN(threat, restarts=2),
+        "FMN, 10 runs": FMN(threat, restarts=10),
+        "FAB towards 1 class": FAB(threat, targets=1),
         "FAB towards 3 classes": FAB(threat, targets=3),
         "FAB towards 9 classes": FAB(threat, targets=9),
         "APGD on the DLR": APGD(threat, "dlr"),
-        "APGD towards 9 classes": APGD(threat, targets=9),
         "APGD towards 9 classes, and 2 last runs": APGD(threat, targets=9, last_runs=2),
-        "FAB towards 1 class": FAB(threat, targets=1),
-        "FAB towards 3 classes, 60 steps": FAB(threat, targets=3, steps=60),
-        "FMN, 30 steps": FMN(threat, steps=30),
-        "FMN from a far start, 30 steps": FMN(threat, steps=30, start="far"),
         "Square, 1,000 queries": Square(threat, queries=1000),
         "guided search, 2,000 queries": GuidedSearch(threat),
     }
@@ -76,7 +73,7 @@ def main() -> None:
         row = {"part": name, "images": len(left), "broke": int(mask.sum())}
         rows.append({**row, "process_seconds": seconds, "broken": mask_text(mask)})
         print(row, seconds, flush=True)
-        about = {"victim": case.name, "data": case.examples.source}
+        about = {"victim": case.name, "data": case.data}
         write_json(options.out, {**about, "threat": threat.norm, "eps": threat.eps, "rows": rows})
         return left[~mask[left]]
 

@@ -236,5 +236,6 @@ def within(threat: ThreatModel, x_adv: Images, x: Images) -> Images:
     For attacks that search for the smallest perturbation. Their images are so close to the decision
     boundary that the rounding error of an unnecessary projection could change the class.
     """
+    x_adv = torch.where(x_adv.isfinite().flatten(1).all(1)[:, None, None, None], x_adv, x)
     inside = threat.contains(x_adv, x, tolerance=0.0)
     return torch.where(inside[:, None, None, None], x_adv, threat.project(x_adv, x))

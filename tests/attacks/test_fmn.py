@@ -11,6 +11,7 @@ import torch
 from fixtures.models import Affine, HalfSpace, Watched, dual_exponent, every_image, inner_images
 from spearshield.adversary import misclassified
 from spearshield.attacks.fmn import FMN
+from spearshield.rng import Rng
 from spearshield.threat import L2, Linf
 
 NORMS = pytest.mark.parametrize("norm", [Linf, L2])
@@ -185,13 +186,34 @@ def test_a_far_start_finds_a_nearer_boundary_that_no_gradient_leads_to(norm):
 
     x, y = torch.full((3, 1, 4, 4), 0.4), torch.zeros(3, dtype=torch.long)
     threat = norm(5.0)
-    clean, far = (
-        threat.distance(FMN(threat, step_size=0.05, start=start)(two_sides, x, y), x)
-        for start in ("clean", "far")
-    )
     nearest = threat.distance(torch.full_like(x, 0.45), x)
-    assert (far < 1.1 * nearest).all()
-    assert (clean > 2 * nearest).all()
+    threat = norm(1.2 * float(nearest[0]))
+    broken = [
+        misclassified(two_sides, FMN(threat, step_size=0.05, restarts=n)(two_sides, x, y), y)
+        for n in (1, 2)
+    ]
+    assert not broken[0].any()
+    assert broken[1].all()
+
+
+@NORMS
+def test_random_far_images_follow_from_the_rng(norm):
+    """The other class has a mean near 0.5, and no slope; the negative image is not in it."""
+
+    def band(x):
+        mean = x.flatten(1).mean(1)
+        margin = torch.where((mean - 0.5).abs() < 0.05, 0 * mean + 1, 0 * mean - 1)
+        return torch.stack([0 * mean, margin], 1)
+
+    x, y = torch.full((3, 1, 7, 7), 0.3), torch.zeros(3, dtype=torch.long)
+    first, again, other = (
+        FMN(norm(5.0), steps=1)(band, x, y, rng=Rng.of_batch(seed, 3)) for seed in (1, 1, 2)
+    )
+    assert misclassified(band, first, y).all()
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(FMN(norm(5.0), restarts=1)(band, x, y), x)
 
 
 def test_an_image_without_success_is_returned_unchanged():
@@ -205,7 +227,15 @@ def test_an_image_without_success_is_returned_unchanged():
 
 
 @pytest.mark.parametrize(
-    "field", [{"steps": 0}, {"step_size": 0.0}, {"step_size": -1.0}, {"gamma": 0.0}, {"gamma": 1.0}]
+    "field",
+    [
+        {"steps": 0},
+        {"step_size": 0.0},
+        {"step_size": -1.0},
+        {"gamma": 0.0},
+        {"gamma": 1.0},
+        {"restarts": 0},
+    ],
 )
 def test_arguments_out_of_range_raise(field):
     with pytest.raises(ValueError, match=f"{next(iter(field))}.* must be"):

@@ -49,7 +49,7 @@ QUICK = {
     "auto_attack": {"steps": 10, "queries": 50},
     "automatic_bpda": {"steps": 20},
     "fab": {"steps": 10},
-    "fmn": {"steps": 20},
+    "fmn": {"steps": 20, "restarts": 1},
     "guided_search": {"steps": 20, "queries": 50},
     "hop_skip_jump": {"queries": 500},
     "latent_search": {"steps": 200, "restarts": 1, "lr": 0.01},

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
+from torch.nn.functional import interpolate
 
 from spearshield.adversary import (
     Attack,
@@ -18,6 +18,7 @@ from spearshield.adversary import (
     misclassified,
     shortest_step,
     unbroken,
+    until_misclassified,
     within,
 )
 from spearshield.losses.margin import margin_loss
@@ -26,11 +27,12 @@ from spearshield.rng import Rng
 from spearshield.threat import L2
 from spearshield.types import Classifier, Images, Labels, Mask, PerImage
 
-STARTS = ("clean", "far")
 FAR_IMAGES = 10
 """Number of images, far from the clean image, that are tried for a far start."""
+BLOCKS = 7
+"""Number of blocks along each side of a random far image."""
 HALVINGS = 10
-"""Bisection steps from such an image back to the decision boundary."""
+"""Bisection steps from a far image back to the decision boundary."""
 LAST_GAMMA = 1e-4
 LAST_STEP = 0.01
 """Length of the last step as a fraction of the first."""
@@ -46,20 +48,22 @@ class FMN(Attack):
 
     Two details differ from the paper. Until the first success the radius never shrinks and exceeds
     the distance to the linearised boundary by gamma, because on the boundary itself rounding
-    decides. Without success the attack starts once more, from the other start. An image without
-    success, or misclassified from the start, is returned unchanged.
+    decides. Further runs begin at far starts: points where the line to the negative image, or to
+    random blocks of colour, crosses the decision boundary. They reach adversarial images to which
+    no gradient leads from the clean image. An image without success, or misclassified from the
+    start, is returned unchanged.
 
     Args:
         steps: Number of gradient steps on the margin loss.
         step_size: L2 length of the first step, in every norm; ``None``: 10 in Linf, else 1.
         gamma: The first relative change of the radius, in (0, 1).
-        start: ``clean``: the clean image. ``far``: the point where the line to the negative image,
-            or else to uniform noise, crosses the decision boundary. It reaches adversarial images
-            to which no gradient leads from the clean image.
+        restarts: Maximum number of runs for each image, the first from the clean image and the
+            others from far starts. An image that one run has broken within ``eps`` is not attacked
+            again.
 
     Raises:
-        ValueError: ``steps`` or ``step_size`` is not positive, ``gamma`` is not in (0, 1), or
-            ``start`` is unknown.
+        ValueError: ``steps``, ``step_size`` or ``restarts`` is not positive, or ``gamma`` is not in
+            (0, 1).
     """
 
     minimal = True
@@ -67,23 +71,27 @@ class FMN(Attack):
     steps: int = 100
     step_size: float | None = None
     gamma: float = 0.05
-    start: Literal["clean", "far"] = "clean"
+    restarts: int = 2
 
     def __post_init__(self) -> None:
-        require(self, "steps", at_least=1)
+        require(self, "steps", "restarts", at_least=1)
         require(self, "step_size", above=0, below=math.inf)
         require(self, "gamma", above=0, below=1)
-        require(self, "start", one_of=STARTS)
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         best = x.clone()
-        success = misclassified(model, x, y)
-        starts = sorted(STARTS, key=lambda start: start != self.start)
-        for start, left in unbroken(starts, x, lambda left: success[left]):
-            clean = x[left]
-            x_adv = clean if start == "clean" else _far_start(model, clean, y[left], rng[left])
-            best[left], distance = self._run(model, clean, y[left], x_adv)
-            success[left] = distance < math.inf
+        best_distance = torch.where(misclassified(model, x, y), 0.0, math.inf).to(x.dtype)
+        for run, left in unbroken(
+            range(self.restarts), x, lambda left: best_distance[left] <= self.threat.eps
+        ):
+            clean, labels = x[left], y[left]
+            start = clean
+            if run > 0:
+                start = _far_start(model, clean, labels, rng[left].fold(run), negative=run == 1)
+            found, distance = self._run(model, clean, labels, start)
+            best[left], best_distance[left] = _nearer(
+                best[left], best_distance[left], found, distance, distance < math.inf
+            )
         return within(self.threat, best, x)
 
     def _run(
@@ -119,19 +127,33 @@ class FMN(Attack):
 
 
 @torch.no_grad()
-def _far_start(model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
-    """A misclassified image near the boundary on the line to a far image; ``x`` without success."""
+def _far_start(model: Classifier, x: Images, y: Labels, rng: Rng, negative: bool) -> Images:
+    """A misclassified image near the boundary on the line to a far image; ``x`` without success.
+
+    The far image is the first misclassified one of the negative image, if ``negative``, and of
+    random images.
+    """
     wrong = x.clone()
-    for number in range(FAR_IMAGES):
-        far = rng.fold(number).uniform(x.shape[1:]).to(x) if number else 1 - x
-        missing = ~misclassified(model, wrong, y) & misclassified(model, far, y)
-        wrong[missing] = far[missing]
+    for number, left in until_misclassified(range(FAR_IMAGES), model, wrong, y):
+        clean = x[left]
+        far = (
+            1 - clean if negative and number == 0 else _random_blocks(clean, rng[left].fold(number))
+        )
+        success = misclassified(model, far, y[left])
+        wrong[left[success]] = far[success]
     right = x
     for _ in range(HALVINGS):
         middle = (right + wrong) / 2
         success = misclassified(model, middle, y)[:, None, None, None]
         right, wrong = torch.where(success, right, middle), torch.where(success, middle, wrong)
     return torch.where(misclassified(model, wrong, y)[:, None, None, None], wrong, x)
+
+
+def _random_blocks(x: Images, rng: Rng) -> Images:
+    """Images of blocks of a random colour, on a grid of ``BLOCKS`` by ``BLOCKS``."""
+    _, c, h, w = x.shape
+    colours = rng.uniform((c, BLOCKS, BLOCKS)).to(x)
+    return interpolate(colours, size=(h, w), mode="nearest")
 
 
 def _nearer(

@@ -45,7 +45,7 @@ def standard(
       purifier's differentiable approximation;
     - APGD on the cross-entropy and on the DLR, averaged over 20 draws of a random purifier;
     - APGD of 100 steps on the DLR towards any class, the gradient half of guided search;
-    - FMN of 100 steps from a far start and from the clean image;
+    - FMN of 100 steps, from the clean image and from 9 far starts;
     - FAB of 100 steps towards up to 9 other classes, in Linf towards 3;
     - APGD of 100 steps on the DLR towards each of up to 9 other classes, then two runs of 200 steps
       towards the nearest; also through BPDA and on the bare classifier;
@@ -73,8 +73,7 @@ def standard(
         Trial(ce, BPDA("approximation"), survivors=True),
         *(Trial(attack, EOT(20), survivors=True) for attack in averaged),
         Trial(by_ratio, Adaptive(), survivors=True),
-        Trial(FMN(threat, start="far"), Adaptive(), survivors=True),
-        Trial(FMN(threat), Adaptive(), survivors=True),
+        Trial(FMN(threat, restarts=10), Adaptive(), survivors=True),
         Trial(_fab(threat, 9), Adaptive(), survivors=True),
         Trial(targeted, Adaptive(), survivors=True),
         Trial(targeted, BPDA(), survivors=True),
@@ -95,7 +94,7 @@ def quick(
 ) -> tuple[Trial, ...]:
     """A battery for daily use: APGD of 50 steps, two minimum-norm attacks, Square of 500 queries.
 
-    The minimum-norm attacks are FMN from a far start and FAB towards 3 classes, in Linf towards 1.
+    The minimum-norm attacks are FMN from 10 starts and FAB towards 3 classes, in Linf towards 1.
 
     Args:
         classes: Number of classes.
@@ -109,7 +108,7 @@ def quick(
         Trial(ce, BPDA("approximation"), survivors=True),
         Trial(averaged, EOT(10), survivors=True),
         Trial(margin, Adaptive(), survivors=True),
-        Trial(FMN(threat, start="far"), Adaptive(), survivors=True),
+        Trial(FMN(threat, restarts=10), Adaptive(), survivors=True),
         Trial(_fab(threat, 3), Adaptive(), survivors=True),
         Trial(OrthogonalPGD(threat, restarts=2), DetectorAware(), survivors=True),
         *_transfer(threat, sources),
