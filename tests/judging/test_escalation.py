@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from fixtures.models import Apply, HalfSpace, Noise
-from fixtures.opaque import Decoy, Gate, HardVotes, numpy_labels
+from fixtures.models import HalfSpace, Noise
+from fixtures.opaque import Gate, HardVotes, Preprocessed, StackedVotes, jpeg
 from mutations import fails_under
 from spearshield.attacks.automatic_bpda import AutomaticBPDA
 from spearshield.attacks.on_grid import OnGrid
@@ -42,8 +42,9 @@ def world():
 
 
 DEFENCES = {
+    "JPEG": lambda w: Preprocessed(jpeg, w.plain),
+    "stacked votes without a gradient": lambda w: StackedVotes([w.plain]),
     "hard votes with a decoy": lambda w: HardVotes([w.plain], decoy=True),
-    "hard labels from NumPy with a decoy": lambda w: Apply(numpy_labels(w.plain, Decoy())),
     "gate on 8 bits": lambda w: Gate(w.plain, w.x, w.y, torch.arange(256) / 255, stored=True),
 }
 
