@@ -1,4 +1,4 @@
-"""Test of a gradient: it must exist, not be zero, and agree with finite differences."""
+"""Test of a gradient: it must exist, be finite, not be zero, and agree with finite differences."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ def state_of_gradient(
             return "failed"
     if gradient is None:
         return "cut"
+    if not gradient.isfinite().all():
+        return "false"
     if (gradient == 0).flatten(1).all(1).double().mean() > ZERO_SHARE:
         return "zero"
     if used:
