@@ -40,7 +40,10 @@ def parser() -> Parser:
     command("run", "Train, attack, evaluate and report; run again, it resumes.", _recipe())
     command("train", "The trainings of a recipe, and nothing else.", _recipe())
     _report(command("report", "Put any number of runs side by side."))
-    command("selftest", "See the judge flag defences that are wrong on purpose.")
+    command(
+        "selftest",
+        "See the judge flag defences and attacks that are wrong on purpose, and no honest model.",
+    )
     _list(command("list", "Methods, attacks, classifiers, data sets and recipes."))
     command("show", "Paper, hyper-parameters and BibTeX of one of them.").add_argument("name")
     return top

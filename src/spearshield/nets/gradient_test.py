@@ -45,13 +45,12 @@ def state_of_gradient(
             return "failed"
     if gradient is None:
         return "cut"
-    if not gradient.isfinite().all():
-        return "false"
     if (gradient == 0).flatten(1).all(1).double().mean() > ZERO_SHARE:
         return "zero"
-    if used:
+    finite = bool(gradient.isfinite().all())
+    if used and finite:
         return "replaced"
-    return "false" if _error(trace, u, gradient, weights, rng) > FALSE else "sound"
+    return "sound" if finite and _error(trace, u, gradient, weights, rng) <= FALSE else "false"
 
 
 def _gradient(total: Tensor, u: Tensor) -> Tensor | None:
