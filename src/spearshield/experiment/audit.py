@@ -89,7 +89,8 @@ class Report:
         if unaware:
             lowest = min(row.robust_acc for row in unaware)
             lines.append(f"  unaware attacker  {100 * lowest:5.1f} %  attacks the classifier alone")
-        lines.append(f"  verdict           {self.verdict}")
+        if worst.verdict:
+            lines.append(f"  verdict           {worst.verdict}: {words.WHY[worst.verdict]}")
         if reused := sum(row.reused for row in attacks):
             lines.append(f"  reused            {reused} of {len(attacks)} attacks, of earlier runs")
         lines += [f"  {found}" for found in self.findings]

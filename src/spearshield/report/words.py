@@ -133,6 +133,14 @@ def images(row: Row) -> str:
     return f"{row.images:,} {row.split} image{'' if row.images == 1 else 's'}"
 
 
+WHY = {
+    "not examined": "no battery with checks, or fewer than 100 images",
+    "not trustworthy": "see the findings of high severity",
+    "broken": "the attacks succeed",
+    "no flaw found": "this is not a proof",
+}
+"""A few words on each verdict."""
+
 REPEATED = {
     "worst_of": "all draws right",
     "vote": "majority right",
