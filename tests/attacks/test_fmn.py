@@ -185,8 +185,7 @@ def test_a_far_start_finds_a_nearer_boundary_that_no_gradient_leads_to(norm):
         return torch.stack([0 * mean, 0.02 - mean, plateau], 1)
 
     x, y = torch.full((3, 1, 4, 4), 0.4), torch.zeros(3, dtype=torch.long)
-    threat = norm(5.0)
-    nearest = threat.distance(torch.full_like(x, 0.45), x)
+    nearest = norm(1.0).distance(torch.full_like(x, 0.45), x)
     threat = norm(1.2 * float(nearest[0]))
     broken = [
         misclassified(two_sides, FMN(threat, step_size=0.05, restarts=n)(two_sides, x, y), y)
@@ -207,13 +206,14 @@ def test_random_far_images_follow_from_the_rng(norm):
 
     x, y = torch.full((3, 1, 7, 7), 0.3), torch.zeros(3, dtype=torch.long)
     first, again, other = (
-        FMN(norm(5.0), steps=1)(band, x, y, rng=Rng.of_batch(seed, 3)) for seed in (1, 1, 2)
+        FMN(every_image(norm, x), steps=1)(band, x, y, rng=Rng.of_batch(seed, 3))
+        for seed in (1, 1, 2)
     )
     assert misclassified(band, first, y).all()
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not torch.equal(first[0], first[1])
-    assert torch.equal(FMN(norm(5.0), restarts=1)(band, x, y), x)
+    assert torch.equal(FMN(every_image(norm, x), restarts=1)(band, x, y), x)
 
 
 def test_an_image_without_success_is_returned_unchanged():
