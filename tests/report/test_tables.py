@@ -155,6 +155,7 @@ def test_learned_attacks_are_distinguished_by_their_training() -> None:
         ("pgd_dlr", {"loss": "dlr", "steps": 40}, "PGD-DLR-40"),
         ("pgd", {"steps": 10, "restarts": 1}, "PGD-10"),
         ("pgd", {"training": {}}, "pgd"),
+        ("automatic_bpda(fmn)", {"steps": 3}, "Automatic BPDA (FMN)"),
         ("my_attack", {"steps": 3}, "my_attack"),
         (WORST_CASE, {}, "worst case"),
     ],

@@ -112,6 +112,9 @@ def attack(name: str, about: Mapping[str, Any]) -> str:
     """
     if name == WORST_CASE:
         return "worst case"
+    outer, _, inner = name.rstrip(")").partition("(")
+    if inner and outer in ATTACKS:
+        return f"{ATTACKS[outer]} ({ATTACKS.get(inner, inner)})"
     if "training" in about or name not in ATTACKS:
         return name
     title = ATTACKS[name]
