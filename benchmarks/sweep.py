@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from spearshield.attacks.fgsm import FGSM
 from spearshield.experiment.opened import open_run
 from spearshield.judging.evaluation import score_attacked
-from spearshield.judging.score import wilson
+from spearshield.judging.interval import wilson
 from spearshield.method import Defended, Task
 from spearshield.methods.defense_gan import DefenseGAN
 from spearshield.methods.encoder_projection import EncoderProjection

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mutations import fails_under
-from spearshield.judging.score import Score, wilson, worst_case
+from spearshield.judging.interval import wilson
+from spearshield.judging.score import Score, worst_case
 
 
 def score(y, victim_clean, victim_adv, bare_clean, bare_adv) -> Score:

@@ -13,11 +13,11 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from spearshield.judging.interval import Interval, wilson
 from spearshield.judging.results import Statistic
 from spearshield.threat import ThreatModel
 from spearshield.types import DetectionScore, Draws, Ids, Labels, Mask, PerImage
 
-Z95 = 1.959963984540054
 REJECTED = -1
 """The predicted class of an image that the victim rejects."""
 NO_CLASS = -2
@@ -26,32 +26,6 @@ ROUNDING = 1e-5
 """Largest excess of a perturbation over the budget that counts as rounding error."""
 CURVE_STEPS = 20
 """Steps of a curve from distance 0 to the budget."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % confidence interval of a share."""
-
-    low: float
-    high: float
-
-
-def wilson(hits: int, trials: int) -> Interval:
-    """The 95 % score interval of a binomial share; [0, 1] if there are no trials.
-
-    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927,
-    https://doi.org/10.1080/01621459.1927.10502953.
-    """
-    if trials == 0:
-        return Interval(0.0, 1.0)
-    share, z2 = hits / trials, Z95**2
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    spread = share * (1 - share) / trials + z2 / (4 * trials**2)
-    half = Z95 / (1 + z2 / trials) * math.sqrt(spread)
-    # Exact at both ends, where rounding would leave 2e-17 or 1 - 1e-16.
-    low = centre - half if hits > 0 else 0.0
-    high = centre + half if hits < trials else 1.0
-    return Interval(low, high)
 
 
 @dataclass(frozen=True, eq=False)

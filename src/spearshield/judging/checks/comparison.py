@@ -169,8 +169,10 @@ def _findings_of_view(outcomes: Sequence[TrialOutcome]) -> Iterator[Finding | No
 
 def _loss(outcome: TrialOutcome) -> str | None:
     """The name of the loss that the attack increases, if it has a choice of losses."""
-    loss: str | None = getattr(outcome.trial.attack, "loss", None)
-    return loss
+    attack = outcome.trial.attack
+    loss: str | None = getattr(attack, "loss", None)
+    targeted = getattr(attack, "targets", None)
+    return "dlr" if loss and targeted else loss
 
 
 def _broken(outcomes: Sequence[TrialOutcome]) -> Mask:
