@@ -143,7 +143,7 @@ def test_only_worst_cases_have_a_verdict(done):
     oblivious = replace(RECIPE, trials=RECIPE.trials[:1], defences=RECIPE.defences[:1])
     *_, worst = Run(oblivious, "small", done.folder, selected="dae").rows()
     assert [found["check"] for found in worst.findings] == ["no_white_box"]
-    assert worst.verdict == "not trustworthy"
+    assert worst.verdict == "not examined"
 
 
 def test_the_folder_has_the_documented_files(done):

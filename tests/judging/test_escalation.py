@@ -27,7 +27,13 @@ from spearshield.training.student import Student
 
 IMAGES = 20
 ORDER = [
-    *("automatic_bpda", "on_grid", "transfer", "automatic_bpda(fmn)", "automatic_bpda(apgd_dlr)"),
+    *(
+        "automatic_bpda",
+        "on_grid",
+        "transfer",
+        "automatic_bpda(fmn)",
+        "automatic_bpda(apgd_margin)",
+    ),
     *("automatic_bpda(fab)", "hop_skip_jump", "square"),
 ]
 

@@ -43,8 +43,8 @@ def table(rows: Sequence[results.Row]) -> None:
         show_edge=False,
         title_justify="left",
     )
-    for name in ("method", "attack"):
-        shown.add_column(name, overflow="fold")
+    shown.add_column("method", overflow="fold")
+    shown.add_column("attack", overflow="fold", min_width=len("worst case"))
     shown.add_column("view", no_wrap=True)
     several = len({(row.threat, row.eps) for row in rows}) > 1
     if several:

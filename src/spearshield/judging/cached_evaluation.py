@@ -45,6 +45,18 @@ def data_digest(images: Examples) -> str:
     return digest(images.ids, images.y, images.pixels)
 
 
+class StoredScoreError(ValueError):
+    """A stored score cannot be read."""
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The stored score in a file; empty if there is no such file."""
+    try:
+        return checkpoint.load(path) if path.exists() else {}
+    except ValueError as error:
+        raise StoredScoreError(str(error)) from error
+
+
 class Measurement(NamedTuple):
     """A score and its origin."""
 
@@ -76,7 +88,8 @@ class CachedEvaluation:
         versions of torch and of this package. Otherwise it is replaced.
 
         Raises:
-            ValueError: The stored score is corrupt, or as in
+            StoredScoreError: The stored score is corrupt.
+            ValueError: As in
                 :func:`spearshield.judging.evaluation.evaluate`.
         """
         key = self._key(trial, images)
@@ -85,7 +98,7 @@ class CachedEvaluation:
         )
         stem = f"{self.name}.{title(trial)}.{digest(settings)[:8]}"
         path = self.folder / OUTCOMES / f"{stem}.safetensors"
-        stored = checkpoint.load(path) if path.exists() else {}
+        stored = _load(path)
         if stored.get("key") == key:
             bar(len(images), {})
             return self._reused(stored)

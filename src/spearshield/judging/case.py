@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from spearshield.adversary import Attack
 from spearshield.dataset import Examples
 from spearshield.gradients import NoGradientError, NonFiniteGradientWarning
-from spearshield.judging.cached_evaluation import CachedEvaluation, title
+from spearshield.judging.cached_evaluation import CachedEvaluation, StoredScoreError, title
 from spearshield.judging.checks import could_not_run
 from spearshield.judging.checks.probe import share
 from spearshield.judging.evaluation import EvaluationSettings, OutsideThreatError, check_victim
@@ -52,6 +53,7 @@ class Unattacked(Attack):
     """Returns the clean images, for a victim on which no attack could run."""
 
     gradient_free = True
+    display_name: ClassVar[str] = "unattacked"
 
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:  # noqa: ARG002
         return x
@@ -98,12 +100,14 @@ class Case:
 
         Raises:
             OutsideThreatError: The attack returned an image outside its threat model.
+            StoredScoreError: A stored score is corrupt.
+            OSError: As on a full disk.
         """
         with warnings.catch_warnings(record=True) as caught, ambient(self.settings.seed):
             warnings.simplefilter("always", NonFiniteGradientWarning)
             try:
                 scored = self._score(trial)
-            except (OutsideThreatError, Interrupted):
+            except (OutsideThreatError, StoredScoreError, Interrupted, OSError):
                 raise
             except NoGradientError as error:
                 self._fail(_broken_graph(trial), error)
