@@ -134,6 +134,10 @@ class CountedNoise(nn.Module):
         return (x + 0.2 * noise).clamp(0, 1)
 
 
+REMEMBERED = 100
+"""Number of queries that a :class:`QueryMemory` stores."""
+
+
 class QueryMemory(nn.Module):
     """Answers an image near an earlier one, within twice the budget, as it answered that one."""
 
@@ -150,8 +154,8 @@ class QueryMemory(nn.Module):
             return logits
         distance, index = self._nearest(x)
         near, answer = distance < 2 * THREAT.eps, self.answers[index]
-        self.images = torch.cat([self.images, x.detach().flatten(1)[~near]])
-        self.answers = torch.cat([self.answers, logits.detach()[~near]])
+        self.images = torch.cat([self.images, x.detach().flatten(1)[~near]])[:REMEMBERED]
+        self.answers = torch.cat([self.answers, logits.detach()[~near]])[:REMEMBERED]
         return torch.where(near[:, None], answer, logits)
 
     def _nearest(self, x: Images) -> tuple[PerImage, Labels]:
