@@ -118,6 +118,10 @@ COMPARISONS: dict[str, tuple[str, Limits]] = {
         "minimum-norm attacks break images that attacks inside the budget do not break",
         ("images newly broken", *comparison.GAP),
     ),
+    "still_breaking": (
+        "the last attack on survivors still breaks images",
+        ("images newly broken", comparison.STILL_BREAKING, ""),
+    ),
     "black_box_wins": ("attacks without gradients break images that white-box attacks do not", NEW),
     "transfer_wins": ("attacks on other models break images that white-box attacks do not", NEW),
     "single_step_wins": (

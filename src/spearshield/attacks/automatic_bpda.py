@@ -14,7 +14,7 @@ from spearshield.adversary import Attack, unbroken
 from spearshield.attacks.apgd import APGD, BestAttempts
 from spearshield.attacks.pgd import PGD
 from spearshield.discover import name_of
-from spearshield.nets.stand_in import stand_ins
+from spearshield.nets.stand_in import StandIn, stand_ins
 from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.types import Classifier, Images, Labels
@@ -65,8 +65,7 @@ class AutomaticBPDA(Attack):
         for (number, (stand_in, attack)), left in unbroken(
             runs, x, best.is_broken if self.early_stop else None
         ):
-            found = attack.perturb(stand_in, x[left], y[left], rng[left].fold(number))
-            best.add(left, found)
+            best.add(left, _attacked(attack, stand_in, x[left], y[left], rng[left].fold(number)))
         return best.x_adv
 
     def _attacks(self, classes: int) -> tuple[Attack, ...]:
@@ -77,3 +76,13 @@ class AutomaticBPDA(Attack):
         pgd = PGD(self.threat, self.steps, early_stop=self.early_stop, loss="margin")
         targeted = replace(apgd, targets=self.targets, last_runs=2)
         return (apgd, pgd, targeted) if classes > 3 else (apgd, pgd)
+
+
+def _attacked(attack: Attack, stand_in: StandIn, x: Images, y: Labels, rng: Rng) -> Images:
+    """The result of an attack; if the model's own backward pass fails, of one around its hooks."""
+    try:
+        return attack.perturb(stand_in, x, y, rng)
+    except Exception:
+        if stand_in.operators:
+            raise
+        return attack.perturb(replace(stand_in, operators=True), x, y, rng)
