@@ -16,6 +16,7 @@ from mutations import fails_under
 from spearshield.adversary import NoGradientError, misclassified
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.automatic_bpda import AutomaticBPDA
+from spearshield.attacks.pgd import PGD
 from spearshield.nets import stand_in, surrogate_gradients
 from spearshield.nets.stand_in import stand_ins
 from spearshield.rng import Rng
@@ -287,3 +288,25 @@ def test_without_early_stopping_the_model_is_only_called_with_the_whole_batch():
 
     broken(watched, AutomaticBPDA(THREAT, steps=5, early_stop=False))
     assert sizes == {N}
+
+
+def test_goes_around_a_backward_pass_that_raises_during_the_attack():
+    def raises_near_the_boundary(x):
+        logits = HalfSpace(SHAPE)(x)
+        margin = (logits[:, 0] - logits[:, 1]).abs().detach()
+
+        def check(gradient):
+            if bool((margin < 0.5 * distance).any()):
+                raise ArithmeticError("the logits are close")
+            return gradient
+
+        if logits.requires_grad:
+            logits.register_hook(check)
+        return logits
+
+    x, y = images()
+    clean = HalfSpace(SHAPE)(x)
+    distance = (clean[:, 0] - clean[:, 1]).abs().min()
+    with pytest.raises(ArithmeticError):
+        PGD(THREAT)(raises_near_the_boundary, x, y)
+    assert broken(raises_near_the_boundary) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mutations import fails_under
@@ -99,6 +101,13 @@ def test_a_flawed_defence_passes_only_if_all_expected_checks_report_it():
     assert not judged(flawed, "no flaw found", HIGH).passed
     assert not judged(flawed, "not trustworthy", HIGH, ("random_answers", "low")).passed
     assert judged(flawed, "refused", error="an error").outcome == "missed"
+
+
+@pytest.mark.parametrize(("robust_acc", "outcome"), [(0.25, "caught"), (0.26, "number too high")])
+def test_a_number_far_above_the_truth_does_not_pass(robust_acc, outcome):
+    flawed = specimen("flawed defence", expected=("zero_gradient",), truth=0.2)
+    found = replace(judged(flawed, "not trustworthy", HIGH), robust_acc=robust_acc)
+    assert found.outcome == outcome and found.passed == (outcome == "caught")
 
 
 def test_a_refused_model_passes_only_with_the_expected_error():

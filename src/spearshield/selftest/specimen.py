@@ -90,9 +90,8 @@ class Judged:
 
     @property
     def outcome(self) -> str:
-        """``caught`` or ``missed``; for an honest model ``silent`` or ``accused``.
-
-        A flaw can be caught although the robust accuracy is too high; the outcome then says so.
+        """``caught``, ``missed`` or ``number too high``; for an honest model ``silent`` or
+        ``accused``.
         """
         if self.specimen.kind == "honest model":
             return "silent" if self.passed else "accused"
