@@ -82,6 +82,8 @@ def _checks_of(row: Row) -> Iterator[tuple[str, str]]:
         numbers = ", ".join(f"{name} {words.number(n)}" for name, n in found["saw"].items())
         sentence = f"{found['check']}: {numbers}. {found['means']} Next: {found['next']}"
         yield found["severity"], sentence
+    if row.proved is not None:
+        yield "note", f"a certificate proves {words.percent(row.proved)} % of the images robust."
     for name, (clean, attacked) in (row.repeated or {}).items():
         shares = f"{words.percent(clean)} % clean, {words.percent(attacked)} % under attack"
         yield "note", f"random defence, {name.replace('_', ' ')}: {shares}."
