@@ -193,8 +193,10 @@ def memorised_images(probe: Probe) -> Finding | None:
     """A finding if the logits of a clean image differ from the logits of the nearest images.
 
     The same images shifted by one pixel must not differ in the same way: a victim that reacts to
-    all images on 8-bit levels does not memorise images.
+    all images on 8-bit levels does not memorise images, nor does one whose answers vary.
     """
+    if probe.spread > RANDOM:
+        return None
     isolated, control = _isolated(probe, probe.x), _isolated(probe, probe.x.roll(1, -1))
     if share(isolated) <= 2 * share(control):
         return None
