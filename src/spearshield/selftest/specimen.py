@@ -97,4 +97,4 @@ class Judged:
             return "silent" if self.passed else "accused"
         if self.passed:
             return "caught"
-        return "number too high" if self.too_high else "missed"
+        return "number too high" if self.too_high and self.found else "missed"
