@@ -224,6 +224,7 @@ def own(tmp_path, monkeypatch) -> Path:
         "    return torch.load(__file__.replace('my_model.py', 'whole.pt'), weights_only=False)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_model", raising=False)  # of an earlier test
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
     save_weights(network, tmp_path / "w.safetensors")
     torch.save(network, tmp_path / "whole.pt")
