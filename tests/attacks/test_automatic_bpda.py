@@ -197,7 +197,7 @@ class Rotating(nn.Module):
 
 
 def constant(u, v, rng):
-    """An imitation that has learnt nothing."""
+    """An imitation that was not trained."""
     return lambda z: v[0] + 0 * z.flatten(1).sum(1, keepdim=True)
 
 

@@ -519,7 +519,7 @@ def test_an_audit_does_not_replace_another_one(own, capsys):
 
 
 def test_corrected_code_with_the_same_weights_is_measured_again(own):
-    """The provenance of a reused row is that of the command that measured it."""
+    """A reused row has the provenance of the command that measured it."""
     words = ["audit", "--classifier=my_model:build", f"--data={own}/images.npz", "--attack=fgsm"]
     words += ["--eps=0.1", f"--out={own}/out", "--device=cpu", f"--weights={own}/w.safetensors"]
 

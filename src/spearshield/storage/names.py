@@ -22,7 +22,7 @@ class Read(NamedTuple):
     Args:
         names: All names in its code: of globals, attributes and imported modules. ``None``: it
             also reads attributes whose names it computes.
-        values: The values of those that are globals or imported modules.
+        values: The value of each name that is a global or an imported module.
         dynamic: True if the function may read what its names do not show.
     """
 
