@@ -318,7 +318,8 @@ def test_an_image_misclassified_from_the_start_is_returned_unchanged(attack):
 MINIMAL = [
     pytest.param(a, id=f"{n}-{a.threat.norm}")
     for n, a in supported()
-    if a.minimal and not a.gradient_free and not isinstance(a.threat, L1)
+    # In L1 a step moves one pixel, and DeepFool may choose a black one that cannot become darker.
+    if a.minimal and not (isinstance(a, DeepFool) and isinstance(a.threat, L1))
 ]
 
 
@@ -344,7 +345,8 @@ def test_a_tie_is_broken(attack, relu):
     y = model(x).argmax(1)
     x_adv = attack(model, x, y)
     assert misclassified(model, x_adv, y).all()
-    assert attack.threat.distance(x_adv, x).max() < 0.1 * attack.threat.eps
+    if not attack.gradient_free:  # few queries do not find the smallest perturbation
+        assert attack.threat.distance(x_adv, x).max() < 0.1 * attack.threat.eps
 
 
 class Doubled(nn.Module):
@@ -410,9 +412,8 @@ def test_a_model_in_another_precision(attack, kind):
     model, x, y = near_the_plane(attack, 4)
     x_adv = attack(model.to(kind), x, y)
     assert x_adv.dtype == torch.float32 and attack.threat.contains(x_adv, x).all()
-    decides = attack.minimal and attack.gradient_free  # its image is on the boundary itself
-    if kind == torch.float64 and not decides:  # the others are too coarse for steps to the boundary
-        assert misclassified(model.float(), x_adv, y).all()
+    if kind == torch.float64:  # the others are too coarse for steps to the boundary
+        assert misclassified(lambda x: model.double()(x.double()), x_adv, y).all()
     precise = attack(model.float(), x.double(), y)
     assert precise.dtype == torch.float64 and attack.threat.contains(precise, x.double()).all()
 
