@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,7 @@ import torch
 
 from spearshield.dataset import Examples
 from spearshield.judging.certificate import NotCertifiable, certify
-from spearshield.judging.checks import INSPECTIONS, STRENGTH, run_checks
+from spearshield.judging.checks import INSPECTIONS, STRENGTH, Check, run_checks
 from spearshield.judging.checks.probe import Probe
 from spearshield.judging.escalation import escalation
 from spearshield.judging.evaluation import EvaluationSettings
@@ -57,15 +58,7 @@ class Examination:
         settings: EvaluationSettings,
     ) -> tuple[Finding, ...]:
         """The findings of the checks of the victim."""
-        with ambient(settings.seed):
-            probe = Probe.of(
-                victim,
-                examples[: self.images],
-                threat,
-                seed=settings.seed,
-                device=settings.device,
-            )
-            return run_checks(probe, INSPECTIONS)
+        return _findings(INSPECTIONS, victim, examples[: self.images], threat, settings)
 
     def strength(
         self,
@@ -81,16 +74,9 @@ class Examination:
             survivors: The images that survived the battery.
             attacked: Number of images that the battery attacked.
         """
-        with ambient(settings.seed):
-            probe = Probe.of(
-                victim,
-                survivors[: self.survivors],
-                threat,
-                seed=settings.seed,
-                device=settings.device,
-                weight=len(survivors) / attacked,
-            )
-            return run_checks(probe, STRENGTH)
+        weight = len(survivors) / attacked
+        part = survivors[: self.survivors]
+        return _findings(STRENGTH, victim, part, threat, settings, weight)
 
     def proved(
         self,
@@ -125,3 +111,22 @@ class Examination:
     ) -> tuple[Trial, ...]:
         """The attacks that follow a finding of high severity, for the images that survived."""
         return escalation(threat, victim, survivors, survivors.classes, self.effort, settings.seed)
+
+
+def _findings(
+    checks: Sequence[Check],
+    victim: Defended,
+    examples: Examples,
+    threat: ThreatModel,
+    settings: EvaluationSettings,
+    weight: float = 1.0,
+) -> tuple[Finding, ...]:
+    """The findings of checks on a copy of the victim.
+
+    Args:
+        weight: The share of all attacked images that the examples represent.
+    """
+    with ambient(settings.seed):
+        seed, device = settings.seed, settings.device
+        probe = Probe.of(victim, examples, threat, seed=seed, device=device, weight=weight)
+        return run_checks(probe, checks)

@@ -15,6 +15,7 @@ https://arxiv.org/abs/2106.09947.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from spearshield.judging.checks import detection, gradients, outputs, strength, weaker_attackers
 from spearshield.judging.checks.comparison import compare
@@ -24,6 +25,7 @@ from spearshield.judging.finding import SEVERITIES, Finding, Severity, Verdict, 
 __all__ = [
     "INSPECTIONS",
     "STRENGTH",
+    "Check",
     "Finding",
     "Severity",
     "Verdict",
@@ -35,7 +37,9 @@ __all__ = [
     "verdict",
 ]
 
-INSPECTIONS = (
+Check: TypeAlias = Callable[[Probe], Finding | None]
+
+INSPECTIONS: tuple[Check, ...] = (
     outputs.training_mode,
     outputs.random_answers,
     outputs.batch_dependence,
@@ -54,7 +58,7 @@ INSPECTIONS = (
 )
 """Checks of the victim, before the battery. They attack with at most one step, except on purifiers
 that reject images."""
-STRENGTH = (
+STRENGTH: tuple[Check, ...] = (
     strength.more_steps,
     strength.not_converged,
     strength.more_restarts,
@@ -70,15 +74,13 @@ STRENGTH = (
 """Checks of the strength of attacks, on the images that survived the battery."""
 
 
-def run_checks(
-    probe: Probe, checks: Sequence[Callable[[Probe], Finding | None]]
-) -> tuple[Finding, ...]:
+def run_checks(probe: Probe, checks: Sequence[Check]) -> tuple[Finding, ...]:
     """The findings of the checks; a check that cannot run on the victim is a finding."""
     found = (_run(probe, check) for check in checks)
     return tuple(finding for finding in found if finding is not None)
 
 
-def _run(probe: Probe, check: Callable[[Probe], Finding | None]) -> Finding | None:
+def _run(probe: Probe, check: Check) -> Finding | None:
     try:
         return check(probe)
     except Exception as error:  # noqa: BLE001 - whatever the user's network raises
