@@ -20,7 +20,7 @@ from spearshield.report.document import Report, document
 from spearshield.report.runs import Run
 from spearshield.report.tables import Table
 
-WORST = "robust accuracy, worst case over attacks"
+WORST = "robust accuracy, worst case"
 SETTING = "mnist, lenet, L\u221e 0.3, 1,000 test images"
 VERSIONS = {"python": "3.12.1", "spearshield": "0.1.0", "torch": "2.13.0"}
 PROVENANCE = Provenance(
@@ -121,19 +121,22 @@ def draw(path: Path, **changes: Any) -> None:
 
 
 class Page(HTMLParser):
-    """The tags and the text of a page; refuses unbalanced tags."""
+    """The tags and the text of a page, as it is and with spaces between tags.
 
-    VOID = ("meta", "link", "img", "br", "wbr", "circle", "rect", "path")
+    It refuses unbalanced tags.
+    """
+
+    VOID = ("meta", "link", "img", "br", "input", "wbr", "circle", "rect", "path")
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
+        self.text = self.spaced = ""
         self.feed(html)
         self.close()
         assert self.open == []
-        self.text = " ".join(self.text.split())
+        self.text, self.spaced = (" ".join(text.split()) for text in (self.text, self.spaced))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
@@ -145,9 +148,11 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+        self.spaced += " "
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        self.spaced += data
 
 
 def written(tmp_path: Path, *sources: Path) -> tuple[Page, str]:
@@ -169,6 +174,11 @@ def lines(table: Table) -> list[list[str]]:
         for _, records in table.plain.groups
         for record in records
     ]
+
+
+def labels(table: Table) -> list[str]:
+    """The text of the first cell of each line, without its details."""
+    return [line[0].partition(" / ")[0] for line in lines(table)]
 
 
 def column(table: Table, title: str) -> list[str]:

@@ -12,7 +12,6 @@ from report.samples import (
     report,
     rows,
 )
-from spearshield.report.findings import VERDICTS
 
 
 @pytest.mark.parametrize(("oblivious", "gap"), [(0.9, False), (0.901, True)])
@@ -28,11 +27,12 @@ def test_equal_findings_of_one_setting_are_joined() -> None:
     given = []
     for method, robust in (("ape_gan", 0.1), ("dae", 0.2)):
         first, second, worst = rows(method=method)
-        given += [first, second, replace(worst, robust_acc=robust, verdict="not trustworthy")]
+        found = {"check": "c", "severity": "high", "saw": {"n": 1}, "means": "m.", "next": "x."}
+        given += [first, second, replace(worst, robust_acc=robust, findings=[found])]
     gaps = "ape_gan 90.0 % (worst case 10.0 %), dae 90.0 % (worst case 20.0 %)."
     assert findings(given).count("robust only") == 1 and gaps in findings(given)
-    verdict = f"ape_gan, dae ({SETTING}, seed 0): {VERDICTS['not trustworthy']}"
-    assert findings(given).count(verdict) == 1
+    check = f"high: ape_gan, dae ({SETTING}, seed 0): c: n 1. m. Next: x."
+    assert findings(given).count(check) == 1
 
 
 @pytest.mark.parametrize("view", ["oblivious", "transferred"])
@@ -65,8 +65,8 @@ def test_checks_and_repeated_answers_are_findings() -> None:
     worst = replace(worst, findings=[found], repeated=repeated, rejected=(0.03, 0.65))
     shown = findings([*cells, worst])
     assert "black_box: images broken 0.123. Masked gradients. Next: look." in shown
-    assert "one shot: 90.0 % clean, 50.0 % under attack" in shown
-    assert "worst of: 70.0 % clean, 10.0 % under attack" in shown
+    assert "random defence, one draw: 90.0 % clean, 50.0 % under attack" in shown
+    assert "random defence, all draws right: 70.0 % clean, 10.0 % under attack" in shown
     assert "rejects 3.0 % of the clean and 65.0 % of the attacked images" in shown
     assert [finding.kind for finding in report([*cells, worst]).findings if finding.alarming] == [
         "gap",

@@ -45,7 +45,7 @@ def test_pictures_show_every_stage(tmp_path: Path) -> None:
     ):
         assert line in markdown
     assert "undefended \u2717wrong: five" in page.text
-    assert "5 x PGD-40, eot(20), L\u221e 0.25" in page.text
+    assert "5 x PGD-40, EOT, 20 draws, L\u221e 0.25" in page.text
     (target,) = re.findall(r"!\[.*?\]\((\S+)\)", markdown)
     sheet = Image.open(tmp_path / "out" / unquote(target))
     assert sheet.size == (2 * 96 + 4, 4 * 96 + 3 * 4)

@@ -13,11 +13,13 @@ from report.samples import (
     WORST,
     column,
     findings,
+    labels,
     lines,
     report,
     row,
     rows,
 )
+from spearshield import discover
 from spearshield.judging.results import WORST_CASE, Row
 from spearshield.report import words
 from spearshield.report.findings import SEEDS
@@ -26,8 +28,10 @@ from spearshield.report.findings import SEEDS
 def test_headline_shows_the_worst_case_next_to_an_unaware_attacker() -> None:
     table = report(rows()).headline
     assert [title for title, _ in table.groups] == [SETTING]
-    unaware = "90.0 [88.0, 92.0] / FGSM, oblivious, 1,000 test images"
-    assert lines(table) == [["ape_gan", "98.0", "20.0 [18.0, 22.0]", "2", "0", unaware]]
+    unaware = "90.0 % [88.0, 92.0] / FGSM, unaware, 1,000 test images"
+    judged = f"no verdict / its rows record no verdict / Next: {words.NEXT['not examined']}"
+    defence = "ape_gan / 2 attacks / seed 0"
+    assert lines(table) == [[defence, "98.0 %", "20.0 % [18.0, 22.0]", judged, unaware]]
     (record,) = table.groups[0].records
     assert record.cells[3].drawing == (0.2, (0.18, 0.22), 0.98, 0.9)
 
@@ -35,12 +39,12 @@ def test_headline_shows_the_worst_case_next_to_an_unaware_attacker() -> None:
 def test_every_row_shows_all_measured_values() -> None:
     (table,) = report(rows()).rows
     assert [line[:2] for line in lines(table)] == [
-        ["FGSM", "oblivious"],
+        ["FGSM", "unaware"],
         ["5 x PGD-40", "adaptive"],
         ["worst case", "all"],
     ]
     values = ["5 x PGD-40", "adaptive", "0", "1,000", "3/20", "25.0 [22.0, 28.0]", "98.0", "74.5"]
-    alone = ["n/a", "n/a"]  # the attack aimed at the defended classifier
+    alone = ["", ""]  # the attack aimed at the defended classifier
     assert lines(table)[1] == [*values, *alone, "0.432", "5.68", "0.3", "0.0123", "151", "[1]"]
 
 
@@ -51,7 +55,7 @@ def test_every_row_shows_the_success_against_the_victim_itself() -> None:
     (table,) = report([adaptive, oblivious]).rows
     shown = {title: column(table, title) for title in ("broken", "ASR, classifier alone", "DSR")}
     assert shown["broken"] == ["100.0", "50.0"]
-    assert shown["ASR, classifier alone"] == ["n/a", "95.0"] and shown["DSR"] == ["n/a", "60.0"]
+    assert shown["ASR, classifier alone"] == ["", "95.0"] and shown["DSR"] == ["", "60.0"]
     assert row(acc=0.0, robust_acc=0.0).broken is None
 
 
@@ -88,8 +92,8 @@ def test_seeds_are_averaged_with_their_range_and_the_widest_interval() -> None:
         for seed, (share, interval) in shares.items()
     ]
     (line,) = lines(report(seeded).headline)
-    assert line[1:3] == ["98.0 / 97.0 to 99.0", "24.0 [18.0, 31.0] / 20.0 to 29.0"]
-    assert line[4] == "0, 1, 2"
+    assert line[1:3] == ["98.0 % / 97.0 to 99.0", "24.0 % [18.0, 31.0] / 20.0 to 29.0"]
+    assert line[0] == "ape_gan / 0 attacks / seeds 0, 1, 2"
     assert SEEDS in findings(seeded)
 
 
@@ -97,14 +101,14 @@ def test_defences_are_grouped_by_setting() -> None:
     pairs = [(method, eps) for method in ("ape_gan", "dae") for eps in (0.3, 0.1)]
     table = report([line for m, eps in pairs for line in rows(method=m, eps=eps)]).headline
     assert [title for title, _ in table.groups] == [SETTING, SETTING.replace("0.3", "0.1")]
-    assert column(table, "defence") == ["ape_gan", "dae", "ape_gan", "dae"]
+    assert labels(table) == ["ape_gan", "dae", "ape_gan", "dae"]
 
 
 def test_the_lowest_of_repeated_measurements_is_shown() -> None:
     worst = {"attack": WORST_CASE, "view": WORST_CASE, "parameters": {}}
     given = [row(robust_acc=share, **worst) for share in (0.5, 0.3, 0.4)]
     (line,) = lines(report(given).headline)
-    assert line[2].startswith("30.0 ") and line[4] == "0"
+    assert line[2].startswith("30.0 %") and line[0].endswith("seed 0")
     assert "measured more than once with seed 0; the lowest number is shown" in findings(given)
 
 
@@ -120,7 +124,7 @@ def test_attacks_on_more_images_belong_to_the_worst_case_that_follows() -> None:
     oblivious, adaptive, worst = rows()
     given = [replace(oblivious, images=10_000), adaptive, worst]
     (line,) = lines(report(given).headline)
-    assert line[2].startswith("20.0") and line[5].endswith("FGSM, oblivious, 10,000 test images")
+    assert line[2].startswith("20.0") and line[4].endswith("FGSM, unaware, 10,000 test images")
     assert column(report(given).rows[0], "images") == ["10,000", "1,000", "1,000"]
     assert "robust only" in findings(given) and "differ in their number" not in findings(given)
 
@@ -128,7 +132,7 @@ def test_attacks_on_more_images_belong_to_the_worst_case_that_follows() -> None:
 def test_entries_of_the_same_name_show_the_settings_that_differ() -> None:
     wide = {"attack": {**PGD, "loss": "dlr"}, "training": {"method": {"width": 128}, "steps": 10}}
     shown = report([row(), row(parameters=wide)])
-    assert column(shown.headline, "defence") == ["ape_gan (width=64)", "ape_gan (width=128)"]
+    assert labels(shown.headline) == ["ape_gan (width=64)", "ape_gan (width=128)"]
     attacks = [title for table in shown.rows for title in column(table, "attack")]
     assert attacks == ["5 x PGD-40", "5 x PGD-40 (loss=dlr)"]
 
@@ -162,6 +166,26 @@ def test_learned_attacks_are_distinguished_by_their_training() -> None:
 )
 def test_titles_of_attacks(name: str, about: dict[str, Any], title: str) -> None:
     assert words.attack(name, about) == title
+
+
+@pytest.mark.parametrize("name", discover.registered("attacks"))
+def test_every_attack_of_the_package_has_a_title(name: str) -> None:
+    assert words.attack(name, {}) != name and "_" not in words.attack(name, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("oblivious", "unaware"),
+        ("bpda", "BPDA"),
+        ("bpda(approximation)", "BPDA, approximation"),
+        ("eot(20)", "EOT, 20 draws"),
+        ("in_range", "in-range"),
+        ("my_view(3)", "my view(3)"),
+    ],
+)
+def test_titles_of_views(name: str, title: str) -> None:
+    assert words.view(name) == title
 
 
 @pytest.mark.parametrize(

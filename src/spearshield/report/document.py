@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from spearshield import __version__
 from spearshield.report import tables, words
 from spearshield.report.charts import Chart, curves, rounds
 from spearshield.report.defences import Defence
 from spearshield.report.findings import Finding, findings
+from spearshield.report.headline import headline
 from spearshield.report.pictures import Picture
-from spearshield.report.provenance import Sources, details
+from spearshield.report.provenance import Sources, details, measured
 from spearshield.report.runs import Run
 from spearshield.report.tables import Table
 
@@ -42,10 +41,11 @@ class Report:
     """The content of a report, in the order of its sections."""
 
     subject: str
-    written: str
+    measured: str
     headline: Table
     findings: tuple[Finding, ...]
     parts: tuple[Part, ...]
+    training: Table | None
     rows: tuple[Table, ...]
     views: frozenset[str]
     plates: Mapping[str, tuple[Plate, ...]]
@@ -57,13 +57,13 @@ def document(runs: Sequence[Run], defences: Sequence[Defence]) -> Report:
     """The report on ``runs``, with their rows grouped as ``defences``."""
     sources = Sources(runs)
     rows = [row for run in runs for row in run.rows]
-    today = datetime.now(timezone.utc).date().isoformat()
     return Report(
         subject=words.subject(rows),
-        written=f"Written on {today} (UTC) with spearshield {__version__}",
-        headline=tables.headline(defences),
+        measured=measured(rows),
+        headline=headline(defences),
         findings=tuple(findings(defences)),
         parts=tuple(_parts(defences)),
+        training=_training(runs),
         rows=tuple(tables.rows(defence, i, sources) for i, defence in enumerate(defences)),
         views=frozenset(words.view(row.view.partition("(")[0]) for row in rows),
         plates=_plates(runs),
@@ -78,6 +78,16 @@ def _parts(defences: Sequence[Defence]) -> Iterator[Part]:
         drawn = ((chart, tables.chart(chart, f"{name}-{i}")) for i, chart in enumerate(charts))
         if charts:
             yield Part(name, tuple(drawn))
+
+
+def _training(runs: Sequence[Run]) -> Table | None:
+    """The losses of all runs; ``None`` if no run has a log."""
+    losses = [
+        replace(loss, training=f"{loss.training}, run {run.name}") if len(runs) > 1 else loss
+        for run in runs
+        for loss in run.losses
+    ]
+    return tables.training(losses) if losses else None
 
 
 def _plates(runs: Sequence[Run]) -> dict[str, tuple[Plate, ...]]:

@@ -17,26 +17,16 @@ SEEDS = (
     "seed. The interval reaches from the lowest to the highest bound of any seed."
 )
 
-VERDICTS = {
-    "not examined": "no battery with checks attacked it, or too few images. The number is an upper "
-    "bound.",
-    "no flaw found": "the checks found no reason to doubt the number.",
-    "not trustworthy": "a check found a reason to doubt the number. This is a statement about the "
-    "evaluation, not about the defence.",
-    "broken": "less than 5 % of the images survive. The attack succeeds, so no further check is "
-    "needed.",
-}
-
 
 class Finding(NamedTuple):
-    """A sentence with its kind: a gap, a verdict, the severity of a failed check, or a note."""
+    """A sentence with its kind: a gap, the severity of a failed check, or a note."""
 
     kind: str
     text: str
 
     @property
     def alarming(self) -> bool:
-        return self.kind in ("gap", "high", "not trustworthy")
+        return self.kind in ("gap", "high")
 
 
 def findings(defences: Sequence[Defence]) -> list[Finding]:
@@ -60,7 +50,7 @@ def _gaps(defences: Iterable[Defence]) -> Iterator[Finding]:
 
 
 def _checks(defences: Iterable[Defence]) -> Iterator[Finding]:
-    """Verdicts on the worst cases, and failed checks; equal sentences of one setting are joined."""
+    """Failed checks of the worst cases; equal sentences of one setting are joined."""
     found: dict[tuple[str, str, str], dict[str, None]] = {}
     seeds: dict[tuple[str, str, str], set[int]] = {}
     for defence in defences:
@@ -76,8 +66,6 @@ def _checks(defences: Iterable[Defence]) -> Iterator[Finding]:
 
 
 def _checks_of(row: Row) -> Iterator[tuple[str, str]]:
-    if row.verdict:
-        yield row.verdict, VERDICTS[row.verdict]
     for found in row.findings:
         numbers = ", ".join(f"{name} {words.number(n)}" for name, n in found["saw"].items())
         sentence = f"{found['check']}: {numbers}. {found['means']} Next: {found['next']}"
@@ -86,7 +74,7 @@ def _checks_of(row: Row) -> Iterator[tuple[str, str]]:
         yield "note", f"a certificate proves {words.percent(row.proved)} % of the images robust."
     for name, (clean, attacked) in (row.repeated or {}).items():
         shares = f"{words.percent(clean)} % clean, {words.percent(attacked)} % under attack"
-        yield "note", f"random defence, {name.replace('_', ' ')}: {shares}."
+        yield "note", f"random defence, {words.REPEATED[name]}: {shares}."
     if row.rejected:
         shares = "{} % of the clean and {} % of the attacked".format(
             *map(words.percent, row.rejected)

@@ -44,6 +44,12 @@ def differences(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     return [", ".join(f"{named[p]}={_plain(s[p])}" for p in free if p in s) for s in flat]
 
 
+def settings(setting: Mapping[str, Any]) -> str:
+    """All values of a setting with their full names, as ``steps=40, restarts=5``."""
+    flat = _flat(setting, ())
+    return ", ".join(f"{'.'.join(path)}={_plain(value)}" for path, value in flat)
+
+
 def _flat(
     value: Mapping[str, Any], above: tuple[str, ...]
 ) -> Iterable[tuple[tuple[str, ...], Any]]:
@@ -62,4 +68,4 @@ def _shortest(path: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) and value else json.dumps(value)
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)

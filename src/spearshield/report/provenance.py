@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from spearshield.judging.results import WORST_CASE, Row
 from spearshield.report import words
 from spearshield.report.defences import Defence, configuration
+from spearshield.report.naming import settings
 from spearshield.report.runs import Run, identity
 
 UNKNOWN = "not recorded"
@@ -68,7 +69,6 @@ class Sources:
 
 
 def _source(run: Run, row: Row) -> Source:
-    versions = ", ".join(f"{name} {version}" for name, version in row.versions.items())
     return Source(
         run.name,
         row.recipe,
@@ -77,7 +77,7 @@ def _source(run: Run, row: Row) -> Source:
         row.seed,
         (row.data_digest or UNKNOWN)[:DIGITS],
         row.device,
-        versions,
+        _versions(row),
     )
 
 
@@ -85,6 +85,46 @@ def _time(rows: Sequence[Row]) -> str:
     """The time of the first measurement and, if it is another, of the last."""
     times = sorted({row.created for row in rows if row.created})
     return " to ".join(dict.fromkeys((times[0], times[-1]))) if times else UNKNOWN
+
+
+def about(row: Row) -> tuple[tuple[str, str], ...]:
+    """The settings, the cost and the origin of one row by title, without the unknown."""
+    lines = {
+        "attack settings": settings(words.hyper(row)),
+        "view": f"{words.view(row.view)} ({row.view})" if row.attack != WORST_CASE else "",
+        "images": _images(row),
+        "time": f"{words.size(row.seconds_per_image * row.images)} s in total",
+        "measured": f"{_time([row])}{', reused from an earlier run' if row.reused else ''}",
+        "device": row.device,
+        "versions": _versions(row),
+        "repeat with": row.command or f"{UNKNOWN}; the row was measured from Python",
+    }
+    return tuple((title, text) for title, text in lines.items() if text)
+
+
+def _images(row: Row) -> str:
+    """The images of a row, and the images that its attack was tried on."""
+    tried = "" if row.attacked is None else f"; the attack was tried on {row.attacked:,} of them"
+    return f"{words.images(row)} of {row.data}, seed {row.seed}{tried}"
+
+
+def measured(rows: Sequence[Row]) -> str:
+    """The time, versions and devices of all rows, as one sentence without its full stop."""
+    days = sorted({row.created[:10] for row in rows if row.created})
+    when = (
+        " to ".join(dict.fromkeys((days[0], days[-1]))) if days else f"on a day that is {UNKNOWN}"
+    )
+    versions: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name, version in row.versions.items():
+            versions.setdefault(name, {})[version] = None
+    packages = ", ".join(f"{name} {' and '.join(each)}" for name, each in versions.items())
+    devices = " and ".join(dict.fromkeys(row.device for row in rows))
+    return f"Measured {when} with {packages}, on {devices}"
+
+
+def _versions(row: Row) -> str:
+    return ", ".join(f"{name} {version}" for name, version in row.versions.items())
 
 
 def details(runs: Sequence[Run], defences: Sequence[Defence]) -> dict[str, str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from spearshield.judging import results
 from spearshield.judging.results import Row
-from spearshield.report import pictures
+from spearshield.report import losses, pictures
+from spearshield.report.losses import Losses
 from spearshield.report.pictures import Picture
 
 RESULTS = "results.json"
@@ -24,6 +25,7 @@ class Run:
         name: The name of the folder; unique in a report.
         path: The file that holds the rows.
         recipe: Indented JSON; ``None`` if the source has no recipe.
+        losses: The losses of its trainings.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Run:
     rows: tuple[Row, ...]
     pictures: tuple[Picture, ...]
     recipe: str | None
+    losses: tuple[Losses, ...] = ()
 
 
 def read(sources: Sequence[Path]) -> list[Run]:
@@ -80,7 +83,8 @@ def _read(source: Path) -> Run:
     paths = sorted((folder / "pictures").glob("*.safetensors"))
     drawn = [pictures.read(picture) for picture in paths]
     drawn.sort(key=lambda p: methods.index(p.method) if p.method in methods else len(methods))
-    return Run(name, path, rows, tuple(drawn), _recipe(folder / RECIPE))
+    logged = losses.ordered(losses.read(folder), methods)
+    return Run(name, path, rows, tuple(drawn), _recipe(folder / RECIPE), logged)
 
 
 def _recipe(path: Path) -> str | None:

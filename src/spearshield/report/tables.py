@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from spearshield.judging.results import WORST_CASE
 from spearshield.report import words
 from spearshield.report.charts import Chart, Line
-from spearshield.report.defences import Defence, Measured, Selection, Spread, by_setting
-from spearshield.report.provenance import Sources
+from spearshield.report.defences import Defence, Measured
+from spearshield.report.losses import POINTS, Losses
+from spearshield.report.provenance import Sources, about
 
 
 class Column(NamedTuple):
-    """A column with its title; Markdown has no columns of drawings."""
+    """A column with its title; Markdown has no columns of drawings.
+
+    Args:
+        optional: The column is left out where all its cells are empty.
+    """
 
     title: str
-    kind: Literal["text", "number", "code", "source", "drawing"] = "text"
+    kind: Literal["text", "number", "code", "source", "drawing", "verdict"] = "text"
+    optional: bool = False
 
 
 class Bar(NamedTuple):
@@ -29,31 +35,39 @@ class Bar(NamedTuple):
     unaware: float | None = None
 
 
+class Curve(NamedTuple):
+    """Values drawn at even distances, from their lowest to their highest."""
+
+    values: tuple[float, ...]
+
+
 class Cell(NamedTuple):
     """The content of one cell.
 
     Args:
         text: Follows ``strong``, and is followed by ``details`` in small print.
         strong: The main number of the cell.
-        drawing: A bar, or the key of a line of a chart.
+        drawing: A bar, a curve, or the key of a line of a chart.
     """
 
     text: str = ""
     strong: str = ""
     details: tuple[str, ...] = ()
-    drawing: Bar | tuple[Chart, Line] | None = None
+    drawing: Bar | Curve | tuple[Chart, Line] | None = None
 
 
 class Record(NamedTuple):
     """One line of a table; the first cell is its heading.
 
     Args:
-        kind: ``total`` for a worst case, ``again`` for another seed of the previous line, ``gap``
-            for a defence with a gap.
+        kind: Names of styles: ``total`` for a worst case, ``again`` for another seed of the
+            previous line, ``gap`` for a defence with a gap, and the verdict.
+        about: More on the line by title, which the page shows on demand.
     """
 
     cells: tuple[Cell, ...]
     kind: str = ""
+    about: tuple[tuple[str, str], ...] = ()
 
 
 class Group(NamedTuple):
@@ -79,69 +93,25 @@ class Table:
     @property
     def plain(self) -> Table:
         """The same table without its drawings."""
-        kept = [i for i, column in enumerate(self.columns) if column.kind != "drawing"]
+        return self._only(i for i, column in enumerate(self.columns) if column.kind != "drawing")
+
+    @property
+    def filled(self) -> Table:
+        """The same table without the optional columns that have no content."""
+        records = [record for group in self.groups for record in group.records]
+        return self._only(
+            i
+            for i, column in enumerate(self.columns)
+            if not column.optional or any(record.cells[i] != Cell() for record in records)
+        )
+
+    def _only(self, columns: Iterable[int]) -> Table:
+        kept = [*columns]
         groups = tuple(
-            Group(title, tuple(Record(tuple(r.cells[i] for i in kept), r.kind) for r in records))
+            Group(title, tuple(r._replace(cells=tuple(r.cells[i] for i in kept)) for r in records))
             for title, records in self.groups
         )
         return Table(self.name, self.caption, tuple(self.columns[i] for i in kept), groups)
-
-
-def headline(defences: Sequence[Defence]) -> Table:
-    """The worst case of every defence, next to the result of an unaware attacker."""
-    columns = (
-        Column("defence"),
-        Column("clean accuracy", "number"),
-        Column("robust accuracy, worst case over attacks", "number"),
-        Column("0 to 100 %", "drawing"),
-        Column("attacks and views", "number"),
-        Column("seeds", "number"),
-        Column(words.UNAWARE, "number"),
-    )
-    groups = (
-        Group(setting, tuple(_headline(defence) for defence in same))
-        for setting, same in by_setting(defences).items()
-    )
-    caption = "Robust accuracy in the worst case over attacks, in percent, with its 95 % interval"
-    return Table("headline", caption, columns, tuple(groups))
-
-
-def _headline(defence: Defence) -> Record:
-    shown, worst, unaware = defence.shown, defence.worst, defence.unaware
-    bar = Bar(
-        worst.robust.mean if worst else None,
-        shown.interval,
-        shown.clean.mean,
-        unaware.robust.mean if unaware else None,
-    )
-    lowest = defence.lowest
-    instead = f"{words.percent(lowest.robust.mean)} {words.interval(lowest.interval)}"
-    unmeasured = Cell("not measured", details=(f"lowest row: {instead}, {lowest.described}",))
-    cells = (
-        Cell(defence.label),
-        Cell(words.percent(shown.clean.mean), details=_range(shown.clean)),
-        _robust(worst) if worst else unmeasured,
-        Cell(drawing=bar),
-        Cell(str(len(set().union(*defence.trials.values())))),
-        Cell(", ".join(map(str, shown.seeds))),
-        _robust(unaware, unaware.described) if unaware else Cell("not tested"),
-    )
-    return Record(cells, "gap" if defence.gap else "")
-
-
-def _robust(selected: Selection, *details: str) -> Cell:
-    robust = selected.robust
-    strong = words.percent(robust.mean)
-    return Cell(words.interval(selected.interval), strong, (*_range(robust), *details))
-
-
-def _range(spread: Spread) -> tuple[str, ...]:
-    if spread.low == spread.high:
-        return ()
-    return (f"{words.percent(spread.low)} to {words.percent(spread.high)}",)
-
-
-_SHARES = ("clean", "broken", "ASR, classifier alone", "DSR")
 
 
 def rows(defence: Defence, number: int, sources: Sources) -> Table:
@@ -151,10 +121,12 @@ def rows(defence: Defence, number: int, sources: Sources) -> Table:
         Column("view"),
         Column("seed", "number"),
         Column("images", "number"),
-        Column("broke", "number"),
+        Column("broke", "number", optional=True),
         Column("robust", "number"),
         Column("0 to 100 %", "drawing"),
-        *(Column(title, "number") for title in (*_SHARES, "SSIM", "L2", "L\u221e")),
+        *(Column(title, "number") for title in ("clean", "broken")),
+        *(Column(title, "number", optional=True) for title in ("ASR, classifier alone", "DSR")),
+        *(Column(title, "number") for title in ("SSIM", "L2", "L\u221e")),
         Column("s / image", "number"),
         Column("passes / image", "number"),
         Column("source", "source"),
@@ -164,30 +136,31 @@ def rows(defence: Defence, number: int, sources: Sources) -> Table:
         _row(cell, other, sources) for cell, other in zip(defence.cells, before, strict=False)
     )
     caption = f"{defence.label}: {defence.setting}"
-    return Table(f"rows-{number}", caption, columns, (Group("", tuple(records)),))
+    return Table(f"rows-{number}", caption, columns, (Group("", tuple(records)),)).filled
 
 
 def _row(cell: Measured, before: Measured | None, sources: Sources) -> Record:
     title, row = cell
     worst = row.attack == WORST_CASE
-    alone = (row.asr, row.dsr) if row.unaware else (None, None)
+    alone = [Cell(words.percent(share)) for share in (row.asr, row.dsr)]
     again = before is not None and (title, row.view) == (before.title, before.row.view)
     cells = (
         Cell(title),
         Cell("all" if worst else words.view(row.view)),
         Cell(str(row.seed)),
         Cell(f"{row.images:,}"),
-        Cell(row.alone or ""),
+        Cell(words.broke(row)),
         Cell(words.interval(row.interval), words.percent(row.robust_acc)),
         Cell(drawing=Bar(row.robust_acc, row.interval, row.acc)),
-        *(Cell(words.percent(share)) for share in (row.acc, row.broken, *alone)),
+        *(Cell(words.percent(share)) for share in (row.acc, row.broken)),
+        *(alone if row.unaware else (Cell(), Cell())),
         Cell(f"{row.ssim:.3f}"),
         *(Cell(words.size(value)) for value in (row.l2, row.linf)),
         *(Cell(words.size(value)) for value in (row.seconds_per_image, row.forwards_per_image)),
         Cell(f"[{sources.number(row)}]"),
     )
     kinds = [kind for kind, holds in (("total", worst), ("again", again)) if holds]
-    return Record(cells, " ".join(kinds))
+    return Record(cells, " ".join(kinds), about(row))
 
 
 def chart(given: Chart, name: str) -> Table:
@@ -205,6 +178,33 @@ def chart(given: Chart, name: str) -> Table:
         for line in given.lines
     )
     return Table(name, given.axes.caption, columns, (Group("", tuple(records)),))
+
+
+def training(losses: Sequence[Losses]) -> Table:
+    """Every loss of every training, with its curve over the steps."""
+    columns = (
+        Column("training"),
+        Column("loss"),
+        Column("over the steps", "drawing"),
+        *(Column(title, "number") for title in ("steps", "first", "last", "lowest", "highest")),
+    )
+    records = (
+        Record(
+            (
+                Cell(loss.training),
+                Cell(loss.name),
+                Cell(drawing=Curve(loss.curve)),
+                Cell(f"{len(loss.values):,}"),
+                *(Cell(words.number(value)) for value in (loss.values[0], loss.values[-1])),
+                *(Cell(words.number(end)) for end in (min(loss.values), max(loss.values))),
+            )
+        )
+        for loss in losses
+    )
+    caption = (
+        f"Losses of the trainings; a curve has at most {POINTS} points, each a mean over steps"
+    )
+    return Table("training", caption, columns, (Group("", tuple(records)),))
 
 
 def provenance(sources: Sources) -> Table:

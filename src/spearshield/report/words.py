@@ -127,13 +127,34 @@ def attack(name: str, about: Mapping[str, Any]) -> str:
     return title if restarts == 1 else f"{restarts} x {title}"
 
 
+VIEWS = {
+    "oblivious": "unaware",
+    "transferred": "transferred",
+    "adaptive": "adaptive",
+    "bpda": "BPDA",
+    "eot": "EOT",
+    "detector_aware": "detector-aware",
+    "in_range": "in-range",
+}
+
+
 def view(name: str) -> str:
-    return name.replace("_", " ")
+    """The title of a view, as ``EOT, 20 draws`` for ``eot(20)``; a user's view keeps its name."""
+    kind, _, about = name.rstrip(")").partition("(")
+    if kind not in VIEWS:
+        return name.replace("_", " ")
+    noun = " draws" if kind == "eot" else ""
+    return f"{VIEWS[kind]}, {about}{noun}" if about else VIEWS[kind]
 
 
 def images(row: Row) -> str:
     """The number of images and their split."""
     return f"{row.images:,} {row.split} image{'' if row.images == 1 else 's'}"
+
+
+def broke(row: Row) -> str:
+    """The images that the attack broke, of those it attacked; empty if not recorded."""
+    return "none left" if row.attacked == 0 else row.alone or ""
 
 
 WHY = {
@@ -143,6 +164,14 @@ WHY = {
     "no flaw found": "this is not a proof",
 }
 """A few words on each verdict."""
+
+NEXT = {
+    "not trustworthy": "follow the findings of high severity, then audit again",
+    "broken": "do not rely on it within this budget; adversarial training is a stronger baseline",
+    "not examined": "audit it without --attack, with at least 100 images",
+    "no flaw found": "audit it with --effort standard, more images and other seeds",
+}
+"""The next step after each verdict; the gravest verdict first."""
 
 REPEATED = {
     "worst_of": "all draws right",
