@@ -74,7 +74,7 @@ def test_every_row_unfolds_to_its_settings_its_origin_and_its_command(tmp_path: 
         "view EOT, 20 draws (eot(20)) ",
         "images 1,000 test images of mnist, seed 0; the attack was tried on 20 of them ",
         "time 12.3 s in total ",
-        "measured 2026-11-26T09:20:42Z, reused from an earlier run ",
+        "measured 2026-11-26T09:20:42Z reused from an earlier run ",
         "device cpu ",
         "versions python 3.12.1, spearshield 0.1.0, torch 2.13.0 ",
         "repeat with spearshield run demo --set x=<b>",

@@ -89,12 +89,15 @@ def _time(rows: Sequence[Row]) -> str:
 
 def about(row: Row) -> tuple[tuple[str, str], ...]:
     """The settings, the cost and the origin of one row by title, without the unknown."""
+    title = words.view(row.view)
+    named = row.view not in (title, WORST_CASE)
     lines = {
         "attack settings": settings(words.hyper(row)),
-        "view": f"{words.view(row.view)} ({row.view})" if row.attack != WORST_CASE else "",
+        "view": f"{title} ({row.view})" if named else "",
         "images": _images(row),
         "time": f"{words.size(row.seconds_per_image * row.images)} s in total",
-        "measured": f"{_time([row])}{', reused from an earlier run' if row.reused else ''}",
+        "measured": row.created or UNKNOWN,
+        "reused": "from an earlier run" if row.reused else "",
         "device": row.device,
         "versions": _versions(row),
         "repeat with": row.command or f"{UNKNOWN}; the row was measured from Python",

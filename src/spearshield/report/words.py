@@ -168,7 +168,7 @@ WHY = {
 NEXT = {
     "not trustworthy": "follow the findings of high severity, then audit again",
     "broken": "do not rely on it within this budget; adversarial training is a stronger baseline",
-    "not examined": "audit it without --attack, with at least 100 images",
+    "not examined": "audit it without --attack, on at least 100 images",
     "no flaw found": "audit it with --effort standard, more images and other seeds",
 }
 """The next step after each verdict; the gravest verdict first."""
