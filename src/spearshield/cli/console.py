@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
 from spearshield.judging import results
 from spearshield.judging.checks import Finding
@@ -29,53 +29,90 @@ DSR = (
     "defence gets right or rejects"
 )
 
+NARROWEST = 16
+"""The smallest width of a folded column."""
+
 
 def table(rows: Sequence[results.Row]) -> None:
-    """Print the rows of one evaluation."""
+    """Print the rows of one evaluation, by defence and budget."""
+    if not rows:
+        _say("no rows")
+        return
     images = sorted({row.images for row in rows})
-    title = (
-        f"percent of {' or '.join(map(str, images))} {rows[0].split} images, with 95 % intervals"
-    )
-    shown = Table(
-        title=title,
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-        title_justify="left",
-    )
-    shown.add_column("method", overflow="fold")
-    shown.add_column("attack", overflow="fold", min_width=len("worst case"))
-    shown.add_column("view", no_wrap=True)
-    several = len({(row.threat, row.eps) for row in rows}) > 1
-    if several:
-        shown.add_column("budget", no_wrap=True)
+    counts = " or ".join(map(str, images))
+    _say(f"percent of {counts} {rows[0].split} images, with 95 % intervals\n")
     unaware = any(row.unaware and row.dsr is not None for row in rows)
-    for name in ("broke", "clean", "robust", "interval", "broken", *(["DSR"] if unaware else [])):
-        shown.add_column(name, no_wrap=True, justify="right")
+    titles = ("attack, view", "broke", "clean", "robust", "interval", "broken")
+    records: list[tuple[str, ...]] = [(*titles, "DSR") if unaware else titles]
     for row, attack in zip(rows, attack_titles(rows), strict=True):
-        worst = row.attack == results.WORST_CASE
-        budget = f"{row.threat} {words.budget(row.eps)}"
-        view = budget if worst else row.view
-        cells = (
-            row.method,
-            attack,
-            *(("" if worst else view, budget) if several else (view,)),
-            row.alone or "",
-            f"{100 * row.acc:.1f}",
-            f"{100 * row.robust_acc:.1f}",
-            f"{100 * row.interval[0]:.1f}-{100 * row.interval[1]:.1f}",
-            _percent(row.broken),
-            *([_percent(row.dsr if row.unaware else None)] if unaware else []),
-        )
-        shown.add_row(*cells, style="bold" if worst else None, end_section=worst)
-    out.print(shown)
-    out.print(BROKEN, style="dim")
+        name = attack if _worst(row) else f"{attack}, {row.view}"
+        records.append((f"  {name}", *_numbers(row, unaware)))
+    header, *lines = _aligned(records, folded=0, right=range(1, len(titles) + 1))
+    _say(header, folded=False)
+    of_heading: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        of_heading.setdefault(f"{row.method}, {_budget(row)}", []).append(i)
+    for heading, numbers in of_heading.items():
+        _say(heading)
+        for i in numbers:
+            _say(lines[i], "bold" if _worst(rows[i]) else None, folded=False)
+        _say("")
+    _say(BROKEN, "dim")
     if unaware:
-        out.print(DSR, style="dim")
+        _say(DSR, "dim")
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
+def _numbers(row: results.Row, unaware: bool) -> tuple[str, ...]:
+    low, high = row.interval
+    interval = f"{100 * low:.1f}-{100 * high:.1f}"
+    shares = (row.acc, row.robust_acc, row.broken, row.dsr if row.unaware else None)
+    clean, robust, broken, dsr = ("-" if s is None else f"{100 * s:.1f}" for s in shares)
+    cells = (words.broke(row), clean, robust, interval, broken)
+    return (*cells, dsr) if unaware else cells
+
+
+def _worst(row: results.Row) -> bool:
+    return row.attack == results.WORST_CASE
+
+
+def _budget(row: results.Row) -> str:
+    return f"{row.threat} {words.budget(row.eps)}"
+
+
+def _aligned(
+    records: Sequence[Sequence[str]], folded: int, right: Sequence[int] = ()
+) -> Iterator[str]:
+    """Each record as text, with aligned columns.
+
+    Args:
+        folded: The column that is folded where a terminal is too narrow.
+        right: The columns that are aligned on the right.
+    """
+    widths = [max(map(cell_len, column)) for column in zip(*records, strict=True)]
+    others = sum(widths) - widths[folded] + 2 * (len(widths) - 1)
+    if out.is_terminal:
+        widths[folded] = min(widths[folded], max(out.width - others, NARROWEST))
+    for record in records:
+        indent = "  " + " " * (len(record[folded]) - len(record[folded].lstrip()))
+        parts = textwrap.wrap(record[folded], widths[folded], subsequent_indent=indent) or [""]
+        empty = [""] * len(record)
+        lines = [[*record], *(empty[:] for _ in parts[1:])]
+        for line, part in zip(lines, parts, strict=True):
+            line[folded] = part
+            for i, width in enumerate(widths):
+                space = " " * (width - cell_len(line[i]))
+                line[i] = space + line[i] if i in right else line[i] + space
+        yield "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def _say(text: str, style: str | None = None, *, folded: bool = True, indent: int = 0) -> None:
+    """Print a text between words folded to the width of a terminal, and to no width elsewhere."""
+    lines = "".join(c if c.isprintable() or c == "\n" else "?" for c in text).split("\n")
+    for line in lines:
+        shown = line
+        if folded and out.is_terminal:
+            shown = textwrap.fill(line, out.width, subsequent_indent=" " * indent)
+        out.print(shown, style=style, markup=False)
 
 
 def findings(rows: Sequence[results.Row]) -> None:
@@ -83,46 +120,47 @@ def findings(rows: Sequence[results.Row]) -> None:
     for row in rows:
         if row.verdict is None:
             continue
-        budget = f"{row.threat} {words.budget(row.eps)}"
-        headline = f"{row.method}, {budget}: {row.robust_acc:.1%}, {row.verdict}"
-        out.print(f"\n{headline}", style="bold", markup=False)
+        low, high = (100 * bound for bound in row.interval)
+        robust = f"{100 * row.robust_acc:.1f} % robust (95 % interval {low:.1f} to {high:.1f})"
+        _say(f"\n{row.method}, {_budget(row)}: {robust}, {row.verdict}", "bold")
+        _say(f"  {words.WHY[row.verdict]}. Next: {words.NEXT[row.verdict]}.", indent=4)
         for line in words.repeated(row):
-            out.print(f"  {line}", markup=False)
+            _say(f"  {line}", indent=4)
         if row.proved is not None:
-            out.print(f"  proved robust {row.proved:.1%}, by a certificate", markup=False)
+            _say(f"  proved robust {row.proved:.1%}, by a certificate")
         if row.rejected:
             clean, attacked = row.rejected
-            out.print(f"  rejected    {clean:.1%} clean, {attacked:.1%} attacked", markup=False)
+            _say(f"  rejected    {clean:.1%} clean, {attacked:.1%} attacked")
         for found in row.findings:
-            out.print(f"  {Finding(**found)}", markup=False)
+            _say(f"  {Finding(**found)}", indent=4)
 
 
 def measured(card: Card) -> None:
     """Print the closing audit of a shield."""
     figures = card.measured
     if figures is None:
-        out.print(f"{card.name}: not examined", markup=False)
+        _say(f"{card.name}: not examined")
         return
     low, high = figures.interval
-    out.print(
+    _say(
         f"{card.name}, {figures.images} held-out images, {figures.threat} "
         f"{words.budget(figures.eps)}: "
         f"{figures.clean:.1%} clean, {figures.robust:.1%} robust "
         f"(95 % interval {low:.1%} to {high:.1%}), {figures.verdict}",
-        markup=False,
+        indent=2,
     )
 
 
 def selftest(judged: Sequence[Judged]) -> None:
     """Print the result of the audit of each specimen."""
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for name in ("case", "kind", "robust", "known", "verdict", "findings of high severity", ""):
-        shown.add_column(name)
+    records = [("case", "kind", "robust", "known", "verdict", "result", "high findings or error")]
     for row in judged:
         shares = row.robust_acc, row.specimen.truth
         robust, known = ("" if each is None else f"{100 * each:.0f} %" for each in shares)
         found = row.error or ", ".join(row.found)
-        style = None if row.passed else "red"
-        cells = row.specimen.name, row.specimen.kind, robust, known, row.verdict, found
-        shown.add_row(*cells, row.outcome, style=style)
-    out.print(shown)
+        cells = row.specimen.name, row.specimen.kind, robust, known, row.verdict
+        records.append((*cells, row.outcome, found))
+    header, *lines = _aligned(records, folded=6, right=(2, 3))
+    _say(header, folded=False)
+    for row, line in zip(judged, lines, strict=True):
+        _say(line, None if row.passed else "red", folded=False)

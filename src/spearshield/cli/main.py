@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 
 from spearshield.cli.parser import parser
@@ -21,6 +22,9 @@ WITHOUT_TORCH = ("list", "show")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. A user's mistake is one line, no traceback."""
     words = sys.argv[1:] if arguments is None else [*arguments]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # where a terminal knows few characters
     options = parser().parse_args(words)
     sys.path.append(str(Path.cwd()))  # where a user's own module:function lies
     try:

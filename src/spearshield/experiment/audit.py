@@ -91,6 +91,7 @@ class Report:
             lines.append(f"  unaware attacker  {100 * lowest:5.1f} %  attacks the classifier alone")
         if worst.verdict:
             lines.append(f"  verdict           {worst.verdict}: {words.WHY[worst.verdict]}")
+            lines.append(f"  next              {words.NEXT[worst.verdict]}")
         if reused := sum(row.reused for row in attacks):
             lines.append(f"  reused            {reused} of {len(attacks)} attacks, of earlier runs")
         lines += [f"  {found}" for found in self.findings]
