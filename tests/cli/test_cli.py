@@ -143,7 +143,8 @@ def test_a_battery_judges_and_the_gate_has_its_own_status(folder, tmp_path, caps
     rows = json.loads((out / "results.json").read_text())
     assert {row["view"] for row in rows} >= {"oblivious", "adaptive", "bpda"}
     assert {row["attack"] for row in rows} >= {"apgd_ce", "square", "transfer"}
-    assert f"ape_gan, Linf 0.2: {rows[-1]['robust_acc']:.1%}, {rows[-1]['verdict']}" in said
+    assert f"ape_gan, Linf 0.2: {100 * rows[-1]['robust_acc']:.1f} % robust" in said
+    assert f"), {rows[-1]['verdict']}\n" in said
     assert main([*quick, "--min-robust-acc=0.99"]) == 3
     assert "is below 99.00%" in capsys.readouterr().out
     assert main([*quick, "--min-robust-acc=0"]) == 0

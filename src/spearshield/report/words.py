@@ -168,8 +168,8 @@ WHY = {
 NEXT = {
     "not trustworthy": "follow the findings of high severity, then audit again",
     "broken": "do not rely on it within this budget; adversarial training is a stronger baseline",
-    "not examined": "audit it without --attack, on at least 100 images",
-    "no flaw found": "audit it with --effort standard, more images and other seeds",
+    "not examined": "audit it without naming an attack, on at least 100 images",
+    "no flaw found": "audit it with effort standard, more images and other seeds",
 }
 """The next step after each verdict; the gravest verdict first."""
 
