@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -129,6 +130,22 @@ def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (run / "recipe.json").write_text("{")
     with pytest.raises(ValueError, match=r"recipe\.json is not JSON"):
         runs.read([run])
+
+
+def test_a_report_is_written_to_a_folder_only(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", rows())
+    with pytest.raises(ValueError, match=r"results\.json is a file; a report needs a folder"):
+        write_report([run], run / "results.json")
+
+
+def test_names_of_files_that_are_not_utf_8_are_shown_as_escapes(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        first = run_folder(odd, rows(), eps=0.3)
+    except OSError:
+        pytest.skip("this file system refuses names that are not UTF-8")
+    page, markdown = written(tmp_path, first, run_folder(tmp_path / "b", rows(seed=1)))
+    assert "Recipe of caf\\udce9" in page.text and "pictures/caf%E9." in markdown
 
 
 def test_torch_is_never_imported(tmp_path: Path) -> None:

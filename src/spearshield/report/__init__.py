@@ -27,8 +27,11 @@ def write_report(sources: Sequence[Path], folder: Path) -> None:
 
     Raises:
         FileNotFoundError: A source does not exist.
-        ValueError: A source cannot be read or has no rows, or its rows would be overwritten.
+        ValueError: A source cannot be read or has no rows, its rows would be overwritten, or
+            ``folder`` is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; a report needs a folder")
     found = runs.read(sources)
     several = len(found) > 1
     joint = (folder / runs.RESULTS).resolve()
@@ -42,7 +45,8 @@ def write_report(sources: Sequence[Path], folder: Path) -> None:
     for plates in report.plates.values():
         for plate in plates:
             write_atomically(folder / "pictures" / plate.sheet, plate.picture.sheet())
-    write_atomically(folder / "report.md", render.markdown(report).encode())
-    write_atomically(folder / "report.html", render.html(report).encode())
+    pages = {"report.md": render.markdown(report), "report.html": render.html(report)}
+    for name, page in pages.items():
+        write_atomically(folder / name, page.encode(errors="backslashreplace"))
     if several:
         write_json(folder / runs.RESULTS, results.to_json(rows))

@@ -185,7 +185,7 @@ def _check(about: dict[str, Any], stages: dict[str, Any]) -> None:
     for name in NAMES:
         if len(about[name]) != shape[0]:
             raise ValueError(f"{name} has {len(about[name])} names for {shape[0]} images")
-    if not about["threat"] or not about["eps"] > 0:
+    if not about["threat"] or not 0 < about["eps"] < float("inf"):
         raise ValueError(f"the threat model is {about['threat']!r} {about['eps']}, not a budget")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import cache, partial
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,21 +14,21 @@ from markupsafe import Markup, escape
 from spearshield.report import words
 from spearshield.report.document import Report
 
+ESCAPED = "surrogateescape"
+"""How Python holds the bytes of a file name that is not UTF-8."""
+
 
 def html(report: Report) -> str:
     """One page that needs no network; its script sorts and filters only. Every text is escaped."""
-    environment = _environment(autoescape=True)
-    environment.filters |= {"breakable": breakable, "digest": digest}
-    return environment.get_template("report.html.j2").render(report=report)
+    return _environment(autoescape=True).get_template("report.html.j2").render(report=report)
 
 
 def markdown(report: Report) -> str:
     """GitHub Markdown; every text from outside goes through the filter ``text`` or ``code``."""
-    environment = _environment(autoescape=False)
-    environment.filters |= {"text": text, "code": code, "quote": quote}
-    return environment.get_template("report.md.j2").render(report=report)
+    return _environment(autoescape=False).get_template("report.md.j2").render(report=report)
 
 
+@cache
 def _environment(*, autoescape: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader("spearshield.report"),
@@ -37,6 +38,13 @@ def _environment(*, autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters |= {
+        "breakable": breakable,
+        "code": code,
+        "digest": digest,
+        "quote": partial(quote, errors=ESCAPED),
+        "text": text,
+    }
     environment.globals["words"] = words
     return environment
 
