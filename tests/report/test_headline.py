@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from report.samples import rows
+from spearshield.experiment.audit import Report
 from spearshield.judging.finding import Verdict
 from spearshield.report import words
 from spearshield.report.defences import group
@@ -46,3 +48,18 @@ def test_a_missing_verdict_is_called_missing() -> None:
     assert judged(None)[:2] == ("no verdict", "its rows record no verdict")
     (defence,) = group(rows()[:2])
     assert judgement(defence)[:2] == ("no verdict", "no row of the worst case")
+
+
+def test_a_printed_audit_is_a_few_lines_with_the_number_the_verdict_and_the_next_step() -> None:
+    given = rows(verdict="not examined", parameters={"training": {}})
+    shown = str(Report(tuple(given), Path(), {})).splitlines()
+    assert [" ".join(line.split()) for line in shown] == [
+        "lenet, ape_gan: 1000 test images, Linf 0.3",
+        "clean accuracy 98.0 %",
+        "robust accuracy 20.0 % 95 % interval 18.0 to 22.0, worst case over 2 attacks",
+        "broken 79.6 % of the images that it gets right",
+        "unaware attacker 90.0 % attacks the classifier alone",
+        f"verdict not examined: {words.WHY['not examined']}",
+        f"next {words.NEXT['not examined']}",
+    ]
+    assert max(map(len, shown)) <= 80

@@ -158,7 +158,7 @@ def broke(row: Row) -> str:
 
 
 WHY = {
-    "not examined": "no battery with checks, or fewer than 100 images",
+    "not examined": "no battery with checks, or under 100 images",
     "not trustworthy": "see the findings of high severity",
     "broken": "the attacks succeed",
     "no flaw found": "this is not a proof",
