@@ -56,7 +56,7 @@ def test_a_printed_audit_is_a_few_lines_with_the_number_the_verdict_and_the_next
     assert [" ".join(line.split()) for line in shown] == [
         "lenet, ape_gan: 1000 test images, Linf 0.3",
         "clean accuracy 98.0 %",
-        "robust accuracy 20.0 % 95 % interval 18.0 to 22.0, worst case over 2 attacks",
+        "robust accuracy 20.0 % 95 % interval 18.0 to 22.0, worst of 2 attacks",
         "broken 79.6 % of the images that it gets right",
         "unaware attacker 90.0 % attacks the classifier alone",
         f"verdict not examined: {words.WHY['not examined']}",

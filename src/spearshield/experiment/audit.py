@@ -70,6 +70,7 @@ class Report:
     def __str__(self) -> str:
         worst = self.worst
         attacks = [row for row in self.rows if row.attack != WORST_CASE]
+        tried = words.counted(len(attacks), "attack")
         low, high = (100 * bound for bound in self.interval)
         unaware = [row for row in attacks if row.view == "oblivious"]
         lines = [
@@ -77,7 +78,7 @@ class Report:
             f"{worst.threat} {words.budget(worst.eps)}",
             f"  clean accuracy    {100 * self.clean:5.1f} %",
             f"  robust accuracy   {100 * self.robust:5.1f} %  "
-            f"95 % interval {low:.1f} to {high:.1f}, worst case over {len(attacks)} attacks",
+            f"95 % interval {low:.1f} to {high:.1f}, worst of {tried}",
         ]
         if worst.broken is not None:
             lines.append(
