@@ -2,18 +2,22 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from io import BytesIO, StringIO, TextIOWrapper
 from typing import Any, get_args
 
 import pytest
+import torch
 from rich.console import Console
 
 from mutations import fails_under
 from report.samples import row
 from spearshield.cli import commands, console
 from spearshield.cli.main import main
-from spearshield.judging.finding import Verdict
+from spearshield.judging.finding import Finding, Verdict
 from spearshield.judging.results import WORST_CASE
+from spearshield.selftest import Judged
+from spearshield.selftest.specimen import Specimen
 
 WORST: dict[str, Any] = {"attack": WORST_CASE, "view": WORST_CASE}
 
@@ -134,3 +138,23 @@ def test_the_gate_passes_the_best_verdict_only(
         assert f"robust accuracy 0.00%, {verdict}; " in printed
     not_asked = Namespace(min_robust_acc=None, require_valid=False)
     assert commands._gate((worst,), not_asked) == 0
+
+
+def test_the_self_test_is_grouped_by_kind_with_the_findings_below_each_case(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def judged(name: str, kind: str, checks: Sequence[str], **about: Any) -> Judged:
+        specimen = Specimen(kind, name, "about", lambda _: torch.nn.Identity(), truth=0.1)
+        findings = tuple(Finding(check, "high", {}, "m.", "n.") for check in checks)
+        return Judged(specimen, findings=findings, **about)
+
+    shown = terminal(monkeypatch, 80)
+    checks = [f"a_check_of_the_evaluation_{i}" for i in range(4)]
+    flawed = judged("flaw", "flawed defence", checks, verdict="not trustworthy", robust_acc=0.5)
+    honest = judged("honest", "honest model", [], verdict="refused", error="one line")
+    console.selftest([flawed, honest])
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1] == "flawed defence" and lines[2].split()[:4] == ["flaw", "50", "%", "10"]
+    assert " ".join(" ".join(lines[3:5]).split()) == ", ".join(checks)
+    assert lines[6] == "honest model" and lines[8] == "    one line"

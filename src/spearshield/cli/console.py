@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -33,6 +33,15 @@ NARROWEST = 16
 """The smallest width of a folded column."""
 
 
+class Line(NamedTuple):
+    """A line of a table: the heading of its group, its cells, its style, and a text below it."""
+
+    heading: str
+    cells: tuple[str, ...]
+    style: str | None = None
+    note: str = ""
+
+
 def table(rows: Sequence[results.Row]) -> None:
     """Print the rows of one evaluation, by defence and budget."""
     if not rows:
@@ -43,20 +52,13 @@ def table(rows: Sequence[results.Row]) -> None:
     _say(f"percent of {counts} {rows[0].split} images, with 95 % intervals\n")
     unaware = any(row.unaware and row.dsr is not None for row in rows)
     titles = ("attack, view", "broke", "clean", "robust", "interval", "broken")
-    records: list[tuple[str, ...]] = [(*titles, "DSR") if unaware else titles]
+    lines = []
     for row, attack in zip(rows, attack_titles(rows), strict=True):
-        name = attack if _worst(row) else f"{attack}, {row.view}"
-        records.append((f"  {name}", *_numbers(row, unaware)))
-    header, *lines = _aligned(records, folded=0, right=range(1, len(titles) + 1))
-    _say(header, folded=False)
-    of_heading: dict[str, list[int]] = {}
-    for i, row in enumerate(rows):
-        of_heading.setdefault(f"{row.method}, {_budget(row)}", []).append(i)
-    for heading, numbers in of_heading.items():
-        _say(heading)
-        for i in numbers:
-            _say(lines[i], "bold" if _worst(rows[i]) else None, folded=False)
-        _say("")
+        worst = row.attack == results.WORST_CASE
+        name = attack if worst else f"{attack}, {row.view}"
+        cells = (name, *_numbers(row, unaware))
+        lines.append(Line(f"{row.method}, {_budget(row)}", cells, "bold" if worst else None))
+    _grouped((*titles, "DSR") if unaware else titles, lines, right=range(1, len(titles) + 1))
     _say(BROKEN, "dim")
     if unaware:
         _say(DSR, "dim")
@@ -71,38 +73,40 @@ def _numbers(row: results.Row, unaware: bool) -> tuple[str, ...]:
     return (*cells, dsr) if unaware else cells
 
 
-def _worst(row: results.Row) -> bool:
-    return row.attack == results.WORST_CASE
-
-
 def _budget(row: results.Row) -> str:
     return f"{row.threat} {words.budget(row.eps)}"
 
 
-def _aligned(
-    records: Sequence[Sequence[str]], folded: int, right: Sequence[int] = ()
-) -> Iterator[str]:
-    """Each record as text, with aligned columns.
+def _grouped(titles: tuple[str, ...], lines: Sequence[Line], right: Sequence[int]) -> None:
+    """Print a table whose lines are grouped by their headings; ``right`` are columns of numbers."""
+    records = [titles, *((f"  {line.cells[0]}", *line.cells[1:]) for line in lines)]
+    header, *texts = _aligned(records, right)
+    _say(header, folded=False)
+    groups: dict[str, list[tuple[Line, str]]] = {}
+    for line, text in zip(lines, texts, strict=True):
+        groups.setdefault(line.heading, []).append((line, text))
+    for heading, group in groups.items():
+        _say(heading)
+        for line, text in group:
+            _say(text, line.style, folded=False)
+            if line.note:
+                _say(f"    {line.note}", line.style, indent=4)
+        _say("")
 
-    Args:
-        folded: The column that is folded where a terminal is too narrow.
-        right: The columns that are aligned on the right.
-    """
+
+def _aligned(records: Sequence[tuple[str, ...]], right: Sequence[int]) -> Iterator[str]:
+    """Each record as text with aligned columns; a narrow terminal folds the first column."""
     widths = [max(map(cell_len, column)) for column in zip(*records, strict=True)]
-    others = sum(widths) - widths[folded] + 2 * (len(widths) - 1)
     if out.is_terminal:
-        widths[folded] = min(widths[folded], max(out.width - others, NARROWEST))
-    for record in records:
-        indent = "  " + " " * (len(record[folded]) - len(record[folded].lstrip()))
-        parts = textwrap.wrap(record[folded], widths[folded], subsequent_indent=indent) or [""]
-        empty = [""] * len(record)
-        lines = [[*record], *(empty[:] for _ in parts[1:])]
-        for line, part in zip(lines, parts, strict=True):
-            line[folded] = part
-            for i, width in enumerate(widths):
-                space = " " * (width - cell_len(line[i]))
-                line[i] = space + line[i] if i in right else line[i] + space
-        yield "\n".join("  ".join(line).rstrip() for line in lines)
+        others = sum(widths[1:]) + 2 * (len(widths) - 1)
+        widths[0] = min(widths[0], max(out.width - others, NARROWEST))
+    for name, *rest in records:
+        first, *more = textwrap.wrap(name, widths[0], subsequent_indent="    ")
+        cells = []
+        for i, (cell, width) in enumerate(zip((first, *rest), widths, strict=True)):
+            space = " " * (width - cell_len(cell))
+            cells.append(space + cell if i in right else cell + space)
+        yield "\n".join(("  ".join(cells).rstrip(), *more))
 
 
 def _say(text: str, style: str | None = None, *, folded: bool = True, indent: int = 0) -> None:
@@ -152,15 +156,12 @@ def measured(card: Card) -> None:
 
 
 def selftest(judged: Sequence[Judged]) -> None:
-    """Print the result of the audit of each specimen."""
-    records = [("case", "kind", "robust", "known", "verdict", "result", "high findings or error")]
+    """Print the result of the audit of each specimen, by kind."""
+    lines = []
     for row in judged:
         shares = row.robust_acc, row.specimen.truth
         robust, known = ("" if each is None else f"{100 * each:.0f} %" for each in shares)
-        found = row.error or ", ".join(row.found)
-        cells = row.specimen.name, row.specimen.kind, robust, known, row.verdict
-        records.append((*cells, row.outcome, found))
-    header, *lines = _aligned(records, folded=6, right=(2, 3))
-    _say(header, folded=False)
-    for row, line in zip(judged, lines, strict=True):
-        _say(line, None if row.passed else "red", folded=False)
+        cells = row.specimen.name, robust, known, row.verdict, row.outcome
+        note = row.error or ", ".join(row.found)
+        lines.append(Line(row.specimen.kind, cells, None if row.passed else "red", note))
+    _grouped(("case", "robust", "known", "verdict", "result"), lines, right=(1, 2))

@@ -45,6 +45,7 @@ def read(folder: Path) -> list[Losses]:
     return [
         Losses(path.parent.name, name, tuple(values))
         for path in sorted(folder.glob(f"*/{LOSSES}"))
+        if path.is_file()
         for name, values in _read(path).items()
     ]
 
