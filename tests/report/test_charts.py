@@ -90,6 +90,9 @@ def test_a_line_is_drawn_through_its_points(tmp_path: Path) -> None:
     page, _ = written(tmp_path, run_folder(tmp_path / "run", [curved([1.0, 0.75, 0.0])]))
     drawn = next(about["d"] for _, about in page.tags if about.get("class") == "curve")
     assert drawn == "M52.0 12.0L340.0 82.0L628.0 292.0"
+    still, _ = written(tmp_path, run_folder(tmp_path / "b", [row(curve=[(0.0, 1.0), (0.0, 0.0)])]))
+    drawn = next(about["d"] for _, about in still.tags if about.get("class") == "curve")
+    assert drawn == "M52.0 12.0L52.0 292.0"
     assert "ape_gan, FMN, adaptive: 100.0 % at 0, 75.0 % at 0.15, 0.0 % at 0.3." in page.text
 
 

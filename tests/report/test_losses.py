@@ -10,6 +10,7 @@ import pytest
 from report.samples import report, rows, run_folder, written
 from spearshield.report import runs
 from spearshield.report.losses import Losses
+from spearshield.report.tables import Curve
 
 
 def log(folder: Path, *lines: str, end: str = "\n") -> Path:
@@ -46,6 +47,12 @@ def test_a_curve_has_few_points_each_the_mean_of_successive_values() -> None:
     assert Losses("t", "l", (1.0, 2.0)).curve == (1.0, 2.0)
     curve = Losses("t", "l", tuple(map(float, range(250)))).curve
     assert len(curve) == 84 and curve[:2] == (1.0, 4.0) and curve[-1] == 249.0
+
+
+def test_a_curve_reaches_from_its_lowest_to_its_highest_value() -> None:
+    assert Curve((3.0, 1.0, 2.0)).heights == (1.0, 0.0, 0.5)
+    assert Curve((5.0, 5.0)).heights == (0.0, 0.0)
+    assert Curve(Losses("t", "l", (-1.7e308, 1.7e308)).curve).heights == (0.0, 1.0)
 
 
 def test_a_run_without_a_log_has_no_training_section() -> None:

@@ -196,6 +196,8 @@ def test_titles_of_views(name: str, title: str) -> None:
         ("Linf", 0.2, "L\u221e 0.2"),
         ("L2", 1.5, "L2 1.5"),
         ("Linf", 0.0314, "L\u221e 0.0314"),
+        ("L2", 300 / 255, "L2 300/255"),
+        ("L2", 1e308, "L2 1e+308"),
     ],
 )
 def test_budgets_are_written_as_in_papers(name: str, eps: float, title: str) -> None:

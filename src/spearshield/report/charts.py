@@ -68,6 +68,11 @@ class Chart:
         """The positions of the points; the same for all lines."""
         return [position for position, _ in self.lines[0].points]
 
+    @property
+    def end(self) -> float:
+        """The right end of the horizontal axis."""
+        return max(self.positions) or 1.0
+
     def style(self, line: Line) -> tuple[int, int]:
         """The numbers of the mark and of the dash pattern of a line."""
         defences, trials = _numbers(self.lines)

@@ -33,7 +33,7 @@ class Losses:
         """At most ``POINTS`` means of equally many successive values."""
         size = -(-len(self.values) // POINTS)
         parts = (self.values[i : i + size] for i in range(0, len(self.values), size))
-        return tuple(sum(part) / len(part) for part in parts)
+        return tuple(sum(value / len(part) for value in part) for part in parts)
 
 
 def read(folder: Path) -> list[Losses]:

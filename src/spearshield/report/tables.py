@@ -40,6 +40,12 @@ class Curve(NamedTuple):
 
     values: tuple[float, ...]
 
+    @property
+    def heights(self) -> tuple[float, ...]:
+        """The values from 0 for the lowest to 1 for the highest; halved, so none overflows."""
+        low, high = min(self.values) / 2, max(self.values) / 2
+        return tuple((value / 2 - low) / ((high - low) or 1.0) for value in self.values)
+
 
 class Cell(NamedTuple):
     """The content of one cell.

@@ -76,7 +76,7 @@ def threat(name: str, eps: float) -> str:
 def budget(eps: float) -> str:
     """A budget; one that is whole steps of 8-bit pixels is written as 8/255."""
     levels = eps * 255
-    whole = abs(levels - round(levels)) < 1e-6 and len(f"{eps:g}") > 5
+    whole = eps < 1000 and abs(levels - round(levels)) < 1e-6 and len(f"{eps:g}") > 5
     return f"{round(levels)}/255" if whole else f"{eps:g}"
 
 
