@@ -144,4 +144,4 @@ def test_rounded_sizes_are_few_and_near(whole):
     sizes = [rounded_size(count, whole) for count in range(1, whole + 1)]
     assert sizes[-1] == whole and len(set(sizes)) <= 64
     assert all(0 <= size - count < max(1, whole / 32) for count, size in enumerate(sizes, 1))
-    assert rounded_size(5 * whole + 1, whole) >= 5 * whole + 1
+    assert rounded_size(5 * whole + 1, whole) == 5 * whole + 1

@@ -169,15 +169,14 @@ class _Guard:
 
 
 def rounded_size(count: int, whole: int) -> int:
-    """The number of images of a batch, rounded up to one of at most 64 sizes below ``whole``.
+    """The number of images of a part of a batch, rounded up to one of at most 64 sizes.
 
     Args:
-        count: Number of images.
+        count: Number of images; more than the whole batch are not rounded.
         whole: Size of the whole batch, which is one of the sizes.
     """
-    step = 1 << max(max(count, whole).bit_length() - 6, 0)
-    size = -(-count // step) * step
-    return whole if count <= whole < size else size
+    step = 1 << max(whole.bit_length() - 6, 0)
+    return max(count, min(-(-count // step) * step, whole))
 
 
 def _dtypes(model: Classifier) -> set[torch.dtype]:
