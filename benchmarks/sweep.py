@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from spearshield.attacks.fgsm import FGSM
 from spearshield.experiment.opened import open_run
+from spearshield.judging.answers import CleanAnswers
 from spearshield.judging.evaluation import score_attacked
 from spearshield.judging.interval import wilson
 from spearshield.method import Defended, Task
@@ -97,7 +98,7 @@ def named(name: str, gan: DefenseGAN) -> DefenseGAN | EncoderProjection:
 def measured(victim: Defended, x: Tensor, x_adv: Tensor, y: Tensor, ids: Tensor) -> dict[str, Any]:
     clock = time.process_time if x.device.type == "cpu" else time.perf_counter
     began = clock()
-    score = score_attacked(victim, x, x_adv, y, ids, draws=1)
+    score = score_attacked(CleanAnswers(victim, draws=1), x, x_adv, y, ids)
     seconds = clock() - began  # the scores are on the CPU, so a GPU has finished
     clean, attacked = (score.victim_clean == score.y), (score.victim_adv == score.y)
     return {

@@ -63,3 +63,11 @@ def test_no_warning_after_an_error():
         raise ZeroDivisionError
     with one_warning():
         finite(torch.ones(1))
+
+
+def test_a_sum_that_overflows_leaves_finite_gradients_alone():
+    gradient = torch.full((1, 1, 2, 2), 3e38)
+    assert gradient.sum().isinf() and finite(gradient) is gradient
+    opposite = torch.tensor([[[[torch.inf, -torch.inf, 1.0]]]])
+    with pytest.warns(NonFiniteGradientWarning, match="2 pixel"):
+        assert finite(opposite).tolist() == [[[[0.0, 0.0, 1.0]]]]

@@ -9,7 +9,16 @@ import torch
 from torch import nn
 
 from fixtures.models import HalfSpace
-from spearshield.inputs import as_images, as_labels, check_budget, check_images, guarded
+from mutations import fails_under
+from spearshield import inputs
+from spearshield.inputs import (
+    as_images,
+    as_labels,
+    check_budget,
+    check_images,
+    guarded,
+    rounded_size,
+)
 from spearshield.threat import L2, Linf
 
 
@@ -109,3 +118,30 @@ def test_every_label_needs_a_logit(monkeypatch):
         pytest.raises(ValueError, match="label 2 is out of range: the model has 2 classes"),
     ):
         same(x)
+
+
+@fails_under("padding counts", (inputs._Guard, "logits", lambda self, returned: returned))
+def test_batches_are_filled_up_to_few_sizes_without_effect():
+    sizes = set()
+
+    def model(x):
+        sizes.add(len(x))
+        return torch.stack([x.flatten(1).sum(1), x.flatten(1).square().sum(1)], 1)
+
+    x = torch.rand(250, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    with guarded(model, torch.zeros(250, dtype=torch.long)) as guard:
+        for count in range(1, 251):
+            part = x[:count].clone().requires_grad_()
+            logits = guard(part)
+            assert len(logits) == count
+            (gradient,) = torch.autograd.grad(logits[:, 1].sum(), part)
+            torch.testing.assert_close(gradient, 2 * x[:count])
+    assert len(sizes) <= 64 and max(sizes) == 250
+
+
+@pytest.mark.parametrize("whole", [1, 2, 16, 100, 128, 250, 1000])
+def test_rounded_sizes_are_few_and_near(whole):
+    sizes = [rounded_size(count, whole) for count in range(1, whole + 1)]
+    assert sizes[-1] == whole and len(set(sizes)) <= 64
+    assert all(0 <= size - count < max(1, whole / 32) for count, size in enumerate(sizes, 1))
+    assert rounded_size(5 * whole + 1, whole) == 5 * whole + 1

@@ -78,6 +78,8 @@ def finite(gradient: Tensor) -> Tensor:
         NonFiniteGradientWarning: Some were replaced. Inside an attack there is one warning at its
             end.
     """
+    if gradient.sum().isfinite():  # one pass; the sum of finite numbers may still be infinite
+        return gradient
     wrong = ~gradient.isfinite()
     if wrong.any():
         with one_warning():

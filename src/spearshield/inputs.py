@@ -66,8 +66,11 @@ def check_images(x: Images) -> None:
     Raises:
         ValueError: Names the first such image, and its lowest and highest pixel.
     """
-    inside = ((x >= 0) & (x <= 1)).flatten(1).all(1)
-    if not inside.all():
+    if x.numel() == 0:
+        return
+    lowest, highest = x.aminmax()
+    if not (lowest >= 0 and highest <= 1):  # false for NaN as well
+        inside = ((x >= 0) & (x <= 1)).flatten(1).all(1)
         worst = int((~inside).nonzero()[0])
         low, high = float(x[worst].min()), float(x[worst].max())
         raise ValueError(
@@ -98,9 +101,11 @@ def guarded(
     """The model, as attacks and evaluations may call it inside the block.
 
     The model is given a copy of its input, so one that changes its input in place changes only the
-    copy. Images are converted to the dtype of its weights, if these have a single one, and logits
-    to ``dtype``; logits in a NumPy array become a tensor. A module is yielded itself, with hooks
-    that the end of the block removes, so that attacks still find its parts and protocols.
+    copy. A batch is filled up with copies of its last image to one of few sizes, because every
+    new size costs memory that is not freed. Images are converted to the dtype of its weights, if
+    these have a single one, and logits to ``dtype``; logits in a NumPy array become a tensor. A
+    module is yielded itself, with hooks that the end of the block removes, so that attacks still
+    find its parts and protocols.
 
     Args:
         y: Labels that the logits must have a column for.
@@ -110,13 +115,13 @@ def guarded(
         ValueError: When called: the model returns no logits of shape (n, k) for two or more
             classes, or a label has no logit.
     """
-    guard = _Guard(model, int(y.max()) if y is not None and len(y) else 0, dtype)
+    guard = _Guard(model, torch.empty(0) if y is None else y, dtype)
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
-        yield lambda x: guard.logits(model(guard.images(x)), len(x))
+        yield lambda x: guard.logits(model(guard.images(x)))
         return
     hooks = (
         model.register_forward_pre_hook(lambda _, args: (guard.images(args[0]), *args[1:])),
-        model.register_forward_hook(lambda _, args, output: guard.logits(output, len(args[0]))),
+        model.register_forward_hook(lambda _, args, output: guard.logits(output)),
     )
     try:
         yield model
@@ -128,21 +133,26 @@ def guarded(
 class _Guard:
     """The conversions before and after a forward pass."""
 
-    def __init__(self, model: Classifier, highest: int, dtype: torch.dtype) -> None:
-        self.highest, self.dtype = highest, dtype
+    def __init__(self, model: Classifier, y: Tensor, dtype: torch.dtype) -> None:
+        self.highest, self.dtype = int(y.max()) if len(y) else 0, dtype
+        self.whole, self.count, self.filled = len(y), 0, 0
         own = _dtypes(model)
         self.inner = own.pop() if len(own) == 1 else dtype
 
-    def images(self, x: Images) -> Images:
+    def images(self, x: Images) -> Tensor:
+        self.count, self.filled = len(x), rounded_size(len(x), self.whole)
+        if self.filled > self.count:
+            copies = x[-1:].expand(self.filled - self.count, *x.shape[1:])
+            return torch.cat([x, copies]).to(self.inner)
         return x.to(self.inner, copy=True)
 
-    def logits(self, returned: object, count: int) -> Tensor:
+    def logits(self, returned: object) -> Tensor:
         logits = torch.as_tensor(returned) if isinstance(returned, np.ndarray) else returned
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != count:
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != self.filled:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(
-                f"the model must return logits of shape (n, k), for {count} images it returned "
-                f"{got}; as_classifier adapts models with other outputs"
+                f"the model must return logits of shape (n, k), for {self.filled} images it "
+                f"returned {got}; as_classifier adapts models with other outputs"
             )
         classes = logits.shape[1]
         if classes < 2:
@@ -155,7 +165,18 @@ class _Guard:
                 f"label {self.highest} is out of range: the model has {classes} classes, so labels "
                 f"must be from 0 to {classes - 1}"
             )
-        return logits.to(self.dtype)
+        return logits[: self.count].to(self.dtype)
+
+
+def rounded_size(count: int, whole: int) -> int:
+    """The number of images of a part of a batch, rounded up to one of at most 64 sizes.
+
+    Args:
+        count: Number of images; more than the whole batch are not rounded.
+        whole: Size of the whole batch, which is one of the sizes.
+    """
+    step = 1 << max(whole.bit_length() - 6, 0)
+    return max(count, min(-(-count // step) * step, whole))
 
 
 def _dtypes(model: Classifier) -> set[torch.dtype]:

@@ -21,7 +21,7 @@ from spearshield.attacks.pgd import PGD
 from spearshield.cli.file_tools import purify
 from spearshield.dataset import Examples
 from spearshield.experiment.overrides import parse
-from spearshield.judging import evaluation
+from spearshield.judging import answers
 from spearshield.judging import score as score_file
 from spearshield.judging.checks import compare, comparison
 from spearshield.judging.checks.detection import blind_detector
@@ -73,7 +73,7 @@ def fenced(limit: float, purifier: type[nn.Module] = Fence) -> Defended:
 
 @fails_under(
     "ignored detection score of the victim",
-    (evaluation, "detection_score", lambda victim, x, draw=0: torch.empty(len(x), 0)),
+    (answers, "detection_score", lambda victim, x, draw=0: torch.empty(len(x), 0)),
     purifier=Fence,
 )
 @pytest.mark.parametrize("purifier", [Fence, RandomFence])

@@ -17,6 +17,7 @@ from spearshield.adversary import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
 from spearshield.judging import evaluation
+from spearshield.judging.answers import CleanAnswers
 from spearshield.judging.evaluation import (
     EvaluationSettings,
     check_victim,
@@ -141,7 +142,9 @@ def test_an_output_that_is_not_finite_is_no_class(examples):
 
     x = examples.images()
     dark = x.flatten(1).mean(1) < 0.53
-    score = score_attacked(bare(Apply(outputs)), x, x, examples.y, examples.ids)
+    score = score_attacked(
+        CleanAnswers(bare(Apply(outputs)), draws=1), x, x, examples.y, examples.ids
+    )
     assert 0 < dark.sum() < len(x)
     assert torch.equal(score.victim_adv == NO_CLASS, dark)
     assert not score.robust[dark].any() and score.not_finite == (int(dark.sum()),) * 2

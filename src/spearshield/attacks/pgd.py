@@ -69,12 +69,14 @@ class PGD(Attack):
     def _run(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         step_size = self.threat.eps / 10 if self.step_size is None else self.step_size
         x_adv = self.threat.random_start(x, rng) if self.random_start else x.clone()
-        left = torch.arange(len(x), device=x.device)
+        finished, left = torch.empty_like(x), torch.arange(len(x), device=x.device)
         for _ in range(self.steps):
-            _, gradient, wrong = loss_gradient(model, x_adv[left], y[left], LOSSES[self.loss])
-            if self.early_stop:
-                left, gradient = left[~wrong], gradient[~wrong]
+            _, gradient, wrong = loss_gradient(model, x_adv, y, LOSSES[self.loss])
+            if self.early_stop and wrong.any():
+                finished[left] = x_adv
+                left, gradient, x_adv, x, y = (v[~wrong] for v in (left, gradient, x_adv, x, y))
                 if len(left) == 0:
                     break
-            x_adv[left] = self.threat.step(x_adv[left], x[left], gradient, step_size)
-        return x_adv
+            x_adv = self.threat.step(x_adv, x, gradient, step_size)
+        finished[left] = x_adv
+        return finished

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
 from spearshield.dataset import Examples
+from spearshield.judging.answers import CleanAnswers
 from spearshield.judging.evaluation import EvaluationSettings, evaluate, score_attacked
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
@@ -125,11 +126,12 @@ class AdversarialSet:
     def _score(self, form: str, x_adv: Images) -> FormScore:
         """The score of the victim on the images of one form, in batches."""
         settings, scores, outside = self.settings, list[Score](), 0
+        clean = CleanAnswers(self.victim, settings.draws)
         for start in range(0, len(self.examples), settings.batch_size):
             part = self.examples[start : start + settings.batch_size]
             x, y = part.images(settings.device), part.y.to(settings.device)
             attacked = x_adv[start : start + settings.batch_size].to(settings.device)
-            scores.append(score_attacked(self.victim, x, attacked, y, part.ids, settings.draws))
+            scores.append(score_attacked(clean, x, attacked, y, part.ids))
             outside += int((~self.trial.attack.threat.contains(attacked, x)).sum())
         return FormScore(form, reduce(operator.add, scores), outside)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
+from spearshield.judging.answers import CleanAnswers
 from spearshield.judging.evaluation import EvaluationSettings, evaluate
 from spearshield.judging.provenance import Provenance, processor
 from spearshield.judging.score import NO_CLASS, REJECTED, TENSORS, Score
@@ -109,7 +110,14 @@ class CachedEvaluation:
                 first.append(x_adv[:PICTURES].cpu())
 
         score = evaluate(
-            self.victim, trial.attack, images, trial.view, self.settings, bar=bar, keep=keep
+            self.victim,
+            trial.attack,
+            images,
+            trial.view,
+            self.settings,
+            clean=self._clean,
+            bar=bar,
+            keep=keep,
         )
         tensors = {name: getattr(score, name) for name in TENSORS}
         cost = {"seconds": score.seconds, "forwards": score.forwards}
@@ -124,6 +132,10 @@ class CachedEvaluation:
         score = Score(**tensors, seconds=stored["seconds"], forwards=stored["forwards"])
         origin = stored["provenance"] | {"data_digest": self.data, "reused": True}
         return Measurement(score, Provenance(**origin))
+
+    @cached_property
+    def _clean(self) -> CleanAnswers:
+        return CleanAnswers(self.victim, self.settings.draws)
 
     @cached_property
     def _weights(self) -> str:

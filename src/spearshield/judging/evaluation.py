@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial, reduce
-from typing import NamedTuple
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -16,26 +15,16 @@ from torch import Tensor, nn
 from spearshield.adversary import Attack, check_images
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
+from spearshield.judging.answers import CleanAnswers, answers
 from spearshield.judging.float32 import full_float32
-from spearshield.judging.score import NO_CLASS, REJECTED, Score
+from spearshield.judging.score import Score
 from spearshield.judging.similarity import ssim
-from spearshield.losses.margin import margin_loss
 from spearshield.method import Defended
 from spearshield.progress import ProgressBar, no_bar
 from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.threat import ThreatModel
-from spearshield.types import (
-    Classifier,
-    DetectionScore,
-    Draws,
-    Ids,
-    Images,
-    Labels,
-    Logits,
-    PerImage,
-    Shape,
-)
+from spearshield.types import Ids, Images, Labels, Shape
 from spearshield.views import Adaptive, View
 
 
@@ -70,6 +59,7 @@ def evaluate(
     view: View | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
     *,
+    clean: CleanAnswers | None = None,
     bar: ProgressBar = no_bar,
     keep: Callable[[Images], None] = lambda _: None,
 ) -> Score:
@@ -83,6 +73,7 @@ def evaluate(
         view: Maps the victim to the classifier that the attacker differentiates; by default the
             victim itself.
         settings: Seed, draws, batch size and device.
+        clean: The answers of the victim to clean images, kept from one call to the next.
         bar: Called after each batch with the number of images done.
         keep: Called with the attacked images of each batch, in order.
 
@@ -95,7 +86,7 @@ def evaluate(
     if len(examples) == 0:
         raise ValueError("there are no images to evaluate on")
     check_victim(victim, examples.shape, examples.classes, device)
-    model = view(victim)
+    model, clean = view(victim), clean or CleanAnswers(victim, settings.draws)
     scores: list[Score] = []
     for start in range(0, len(examples), settings.batch_size):
         part = examples[start : start + settings.batch_size]
@@ -107,93 +98,41 @@ def evaluate(
         seconds = time.perf_counter() - began
         check_attacked(x_adv, x, ids, attack.threat, name_of(attack))
         keep(x_adv)
-        score = score_attacked(victim, x, x_adv, y, ids, settings.draws)
+        score = score_attacked(clean, x, x_adv, y, ids)
         scores.append(replace(score, seconds=seconds, forwards=forwards()))
         bar(start + len(part), {})
     return reduce(operator.add, scores)
 
 
 @full_float32()
-def score_attacked(
-    victim: Defended,
-    x: Images,
-    x_adv: Images,
-    y: Labels,
-    ids: Ids,
-    draws: int = EvaluationSettings.draws,
-) -> Score:
-    """The score of the victim on attacked images, with an attack cost of zero.
+def score_attacked(clean: CleanAnswers, x: Images, x_adv: Images, y: Labels, ids: Ids) -> Score:
+    """The score of a victim on attacked images, with an attack cost of zero.
 
     Args:
+        clean: The answers of the victim to clean images.
         x, x_adv: Clean and attacked images.
-        draws: Number of predictions of a random victim for each image.
     """
     delta = (x_adv - x).flatten(1)
-    clean_detection, adv_detection = (detection_score(victim, images) for images in (x, x_adv))
-    clean_draws, clean_margin = draw_predictions(victim, x, y, draws, clean_detection)
-    adv_draws, adv_margin = draw_predictions(victim, x_adv, y, draws, adv_detection)
-    random = victim.purifiers.are_random
+    before, after = clean(x, y, ids), answers(clean.victim, x_adv, y, clean.draws)
     return Score(
         ids=ids.cpu(),
         y=y.cpu(),
-        victim_clean=clean_draws.mode(1).values,
-        victim_adv=adv_draws.mode(1).values,
-        bare_clean=predict(victim.classifier, x, y).classes,
-        bare_adv=predict(victim.classifier, x_adv, y).classes,
+        victim_clean=before.classes,
+        victim_adv=after.classes,
+        bare_clean=before.bare,
+        bare_adv=after.bare,
         l2=delta.norm(dim=1).cpu(),
         linf=delta.abs().amax(1).cpu(),
         ssim=ssim(x, x_adv),
-        clean_margin=clean_margin,
-        adv_margin=adv_margin,
-        clean_draws=clean_draws if random else clean_draws[:, :0],
-        adv_draws=adv_draws if random else adv_draws[:, :0],
-        clean_detection=clean_detection,
-        adv_detection=adv_detection,
+        clean_margin=before.margin,
+        adv_margin=after.margin,
+        clean_draws=before.draws,
+        adv_draws=after.draws,
+        clean_detection=before.detection,
+        adv_detection=after.detection,
         seconds=0.0,
         forwards=0,
     )
-
-
-def draw_predictions(
-    victim: Defended, x: Images, y: Labels, draws: int, score: DetectionScore
-) -> tuple[Draws, PerImage]:
-    """The predictions of a random victim, one column per draw; one column for other victims.
-
-    The first column is the deployed prediction, with its detection score ``score``. The class of a
-    rejected image is ``REJECTED``. The second value is the mean margin loss over the draws.
-    """
-    columns, margins = [], []
-    for draw in range(draws if victim.purifiers.are_random else 1):
-        if draw and victim.purifiers.detect_at_random:
-            score = detection_score(victim, x, draw)
-        predicted = predict(partial(victim, draw=draw) if draw else victim, x, y)
-        columns.append(predicted.classes.where(~(score > 0).any(1), REJECTED))
-        margins.append(predicted.margin)
-    return torch.stack(columns, 1), torch.stack(margins).mean(0)
-
-
-@torch.no_grad()
-def detection_score(victim: Defended, x: Images, draw: int = 0) -> DetectionScore:
-    """The detection score of each image; no columns if the victim has no detector."""
-    if not victim.purifiers.detect:
-        return torch.empty(len(x), 0)
-    return victim.detection_score(x.clone(), draw)[:, None].float().cpu()
-
-
-class Prediction(NamedTuple):
-    """The predicted class of each image, and the margin loss; on the CPU."""
-
-    classes: Labels
-    margin: PerImage
-
-
-@torch.no_grad()
-def predict(model: Classifier, x: Images, y: Labels) -> Prediction:
-    """The classes that ``model`` predicts; ``NO_CLASS`` where a logit is not finite."""
-    logits: Logits = model(x.clone())  # some models change their input
-    finite = logits.isfinite().all(1)
-    classes = torch.where(finite, logits.argmax(1), NO_CLASS)
-    return Prediction(classes.cpu(), margin_loss(logits, y).float().cpu())
 
 
 def check_attacked(x_adv: Images, x: Images, ids: Ids, threat: ThreatModel, name: str) -> None:
