@@ -102,8 +102,9 @@ def audit(
         attacks: Attacks in place of a battery, as values, names, or folders of trained ones.
         views: The views of the attacker; by default oblivious, adaptive and BPDA.
         transfer_from: Other classifiers, whose adversarial images a battery tries as well.
-        limit: Number of images, drawn by seed 0, or the first of a run; 0: all. By default all for
-            ``attacks``, else 200 for ``quick`` and 1,000 for ``standard``.
+        limit: Number of images, drawn by seed 0, or the first of a run or of batches, of which no
+            more are read; 0: all. By default all for ``attacks``, else 200 for ``quick`` and 1,000
+            for ``standard``, of all images.
         seed: Seed of all attacks.
         device: Where to compute; by default where the model is.
         batch_size: Images attacked at a time; changes speed and memory, not results.
@@ -115,7 +116,7 @@ def audit(
     Raises:
         ValueError: These do not fit each other, or ``folder`` holds something else or is in use.
     """
-    with subject_of(model, images, labels, device, seed, purifier) as (subject, where):
+    with subject_of(model, images, labels, device, seed, purifier, limit or 0) as (subject, where):
         trials = [trial for one in attacks for trial in trials_of(one, threat, subject, views)]
         trials = trials or battery(effort, threat, subject, transfer_from)
         if limit is None:
@@ -258,7 +259,7 @@ def attack(
         ValueError: The model, images, labels or attack do not fit each other.
     """
     with (
-        subject_of(model, images, labels, device, seed, purifier) as (subject, where),
+        subject_of(model, images, labels, device, seed, purifier, limit or 0) as (subject, where),
         progress_bars(progress) as bars,
     ):
         (trial,) = trials_of(attack, threat, subject, (view,))

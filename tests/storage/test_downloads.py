@@ -64,7 +64,7 @@ def test_the_order_in_which_folders_are_searched(tmp_path: Path) -> None:
     for folder in folders:
         for path in (folder / "f.gz", folder / "other" / "f.gz", folder / "mine" / "f.gz"):
             put(path)
-            assert locate("mine", [file], root, beside="other") == [path]
+            assert locate("mine", [file], root, beside=["other"]) == [path]
 
 
 def test_a_file_outside_its_folder_must_be_the_published_one(tmp_path: Path) -> None:

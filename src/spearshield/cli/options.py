@@ -30,6 +30,7 @@ from spearshield.experiment.trials import VIEWS, is_trained
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
 from spearshield.threat import ThreatModel
+from spearshield.types import Shape
 from spearshield.views import View
 
 
@@ -78,7 +79,7 @@ def training_images(options: argparse.Namespace) -> Examples:
 
 def _read(options: argparse.Namespace, split: Split) -> Examples:
     size = tuple(options.size) if options.size else None
-    data = dataset(options.data, size=size, classes=options.classes)
+    data = dataset(options.data, root=options.data_dir, size=size, classes=options.classes)
     return as_examples(data, split=split, root=options.data_dir)
 
 
@@ -145,6 +146,18 @@ def refuse_unused(options: argparse.Namespace) -> None:
         words = ("set" if name == "changes" else name.replace("_", "-") for name in unused)
         names = ", ".join(f"--{word}" for word in words)
         raise ValueError(f"a trained attack that perturbs files has no use for {names}")
+
+
+def resize_to(options: argparse.Namespace, shape: Shape) -> bool:
+    """True if ``--size`` asks for the height and width that a network was trained on.
+
+    Raises:
+        ValueError: It asks for another size.
+    """
+    if options.size and tuple(options.size) != shape[1:]:
+        asked, own = ("x".join(map(str, size)) for size in (options.size, shape[1:]))
+        raise ValueError(f"--size is {asked}, and this network was trained on {own}")
+    return options.size is not None
 
 
 def recipe(options: argparse.Namespace) -> Recipe:

@@ -26,9 +26,18 @@ from PIL import Image
 from spearshield.dataset import Dataset, Examples
 from spearshield.ranges import require
 from spearshield.storage.downloads import locate_path
-from spearshield.storage.images import check_size, fit, is_grey, read, stack
+from spearshield.storage.images import (
+    SUFFIXES,
+    check_size,
+    fit,
+    is_grey,
+    picture_files,
+    read,
+    stack,
+)
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+PARTS = ("train", "test", "val", "valid", "validation")
+"""Names of folders that hold class folders; of these, ``train`` and ``test`` are read."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,8 @@ class ImageFolder(Dataset):
         if outside := [name for name in folders if name not in names]:
             raise ValueError(
                 f"{folder} has the class folder {outside[0]!r}, but classes is {self.classes}: "
-                f"class ids are 0 to {self.classes - 1}"
+                f"class ids are 0 to {self.classes - 1}; without classes, ids follow the order of "
+                "the folders"
             )
         return names
 
@@ -98,10 +108,12 @@ class ImageFolder(Dataset):
                 image = fit(image, self.size)
             first = first or image.size
             if image.size != first:
-                sizes = "{} x {}".format(*image.size), "{} x {}".format(*first)
+                width, height = first
                 raise ValueError(
-                    f"{file} has {sizes[0]} pixels but {files[0]} has {sizes[1]}; "
-                    "set size to a height and a width, as size=224,224"
+                    f"{file} has {image.width} x {image.height} pixels but {files[0]} has {width} "
+                    f"x {height}; set the size to a height and a width, to which all are resized: "
+                    f"--size {height}x{width}, or datasets.ImageFolder(path, size=({height}, "
+                    f"{width}))"
                 )
             yield image
 
@@ -110,19 +122,18 @@ def _listed(folder: Path, split: str) -> tuple[list[tuple[Path, str]], list[str]
     """The files of a split with the names of their classes, and the names of all class folders."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder")
-    parts = {part.name: part for part in _folders(folder) if part.name in ("train", "test")}
+    parts = _parts(folder)
     if split not in (parts or {"test": folder}):
-        raise ValueError(f"{folder} has no folder {split!r}, so it has no {split} images")
+        held = f"; it has {', '.join(parts)}: rename the one to read" if parts else ""
+        raise ValueError(f"{folder} has no folder {split!r}, so it has no {split} images{held}")
     part = parts.get(split, folder)
     names = [c.name for c in _folders(parts.get("train", part))]
     files = []
     for c in _folders(part):
         if c.name not in names:
             raise ValueError(f"{c} is a class that {parts['train']} does not have")
-        if not _images(c):
-            raise ValueError(f"{c} holds no {', '.join(SUFFIXES)} files")
         files += [(file, c.name) for file in _images(c)]
-    loose = _images(part)
+    loose = picture_files(part)
     if not files and not names:
         files, names = [(file, "unlabelled") for file in loose], ["unlabelled"]
     elif loose:
@@ -130,6 +141,14 @@ def _listed(folder: Path, split: str) -> tuple[list[tuple[Path, str]], list[str]
     if not files:
         raise ValueError(f"{part} holds no {', '.join(SUFFIXES)} files, and no folders of them")
     return files, names
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    """The folders of the splits, unless they are class folders with such names, beside others."""
+    inside = _folders(folder)
+    parts = {part.name: part for part in inside if part.name in PARTS}
+    divided = len(parts) == len(inside) or any(map(_folders, parts.values()))
+    return parts if divided else {}
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -143,9 +162,18 @@ def _is_number(name: str) -> bool:
     return name.isascii() and name.isdigit()
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        p
-        for p in folder.iterdir()
-        if p.is_file() and p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-    )
+def _images(c: Path) -> list[Path]:
+    """The pictures in a class folder.
+
+    Raises:
+        ValueError: There are none, or some in a folder of their own.
+    """
+    files, inner = picture_files(c), _folders(c)
+    if inner and any(picture_files(folder, deep=True) for folder in inner):
+        raise ValueError(
+            f"{c} has pictures in its folder {inner[0].name}; move them into {c}, or name the "
+            "folder whose folders are the classes"
+        )
+    if not files:
+        raise ValueError(f"{c} holds no {', '.join(SUFFIXES)} files")
+    return files
