@@ -181,7 +181,8 @@ def protect(
     if out:
         refuse_others(Path(out), CARD)
     with evaluating(model, device) as (classifier, where):
-        examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
+        given = as_examples(images, labels, split="train", otherwise="test", seed=seed)
+        examples = for_model(classifier, given)
         order = permutation(len(examples), seed, epoch=0)
         aside = min(held_out, len(examples) // 5)
         shown = examples[order[aside:].sort().values]
@@ -223,7 +224,8 @@ def learn_attack(
         ValueError, Interrupted: See :func:`protect`; or the method trains no such network.
     """
     with evaluating(model, device) as (classifier, where):
-        examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
+        given = as_examples(images, labels, split="train", otherwise="test", seed=seed)
+        examples = for_model(classifier, given)
         budget = budget_for(threat, examples.shape)
         training = training_for(method, examples, budget, training_attack, steps, batch_size)
         learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder)

@@ -19,6 +19,10 @@ from spearshield.types import Ids, Images, Labels, Shape
 Split = Literal["train", "validation", "test"]
 
 
+class MissingSplitError(ValueError):
+    """A file or folder has no images of a split."""
+
+
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Images with labels, in memory as 8-bit pixels.
@@ -119,7 +123,8 @@ class Dataset(abc.ABC):
         Raises:
             FileNotFoundError: A file is missing; names the searched folders and the source of the
                 file.
-            ValueError: A file is truncated, corrupt or unsuitable; names the file.
+            ValueError: A file is truncated, corrupt or unsuitable; names the file. A
+                :class:`MissingSplitError`: a user's data have no such split.
         """
 
     def load(self, split: Split, *, root: Path | None = None, seed: int = 0) -> Examples:

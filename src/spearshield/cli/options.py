@@ -14,7 +14,7 @@ from spearshield import discover
 from spearshield.adversary import Attack
 from spearshield.api import load
 from spearshield.classifiers import architecture
-from spearshield.cli import networks
+from spearshield.cli import console, networks
 from spearshield.dataset import Examples, Split
 from spearshield.datasets import dataset
 from spearshield.experiment.as_examples import as_examples
@@ -66,21 +66,15 @@ def training_images(options: argparse.Namespace) -> Examples:
         ValueError: They cannot be read, or an option does not fit this kind of data.
         FileNotFoundError: There is no such file.
     """
-    try:
-        return _read(options, options.split or "train")
-    except ValueError as no_training_images:
-        if options.split:
-            raise
-        try:
-            return _read(options, "test")
-        except ValueError:
-            raise no_training_images from None
+    return _read(options, options.split or "train", None if options.split else "test")
 
 
-def _read(options: argparse.Namespace, split: Split) -> Examples:
+def _read(options: argparse.Namespace, split: Split, otherwise: Split | None = None) -> Examples:
     size = tuple(options.size) if options.size else None
     data = dataset(options.data, root=options.data_dir, size=size, classes=options.classes)
-    return as_examples(data, split=split, root=options.data_dir)
+    images = as_examples(data, split=split, otherwise=otherwise, root=options.data_dir)
+    console.classes(images)
+    return images
 
 
 def training(options: argparse.Namespace) -> dict[str, Any]:

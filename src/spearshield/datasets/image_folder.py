@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from PIL import Image
 
-from spearshield.dataset import Dataset, Examples
+from spearshield.dataset import Dataset, Examples, MissingSplitError
 from spearshield.ranges import require
 from spearshield.storage.downloads import locate_path
 from spearshield.storage.images import (
@@ -35,6 +35,9 @@ from spearshield.storage.images import (
     read,
     stack,
 )
+
+UNLABELLED = "unlabelled"
+"""The class of images that are in no class folder."""
 
 PARTS = ("train", "test", "val", "valid", "validation")
 """Names of folders that hold class folders; of these, ``train`` and ``test`` are read."""
@@ -125,7 +128,9 @@ def _listed(folder: Path, split: str) -> tuple[list[tuple[Path, str]], list[str]
     parts = _parts(folder)
     if split not in (parts or {"test": folder}):
         held = f"; it has {', '.join(parts)}: rename the one to read" if parts else ""
-        raise ValueError(f"{folder} has no folder {split!r}, so it has no {split} images{held}")
+        raise MissingSplitError(
+            f"{folder} has no folder {split!r}, so it has no {split} images{held}"
+        )
     part = parts.get(split, folder)
     names = [c.name for c in _folders(parts.get("train", part))]
     files = []
@@ -135,7 +140,7 @@ def _listed(folder: Path, split: str) -> tuple[list[tuple[Path, str]], list[str]
         files += [(file, c.name) for file in _images(c)]
     loose = picture_files(part)
     if not files and not names:
-        files, names = [(file, "unlabelled") for file in loose], ["unlabelled"]
+        files, names = [(file, UNLABELLED) for file in loose], [UNLABELLED]
     elif loose:
         raise ValueError(f"{loose[0]} is outside the class folders; move it into one of them")
     if not files:

@@ -11,14 +11,13 @@ are refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from spearshield.dataset import Dataset, Examples
+from spearshield.dataset import Dataset, Examples, MissingSplitError
 from spearshield.pixels import as_labels, as_pixels, check_lengths, check_levels, named
 from spearshield.ranges import require
 from spearshield.storage import archives
@@ -60,8 +59,7 @@ class Npz(Dataset):
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
         path = locate_path(self.path, root)
-        with named(path):
-            x, y = _pair(archives.npz_names(path), split)
+        x, y = _pair(path, split)
         arrays = archives.npz(path, ["names", "y_train", "y_test", x, y])
         with named(f"{path}: {x}"):
             pixels = as_pixels(arrays[x])
@@ -90,15 +88,16 @@ class Npz(Dataset):
         return names
 
 
-def _pair(held: Sequence[str], split: str) -> tuple[str, str]:
-    """The names of the arrays of images and labels of a split, of all names that a file holds."""
+def _pair(path: Path, split: str) -> tuple[str, str]:
+    """The names of the arrays of images and labels of a split in a file."""
+    held = archives.npz_names(path)
     pairs = [(f"x_{split}", f"y_{split}"), *(PAIRS if split == "test" else ())]
     for x, y in pairs:
         if x in held and y in held:
             return x, y
     wanted = " or ".join(f"{x} and {y}" for x, y in pairs)
-    raise ValueError(
-        f"it has no {split} images with labels; it needs the arrays {wanted}, and has "
+    raise MissingSplitError(
+        f"{path} has no {split} images with labels; it needs the arrays {wanted}, and has "
         f"{', '.join(held) or 'none'} (np.savez(path, {pairs[-1][0]}=images, "
         f"{pairs[-1][1]}=labels) writes them)"
     )

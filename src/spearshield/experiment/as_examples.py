@@ -10,11 +10,13 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spearshield.dataset import Dataset, Examples, Split
+from spearshield.dataset import Dataset, Examples, MissingSplitError, Split
 from spearshield.datasets import dataset
+from spearshield.datasets.image_folder import UNLABELLED
 from spearshield.discover import name_of
 from spearshield.experiment.batches import collected, is_array
 from spearshield.pixels import as_labels, as_pixels, check_lengths
+from spearshield.types import Labels
 
 ImageSource: TypeAlias = "Tensor | NDArray[Any] | Dataset | Examples | str | Path | Iterable[Any]"
 """Images as a tensor or array, a data set or its name, a path, or batches of (images, labels)."""
@@ -27,6 +29,7 @@ def as_examples(
     labels: LabelSource = None,
     *,
     split: Split = "test",
+    otherwise: Split | None = None,
     seed: int = 0,
     root: Path | None = None,
     limit: int = 0,
@@ -39,8 +42,10 @@ def as_examples(
             file or a folder; or batches: a ``DataLoader``, a data set of PyTorch, a generator or a
             list. A batch is a tuple, list or dictionary with images and labels, or one image with
             its label; where ``labels`` are given, images alone.
-        labels: Class ids of shape (n,); omitted if ``images`` contains labels.
+        labels: Class ids of shape (n,); omitted if ``images`` contains labels. For a folder without
+            class folders, in the order of its file names.
         split: The part of a data set.
+        otherwise: The part of a user's npz file or folder that has no such part.
         seed: Decides which images of a data set belong to its validation part.
         root: A folder to look for data in first.
         limit: Of batches, take the first images, and read no further batch; 0: all.
@@ -52,21 +57,54 @@ def as_examples(
     if isinstance(images, (str, Path)):
         images = dataset(str(images))
     if isinstance(images, Dataset):
-        loaded = images.load(split, root=root, seed=seed)
+        loaded = _loaded(images, split, otherwise, seed, root)
         images = replace(loaded, source=name_of(images))
     if isinstance(images, Examples):
-        if labels is not None:
-            raise ValueError("these images have labels; omit labels")
-        if len(images) == 0:
-            raise ValueError(f"{images.source} holds no {split} images")
-        return images
+        return _labelled(images, labels)
     if not is_array(images):
         images, labels = collected(images, labels, limit)
     if labels is None:
         raise ValueError("labels are missing: give the class of each image")
     pixels, y = as_pixels(images), as_labels(labels).cpu()
     check_lengths(len(pixels), len(y))
-    return Examples.of(pixels, y, tuple(map(str, range(1 + int(y.max())))))
+    return Examples.of(pixels, y, _numbered(y))
+
+
+def _loaded(
+    data: Dataset, split: Split, otherwise: Split | None, seed: int, root: Path | None
+) -> Examples:
+    try:
+        return data.load(split, root=root, seed=seed)
+    except MissingSplitError as missing:
+        if otherwise is None:
+            raise
+        try:
+            return data.load(otherwise, root=root, seed=seed)
+        except MissingSplitError:
+            raise missing from None
+
+
+def _labelled(images: Examples, labels: LabelSource) -> Examples:
+    """Examples of a data set, with labels if they have none of their own."""
+    if len(images) == 0:
+        raise ValueError(f"{images.source} holds no images")
+    if images.names != (UNLABELLED,):
+        if labels is not None:
+            raise ValueError("these images have labels; omit labels")
+        return images
+    if labels is None:
+        raise ValueError(
+            f"labels are missing: {images.source} has no class folders; move its images into one "
+            "folder for each class"
+        )
+    y = as_labels(labels).cpu()
+    check_lengths(len(images), len(y))
+    return replace(images, y=y, names=_numbered(y))
+
+
+def _numbered(y: Labels) -> tuple[str, ...]:
+    """The numbers of the classes as their names."""
+    return tuple(map(str, range(1 + int(y.max()))))
 
 
 def with_classes(examples: Examples, classes: int) -> Examples:

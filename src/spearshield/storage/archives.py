@@ -134,6 +134,8 @@ def _refuse_other_kinds(path: Path) -> None:
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     with archive.open(info) as member:
+        if not member.peek(6).startswith(b"\x93NUMPY"):  # type: ignore[attr-defined]
+            raise UnsuitableError(f"{info.filename} is not an array in NumPy's npy format")
         try:
             array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
         except ValueError as error:
