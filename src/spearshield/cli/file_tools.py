@@ -102,6 +102,8 @@ class _Pass:
     def __call__(self, source: Path, target: Path) -> tuple[int, int]:
         if not source.exists():
             raise FileNotFoundError(f"there is no {source}")
+        if source.suffix.lower() in SUFFIXES and source.is_file():
+            raise ValueError(f"{source} is one picture; give a folder of pictures, or an npz file")
         refuse_existing(target)
         if source.resolve() in target.resolve().parents:
             raise ValueError(f"{target} is inside {source}; name a folder outside of it")

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
 
 from spearshield.dataset import Dataset, Examples, MissingSplitError, Split
 from spearshield.datasets import dataset
@@ -18,7 +19,9 @@ from spearshield.experiment.batches import collected, is_array
 from spearshield.pixels import as_labels, as_pixels, check_lengths
 from spearshield.types import Labels
 
-ImageSource: TypeAlias = "Tensor | NDArray[Any] | Dataset | Examples | str | Path | Iterable[Any]"
+ImageSource: TypeAlias = (
+    "Tensor | NDArray[Any] | Dataset | Examples | str | Path | Iterable[Any] | TorchDataset[Any]"
+)
 """Images as a tensor or array, a data set or its name, a path, or batches of (images, labels)."""
 
 LabelSource: TypeAlias = "Tensor | NDArray[Any] | Sequence[int] | None"

@@ -53,8 +53,9 @@ def collected(source: Any, labels: Any, limit: int) -> tuple[Tensor, Tensor]:
                 f"the batches did not end after {found.count:,} images; set limit, or give a part "
                 "of them, as itertools.islice(batches, 100)"
             )
+    pixels = found.pixels()
     y = torch.cat(found.labels) if labels is None else as_labels(labels).cpu()
-    return found.pixels()[: limit or None], y[: limit or None]
+    return pixels[: limit or None], y[: limit or None]
 
 
 @dataclass
