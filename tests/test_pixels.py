@@ -144,6 +144,12 @@ def test_attacks_refuse_other_images(x, message):
         as_images(x)
 
 
+@pytest.mark.parametrize("shape", [(4, 0, 6, 6), (4, 1, 0, 6), (0, 1, 6, 0)])
+def test_images_without_pixels_are_refused(shape):
+    with pytest.raises(ValueError, match="which holds no pixel"):
+        as_images(torch.zeros(shape))
+
+
 def test_check_images_names_the_image_and_its_range():
     x = torch.full((3, 1, 2, 2), 0.5)
     check_images(x)
@@ -186,7 +192,7 @@ REFUSED_LABELS = {
     "a generator": (iter(Y), "Python objects of type list_iterator"),
     "one number": (1, r"shape \(\).*a list with one number for each image"),
     "negative": ([-1, 0, 1], "smallest label is -1; classes are numbered from 0"),
-    "huge": ([0, 1, 10**12], "largest label is 1000000000000; it must be below 1,000,000"),
+    "huge": ([0, 1, 10**12], "largest label is 1000000000000; it must be below 100,000"),
     "huge and unsigned": (np.array([0, 1, 2**64 - 1], np.uint64), "label is 18446744073709551615"),
     "hidden": (np.ma.masked_equal(Y, 3), "masked array in which numbers are missing"),
 }

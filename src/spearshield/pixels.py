@@ -20,7 +20,7 @@ from spearshield.types import Images, Labels
 CHANNELS = (1, 3)
 """Numbers of channels of an image: grey, or red, green and blue."""
 
-MOST_CLASSES = 1_000_000
+MOST_CLASSES = 100_000
 """Labels are below this number."""
 
 _PART = 1000
@@ -38,6 +38,8 @@ def as_images(x: Any) -> Images:
         ValueError: They have another shape, or are neither floats nor uint8.
     """
     images = as_tensor(x, "images")
+    if images.ndim == 4 and 0 in images.shape[1:]:
+        raise ValueError(f"images have shape {tuple(images.shape)}, which holds no pixel")
     if images.ndim != 4:
         raise ValueError(
             f"images are {_name(images.dtype)} of shape {tuple(images.shape)}; they must be floats "

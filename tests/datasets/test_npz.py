@@ -199,5 +199,9 @@ def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_fields_are_checked() -> None:
     with pytest.raises(ValueError, match="classes must be at least 1, got 0"):
         Npz(classes=0)
+    with pytest.raises(ValueError, match="classes must be at most 100000, got 100000000"):
+        Npz(classes=10**8)
+    with pytest.raises(ValueError, match="size must have at most 16000000 pixels, got 1000000 x"):
+        Npz(size=(10**6, 10**6))
     with pytest.raises(ValueError, match="path is empty; set it"):
         Npz().read("test", None)

@@ -211,6 +211,17 @@ def test_progressive_jpeg_and_a_colour_profile_change_nothing() -> None:
     ).all()
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_broken_exif_rotates_nothing_and_says_nothing(form: str) -> None:
+    content = saved(Image.new("L", (4, 2), 7), form, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert picture(content, 1).size == (4, 2)
+
+
+def test_images_beyond_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="do not fit into memory; choose a smaller size"):
+        pictures.stack([Image.new("L", (4000, 4000))], 1 << 40)
+
+
 def test_pictures_in_memory_are_left_alone() -> None:
     image = Image.new("L", (4, 2))
     image.getexif()[0x0112] = 6

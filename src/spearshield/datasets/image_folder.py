@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 
 from spearshield.dataset import Dataset, Examples, MissingSplitError
+from spearshield.pixels import MOST_CLASSES
 from spearshield.ranges import require
 from spearshield.storage.downloads import locate_path
 from spearshield.storage.images import (
@@ -69,7 +70,7 @@ class ImageFolder(Dataset):
         super().__post_init__()
         if self.channels not in (1, 3, None):
             raise ValueError(f"channels must be 1 or 3, got {self.channels}")
-        require(self, "classes", at_least=1)
+        require(self, "classes", at_least=1, at_most=MOST_CLASSES)
         check_size(self.size)
 
     @property

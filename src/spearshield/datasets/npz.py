@@ -18,7 +18,14 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from spearshield.dataset import Dataset, Examples, MissingSplitError
-from spearshield.pixels import as_labels, as_pixels, check_lengths, check_levels, named
+from spearshield.pixels import (
+    MOST_CLASSES,
+    as_labels,
+    as_pixels,
+    check_lengths,
+    check_levels,
+    named,
+)
 from spearshield.ranges import require
 from spearshield.storage import archives
 from spearshield.storage.downloads import locate_path
@@ -49,7 +56,7 @@ class Npz(Dataset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "classes", at_least=1)
+        require(self, "classes", at_least=1, at_most=MOST_CLASSES)
         check_size(self.size)
 
     @property

@@ -6,6 +6,7 @@ import io
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +26,8 @@ LARGEST = 16_000_000
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 """Endings of the files that are read; the content decides whether a file is PNG or JPEG."""
+
+FORMATS = ("PNG", "JPEG")
 
 UNREAD = (".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".ppm", ".pgm")
 """Endings of pictures that are refused, so that none is left out in silence."""
@@ -94,7 +97,8 @@ def flattened(image: Image.Image, channels: int) -> Image.Image:
     """
     if image.mode not in _MODES:
         raise UnsuitableError(_too_deep(image.mode))
-    image = ImageOps.exif_transpose(image)
+    with _quiet():
+        image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -136,7 +140,7 @@ def is_grey(path: Path) -> bool:
     A file that cannot be read counts as grey; :func:`read` then raises the error.
     """
     try:
-        with Image.open(path) as image:
+        with _quiet(), Image.open(path, formats=FORMATS) as image:
             return image.mode in GREY
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return True
@@ -182,13 +186,15 @@ def resized(pixels: UInt8[Tensor, "n c h w"], size: tuple[int, int]) -> UInt8[Te
 
 
 def check_size(size: tuple[int, int] | None) -> None:
-    """Raise unless ``size`` is ``None`` or a height and a width in pixels.
+    """Raise unless ``size`` is ``None`` or a height and a width of at most ``LARGEST`` pixels.
 
     Raises:
         ValueError: Names the size.
     """
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"size must be a height and a width in pixels, got {size}")
+    if size is not None and size[0] * size[1] > LARGEST:
+        raise ValueError(f"size must have at most {LARGEST} pixels, got {size[0]} x {size[1]}")
 
 
 def stack(pictures: Iterable[Image.Image], n: int) -> UInt8[Tensor, "n c h w"]:
@@ -201,7 +207,12 @@ def stack(pictures: Iterable[Image.Image], n: int) -> UInt8[Tensor, "n c h w"]:
     for i, image in enumerate(pictures):
         one = np.asarray(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
         if pixels is None:
-            pixels = np.empty((n, *one.shape), np.uint8)
+            try:
+                pixels = np.empty((n, *one.shape), np.uint8)
+            except (MemoryError, ValueError) as error:
+                raise UnsuitableError(
+                    f"{n} images of shape {one.shape} do not fit into memory; choose a smaller size"
+                ) from error
         if one.shape != pixels.shape[1:]:
             raise UnsuitableError(
                 f"picture {i} has shape {one.shape}, the first {pixels.shape[1:]}; resize them to "
@@ -261,13 +272,20 @@ def packed(path: Path, prefix: str, names: tuple[str, ...] | None = None) -> Exa
         return Examples.of(pixels, y, names or tuple(map(str, arrays["names"])))
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ignores Pillow's warnings: of large pictures, as LARGEST is lower; of EXIF that is broken."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _open(content: bytes) -> Image.Image:
     if len(content) > _LARGEST_FILE:
         raise UnsuitableError(f"it has {len(content)} bytes, more than {_LARGEST_FILE}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # LARGEST is lower
+    with _quiet():
         try:
-            image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
         except Image.DecompressionBombError as error:
             raise UnsuitableError(f"it has more than {LARGEST} pixels") from error
         except UnidentifiedImageError as error:  # Pillow's message names the BytesIO
