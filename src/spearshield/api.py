@@ -1,10 +1,11 @@
 """The front door: audit, protect and attack a classifier, train an attack, load a saved one.
 
 Images are floats in [0, 1] or 8-bit numbers, of shape (n, c, h, w), (n, h, w, c) or (n, h, w); a
-``DataLoader`` or other batches of (images, labels); a data set or its name; or the path of an npz
-file or of a folder of images. Labels are class ids of shape (n,), omitted if the images have them.
-A classifier is any ``nn.Module`` from images in [0, 1] to logits; :func:`as_classifier` wraps
-others. No function changes the weights or the mode of a model.
+``DataLoader``, a data set of PyTorch or other batches of (images, labels); a data set of this
+package or its name; or the path of an npz file or of a folder of images. Labels are class ids of
+shape (n,), omitted if the images have them. A classifier is any ``nn.Module`` from images in [0, 1]
+to logits; :func:`as_classifier` wraps others. No function changes the weights or the mode of a
+model.
 """
 
 from __future__ import annotations

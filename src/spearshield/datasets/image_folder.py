@@ -6,11 +6,12 @@ The folder has one of three forms:
 - ``<class>/``: every image is a test image;
 - images and no folders: every image is a test image of the one class ``unlabelled``.
 
-Class ids follow the order of the class folders, in ``train`` if it exists: by number if all names
-are numbers (0, 1, 2, 10), else by text. :attr:`~spearshield.dataset.Examples.names` holds the
-folder of each id. Images are in the order of their names. Files that do not end in .png, .jpg or
-.jpeg are ignored, as are names that begin with a dot. EXIF's rotation is applied, palettes are
-resolved, and transparent pixels are put on white.
+Folders ``val``, ``valid`` and ``validation`` beside these are not read. Class ids follow the order
+of the class folders, in ``train`` if it exists: by number if all names are numbers (0, 1, 2, 10),
+else by text. :attr:`~spearshield.dataset.Examples.names` holds the folder of each id. Images are in
+the order of their names. Files that do not end in .png, .jpg or .jpeg are ignored, as are names
+that begin with a dot; pictures in other formats are refused. EXIF's rotation is applied, palettes
+are resolved, transparent pixels are put on white, and colour profiles are ignored.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ def as_examples(
             (n, h, w, c) or (n, h, w); a data set of this package, its name, or the path of an npz
             file or a folder; or batches: a ``DataLoader``, a data set of PyTorch, a generator or a
             list. A batch is a tuple, list or dictionary with images and labels, or one image with
-            its label; where ``labels`` are given, images alone.
+            its label; where ``labels`` are given, images alone. Batches are read once. Randomness
+            belongs to an image's position, so a loader that shuffles gives other results each time.
         labels: Class ids of shape (n,); omitted if ``images`` contains labels. For a folder without
             class folders, in the order of its file names.
         split: The part of a data set.
