@@ -22,7 +22,7 @@ from typing import Any, Literal
 from torch import nn
 
 from spearshield.adversary import Attack
-from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples
+from spearshield.experiment.as_examples import ImageSource, LabelSource, training_examples
 from spearshield.experiment.audit import Report, folder_of
 from spearshield.experiment.card import Measured
 from spearshield.experiment.defaults import budget_for, training_for
@@ -103,9 +103,8 @@ def audit(
         attacks: Attacks in place of a battery, as values, names, or folders of trained ones.
         views: The views of the attacker; by default oblivious, adaptive and BPDA.
         transfer_from: Other classifiers, whose adversarial images a battery tries as well.
-        limit: Number of images, drawn by seed 0, or the first of a run or of batches, of which no
-            more are read; 0: all. By default all for ``attacks``, else 200 for ``quick`` and 1,000
-            for ``standard``, of all images.
+        limit: Number of images, drawn by seed 0, or the first of a run or of batches; 0: all. By
+            default all for ``attacks``, else 200 for ``quick`` and 1,000 for ``standard``.
         seed: Seed of all attacks.
         device: Where to compute; by default where the model is.
         batch_size: Images attacked at a time; changes speed and memory, not results.
@@ -182,8 +181,7 @@ def protect(
     if out:
         refuse_others(Path(out), CARD)
     with evaluating(model, device) as (classifier, where):
-        given = as_examples(images, labels, split="train", otherwise="test", seed=seed)
-        examples = for_model(classifier, given)
+        examples = for_model(classifier, training_examples(images, labels, seed))
         order = permutation(len(examples), seed, epoch=0)
         aside = min(held_out, len(examples) // 5)
         shown = examples[order[aside:].sort().values]
@@ -225,8 +223,7 @@ def learn_attack(
         ValueError, Interrupted: See :func:`protect`; or the method trains no such network.
     """
     with evaluating(model, device) as (classifier, where):
-        given = as_examples(images, labels, split="train", otherwise="test", seed=seed)
-        examples = for_model(classifier, given)
+        examples = for_model(classifier, training_examples(images, labels, seed))
         budget = budget_for(threat, examples.shape)
         training = training_for(method, examples, budget, training_attack, steps, batch_size)
         learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder)

@@ -74,6 +74,11 @@ def as_examples(
     return Examples.of(pixels, y, _numbered(y))
 
 
+def training_examples(images: ImageSource, labels: LabelSource, seed: int) -> Examples:
+    """Training images; of data that come in one part, all of them. See :func:`as_examples`."""
+    return as_examples(images, labels, split="train", otherwise="test", seed=seed)
+
+
 def _loaded(
     data: Dataset, split: Split, otherwise: Split | None, seed: int, root: Path | None
 ) -> Examples:
