@@ -388,7 +388,7 @@ BAD = {
     "images outside [0, 1]": ({"images": lambda x: 255 * x}, "run from 0 to"),
     "images of another shape": ({"images": lambda x: x[0, 0]}, "images have shape"),
     "too few labels": ({"labels": lambda y: y[:-1]}, "images and"),
-    "labels from 1": ({"labels": lambda y: y + 1}, "the labels go up to 3"),
+    "labels from 1": ({"labels": lambda y: y + 1}, "go up to 3, .* give labels - 1"),
     "negative labels": ({"labels": lambda y: y - 1}, "the smallest label is -1"),
     "one-hot labels": ({"labels": nn.functional.one_hot}, "argmax"),
     "no labels": ({"labels": lambda y: None}, "labels are missing"),

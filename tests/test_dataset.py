@@ -15,9 +15,10 @@ from mutations import fails_under
 from spearshield import dataset
 from spearshield.adversary import Attack
 from spearshield.cli import file_tools
-from spearshield.dataset import Examples, eight_bit
+from spearshield.dataset import Examples
 from spearshield.datasets.image_folder import ImageFolder
 from spearshield.experiment.as_examples import as_examples
+from spearshield.pixels import eight_bit
 from spearshield.threat import Linf
 from spearshield.training.learned_attack import LearnedAttack
 
@@ -67,7 +68,7 @@ REFUSED = {
     "int32 tensor": (torch.from_numpy(LEVELS).int(), "are int32"),
     "bool": (LEVELS > 99, "are bool"),
     "complex": (LEVELS / 255 + 0j, "are complex128"),
-    "objects": (LEVELS.astype(object), "are object"),
+    "objects": (LEVELS.astype(object), "are Python objects"),
     "long double": (LEVELS.astype(np.longdouble) / 255, "are float128"),
     "floats from 0 to 255": (LEVELS.astype(np.float32), "run from 0 to 255; floats must be finite"),
     "floats from -1 to 1": (LEVELS / 127.5 - 1, "run from -1 to 1"),

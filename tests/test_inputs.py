@@ -1,9 +1,8 @@
-"""The arguments of attacks: images, labels, budget and model. All attacks: see tests/contracts."""
+"""The arguments of attacks: budget and model. All attacks: see tests/contracts."""
 
 from __future__ import annotations
 
 import jaxtyping
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,53 +10,8 @@ from torch import nn
 from fixtures.models import HalfSpace
 from mutations import fails_under
 from spearshield import inputs
-from spearshield.inputs import (
-    as_images,
-    as_labels,
-    check_budget,
-    check_images,
-    guarded,
-    rounded_size,
-)
+from spearshield.inputs import check_budget, guarded, rounded_size
 from spearshield.threat import L2, Linf
-
-
-def test_images_keep_double_and_gain_single_precision():
-    x = torch.rand(2, 1, 3, 3, generator=torch.Generator().manual_seed(0))
-    assert as_images(x) is x
-    assert torch.equal(as_images(x.double()), x.double())
-    for kind in (torch.float16, torch.bfloat16):
-        assert torch.equal(as_images(x.to(kind)), x.to(kind).float())
-    levels = (255 * x).byte()
-    assert torch.equal(as_images(levels.numpy()), levels / 255)
-
-
-@pytest.mark.parametrize(
-    ("x", "message"),
-    [
-        (np.zeros((2, 1, 3, 3), "int16"), "images are torch.int16"),
-        (np.zeros((2, 3, 3), "float32"), r"shape \(2, 3, 3\)"),
-        (np.zeros((2, 1, 3, 3), "complex64"), "images are torch.complex64"),
-        (np.full((2, 1, 3, 3), "a"), "images are <U1; they must be a tensor or array of numbers"),
-    ],
-)
-def test_other_images_are_refused(x, message):
-    with pytest.raises(ValueError, match=message):
-        as_images(x)
-
-
-def test_labels_of_every_integer_type():
-    for kind in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"):
-        y = as_labels(np.array([0, 3, 127], kind))
-        assert y.dtype == torch.int64 and y.tolist() == [0, 3, 127]
-
-
-def test_check_images_names_the_image_and_its_range():
-    x = torch.full((3, 1, 2, 2), 0.5)
-    check_images(x)
-    x[1] = torch.tensor([[0.0, 255.0], [3.0, 4.0]])
-    with pytest.raises(ValueError, match=r"image 1 has pixels from 0 to 255.*divide"):
-        check_images(x)
 
 
 def test_the_largest_budget_is_the_distance_from_black_to_white():

@@ -16,9 +16,10 @@ from torch import Tensor
 from spearshield.gradients import NoGradientError as NoGradientError  # noqa: PLC0414 - for authors
 from spearshield.gradients import NonFiniteGradientWarning as NonFiniteGradientWarning  # noqa: PLC0414
 from spearshield.gradients import gradients, one_warning, recording
-from spearshield.inputs import as_images as as_images  # noqa: PLC0414
-from spearshield.inputs import as_labels, check_budget, guarded
-from spearshield.inputs import check_images as check_images  # noqa: PLC0414
+from spearshield.inputs import check_budget, guarded
+from spearshield.pixels import as_images as as_images  # noqa: PLC0414
+from spearshield.pixels import as_labels
+from spearshield.pixels import check_images as check_images  # noqa: PLC0414
 from spearshield.rng import Rng
 from spearshield.threat import ThreatModel
 from spearshield.types import Classifier, Ids, Images, Labels, Logits, Loss, Mask, PerImage

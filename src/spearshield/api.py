@@ -1,10 +1,11 @@
 """The front door: audit, protect and attack a classifier, train an attack, load a saved one.
 
 Images are floats in [0, 1] or 8-bit numbers, of shape (n, c, h, w), (n, h, w, c) or (n, h, w); a
-``DataLoader`` or other batches of (images, labels); a data set or its name; or the path of an npz
-file or of a folder of images. Labels are class ids of shape (n,), omitted if the images have them.
-A classifier is any ``nn.Module`` from images in [0, 1] to logits; :func:`as_classifier` wraps
-others. No function changes the weights or the mode of a model.
+``DataLoader``, a data set of PyTorch or other batches of (images, labels); a data set of this
+package or its name; or the path of an npz file or of a folder of images. Labels are class ids of
+shape (n,), omitted if the images have them. A classifier is any ``nn.Module`` from images in [0, 1]
+to logits; :func:`as_classifier` wraps others. No function changes the weights or the mode of a
+model.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Literal
 from torch import nn
 
 from spearshield.adversary import Attack
-from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples
+from spearshield.experiment.as_examples import ImageSource, LabelSource, training_examples
 from spearshield.experiment.audit import Report, folder_of
 from spearshield.experiment.card import Measured
 from spearshield.experiment.defaults import budget_for, training_for
@@ -102,8 +103,8 @@ def audit(
         attacks: Attacks in place of a battery, as values, names, or folders of trained ones.
         views: The views of the attacker; by default oblivious, adaptive and BPDA.
         transfer_from: Other classifiers, whose adversarial images a battery tries as well.
-        limit: Number of images, drawn by seed 0, or the first of a run; 0: all. By default all for
-            ``attacks``, else 200 for ``quick`` and 1,000 for ``standard``.
+        limit: Number of images, drawn by seed 0, or the first of a run or of batches; 0: all. By
+            default all for ``attacks``, else 200 for ``quick`` and 1,000 for ``standard``.
         seed: Seed of all attacks.
         device: Where to compute; by default where the model is.
         batch_size: Images attacked at a time; changes speed and memory, not results.
@@ -115,7 +116,7 @@ def audit(
     Raises:
         ValueError: These do not fit each other, or ``folder`` holds something else or is in use.
     """
-    with subject_of(model, images, labels, device, seed, purifier) as (subject, where):
+    with subject_of(model, images, labels, device, seed, purifier, limit or 0) as (subject, where):
         trials = [trial for one in attacks for trial in trials_of(one, threat, subject, views)]
         trials = trials or battery(effort, threat, subject, transfer_from)
         if limit is None:
@@ -180,7 +181,7 @@ def protect(
     if out:
         refuse_others(Path(out), CARD)
     with evaluating(model, device) as (classifier, where):
-        examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
+        examples = for_model(classifier, training_examples(images, labels, seed))
         order = permutation(len(examples), seed, epoch=0)
         aside = min(held_out, len(examples) // 5)
         shown = examples[order[aside:].sort().values]
@@ -222,7 +223,7 @@ def learn_attack(
         ValueError, Interrupted: See :func:`protect`; or the method trains no such network.
     """
     with evaluating(model, device) as (classifier, where):
-        examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
+        examples = for_model(classifier, training_examples(images, labels, seed))
         budget = budget_for(threat, examples.shape)
         training = training_for(method, examples, budget, training_attack, steps, batch_size)
         learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder)
@@ -258,7 +259,7 @@ def attack(
         ValueError: The model, images, labels or attack do not fit each other.
     """
     with (
-        subject_of(model, images, labels, device, seed, purifier) as (subject, where),
+        subject_of(model, images, labels, device, seed, purifier, limit or 0) as (subject, where),
         progress_bars(progress) as bars,
     ):
         (trial,) = trials_of(attack, threat, subject, (view,))

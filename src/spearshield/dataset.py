@@ -5,19 +5,22 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
-from numpy.typing import NDArray
 from torch import Tensor
 
+from spearshield.pixels import check_levels, eight_bit
 from spearshield.ranges import require
 from spearshield.rng import permutation
 from spearshield.types import Ids, Images, Labels, Shape
 
 Split = Literal["train", "validation", "test"]
+
+
+class MissingSplitError(ValueError):
+    """A file or folder has no images of a split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +63,11 @@ class Examples:
         """Examples with their positions as ids.
 
         Args:
-            images: As for :func:`eight_bit`, of shape (n, c, h, w).
+            images: As for :func:`~spearshield.pixels.eight_bit`, of shape (n, c, h, w).
 
         Raises:
-            ValueError: The images are not images, or fail :func:`check_levels`.
+            ValueError: The images are not images, or fail
+                :func:`~spearshield.pixels.check_levels`.
         """
         pixels = eight_bit(images)
         check_levels(pixels)
@@ -119,7 +123,8 @@ class Dataset(abc.ABC):
         Raises:
             FileNotFoundError: A file is missing; names the searched folders and the source of the
                 file.
-            ValueError: A file is truncated, corrupt or unsuitable; names the file.
+            ValueError: A file is truncated, corrupt or unsuitable; names the file. A
+                :class:`MissingSplitError`: a user's data have no such split.
         """
 
     def load(self, split: Split, *, root: Path | None = None, seed: int = 0) -> Examples:
@@ -143,59 +148,3 @@ class Dataset(abc.ABC):
         order = permutation(len(train), seed, epoch=0)
         chosen = order[: self.validation] if split == "validation" else order[self.validation :]
         return train[chosen.sort().values]
-
-
-def eight_bit(images: Tensor | NDArray[Any]) -> UInt8[Tensor, "..."]:
-    """Images as 8-bit pixels of the same shape, on the same device.
-
-    The type decides what the numbers mean: ``uint8`` runs from 0 to 255 and is kept; floats run
-    from 0 to 1 and are rounded to 256 levels.
-
-    Raises:
-        ValueError: The images have another type, or floats are not finite or not in [0, 1].
-    """
-    x = _tensor(images)
-    if x.is_floating_point():
-        x = x.float() if x.itemsize < torch.float32.itemsize else x
-        if not bool(((x >= 0) & (x <= 1)).all()):
-            raise ValueError(
-                f"images run from {float(x.min()):g} to {float(x.max()):g}; floats must be finite "
-                "and in [0, 1]: divide by 255, and undo the normalisation "
-                "(as_classifier(model, mean=..., std=...) puts it into the classifier)"
-            )
-        return (x * 255).round().to(torch.uint8)
-    if x.dtype != torch.uint8:
-        raise ValueError(_other_type(str(x.dtype).removeprefix("torch.")))
-    return x
-
-
-def check_levels(pixels: UInt8[Tensor, "..."]) -> None:
-    """Raise if the brightest of all pixels is 1 of 255.
-
-    Raises:
-        ValueError: Explains what such numbers usually are.
-    """
-    if pixels.numel() and int(pixels.max()) == 1:
-        raise ValueError(
-            "the brightest pixel is 1 of 255, so all images are nearly black: give uint8 images "
-            "from 0 to 255, or floats in [0, 1] that are divided by 255 once; multiply a mask of "
-            "0 and 1 by 255"
-        )
-
-
-def _tensor(images: Tensor | NDArray[Any]) -> Tensor:
-    """A tensor, or an array as a tensor with a copy of its numbers."""
-    if isinstance(images, Tensor):
-        return images
-    native = np.array(images, dtype=images.dtype.newbyteorder("="))
-    try:
-        return torch.from_numpy(native)
-    except TypeError as error:
-        raise ValueError(_other_type(str(images.dtype))) from error
-
-
-def _other_type(dtype: str) -> str:
-    return (
-        f"images are {dtype}; they must be uint8 from 0 to 255, or floats in [0, 1]: convert "
-        "whole numbers from 0 to 255 to uint8, and divide others by their largest level"
-    )

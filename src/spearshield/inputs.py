@@ -1,7 +1,7 @@
-"""The arguments of an attack, checked and converted at one place: images, labels and the model.
+"""The budget and the model of an attack, checked and converted at one place.
 
-Attacks may then assume images in float32 or float64, labels in int64, and a model that leaves its
-input alone and returns logits in the dtype of the images.
+Attacks may then assume a model that leaves its input alone and returns logits in the dtype of the
+images. Images and labels: see :mod:`spearshield.pixels`.
 """
 
 from __future__ import annotations
@@ -9,74 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spearshield.threat import ThreatModel
 from spearshield.types import Classifier, Images, Labels
-
-
-def as_images(x: Tensor | NDArray[Any]) -> Images:
-    """Images as a tensor of float32 or float64.
-
-    Arrays become tensors, 8-bit numbers are divided by 255, and float16 and bfloat16 become
-    float32, which is exact.
-
-    Raises:
-        ValueError: They are not of shape (n, c, h, w), or neither floats nor 8-bit numbers.
-    """
-    images = _as_tensor(x, "images")
-    if images.dtype == torch.uint8:
-        images = images.float() / 255
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}; they must be floats in "
-            "[0, 1], or uint8, of shape (n, c, h, w)"
-        )
-    return images if images.dtype in (torch.float32, torch.float64) else images.float()
-
-
-def as_labels(y: Tensor | NDArray[Any]) -> Labels:
-    """Labels as a tensor of int64; every type of integer is converted.
-
-    Raises:
-        ValueError: They are not integers of shape (n,), or one is negative.
-    """
-    labels = _as_tensor(y, "labels")
-    fractional = labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool
-    if labels.ndim != 1 or fractional:
-        raise ValueError(
-            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; they must be class numbers "
-            "from 0: integers of shape (n,) (convert floats with .long(), and one-hot rows with "
-            ".argmax(1))"
-        )
-    labels = labels.long()
-    if len(labels) and labels.min() < 0:
-        raise ValueError(f"label {int(labels.min())} is negative; classes are numbered from 0")
-    return labels
-
-
-def check_images(x: Images) -> None:
-    """Raise if a pixel is not finite or not in [0, 1].
-
-    Raises:
-        ValueError: Names the first such image, and its lowest and highest pixel.
-    """
-    if x.numel() == 0:
-        return
-    lowest, highest = x.aminmax()
-    if not (lowest >= 0 and highest <= 1):  # false for NaN as well
-        inside = ((x >= 0) & (x <= 1)).flatten(1).all(1)
-        worst = int((~inside).nonzero()[0])
-        low, high = float(x[worst].min()), float(x[worst].max())
-        raise ValueError(
-            f"image {worst} has pixels from {low:g} to {high:g}; images must be finite and in "
-            "[0, 1] (divide 8-bit images by 255, and normalise inside the classifier)"
-        )
 
 
 def check_budget(threat: ThreatModel, x: Images) -> None:
@@ -185,11 +124,3 @@ def _dtypes(model: Classifier) -> set[torch.dtype]:
         return set()
     tensors = chain(model.parameters(), model.buffers())
     return {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
-
-
-def _as_tensor(values: Tensor | NDArray[Any], noun: str) -> Tensor:
-    try:
-        return torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = getattr(values, "dtype", type(values).__name__)
-        raise ValueError(f"{noun} are {kind}; they must be a tensor or array of numbers") from error

@@ -424,15 +424,14 @@ def test_labels_that_are_no_classes_are_refused(attack, monkeypatch):
     model = victim(attack)
     x, y = batch(model)
     for labels, message in (
-        (y.float(), "labels are torch.float32 .* integers"),
-        (y > 0, "labels are torch.bool .* integers"),
-        (y[:, None], r"shape \(8, 1\).* \(n,\)"),
+        (y.float(), "labels are float32 .* integers"),
+        (y > 0, "labels are bool .* integers"),
         (torch.eye(4)[y].long(), r"shape \(8, 4\).*argmax"),
         (y[0], r"shape \(\)"),
-        (y - 4, "label -[1-4] is negative"),
+        (y - 4, "the smallest label is -[1-4]"),
         (y * 0 + 4, "label 4 is out of range: the model has 4 classes, .* 0 to 3"),
-        (np.array(["cat"] * N), "labels are <U3; .* numbers"),
-        (["cat"] * N, "labels are list; .* numbers"),
+        (np.array(["cat"] * N), "labels are strings such as 'cat'; .* numbers"),
+        (["cat"] * N, "labels are strings such as 'cat'; .* numbers"),
     ):
         with pytest.raises(ValueError, match=message):
             attack(model, x, labels)

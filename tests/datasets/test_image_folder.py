@@ -12,6 +12,7 @@ from PIL import Image
 
 from fixtures import files
 from spearshield.dataset import Dataset
+from spearshield.datasets import dataset
 from spearshield.datasets.image_folder import ImageFolder
 from spearshield.discover import name_of
 
@@ -69,7 +70,7 @@ def test_sizes_must_agree_unless_one_is_given(tmp_path: Path) -> None:
     put(tmp_path / "1.png", png(1, 4, 6))
     put(tmp_path / "2.png", png(2, 8, 4))
     with pytest.raises(
-        ValueError, match=r"2\.png has 4 x 8 pixels but .*1\.png has 6 x 4; set size"
+        ValueError, match=r"2\.png has 4 x 8 pixels but .*1\.png has 6 x 4; set .* --size 4x6, or"
     ):
         ImageFolder(path=str(tmp_path)).read("test", None)
     test = ImageFolder(path=str(tmp_path), size=(3, 5)).read("test", None)
@@ -147,15 +148,45 @@ def test_grey(tmp_path: Path) -> None:
         ({"train/a/1.png": png(0), "test/b/1.png": png(0)}, "b is a class that .*train does not"),
         ({"train/a/1.png": png(0)}, "has no folder 'test'"),
         ({"a/1.png": png(0)[:-20]}, r"a/1\.png is truncated, corrupt"),
-        ({"a/1.png": b"GIF89a"}, r"a/1\.png is truncated, corrupt or of another kind"),
+        ({"a/1.png": b"GIF89a"}, r"a/1\.png: it is not a PNG or JPEG file"),
+        ({"a/1.png": b""}, r"a/1\.png: it is empty"),
+        ({"a/1.png": png(0), "a/2.webp": b""}, r"2\.webp is not a PNG or JPEG file; convert it"),
+        ({"a/b/1.png": png(0), "c/1.png": png(0)}, "a has pictures in its folder b; move them"),
+        ({"a/1.png": png(0), "a/b/1.png": png(0)}, "a has pictures in its folder b; move them"),
+        ({"train/a/1.png": png(0), "val/a/1.png": png(0)}, "it has train, val: rename the one"),
+        ({"val/a/1.png": png(0)}, "has no folder 'test'.*it has val: rename the one to read"),
     ],
-    ids=["empty", "no images", "mixed", "new class", "no test", "truncated", "GIF"],
+    ids=[
+        *("empty", "no images", "mixed", "new class", "no test", "truncated", "GIF", "no bytes"),
+        *("WebP", "nested", "images and nested", "val for test", "val alone"),
+    ],
 )
 def test_other_folders_are_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
     for name, content in files.items():
         put(tmp_path / name, content)
     with pytest.raises(ValueError, match=message):
         ImageFolder(path=str(tmp_path)).read("test", None)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for name in ("car", "train"):
+        put(tmp_path / name / "1.png", png(0))
+    assert ImageFolder(path=str(tmp_path)).read("test", None).names == ("car", "train")
+
+
+def test_links_are_followed_and_a_circle_of_them_is_refused(tmp_path: Path) -> None:
+    put(tmp_path / "data" / "a" / "1.png", png(7))
+    (tmp_path / "data" / "b").symlink_to(tmp_path / "data" / "a")
+    test = ImageFolder(path=str(tmp_path / "data")).read("test", None)
+    assert (test.names, test.y.tolist()) == (("a", "b"), [0, 1])
+    (tmp_path / "data" / "a" / "up").symlink_to(tmp_path / "data")
+    with pytest.raises(ValueError, match="is a link to a folder, which is not followed"):
+        ImageFolder(path=str(tmp_path / "data")).read("test", None)
+
+
+def test_a_folder_is_found_in_a_data_folder(tmp_path: Path) -> None:
+    put(tmp_path / "pets" / "a" / "1.png", png(0))
+    assert dataset("pets", root=tmp_path) == ImageFolder(path="pets")
 
 
 def test_fields_are_checked(tmp_path: Path) -> None:

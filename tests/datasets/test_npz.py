@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +73,13 @@ def test_names_and_classes(tmp_path: Path) -> None:
             "no test images with labels; it needs the arrays x_test and y_test or x and",
         ),
         ({"x": files.noise(2, 4, 4), "labels": [0, 1]}, "no test images with labels"),
-        ({"x": files.noise(2, 4, 4), "y": [0]}, "1 labels for 2 images"),
+        ({"x": files.noise(2, 4, 4), "y": [0]}, "2 images and 1 labels"),
         (
             {"x": files.noise(2, 4, 4), "y": [0, -1]},
-            "y holds labels from -1 to 0; they must be from 0",
+            "y: the smallest label is -1; classes are numbered from 0",
         ),
-        ({"x": files.noise(2, 4, 4), "y": [0.0, 1.0]}, "labels are integers"),
-        ({"x": files.noise(2, 4, 4), "y": np.eye(2, dtype=int)}, "labels are integers"),
+        ({"x": files.noise(2, 4, 4), "y": [0.0, 1.0]}, "y: labels are float64 .* integers"),
+        ({"x": files.noise(2, 4, 4), "y": np.eye(2, dtype=int)}, "y: labels are int64 .*argmax"),
         (
             {"x": files.noise(2, 4, 4), "y": [0, 5], "names": ["a", "b"]},
             "labels from 0 to 5; they must be from 0 to 1 for 2 classes",
@@ -86,9 +88,27 @@ def test_names_and_classes(tmp_path: Path) -> None:
         ({"x": np.full((2, 4, 4), np.nan), "y": [0, 1]}, r"x: .* finite and in \[0, 1\]"),
         ({"x": files.noise(2, 4, 4).astype(int), "y": [0, 1]}, "x: images are int64"),
         ({"x": files.noise(2, 4, 4) % 2, "y": [0, 1]}, "x: the brightest pixel is 1 of 255"),
-        ({"x": files.noise(2, 4, 4, 4), "y": [0, 1]}, r"x has shape \(2, 4, 4, 4\)"),
-        ({"x": files.noise(2, 3, 4, 3), "y": [0, 1]}, "only one axis that can be the channels"),
-        ({"x": files.noise(0, 4, 4), "y": [0]}, r"x has shape \(0"),
+        ({"x": files.noise(2, 4, 4, 4), "y": [0, 1]}, r"x: images have shape \(2, 4, 4, 4\)"),
+        ({"x": files.noise(2, 3, 4, 3), "y": [0, 1]}, "x: .* could be"),
+        ({"x": files.noise(0, 4, 4), "y": [0]}, r"x: images have shape \(0"),
+        ({"x": files.noise(2, 4, 4), "y": []}, "y: labels are float64|y: there are no labels"),
+        ({"x": files.noise(2, 4, 4), "y": ["cat", "dog"]}, "y: labels are strings such as 'cat'"),
+        ({"x": files.noise(2, 4, 4), "y": [0, 10**12]}, "y: the largest label is 1000000000000"),
+        ({"x": files.noise(2, 16), "y": [0, 1]}, r"x: images have shape \(2, 16\).*reshape"),
+        ({"x": 3, "y": [0, 1]}, r"x: images have shape \(\)"),
+        ({"x": np.full((2, 4, 4), "a"), "y": [0, 1]}, "x: images are strings"),
+        ({"x": np.zeros((2, 4, 4), np.longdouble), "y": [0, 1]}, "x: images are float128|float64"),
+        ({"X": files.noise(2, 4, 4), "Y": [0, 1]}, r"and has X, Y \(np\.savez"),
+        ({"arr_0": files.noise(2, 4, 4)}, r"and has arr_0 \(np\.savez"),
+        ({}, "and has none"),
+        (
+            {"x": files.noise(2, 4, 4), "y": [1, 2], "names": ["a", "b"]},
+            "labels from 1 to 2; .* 0 to 1 for 2 classes; if classes are numbered from 1, subtract",
+        ),
+        *(
+            ({"x": files.noise(2, 4, 4), "y": [0, 1], "names": names}, "names is .* one string for")
+            for names in ("ab", [["a", "b"]], [0.5, 1.5], np.array([], str))
+        ),
         ({"x": np.array([{}, {}]), "y": [0, 1]}, "x holds Python objects"),
     ],
 )
@@ -96,6 +116,42 @@ def test_other_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], messag
     with pytest.raises(ValueError, match=rf"a\.npz.*{message}") as caught:
         read(tmp_path, **arrays)
     assert "corrupt" not in str(caught.value)
+
+
+def single(folder: Path) -> bytes:
+    np.save(folder / "a.npy", files.noise(2, 4, 4))
+    return (folder / "a.npy").read_bytes()
+
+
+def zipped(folder: Path) -> bytes:
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        archive.writestr("x", files.encoded(files.noise(4, 4)))
+        archive.writestr("y", b"0")
+    return (folder / "a.zip").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (single, "is a single array, in NumPy's npy format; an npz file holds arrays with names"),
+        (zipped, "x is not an array in NumPy's npy format"),
+        (lambda folder: b"1,2\n", "is not an npz file; an npz file holds"),
+        (lambda folder: b"", "is empty; an npz file holds"),
+    ],
+    ids=["npy", "pictures", "csv", "empty"],
+)
+def test_files_of_another_kind_are_not_called_corrupt(
+    tmp_path: Path, content: Callable[[Path], bytes], said: str
+) -> None:
+    (tmp_path / "a.npz").write_bytes(content(tmp_path))
+    with pytest.raises(ValueError, match=rf"a\.npz.*{said}") as caught:
+        Npz(path=str(tmp_path / "a.npz")).read("test", None)
+    assert "corrupt" not in str(caught.value)
+
+
+def test_names_of_bytes_are_text(tmp_path: Path) -> None:
+    names = np.array([b"cat", b"dog"])
+    assert read(tmp_path, x=files.noise(2, 4, 4), y=[0, 1], names=names).names == ("cat", "dog")
 
 
 def test_classes_are_compared_with_labels_and_names(tmp_path: Path) -> None:
@@ -143,5 +199,9 @@ def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_fields_are_checked() -> None:
     with pytest.raises(ValueError, match="classes must be at least 1, got 0"):
         Npz(classes=0)
+    with pytest.raises(ValueError, match="classes must be at most 100000, got 100000000"):
+        Npz(classes=10**8)
+    with pytest.raises(ValueError, match="size must have at most 16000000 pixels, got 1000000 x"):
+        Npz(size=(10**6, 10**6))
     with pytest.raises(ValueError, match="path is empty; set it"):
         Npz().read("test", None)

@@ -64,7 +64,7 @@ def test_the_order_in_which_folders_are_searched(tmp_path: Path) -> None:
     for folder in folders:
         for path in (folder / "f.gz", folder / "other" / "f.gz", folder / "mine" / "f.gz"):
             put(path)
-            assert locate("mine", [file], root, beside="other") == [path]
+            assert locate("mine", [file], root, beside=["other"]) == [path]
 
 
 def test_a_file_outside_its_folder_must_be_the_published_one(tmp_path: Path) -> None:
@@ -76,6 +76,21 @@ def test_a_file_outside_its_folder_must_be_the_published_one(tmp_path: Path) -> 
     own = put(tmp_path / "mine" / "f.gz", b"another")
     assert locate("mine", [file], tmp_path) == [own]
     assert locate("mine", [file], own.parent) == [own]
+
+
+@pytest.mark.parametrize("name", ["f.gz", "f"])
+def test_files_are_found_where_another_library_left_them(tmp_path: Path, name: str) -> None:
+    file = File("f.gz", "nowhere", SHA256)
+    path = put(tmp_path / "Mine" / "raw" / name, b"unzipped")
+    for root in (tmp_path, path.parent):
+        assert locate("mine", [file], root, beside=["Mine/raw"]) == [path]
+
+
+def test_an_unzipped_file_outside_its_folder_is_refused(tmp_path: Path) -> None:
+    path = put(tmp_path / "f", b"unzipped")
+    message = rf"{path} may belong to another data set .* move it to {tmp_path / 'mine'}"
+    with pytest.raises(ValueError, match=message):
+        locate("mine", [File("f.gz", "nowhere", SHA256)], tmp_path)
 
 
 def test_a_missing_file_is_downloaded_once(tmp_path: Path, address: str) -> None:

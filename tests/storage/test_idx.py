@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fixtures import files
+from spearshield import datasets
 from spearshield.datasets.mnist import MNIST
 from spearshield.storage import idx
 
@@ -68,4 +69,30 @@ def test_unzipped_files_are_read(tmp_path: Path) -> None:
     short = folder / "t10k-images-idx3-ubyte"
     short.write_bytes(short.read_bytes()[:-1])
     with pytest.raises(ValueError, match="t10k-images-idx3-ubyte is truncated"):
+        MNIST().read("test", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "KMNIST"])
+@pytest.mark.parametrize("unzipped", [True, False])
+def test_the_folders_of_torchvision_are_read(tmp_path: Path, name: str, unzipped: bool) -> None:
+    data = getattr(datasets, name)()
+    folder = tmp_path / name / "raw"
+    files.idx_set(folder)
+    for path in [*folder.iterdir()] if unzipped else []:
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    for root in (tmp_path, folder):
+        assert (
+            data.read("test", root).pixels[:, 0].numpy() == files.noise(20, 28, 28, seed=20)
+        ).all()
+
+
+def test_nearly_black_images_are_refused_by_the_name_of_the_file(tmp_path: Path) -> None:
+    folder = tmp_path / "mnist"
+    files.idx_set(folder)
+    path = folder / "t10k-images-idx3-ubyte"
+    header = gzip.decompress(path.with_suffix(".gz").read_bytes())[:16]
+    path.with_suffix(".gz").unlink()
+    path.write_bytes(header + b"\1" * (20 * 28 * 28))
+    with pytest.raises(ValueError, match="t10k-images-idx3-ubyte: the brightest pixel is 1 of 255"):
         MNIST().read("test", tmp_path)

@@ -174,10 +174,58 @@ def test_every_cut_is_noticed(tmp_path: Path, form: str) -> None:
     path = tmp_path / "f"
     content = files.encoded(files.noise(20, 20, 3), form)
     end = len(content) - (4 if form == "PNG" else 0)  # a PNG ends with the checksum of nothing
-    for cut in [*range(0, end, 7), end - 2, end - 1]:
+    for cut in [*range(1, end, 7), end - 2, end - 1]:
         path.write_bytes(content[:cut])
         with pytest.raises(ValueError, match=f"{path} is truncated"):
             read(path, 3)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_every_orientation(turn: int, form: str) -> None:
+    """The bright quarter of the stored picture is at the top left."""
+    pixels = np.zeros((16, 32), np.uint8)
+    pixels[:8, :16] = 255
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    shown = np.asarray(picture(saved(Image.fromarray(pixels), form, exif=exif), 1))
+    corners = [shown[y, x] > 127 for y, x in ((0, 0), (0, -1), (-1, -1), (-1, 0))]
+    assert shown.shape == ((16, 32) if turn < 5 else (32, 16))
+    assert corners.index(True) == (0, 1, 2, 3, 0, 1, 2, 3)[turn - 1] and sum(corners) == 1
+
+
+@pytest.mark.parametrize("form", ["APNG", "MPO"])
+def test_the_first_of_several_pictures_counts(form: str) -> None:
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    kind = "PNG" if form == "APNG" else form
+    content = saved(first, kind, save_all=True, append_images=[second])
+    assert abs(np.asarray(picture(content, 3)).astype(int) - (255, 0, 0)).max() <= 2
+
+
+def test_progressive_jpeg_and_a_colour_profile_change_nothing() -> None:
+    image = Image.fromarray(files.noise(16, 16, 3))
+    plain = np.asarray(picture(saved(image, "JPEG"), 3))
+    assert (np.asarray(picture(saved(image, "JPEG", progressive=True), 3)) == plain).all()
+    assert (
+        np.asarray(picture(saved(image, icc_profile=b"a profile"), 3)) == files.noise(16, 16, 3)
+    ).all()
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_broken_exif_rotates_nothing_and_says_nothing(form: str) -> None:
+    content = saved(Image.new("L", (4, 2), 7), form, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert picture(content, 1).size == (4, 2)
+
+
+def test_images_beyond_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="do not fit into memory; choose a smaller size"):
+        pictures.stack([Image.new("L", (4000, 4000))], 1 << 40)
+
+
+def test_pictures_in_memory_are_left_alone() -> None:
+    image = Image.new("L", (4, 2))
+    image.getexif()[0x0112] = 6
+    assert pictures.flattened(image, 3).size == (2, 4) and image.size == (4, 2)
 
 
 def test_a_changed_byte_of_a_png_is_noticed(tmp_path: Path) -> None:
@@ -258,5 +306,5 @@ def test_packed_pictures_have_one_size(tmp_path: Path) -> None:
         files.encoded(files.noise(8, 8)), files.encoded(files.noise(9, 8))
     )
     np.savez(tmp_path / "f.npz", t_bytes=content, t_offsets=offsets, t_labels=[0, 0])
-    with pytest.raises(ValueError, match=r"f\.npz.*picture 1 has shape \(3, 9, 8\)"):
+    with pytest.raises(ValueError, match=r"f\.npz.*picture 1 has shape \(3, 9, 8\).*resize"):
         packed(tmp_path / "f.npz", "t", ("a",))

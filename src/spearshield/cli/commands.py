@@ -18,6 +18,7 @@ from spearshield.experiment.trials import is_trained
 from spearshield.judging.results import Row
 from spearshield.progress import Progress
 from spearshield.report import write_report
+from spearshield.storage.atomic import refuse_existing
 from spearshield.storage.serialization import dump
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import CHECKPOINT
@@ -106,6 +107,7 @@ def do_attack(words: argparse.Namespace) -> None:
     if not (words.model or words.classifier):
         _perturb(words)
         return
+    refuse_existing(words.out)
     images = options.examples(words)
     model = options.model(words, images)
     words.view = words.view or [Adaptive.cli_name()]
@@ -145,7 +147,12 @@ def _perturb(words: argparse.Namespace) -> None:
         raise ValueError(f"the attack was trained for {spear.threat}, not for {budget}")
     assert spear.card is not None
     count = file_tools.perturb(
-        spear, Path(words.data), words.out, spear.card.shape, options.device(words)
+        spear,
+        Path(words.data),
+        words.out,
+        spear.card.shape,
+        options.device(words),
+        resize=options.resize_to(words, spear.card.shape),
     )
     out.print(f"{count} images perturbed into {words.out}, {spear.threat}", markup=False)
 
@@ -154,7 +161,12 @@ def do_purify(words: argparse.Namespace) -> None:
     """Purify a folder of images or an npz file."""
     shield = options.shield(words)
     count, rejected = file_tools.purify(
-        shield.purifiers, words.input, words.output, shield.card.shape, options.device(words)
+        shield.purifiers,
+        words.input,
+        words.output,
+        shield.card.shape,
+        options.device(words),
+        resize=options.resize_to(words, shield.card.shape),
     )
     refused = f"; {rejected} of them rejected" if rejected else ""
     out.print(f"{count} images purified into {words.output}{refused}", markup=False)

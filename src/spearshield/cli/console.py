@@ -15,6 +15,7 @@ from spearshield.report import words
 from spearshield.report.naming import attack_titles
 
 if TYPE_CHECKING:
+    from spearshield.dataset import Examples
     from spearshield.experiment.card import Card
     from spearshield.selftest import Judged
 
@@ -40,6 +41,14 @@ class Line(NamedTuple):
     cells: tuple[str, ...]
     style: str | None = None
     note: str = ""
+
+
+def classes(images: Examples) -> None:
+    """Print the classes of images whose ids are not the names, such as those of class folders."""
+    shown = [f"{i} = {name}" for i, name in enumerate(images.names) if str(i) != name]
+    if shown:
+        rest = f", and {len(shown) - 10} more" if len(shown) > 10 else ""
+        out.print(f"classes: {', '.join(shown[:10])}{rest}", markup=False)
 
 
 def table(rows: Sequence[results.Row]) -> None:

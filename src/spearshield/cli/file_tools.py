@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,26 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spearshield.adversary import check_images
-from spearshield.dataset import check_levels, eight_bit
-from spearshield.datasets.image_folder import SUFFIXES
+from spearshield.arrays import as_tensor
 from spearshield.defended import Purifiers
 from spearshield.judging.adversarial_set import write_png
+from spearshield.pixels import (
+    channels_first,
+    check_images,
+    check_levels,
+    eight_bit,
+    named,
+)
 from spearshield.storage import archives
-from spearshield.storage.atomic import write_atomically
-from spearshield.storage.images import quantize_towards, read, stack
+from spearshield.storage.atomic import new_folder, refuse_existing, write_atomically
+from spearshield.storage.images import (
+    SUFFIXES,
+    fit,
+    picture_files,
+    quantize_towards,
+    read,
+    stack,
+)
 from spearshield.training.learned_attack import AttackAsModule, LearnedAttack
 from spearshield.types import Images, Mask, Shape
 
@@ -31,7 +42,12 @@ ARRAYS = (*IMAGES, "y", "labels", "y_test", "ids", "names")
 
 
 def purify(
-    purifier: nn.Module, source: Path, target: Path, shape: Shape, device: str
+    purifier: nn.Module,
+    source: Path,
+    target: Path,
+    shape: Shape,
+    device: str,
+    resize: bool = False,
 ) -> tuple[int, int]:
     """Purify every image of ``source`` into ``target``; returns how many, and how many rejected.
 
@@ -42,21 +58,30 @@ def purify(
 
     Args:
         shape: Channels, height and width that the purifier was trained on.
+        resize: Resize the pictures of a folder until they cover that height and width, and crop
+            them around the middle.
 
     Raises:
         FileNotFoundError: There is no ``source``.
         ValueError: It is empty or corrupt, its images have another shape or type, two of its files
-            would get the same name, or ``target`` exists.
+            would get the same name, or ``target`` exists or is inside ``source``.
     """
-    return _Pass(Purifiers(purifier), "purifier", shape, device)(source, target)
+    return _Pass(Purifiers(purifier), "purifier", shape, device, resize)(source, target)
 
 
-def perturb(attack: LearnedAttack, source: Path, target: Path, shape: Shape, device: str) -> int:
+def perturb(
+    attack: LearnedAttack,
+    source: Path,
+    target: Path,
+    shape: Shape,
+    device: str,
+    resize: bool = False,
+) -> int:
     """Perturb every image of ``source`` into ``target``, as :func:`purify` does; returns how many.
 
     A pixel is rounded towards its original, so that the file is inside the budget too.
     """
-    count, _ = _Pass(AttackAsModule(attack).eval(), "attack", shape, device)(source, target)
+    count, _ = _Pass(AttackAsModule(attack).eval(), "attack", shape, device, resize)(source, target)
     return count
 
 
@@ -72,29 +97,23 @@ class _Pass:
     network_name: str
     shape: Shape
     device: str
+    resize: bool
 
     def __call__(self, source: Path, target: Path) -> tuple[int, int]:
         if not source.exists():
             raise FileNotFoundError(f"there is no {source}")
-        if target.exists():
-            raise ValueError(f"{target} exists already; name a new one")
+        if source.suffix.lower() in SUFFIXES and source.is_file():
+            raise ValueError(f"{source} is one picture; give a folder of pictures, or an npz file")
+        refuse_existing(target)
+        if source.resolve() in target.resolve().parents:
+            raise ValueError(f"{target} is inside {source}; name a folder outside of it")
         return self.folder(source, target) if source.is_dir() else self.npz(source, target)
 
     def folder(self, source: Path, target: Path) -> tuple[int, int]:
-        found = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        names = {file: file.relative_to(source).with_suffix(".png") for file in found}
-        if not names:
-            raise ValueError(f"{source} holds no {', '.join(SUFFIXES)} files")
-        taken: dict[Path, Path] = {}
-        for file, name in names.items():
-            if name in taken:
-                raise ValueError(f"{taken[name]} and {file} would both become {name}; rename one")
-            taken[name] = file
+        found = picture_files(source, deep=True)
+        names = _png_names(found, source)
         refused: list[str] = []
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as beside:
-            made = Path(beside) / target.name
-            made.mkdir()
+        with new_folder(target) as made:
             for start in range(0, len(found), BATCH):
                 part = found[start : start + BATCH]
                 x = self.pixels(part).float() / 255
@@ -105,7 +124,6 @@ class _Pass:
                         write_png(made / names[file], answer)
             if refused:
                 write_atomically(made / "rejected.txt", "".join(refused).encode())
-            made.rename(target)
         return len(found), len(refused)
 
     def pixels(self, files: list[Path]) -> torch.Tensor:
@@ -115,10 +133,13 @@ class _Pass:
         def pictures() -> Iterator[Any]:
             for file in files:
                 picture = read(file, channels)
+                if self.resize:
+                    picture = fit(picture, (height, width))
                 if picture.size != (width, height):
                     raise ValueError(
                         f"{file} has {picture.width} x {picture.height} pixels; "
-                        f"this {self.network_name} was trained on {width} x {height}"
+                        f"this {self.network_name} was trained on {width} x {height}: --size "
+                        f"{height}x{width} resizes and crops"
                     )
                 yield picture
 
@@ -128,7 +149,13 @@ class _Pass:
         arrays: dict[str, Any] = archives.npz(source, ARRAYS)
         name = next((n for n in IMAGES if n in arrays), None)
         if name is None:
-            raise ValueError(f"{source} has no images: name the array {', '.join(IMAGES)}")
+            held = ", ".join(archives.npz_names(source)) or "none"
+            raise ValueError(
+                f"{source} has no array {', '.join(IMAGES[:-1])} or {IMAGES[-1]}; it has {held}: "
+                "give one of these names to the array of images"
+            )
+        if self.resize:
+            raise ValueError(f"{source}: --size resizes the pictures of a folder, not arrays")
         given = arrays[name]
         x = self.floats(given, f"{source}: {name}")
         answers, refused = self.answers(x, given.dtype == np.uint8)
@@ -148,24 +175,16 @@ class _Pass:
         Raises:
             ValueError: It does not hold images of the right shape; begins with ``label``.
         """
-        channels, height, width = self.shape
-        shape = given.shape[1:] if given.ndim != 3 else (1, *given.shape[1:])
-        if shape not in (self.shape, (height, width, channels)):
-            raise ValueError(
-                f"{label} has shape {given.shape}; the {self.network_name} takes {self.shape}"
-            )
-        if len(given) == 0:
-            raise ValueError(f"{label} holds no images")
-        try:
-            pixels = eight_bit(given)
-            check_levels(pixels)
-        except ValueError as error:
-            raise ValueError(f"{label}: {error}") from error
-        x = pixels.float() / 255
-        if given.dtype != np.uint8:
-            x = torch.from_numpy(given.astype(np.float32))
-        x = x[:, None] if given.ndim == 3 else x
-        return x if x.shape[1:] == self.shape else x.permute(0, 3, 1, 2)
+        with named(label):
+            images = as_tensor(given, "images")
+            check_levels(eight_bit(images))
+            x = channels_first(images, torch_order=images.shape[1:] == self.shape)
+            if x.shape[1:] != self.shape:
+                raise ValueError(
+                    f"images have shape {given.shape}; this {self.network_name} was trained on "
+                    f"{self.shape}"
+                )
+            return x.float() / (255 if given.dtype == np.uint8 else 1)
 
     def in_type(self, dtype: np.dtype[Any], answers: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
         """The answers as numbers of a type; those of an attack are rounded towards ``x``."""
@@ -207,3 +226,20 @@ class _Pass:
     def detects(self) -> bool:
         """True if the network is a purifier that rejects images."""
         return isinstance(self.network, Purifiers) and self.network.detect
+
+
+def _png_names(found: list[Path], source: Path) -> dict[Path, Path]:
+    """The path of each answer in the target folder.
+
+    Raises:
+        ValueError: There is no file, or two files would get one name.
+    """
+    if not found:
+        raise ValueError(f"{source} holds no {', '.join(SUFFIXES)} files")
+    names = {file: file.relative_to(source).with_suffix(".png") for file in found}
+    taken: dict[Path, Path] = {}
+    for file, name in names.items():
+        if name in taken:
+            raise ValueError(f"{taken[name]} and {file} would both become {name}; rename one")
+        taken[name] = file
+    return names

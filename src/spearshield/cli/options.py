@@ -14,7 +14,7 @@ from spearshield import discover
 from spearshield.adversary import Attack
 from spearshield.api import load
 from spearshield.classifiers import architecture
-from spearshield.cli import networks
+from spearshield.cli import console, networks
 from spearshield.dataset import Examples, Split
 from spearshield.datasets import dataset
 from spearshield.experiment.as_examples import as_examples
@@ -30,6 +30,7 @@ from spearshield.experiment.trials import VIEWS, is_trained
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
 from spearshield.threat import ThreatModel
+from spearshield.types import Shape
 from spearshield.views import View
 
 
@@ -65,21 +66,15 @@ def training_images(options: argparse.Namespace) -> Examples:
         ValueError: They cannot be read, or an option does not fit this kind of data.
         FileNotFoundError: There is no such file.
     """
-    try:
-        return _read(options, options.split or "train")
-    except ValueError as no_training_images:
-        if options.split:
-            raise
-        try:
-            return _read(options, "test")
-        except ValueError:
-            raise no_training_images from None
+    return _read(options, options.split or "train", None if options.split else "test")
 
 
-def _read(options: argparse.Namespace, split: Split) -> Examples:
+def _read(options: argparse.Namespace, split: Split, otherwise: Split | None = None) -> Examples:
     size = tuple(options.size) if options.size else None
-    data = dataset(options.data, size=size, classes=options.classes)
-    return as_examples(data, split=split, root=options.data_dir)
+    data = dataset(options.data, root=options.data_dir, size=size, classes=options.classes)
+    images = as_examples(data, split=split, otherwise=otherwise, root=options.data_dir)
+    console.classes(images)
+    return images
 
 
 def training(options: argparse.Namespace) -> dict[str, Any]:
@@ -145,6 +140,18 @@ def refuse_unused(options: argparse.Namespace) -> None:
         words = ("set" if name == "changes" else name.replace("_", "-") for name in unused)
         names = ", ".join(f"--{word}" for word in words)
         raise ValueError(f"a trained attack that perturbs files has no use for {names}")
+
+
+def resize_to(options: argparse.Namespace, shape: Shape) -> bool:
+    """True if ``--size`` asks for the height and width that a network was trained on.
+
+    Raises:
+        ValueError: It asks for another size.
+    """
+    if options.size and tuple(options.size) != shape[1:]:
+        asked, own = ("x".join(map(str, size)) for size in (options.size, shape[1:]))
+        raise ValueError(f"--size is {asked}, and this network was trained on {own}")
+    return options.size is not None
 
 
 def recipe(options: argparse.Namespace) -> Recipe:

@@ -14,23 +14,22 @@ from typing import Any
 
 from spearshield import discover
 from spearshield.dataset import Dataset
+from spearshield.storage.downloads import folders
 
 
-def dataset(spec: str, **settings: Any) -> Dataset:
+def dataset(spec: str, *, root: Path | None = None, **settings: Any) -> Dataset:
     """The data set of a name, or else of the path of a folder of images or of an npz file.
 
     Args:
+        root: A folder to look for a folder of images in first.
         settings: Fields of the data set, such as ``size`` and ``classes`` of an image folder;
             ``None`` keeps the default.
 
     Raises:
-        ValueError: There is no such name or path, or the data set has no such field; the message
-            lists the names.
+        ValueError: There is no such name or path, the path is a file of another kind, or the data
+            set has no such field; the message lists the names.
     """
-    path = Path(spec)
-    name = spec
-    if spec not in discover.names("datasets"):
-        name = "npz" if path.suffix == ".npz" else "image_folder" if path.is_dir() else spec
+    name = spec if spec in discover.names("datasets") else _kind(spec, root)
     kind = discover.find("datasets", Dataset, name)  # type: ignore[type-abstract]
     chosen = {key: value for key, value in settings.items() if value is not None}
     own = [field.name for field in fields(kind)]
@@ -38,6 +37,22 @@ def dataset(spec: str, **settings: Any) -> Dataset:
         raise ValueError(f"{name} has no setting {unknown[0]!r}; it has {', '.join(own)}")
     data = kind() if name == spec else kind(path=spec)  # type: ignore[call-arg]
     return replace(data, **chosen)
+
+
+def _kind(spec: str, root: Path | None) -> str:
+    """The name of the data set for a path; ``spec`` itself if it is the path of nothing."""
+    places = [Path(), *folders(root)]
+    if any((place / spec).is_dir() for place in places):
+        return "image_folder"
+    if Path(spec).suffix.lower() == ".npz":
+        return "npz"
+    if Path(spec).is_file():
+        raise ValueError(
+            f"{spec} is neither an npz file nor a folder: give an npz file, as np.savez(path, "
+            "x=images, y=labels) writes it, or a folder of PNG or JPEG images, with one folder for "
+            "each class"
+        )
+    return spec
 
 
 __getattr__ = discover.lazy_classes("datasets")

@@ -51,7 +51,7 @@ class CelebA(Dataset):
         attribute: The attribute that divides the images into two classes.
 
     Raises:
-        ValueError: ``size`` is not positive, or ``validation`` is negative.
+        ValueError: ``size`` is not from 1 to 4000, or ``validation`` is negative.
     """
 
     validation: int = field(default=5000, kw_only=True)
@@ -60,7 +60,7 @@ class CelebA(Dataset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "size", at_least=1)
+        require(self, "size", at_least=1, at_most=4000)
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
         archive, attributes, partition = locate("celeba", FILES, root)

@@ -33,5 +33,5 @@ class CIFAR10JPEG(Dataset):
     validation: int = field(default=5000, kw_only=True)
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
-        (path,) = locate("cifar10_jpeg", [FILE], root, beside="cifar10")
+        (path,) = locate("cifar10_jpeg", [FILE], root, beside=["cifar10"])
         return packed(path, split, NAMES)

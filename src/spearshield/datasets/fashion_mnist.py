@@ -47,5 +47,5 @@ class FashionMNIST(Dataset):
     validation: int = field(default=5000, kw_only=True)
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
-        images, labels = locate("fashion_mnist", FILES[split], root)
+        images, labels = locate("fashion_mnist", FILES[split], root, beside=["FashionMNIST/raw"])
         return idx.examples(images, labels, NAMES)

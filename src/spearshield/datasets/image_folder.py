@@ -6,11 +6,12 @@ The folder has one of three forms:
 - ``<class>/``: every image is a test image;
 - images and no folders: every image is a test image of the one class ``unlabelled``.
 
-Class ids follow the order of the class folders, in ``train`` if it exists: by number if all names
-are numbers (0, 1, 2, 10), else by text. :attr:`~spearshield.dataset.Examples.names` holds the
-folder of each id. Images are in the order of their names. Files that do not end in .png, .jpg or
-.jpeg are ignored, as are names that begin with a dot. EXIF's rotation is applied, palettes are
-resolved, and transparent pixels are put on white.
+Folders ``val``, ``valid`` and ``validation`` beside these are not read. Class ids follow the order
+of the class folders, in ``train`` if it exists: by number if all names are numbers (0, 1, 2, 10),
+else by text. :attr:`~spearshield.dataset.Examples.names` holds the folder of each id. Images are in
+the order of their names. Files that do not end in .png, .jpg or .jpeg are ignored, as are names
+that begin with a dot; pictures in other formats are refused. EXIF's rotation is applied, palettes
+are resolved, transparent pixels are put on white, and colour profiles are ignored.
 """
 
 from __future__ import annotations
@@ -23,12 +24,25 @@ from typing import Literal
 import torch
 from PIL import Image
 
-from spearshield.dataset import Dataset, Examples
+from spearshield.dataset import Dataset, Examples, MissingSplitError
+from spearshield.pixels import MOST_CLASSES
 from spearshield.ranges import require
 from spearshield.storage.downloads import locate_path
-from spearshield.storage.images import check_size, fit, is_grey, read, stack
+from spearshield.storage.images import (
+    SUFFIXES,
+    check_size,
+    fit,
+    is_grey,
+    picture_files,
+    read,
+    stack,
+)
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+UNLABELLED = "unlabelled"
+"""The class of images that are in no class folder."""
+
+PARTS = ("train", "test", "val", "valid", "validation")
+"""Names of folders that hold class folders; of these, ``train`` and ``test`` are read."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,7 @@ class ImageFolder(Dataset):
         super().__post_init__()
         if self.channels not in (1, 3, None):
             raise ValueError(f"channels must be 1 or 3, got {self.channels}")
-        require(self, "classes", at_least=1)
+        require(self, "classes", at_least=1, at_most=MOST_CLASSES)
         check_size(self.size)
 
     @property
@@ -85,7 +99,8 @@ class ImageFolder(Dataset):
         if outside := [name for name in folders if name not in names]:
             raise ValueError(
                 f"{folder} has the class folder {outside[0]!r}, but classes is {self.classes}: "
-                f"class ids are 0 to {self.classes - 1}"
+                f"class ids are 0 to {self.classes - 1}; without classes, ids follow the order of "
+                "the folders"
             )
         return names
 
@@ -98,10 +113,12 @@ class ImageFolder(Dataset):
                 image = fit(image, self.size)
             first = first or image.size
             if image.size != first:
-                sizes = "{} x {}".format(*image.size), "{} x {}".format(*first)
+                width, height = first
                 raise ValueError(
-                    f"{file} has {sizes[0]} pixels but {files[0]} has {sizes[1]}; "
-                    "set size to a height and a width, as size=224,224"
+                    f"{file} has {image.width} x {image.height} pixels but {files[0]} has {width} "
+                    f"x {height}; set the size to a height and a width, to which all are resized: "
+                    f"--size {height}x{width}, or datasets.ImageFolder(path, size=({height}, "
+                    f"{width}))"
                 )
             yield image
 
@@ -110,26 +127,35 @@ def _listed(folder: Path, split: str) -> tuple[list[tuple[Path, str]], list[str]
     """The files of a split with the names of their classes, and the names of all class folders."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder")
-    parts = {part.name: part for part in _folders(folder) if part.name in ("train", "test")}
+    parts = _parts(folder)
     if split not in (parts or {"test": folder}):
-        raise ValueError(f"{folder} has no folder {split!r}, so it has no {split} images")
+        held = f"; it has {', '.join(parts)}: rename the one to read" if parts else ""
+        raise MissingSplitError(
+            f"{folder} has no folder {split!r}, so it has no {split} images{held}"
+        )
     part = parts.get(split, folder)
     names = [c.name for c in _folders(parts.get("train", part))]
     files = []
     for c in _folders(part):
         if c.name not in names:
             raise ValueError(f"{c} is a class that {parts['train']} does not have")
-        if not _images(c):
-            raise ValueError(f"{c} holds no {', '.join(SUFFIXES)} files")
         files += [(file, c.name) for file in _images(c)]
-    loose = _images(part)
+    loose = picture_files(part)
     if not files and not names:
-        files, names = [(file, "unlabelled") for file in loose], ["unlabelled"]
+        files, names = [(file, UNLABELLED) for file in loose], [UNLABELLED]
     elif loose:
         raise ValueError(f"{loose[0]} is outside the class folders; move it into one of them")
     if not files:
         raise ValueError(f"{part} holds no {', '.join(SUFFIXES)} files, and no folders of them")
     return files, names
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    """The folders of the splits, unless they are class folders with such names, beside others."""
+    inside = _folders(folder)
+    parts = {part.name: part for part in inside if part.name in PARTS}
+    divided = len(parts) == len(inside) or any(map(_folders, parts.values()))
+    return parts if divided else {}
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -143,9 +169,18 @@ def _is_number(name: str) -> bool:
     return name.isascii() and name.isdigit()
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        p
-        for p in folder.iterdir()
-        if p.is_file() and p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-    )
+def _images(c: Path) -> list[Path]:
+    """The pictures in a class folder.
+
+    Raises:
+        ValueError: There are none, or some in a folder of their own.
+    """
+    files, inner = picture_files(c), _folders(c)
+    if inner and any(picture_files(folder, deep=True) for folder in inner):
+        raise ValueError(
+            f"{c} has pictures in its folder {inner[0].name}; move them into {c}, or name the "
+            "folder whose folders are the classes"
+        )
+    if not files:
+        raise ValueError(f"{c} holds no {', '.join(SUFFIXES)} files")
+    return files

@@ -36,5 +36,5 @@ class KMNIST(Dataset):
     validation: int = field(default=5000, kw_only=True)
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
-        images, labels = locate("kmnist", FILES[split], root)
+        images, labels = locate("kmnist", FILES[split], root, beside=["KMNIST/raw"])
         return idx.examples(images, labels, NAMES)

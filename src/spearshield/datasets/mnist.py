@@ -36,5 +36,5 @@ class MNIST(Dataset):
     validation: int = field(default=5000, kw_only=True)
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
-        images, labels = locate("mnist", FILES[split], root)
+        images, labels = locate("mnist", FILES[split], root, beside=["MNIST/raw"])
         return idx.examples(images, labels, NAMES)

@@ -15,18 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-from jaxtyping import UInt8
 from numpy.typing import NDArray
-from torch import Tensor
 
-from spearshield.dataset import Dataset, Examples, check_levels, eight_bit
+from spearshield.dataset import Dataset, Examples, MissingSplitError
+from spearshield.pixels import (
+    MOST_CLASSES,
+    as_labels,
+    as_pixels,
+    check_lengths,
+    check_levels,
+    named,
+)
 from spearshield.ranges import require
 from spearshield.storage import archives
-from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error
 from spearshield.storage.downloads import locate_path
 from spearshield.storage.images import check_size, resized
+from spearshield.types import Labels
 
 PAIRS = (("x", "y"), ("images", "labels"))
 
@@ -52,7 +56,7 @@ class Npz(Dataset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "classes", at_least=1)
+        require(self, "classes", at_least=1, at_most=MOST_CLASSES)
         check_size(self.size)
 
     @property
@@ -62,77 +66,63 @@ class Npz(Dataset):
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
         path = locate_path(self.path, root)
-        wanted = ["names", "y_train", "y_test", f"x_{split}", *PAIRS[0], *PAIRS[1]]
-        arrays = archives.npz(path, wanted)
-        with corrupt_as_value_error(path):
-            x, y = _pair(arrays, split)
-            pixels, labels = _pixels(arrays[x], x), _labels(arrays[y], y)
-            if len(pixels) != len(labels):
-                raise UnsuitableError(f"it holds {len(labels)} labels for {len(pixels)} images")
-            names = self._names(
-                arrays, {key: arrays[key] for key in ("y_train", "y_test", y) if key in arrays}
-            )
-            pixels = pixels if self.size is None else resized(pixels, self.size)
-            return Examples.of(pixels, torch.from_numpy(labels), names)
+        x, y = _pair(path, split)
+        arrays = archives.npz(path, ["names", "y_train", "y_test", x, y])
+        with named(f"{path}: {x}"):
+            pixels = as_pixels(arrays[x])
+            check_levels(pixels)
+        with named(path):
+            labels = {key: _labels(arrays[key], key) for key in arrays if key not in ("names", x)}
+            check_lengths(len(pixels), len(labels[y]))
+            names = self._names(arrays.get("names"), labels)
+        pixels = pixels if self.size is None else resized(pixels, self.size)
+        return Examples.of(pixels, labels[y], names)
 
-    def _names(
-        self, arrays: dict[str, NDArray[Any]], y: dict[str, NDArray[Any]]
-    ) -> tuple[str, ...]:
+    def _names(self, given: NDArray[Any] | None, labels: dict[str, Labels]) -> tuple[str, ...]:
         """The names of the classes, after a check that the labels of all splits fit them."""
-        labels = {key: _labels(array, key) for key, array in y.items()}
-        count = self.classes or max(1 + int(array.max()) for array in labels.values())
-        names = tuple(map(str, arrays.get("names", np.arange(count))))
+        count = self.classes or max(1 + int(y.max()) for y in labels.values())
+        names = tuple(map(str, range(count))) if given is None else _strings(given)
         if self.classes not in (None, len(names)):
-            raise UnsuitableError(f"it has {len(names)} names, but classes is {self.classes}")
-        for key, array in labels.items():
-            low, high = int(array.min()), int(array.max())
-            if low < 0 or high >= len(names):
-                wanted = "0" if low < 0 else f"0 to {len(names) - 1} for {len(names)} classes"
-                raise UnsuitableError(
-                    f"{key} holds labels from {low} to {high}; they must be from {wanted}"
+            raise ValueError(f"it has {len(names)} names, but classes is {self.classes}")
+        for key, y in labels.items():
+            low, high = int(y.min()), int(y.max())
+            if high >= len(names):
+                shift = "; if classes are numbered from 1, subtract 1" if low == 1 else ""
+                raise ValueError(
+                    f"{key} holds labels from {low} to {high}; they must be from 0 to "
+                    f"{len(names) - 1} for {len(names)} classes{shift}"
                 )
         return names
 
 
-def _pair(arrays: dict[str, NDArray[Any]], split: str) -> tuple[str, str]:
-    """The names of the arrays of images and labels of a split."""
+def _pair(path: Path, split: str) -> tuple[str, str]:
+    """The names of the arrays of images and labels of a split in a file."""
+    held = archives.npz_names(path)
     pairs = [(f"x_{split}", f"y_{split}"), *(PAIRS if split == "test" else ())]
     for x, y in pairs:
-        if x in arrays and y in arrays:
+        if x in held and y in held:
             return x, y
     wanted = " or ".join(f"{x} and {y}" for x, y in pairs)
-    raise UnsuitableError(
-        f"it has no {split} images with labels; it needs the arrays {wanted}, and has "
-        f"{', '.join(arrays) or 'none of them'}"
+    raise MissingSplitError(
+        f"{path} has no {split} images with labels; it needs the arrays {wanted}, and has "
+        f"{', '.join(held) or 'none'} (np.savez(path, {pairs[-1][0]}=images, "
+        f"{pairs[-1][1]}=labels) writes them)"
     )
 
 
-def _pixels(x: NDArray[Any], name: str) -> UInt8[Tensor, "n c h w"]:
-    """8-bit pixels, shaped (n, c, h, w)."""
-    if x.ndim == 3:
-        x = x[:, None]
-    first, last = (x.ndim == 4 and x.shape[axis] in (1, 3) for axis in (1, 3))
-    if first == last or 0 in x.shape:
-        raise UnsuitableError(
-            f"{name} has shape {x.shape}; it must be (n, h, w), or (n, h, w, c) or (n, c, h, w) "
-            "with 1 or 3 channels, and only one axis that can be the channels"
-        )
-    if last:
-        x = x.transpose(0, 3, 1, 2)
-    try:
-        pixels = eight_bit(x).contiguous()
-        check_levels(pixels)
-    except ValueError as error:
-        raise UnsuitableError(f"{name}: {error}") from error
-    return pixels
+def _labels(y: NDArray[Any], name: str) -> Labels:
+    """The class ids in an array, of which there is at least one."""
+    with named(name):
+        labels = as_labels(y)
+        if len(labels) == 0:
+            raise ValueError("there are no labels")
+        return labels
 
 
-def _labels(y: NDArray[Any], name: str) -> NDArray[np.int64]:
-    """Class ids of shape (n,)."""
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or len(y) == 0:
-        raise UnsuitableError(
-            f"{name} is {y.dtype} of shape {y.shape}; labels are integers, one per image"
+def _strings(names: NDArray[Any]) -> tuple[str, ...]:
+    """The names of classes in an array of strings or numbers."""
+    if names.ndim != 1 or names.dtype.kind not in "USiu" or len(names) == 0:
+        raise ValueError(
+            f"names is {names.dtype} of shape {names.shape}; it must hold one string for each class"
         )
-    return y.astype(np.int64)
+    return tuple(names.astype(str).tolist())

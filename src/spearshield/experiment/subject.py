@@ -185,9 +185,10 @@ def for_model(model: nn.Module, examples: Examples) -> Examples:
         )
     classes, largest = logits.shape[1], int(examples.y.max())
     if largest >= classes:
+        shift = ": if they are numbered from 1, give labels - 1" if examples.y.min() > 0 else ""
         raise ValueError(
             f"the labels go up to {largest}, but the classifier has {classes} outputs; class ids "
-            f"run from 0 to {classes - 1}"
+            f"run from 0 to {classes - 1}{shift}"
         )
     return with_classes(examples, classes)
 
@@ -205,16 +206,22 @@ def subject_of(
     device: str | None,
     seed: int,
     purifier: PurifierSource | None = None,
+    limit: int = 0,
 ) -> Iterator[tuple[Subject, str]]:
     """The subject that a user means, and its device.
 
     Args:
         purifier: A purifier in front of the model.
+        limit: Read no more images of batches; 0: all.
 
     Raises:
         FileNotFoundError: A path does not exist.
         ValueError: The model, purifier, images and labels do not fit each other.
     """
+    if images is not None:
+        images, labels = as_examples(images, labels, seed=seed, limit=limit), None
+    elif labels is not None:
+        raise ValueError("labels are given without images")
     if isinstance(model, (str, Path)) and not (Path(model) / CARD).exists():
         if purifier is not None:
             raise ValueError(

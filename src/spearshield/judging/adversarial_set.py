@@ -27,7 +27,7 @@ from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended
 from spearshield.progress import ProgressBar, no_bar
-from spearshield.storage.atomic import write_atomically, write_json
+from spearshield.storage.atomic import new_folder, write_atomically, write_json
 from spearshield.storage.images import quantize_towards, stack
 from spearshield.storage.images import read as read_picture
 from spearshield.storage.serialization import dump
@@ -94,11 +94,13 @@ class AdversarialSet:
         the seed and the scores on the files.
 
         Raises:
-            ValueError: The folder holds an adversarial set already.
+            ValueError: There is a file, or a folder with content.
         """
-        folder, images = Path(folder), self.examples
-        if (folder / INDEX).exists():
-            raise ValueError(f"{folder} holds an adversarial set already; choose another folder")
+        with new_folder(Path(folder)) as made:
+            return self._write(made, form)
+
+    def _write(self, folder: Path, form: Format) -> list[FormScore]:
+        images = self.examples
         about = {
             "trial": dump(self.trial),
             "seed": self.settings.seed,

@@ -89,6 +89,7 @@ def npz(path: Path, names: Collection[str] | None = None) -> dict[str, NDArray[A
         ValueError: The file is truncated or corrupt, an array to read holds Python objects, or the
             arrays to read unpack to more than ``LARGEST`` bytes.
     """
+    _refuse_other_kinds(path)
     with path.open("rb") as file, corrupt_as_value_error(path), zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             archive.open(info).close()  # compares both copies of the name of the member
@@ -100,8 +101,41 @@ def npz(path: Path, names: Collection[str] | None = None) -> dict[str, NDArray[A
         return {name: _array(archive, info) for name, info in members.items()}
 
 
+def npz_names(path: Path) -> list[str]:
+    """The names of all arrays of an npz file, which are not read.
+
+    Raises:
+        ValueError: The file is truncated or corrupt, or of another kind.
+    """
+    _refuse_other_kinds(path)
+    with path.open("rb") as file, corrupt_as_value_error(path), zipfile.ZipFile(file) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Raise unless a file starts as an npz file does.
+
+    Raises:
+        UnsuitableError: Names the file and its kind.
+    """
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start == b"\x93NUMPY":
+        kind = "a single array, in NumPy's npy format"
+    elif start.startswith(b"PK"):
+        return
+    else:
+        kind = "not an npz file" if start else "empty"
+    raise UnsuitableError(
+        f"{path} is {kind}; an npz file holds arrays with names, as np.savez(path, x=..., y=...) "
+        "writes it"
+    )
+
+
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     with archive.open(info) as member:
+        if not member.peek(6).startswith(b"\x93NUMPY"):  # type: ignore[attr-defined]
+            raise UnsuitableError(f"{info.filename} is not an array in NumPy's npy format")
         try:
             array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
         except ValueError as error:

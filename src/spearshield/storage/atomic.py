@@ -1,4 +1,4 @@
-"""Atomic writes: a file is whole or absent. Imports no torch."""
+"""Atomic writes: a file or folder is whole or absent. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,34 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def refuse_existing(target: Path) -> None:
+    """Raise if there is a file or a folder with content at a path.
+
+    Raises:
+        ValueError: Names the path.
+    """
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ValueError(f"{target} exists already; name a new one")
+
+
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder that becomes ``target`` after the block; nothing remains if the block fails.
+
+    Raises:
+        ValueError: See :func:`refuse_existing`.
+    """
+    refuse_existing(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as beside:
+        made = Path(beside) / "whole"
+        made.mkdir()
+        yield made
+        if target.is_dir():
+            target.rmdir()
+        made.rename(target)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -52,7 +52,7 @@ def folders(root: Path | None) -> list[Path]:
 
 
 def locate(
-    dataset: str, files: Sequence[File], root: Path | None, *, beside: str = ""
+    dataset: str, files: Sequence[File], root: Path | None, *, beside: Sequence[str] = ()
 ) -> list[Path]:
     """The paths of ``files``; missing ones are downloaded to the cache.
 
@@ -60,13 +60,13 @@ def locate(
         dataset: The name of the data set, and of the folder of its files. In that folder, a file
             ``*.gz`` may also be unzipped.
         root: A folder that is searched first.
-        beside: The name of another data set with a folder that may hold the files.
+        beside: Other names of the folder, as other libraries or data sets use them.
 
     Raises:
         FileNotFoundError: A file is missing; names the searched folders and the source of the file.
         ValueError: A file is not the published one although it must be.
     """
-    own = [name for name in (dataset, beside) if name]
+    own = (dataset, *beside)
     places = [place for folder in folders(root) for place in (*(folder / n for n in own), folder)]
     paths = {file: _find(file, places, own) for file in files}
     missing = [file for file in files if paths[file] is None]
@@ -107,11 +107,17 @@ class _NotFetchedError(Exception):
 def _find(file: File, places: Sequence[Path], own: Sequence[str]) -> Path | None:
     for place in places:
         path, unzipped = place / file.name, place / file.name.removesuffix(".gz")
-        if place.name in own and not path.is_file():
+        known = any(place.match(name) for name in own)
+        if not path.is_file() and unzipped.is_file():
+            if not known:
+                raise ValueError(
+                    f"{unzipped} may belong to another data set with the same names of files; "
+                    f"move it to {place / own[0]}"
+                )
             path = unzipped
         if not path.is_file():
             continue
-        if file.sha256 and place.name not in own and _sha256(path.read_bytes()) != file.sha256:
+        if file.sha256 and not known and _sha256(path.read_bytes()) != file.sha256:
             raise ValueError(
                 f"{path} is not the published {file.name} of {own[0]} (its SHA-256 differs); "
                 f"if it is the right file, move it to {place / own[0]}; if not, to a folder named "

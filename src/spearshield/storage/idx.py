@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from spearshield.dataset import Examples
+from spearshield.pixels import named
 from spearshield.storage.archives import corrupt_as_value_error, gunzip
 from spearshield.storage.downloads import File
 
@@ -55,9 +56,10 @@ def examples(images: Path, labels: Path, names: tuple[str, ...]) -> Examples:
         raise ValueError(f"{labels}: it holds {len(y)} labels for {len(pixels)} images")
     if y.max() >= len(names):
         raise ValueError(f"{labels}: its largest label is {y.max()}, of {len(names)} classes")
-    return Examples.of(
-        torch.from_numpy(pixels[:, None].copy()), torch.from_numpy(y.astype(np.int64)), names
-    )
+    with named(images):
+        return Examples.of(
+            torch.from_numpy(pixels[:, None].copy()), torch.from_numpy(y.astype(np.int64)), names
+        )
 
 
 def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ import io
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,13 +24,49 @@ from spearshield.types import Images
 LARGEST = 16_000_000
 """Largest number of pixels of a picture."""
 
+SUFFIXES = (".png", ".jpg", ".jpeg")
+"""Endings of the files that are read; the content decides whether a file is PNG or JPEG."""
+
+FORMATS = ("PNG", "JPEG")
+
+UNREAD = (".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".ppm", ".pgm")
+"""Endings of pictures that are refused, so that none is left out in silence."""
+
 _LARGEST_FILE = 64 << 20
 
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK")
-_GREY = ("1", "L", "LA", "I", "I;16")
+GREY = ("1", "L", "LA", "I", "I;16")
+"""Modes of Pillow for grey pictures."""
+
+_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+"""The first bytes of PNG and of JPEG files."""
 
 _BIT_DEPTH = 24
 """Position of the bits per channel in a PNG file."""
+
+
+def picture_files(folder: Path, deep: bool = False) -> list[Path]:
+    """The PNG and JPEG files of a folder, in the order of their names, without hidden ones.
+
+    Args:
+        deep: Also the files of all folders in it.
+
+    Raises:
+        ValueError: It holds pictures in another format, or a link to a folder.
+    """
+    found = []
+    for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if path.is_dir():
+            if deep and path.is_symlink():
+                raise ValueError(f"{path} is a link to a folder, which is not followed; copy it")
+            continue
+        if path.suffix.lower() in UNREAD:
+            raise ValueError(f"{path} is not a PNG or JPEG file; convert it, or move it away")
+        if path.suffix.lower() in SUFFIXES:
+            found.append(path)
+    return found
 
 
 def picture(content: bytes, channels: int) -> Image.Image:
@@ -43,22 +80,36 @@ def picture(content: bytes, channels: int) -> Image.Image:
             :func:`spearshield.storage.archives.corrupt_as_value_error`.
     """
     image = _open(content)
-    deep = False
     if image.format == "PNG":
         _open(content).verify()  # its checksums, which decoding skips
-        deep = content[_BIT_DEPTH] > 8  # Pillow keeps the upper 8 of 16 bits without notice
-    if deep or image.mode not in _MODES:
-        raise UnsuitableError(
-            f"it has more than 8 bits per channel, or an unknown mode ({image.mode}); save it as "
-            "grey or RGB with 8 bits"
-        )
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.format == "PNG" and content[_BIT_DEPTH] < 8 and image.mode in ("1", "L"):
-        _scale_transparency(image, 2 ** content[_BIT_DEPTH] - 1)
+        if content[_BIT_DEPTH] > 8:  # Pillow keeps the upper 8 of 16 bits without notice
+            raise UnsuitableError(_too_deep(image.mode))
+        if content[_BIT_DEPTH] < 8 and image.mode in ("1", "L"):
+            _scale_transparency(image, 2 ** content[_BIT_DEPTH] - 1)
+    return flattened(image, channels)
+
+
+def flattened(image: Image.Image, channels: int) -> Image.Image:
+    """An image of Pillow, upright and without transparency, with 1 (luma) or 3 channels (RGB).
+
+    Raises:
+        UnsuitableError: It has more than 8 bits per channel.
+    """
+    if image.mode not in _MODES:
+        raise UnsuitableError(_too_deep(image.mode))
+    with _quiet():
+        image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def _too_deep(mode: str) -> str:
+    return (
+        f"it has more than 8 bits per channel, or an unknown mode ({mode}); save it as grey or RGB "
+        "with 8 bits"
+    )
 
 
 def _scale_transparency(image: Image.Image, largest: int) -> None:
@@ -89,8 +140,8 @@ def is_grey(path: Path) -> bool:
     A file that cannot be read counts as grey; :func:`read` then raises the error.
     """
     try:
-        with Image.open(path) as image:
-            return image.mode in _GREY
+        with _quiet(), Image.open(path, formats=FORMATS) as image:
+            return image.mode in GREY
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return True
 
@@ -135,13 +186,15 @@ def resized(pixels: UInt8[Tensor, "n c h w"], size: tuple[int, int]) -> UInt8[Te
 
 
 def check_size(size: tuple[int, int] | None) -> None:
-    """Raise unless ``size`` is ``None`` or a height and a width in pixels.
+    """Raise unless ``size`` is ``None`` or a height and a width of at most ``LARGEST`` pixels.
 
     Raises:
         ValueError: Names the size.
     """
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"size must be a height and a width in pixels, got {size}")
+    if size is not None and size[0] * size[1] > LARGEST:
+        raise ValueError(f"size must have at most {LARGEST} pixels, got {size[0]} x {size[1]}")
 
 
 def stack(pictures: Iterable[Image.Image], n: int) -> UInt8[Tensor, "n c h w"]:
@@ -154,10 +207,16 @@ def stack(pictures: Iterable[Image.Image], n: int) -> UInt8[Tensor, "n c h w"]:
     for i, image in enumerate(pictures):
         one = np.asarray(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
         if pixels is None:
-            pixels = np.empty((n, *one.shape), np.uint8)
+            try:
+                pixels = np.empty((n, *one.shape), np.uint8)
+            except (MemoryError, ValueError) as error:
+                raise UnsuitableError(
+                    f"{n} images of shape {one.shape} do not fit into memory; choose a smaller size"
+                ) from error
         if one.shape != pixels.shape[1:]:
             raise UnsuitableError(
-                f"picture {i} has shape {one.shape}, the first {pixels.shape[1:]}"
+                f"picture {i} has shape {one.shape}, the first {pixels.shape[1:]}; resize them to "
+                "one size"
             )
         pixels[i] = one
     if pixels is None:
@@ -213,17 +272,27 @@ def packed(path: Path, prefix: str, names: tuple[str, ...] | None = None) -> Exa
         return Examples.of(pixels, y, names or tuple(map(str, arrays["names"])))
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ignores Pillow's warnings: of large pictures, as LARGEST is lower; of EXIF that is broken."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _open(content: bytes) -> Image.Image:
     if len(content) > _LARGEST_FILE:
         raise UnsuitableError(f"it has {len(content)} bytes, more than {_LARGEST_FILE}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # LARGEST is lower
+    with _quiet():
         try:
-            image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
         except Image.DecompressionBombError as error:
             raise UnsuitableError(f"it has more than {LARGEST} pixels") from error
         except UnidentifiedImageError as error:  # Pillow's message names the BytesIO
-            raise ValueError("it is not a PNG or JPEG file") from error
+            if content and any(content.startswith(start[: len(content)]) for start in _STARTS):
+                raise ValueError("it ends in its header") from error
+            kind = "not a PNG or JPEG file" if content else "empty"
+            raise UnsuitableError(f"it is {kind}") from error
     if image.width * image.height > LARGEST:
         raise UnsuitableError(f"it has {image.width} x {image.height} pixels, more than {LARGEST}")
     return image
