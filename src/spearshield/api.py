@@ -16,9 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from torch import nn
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from spearshield.adversary import Attack
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples
@@ -39,11 +41,15 @@ from spearshield.judging.battery import IMAGES
 from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.examination import Examination
 from spearshield.judging.trial import Trial
+from spearshield.logits import Output
 from spearshield.method import Method
-from spearshield.nets.wrapped_classifier import Output, WrappedClassifier
+from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.rng import permutation
 from spearshield.threat import ThreatModel
 from spearshield.views import Adaptive, View
+
+PerChannel: TypeAlias = "Sequence[float] | Sequence[int] | float | NDArray[Any] | Tensor"
+"""Numbers for each channel; one number counts for all."""
 
 Effort = Literal["quick", "standard"]
 
@@ -51,25 +57,32 @@ Effort = Literal["quick", "standard"]
 def as_classifier(
     model: nn.Module | Callable[..., Any],
     *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: PerChannel | None = None,
+    std: PerChannel | None = None,
     output: Output = "logits",
 ) -> WrappedClassifier:
     """A classifier from images in [0, 1] to float32 logits, around any model.
 
     Args:
-        model: A module or function. It may return a tensor, a tuple or list (the first tensor
-            counts) or a mapping (``logits`` counts), in any precision and on any device.
+        model: A module or function. It may return a tensor or array; a tuple or list, of which the
+            first tensor counts; or a mapping or object, of which ``logits`` counts; in any
+            precision and on any device.
         mean, std: The normalisation that it expects, one number in [0, 1] for each channel.
         output: The kind of numbers that it returns: ``logits``, ``probabilities``, or for two
-            classes and one output ``binary_logit`` or ``binary_probability``.
+            classes and one output ``binary_logit`` or ``binary_probability``. The first call
+            verifies it, as far as the numbers show it.
 
     Raises:
-        ValueError: ``mean`` and ``std`` do not fit each other.
+        ValueError: The model cannot be called or has no weights yet; or ``mean`` and ``std`` do not
+            fit each other, or are not in [0, 1].
     """
-    return WrappedClassifier(
-        model, tuple(mean) if mean else None, tuple(std) if std else None, output
-    )
+    return WrappedClassifier(model, _numbers(mean), _numbers(std), output)
+
+
+def _numbers(values: PerChannel | None) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    return tuple(torch.as_tensor(values, dtype=torch.float64).flatten().tolist())
 
 
 def audit(

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
+from spearshield import foreign
+from spearshield.logits import as_logits, check_kind
 from spearshield.threat import ThreatModel
 from spearshield.types import Classifier, Images, Labels
 
@@ -91,6 +93,31 @@ def check_budget(threat: ThreatModel, x: Images) -> None:
         )
 
 
+def check_model(model: object) -> None:
+    """Raise if a model cannot be called, or has no weights yet.
+
+    Raises:
+        ValueError: It is a class, not callable, on the device ``meta``, or has a lazy layer without
+            values.
+    """
+    if isinstance(model, type):
+        raise ValueError(f"{model.__name__} is a class; give an instance, as {model.__name__}()")
+    if not callable(model):
+        raise ValueError(
+            f"a classifier must be an nn.Module or a function from images to logits, got "
+            f"{type(model).__name__}; wrap its prediction, as "
+            "as_classifier(lambda x: ..., output='probabilities')"
+        )
+    for name, value in model.named_parameters() if isinstance(model, nn.Module) else ():
+        if isinstance(value, UninitializedParameter):
+            raise ValueError(
+                f"{name} is lazy and has no values yet; call the network on images once, and load "
+                "its weights"
+            )
+        if value.is_meta:
+            raise ValueError(f"{name} is on the device meta and has no values; load its weights")
+
+
 @contextmanager
 def guarded(
     model: Classifier, y: Labels | None = None, dtype: torch.dtype = torch.float32
@@ -98,25 +125,28 @@ def guarded(
     """The model, as attacks and evaluations may call it inside the block.
 
     The model is given a copy of its input, so one that changes its input in place changes only the
-    copy. Images are converted to the dtype of its weights, if these have a single one, and logits
-    to ``dtype``; logits in a NumPy array become a tensor. A module is yielded itself, with hooks
-    that the end of the block removes, so that attacks still find its parts and protocols.
+    copy. Images are converted to the dtype of its weights, if these have a single one. Its output
+    may have any form that :func:`~spearshield.logits.as_logits` takes, and becomes logits of type
+    ``dtype``. A module is yielded itself, with hooks that the end of the block removes, so that
+    attacks still find its parts and protocols.
 
     Args:
         y: Labels that the logits must have a column for.
         dtype: The dtype of the images.
 
     Raises:
-        ValueError: When called: the model returns no logits of shape (n, k) for two or more
-            classes, or a label has no logit.
+        ValueError: The model cannot be called, or has no weights yet. When called: it returns no
+            logits of shape (n, k) for two or more classes, or at the first call probabilities; or a
+            label has no logit.
     """
+    check_model(model)
     guard = _Guard(model, int(y.max()) if y is not None and len(y) else 0, dtype)
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
-        yield lambda x: guard.logits(model(guard.images(x)), len(x))
+        yield lambda x: guard.logits(foreign.call(model, guard.images(x)), x)
         return
     hooks = (
         model.register_forward_pre_hook(lambda _, args: (guard.images(args[0]), *args[1:])),
-        model.register_forward_hook(lambda _, args, output: guard.logits(output, len(args[0]))),
+        model.register_forward_hook(lambda _, args, output: guard.logits(output, args[0])),
     )
     try:
         yield model
@@ -129,33 +159,37 @@ class _Guard:
     """The conversions before and after a forward pass."""
 
     def __init__(self, model: Classifier, highest: int, dtype: torch.dtype) -> None:
-        self.highest, self.dtype = highest, dtype
+        self.highest, self.dtype, self.called = highest, dtype, False
         own = _dtypes(model)
         self.inner = own.pop() if len(own) == 1 else dtype
 
     def images(self, x: Images) -> Images:
         return x.to(self.inner, copy=True)
 
-    def logits(self, returned: object, count: int) -> Tensor:
-        logits = torch.as_tensor(returned) if isinstance(returned, np.ndarray) else returned
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != count:
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(
-                f"the model must return logits of shape (n, k), for {count} images it returned "
-                f"{got}; as_classifier adapts models with other outputs"
-            )
-        classes = logits.shape[1]
-        if classes < 2:
-            raise ValueError(
-                "the model returns one number for each image and needs one for each class; "
-                "as_classifier(model, output='binary_logit') adapts a binary classifier"
-            )
-        if self.highest >= classes:
-            raise ValueError(
-                f"label {self.highest} is out of range: the model has {classes} classes, so labels "
-                f"must be from 0 to {classes - 1}"
-            )
+    def logits(self, returned: object, x: Images) -> Tensor:
+        logits = as_logits(returned, x)
+        if not self.called:
+            check_kind(returned, x, "logits")
+            check_classes(self.highest, logits.shape[1])
+            self.called = True
         return logits.to(self.dtype)
+
+
+def check_classes(highest: int, classes: int) -> None:
+    """Raise if a label has no logit.
+
+    Args:
+        highest: The highest label.
+        classes: The number of logits.
+
+    Raises:
+        ValueError: Names both.
+    """
+    if highest >= classes:
+        raise ValueError(
+            f"label {highest} is out of range: the model has {classes} classes, so labels must be "
+            f"from 0 to {classes - 1}"
+        )
 
 
 def _dtypes(model: Classifier) -> set[torch.dtype]:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from spearshield.classifiers import architecture
+from spearshield.classifiers.timm_model import TimmModel
+from spearshield.classifiers.torchvision_model import TorchvisionModel
 from spearshield.classifiers.user import built_purifier
 from spearshield.dataset import Examples
 from spearshield.experiment.purifier import PurifierSource, as_purifier
+from spearshield.foreign import ForeignError
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.rng import ambient
 from spearshield.storage.weights import load_weights
+
+PUBLISHED = "published"
+"""The value of ``--weights`` that stands for the weights that timm or torchvision publishes."""
 
 
 def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifier:
@@ -25,18 +33,20 @@ def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifi
             the file do not fit.
         FileNotFoundError: There is no such file.
     """
-    named = architecture(options.classifier)
+    named, weights = architecture(options.classifier), options.weights
+    if weights == PUBLISHED:
+        if not isinstance(named, (TimmModel, TorchvisionModel)):
+            raise ValueError(
+                f"{options.classifier} has no published weights; timm:NAME and torchvision:NAME do"
+            )
+        named, weights = replace(named, pretrained=True), None
 
     def build() -> nn.Module:
-        try:
-            return named.build(images.shape, images.classes)
-        except ValueError as error:
-            raise ValueError(
-                f"{error} (the labels of {images.source} show {images.classes} classes; "
-                "--classes sets another number)"
-            ) from error
+        return named.network(images.shape, images.classes)
 
-    built = _trained(build, options.classifier, "--weights", options.weights)
+    with _counting(options, images):
+        built = _loaded(build, "--weights", weights)
+    _refuse_random(built, build, options.classifier, "--weights", weights)
     mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
     return WrappedClassifier(built, mean, std, options.output, named).eval()
 
@@ -60,25 +70,58 @@ def purifier(options: argparse.Namespace, images: Examples | None) -> PurifierSo
     def build() -> nn.Module:
         return as_purifier(built_purifier(target, images.shape))
 
-    return _trained(build, target, "--purifier-weights", weights)
+    built = _loaded(build, "--purifier-weights", weights)
+    _refuse_random(built, build, target, "--purifier-weights", weights)
+    return built
 
 
-def _trained(
-    build: Callable[[], nn.Module], name: str, option: str, weights: str | None
-) -> nn.Module:
+@contextmanager
+def _counting(options: argparse.Namespace, images: Examples) -> Iterator[None]:
+    """A block in which the message of an error adds how many classes the labels show."""
+    try:
+        yield
+    except ForeignError:
+        raise
+    except ValueError as error:
+        if options.classes:
+            raise
+        raise ValueError(
+            f"{error} (the labels of {images.source} show {images.classes} classes; --classes sets "
+            "another number)"
+        ) from error
+
+
+def _loaded(build: Callable[[], nn.Module], option: str, weights: str | None) -> nn.Module:
     """The network that ``build`` returns, with the weights of a file, or else with its own.
 
     Raises:
-        ValueError: There is no file and its own weights are random.
+        ValueError: The weights do not fit.
         FileNotFoundError: There is no such file.
     """
-    if weights == "":
-        raise ValueError(f"{option} is empty; name the file of the trained weights")
+    if weights is not None and not Path(weights).is_file():
+        seen = "is empty" if not weights else f"{weights} is no file"
+        raise FileNotFoundError(f"{option} {seen}; name the file of the trained weights")
     with ambient(0):
         network = build()
     if weights is not None:
         load_weights(network, Path(weights))
-        return network
+    return network
+
+
+def _refuse_random(
+    network: nn.Module,
+    build: Callable[[], nn.Module],
+    name: str,
+    option: str,
+    weights: str | None,
+) -> None:
+    """Raise if a network without a file of weights has random ones.
+
+    Raises:
+        ValueError: Names the weights.
+    """
+    if weights is not None:
+        return
     with ambient(1):
         again = build()
     if drawn := _drawn(network, again):
@@ -86,7 +129,6 @@ def _trained(
             f"{name} has random weights ({drawn[0]} and {len(drawn) - 1} others); name the file of "
             f"its trained weights, as {option} FILE"
         )
-    return network
 
 
 def _drawn(network: nn.Module, again: nn.Module) -> list[str]:
