@@ -16,11 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from spearshield.adversary import Attack
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples
@@ -43,13 +41,10 @@ from spearshield.judging.examination import Examination
 from spearshield.judging.trial import Trial
 from spearshield.logits import Output
 from spearshield.method import Method
-from spearshield.nets.wrapped_classifier import WrappedClassifier
+from spearshield.nets.wrapped_classifier import PerChannel, WrappedClassifier, numbers
 from spearshield.rng import permutation
 from spearshield.threat import ThreatModel
 from spearshield.views import Adaptive, View
-
-PerChannel: TypeAlias = "Sequence[float] | Sequence[int] | float | NDArray[Any] | Tensor"
-"""Numbers for each channel; one number counts for all."""
 
 Effort = Literal["quick", "standard"]
 
@@ -69,20 +64,13 @@ def as_classifier(
             precision and on any device.
         mean, std: The normalisation that it expects, one number in [0, 1] for each channel.
         output: The kind of numbers that it returns: ``logits``, ``probabilities``, or for two
-            classes and one output ``binary_logit`` or ``binary_probability``. The first call
-            verifies it, as far as the numbers show it.
+            classes and one output ``binary_logit`` or ``binary_probability``; verified at a call.
 
     Raises:
         ValueError: The model cannot be called or has no weights yet; or ``mean`` and ``std`` do not
             fit each other, or are not in [0, 1].
     """
-    return WrappedClassifier(model, _numbers(mean), _numbers(std), output)
-
-
-def _numbers(values: PerChannel | None) -> tuple[float, ...] | None:
-    if values is None:
-        return None
-    return tuple(torch.as_tensor(values, dtype=torch.float64).flatten().tolist())
+    return WrappedClassifier(model, numbers(mean), numbers(std), output)
 
 
 def audit(

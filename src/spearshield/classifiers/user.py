@@ -17,6 +17,7 @@ from torch import nn
 
 from spearshield import foreign
 from spearshield.architecture import Architecture
+from spearshield.inputs import check_model
 from spearshield.nets import external
 from spearshield.types import Images, Logits, Shape
 
@@ -75,6 +76,7 @@ class User(Architecture):
                 f"{type(network).__name__}; name the function or class that builds the network"
             )
         external.answer(network, shape, self.target)
+        check_model(network)
         return network
 
 

@@ -16,7 +16,7 @@ from spearshield.classifiers.torchvision_model import TorchvisionModel
 from spearshield.classifiers.user import built_purifier
 from spearshield.dataset import Examples
 from spearshield.experiment.purifier import PurifierSource, as_purifier
-from spearshield.foreign import ForeignError
+from spearshield.experiment.subject import for_model
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.rng import ambient
 from spearshield.storage.weights import load_weights
@@ -44,11 +44,19 @@ def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifi
     def build() -> nn.Module:
         return named.network(images.shape, images.classes)
 
+    built = _built(build, "--weights", weights)
     with _counting(options, images):
-        built = _loaded(build, "--weights", weights)
+        _load(built, weights)
     _refuse_random(built, build, options.classifier, "--weights", weights)
     mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
-    return WrappedClassifier(built, mean, std, options.output, named).eval()
+    wrapped = WrappedClassifier(built, mean, std, options.output, named).eval()
+    outputs = for_model(wrapped, images).classes
+    if options.classes not in (None, outputs):
+        raise ValueError(
+            f"--classes is {options.classes}, and {options.classifier} has {outputs} outputs; "
+            "leave --classes out"
+        )
+    return wrapped
 
 
 def purifier(options: argparse.Namespace, images: Examples | None) -> PurifierSource | None:
@@ -70,7 +78,8 @@ def purifier(options: argparse.Namespace, images: Examples | None) -> PurifierSo
     def build() -> nn.Module:
         return as_purifier(built_purifier(target, images.shape))
 
-    built = _loaded(build, "--purifier-weights", weights)
+    built = _built(build, "--purifier-weights", weights)
+    _load(built, weights)
     _refuse_random(built, build, target, "--purifier-weights", weights)
     return built
 
@@ -80,8 +89,6 @@ def _counting(options: argparse.Namespace, images: Examples) -> Iterator[None]:
     """A block in which the message of an error adds how many classes the labels show."""
     try:
         yield
-    except ForeignError:
-        raise
     except ValueError as error:
         if options.classes:
             raise
@@ -91,21 +98,22 @@ def _counting(options: argparse.Namespace, images: Examples) -> Iterator[None]:
         ) from error
 
 
-def _loaded(build: Callable[[], nn.Module], option: str, weights: str | None) -> nn.Module:
-    """The network that ``build`` returns, with the weights of a file, or else with its own.
+def _built(build: Callable[[], nn.Module], option: str, weights: str | None) -> nn.Module:
+    """The network that ``build`` returns, after a check that its file of weights is there.
 
     Raises:
-        ValueError: The weights do not fit.
         FileNotFoundError: There is no such file.
     """
     if weights is not None and not Path(weights).is_file():
         seen = "is empty" if not weights else f"{weights} is no file"
         raise FileNotFoundError(f"{option} {seen}; name the file of the trained weights")
     with ambient(0):
-        network = build()
+        return build()
+
+
+def _load(network: nn.Module, weights: str | None) -> None:
     if weights is not None:
         load_weights(network, Path(weights))
-    return network
 
 
 def _refuse_random(

@@ -25,7 +25,7 @@ class FunctionPurifier(nn.Module):
         self.function = function
 
     def forward(self, x: Images) -> Any:
-        return self.function(x)
+        return foreign.call(self.function, x, lead=_failure(self, x))
 
 
 def as_purifier(purifier: PurifierSource) -> nn.Module:
@@ -59,8 +59,7 @@ def check_purifier(purifier: nn.Module, x: Images) -> None:
     """
     name = _name(purifier)
     with torch.no_grad():
-        lead = f"the purifier {name} fails on images of shape {tuple(x.shape)}"
-        x_hat = foreign.call(purifier, x.clone(), lead=lead)
+        x_hat = foreign.call(purifier, x.clone(), lead=_failure(purifier, x))
     if not isinstance(x_hat, Tensor):
         raise ValueError(
             f"the purifier {name} returns {type(x_hat).__name__}; it must return a tensor of images"
@@ -76,6 +75,10 @@ def check_purifier(purifier: nn.Module, x: Images) -> None:
         raise ValueError(
             f"the output of the purifier {name} is not an image: {error}; clamp it to [0, 1]"
         ) from error
+
+
+def _failure(purifier: nn.Module, x: Images) -> str:
+    return f"the purifier {_name(purifier)} fails on images of shape {tuple(x.shape)}"
 
 
 def _name(purifier: nn.Module) -> str:

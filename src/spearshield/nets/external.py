@@ -14,6 +14,7 @@ from spearshield import foreign
 from spearshield.architecture import Normalize
 from spearshield.foreign import cause as cause  # noqa: PLC0414
 from spearshield.foreign import reason as reason  # noqa: PLC0414
+from spearshield.nets.wrapped_classifier import placed
 from spearshield.types import Images, Shape
 
 
@@ -93,7 +94,9 @@ def answer(network: nn.Module, shape: Shape, name: str) -> object:
     c, h, w = shape
     with torch.no_grad():
         lead = f"{name} does not take {c}x{h}x{w} images"
-        returned: object = foreign.call(network.eval(), torch.zeros(1, c, h, w), lead=lead)
+        returned: object = foreign.call(
+            network.eval(), placed(torch.zeros(1, c, h, w), network), lead=lead
+        )
     network.train()
     return returned
 

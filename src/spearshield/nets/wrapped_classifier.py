@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, get_args
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spearshield import foreign
@@ -14,6 +15,16 @@ from spearshield.inputs import check_model
 from spearshield.logits import Output, as_logits, check_kind
 from spearshield.ranges import require
 from spearshield.types import Images
+
+PerChannel: TypeAlias = "Sequence[float] | Sequence[int] | float | NDArray[Any] | Tensor"
+"""A number for each channel, or one for all."""
+
+
+def numbers(values: PerChannel | None) -> tuple[float, ...] | None:
+    """The numbers of all channels."""
+    if values is None:
+        return None
+    return tuple(torch.as_tensor(values, dtype=torch.float64).flatten().tolist())
 
 
 class WrappedClassifier(nn.Module):
@@ -65,18 +76,22 @@ class WrappedClassifier(nn.Module):
     def forward(self, x: Images) -> Tensor:
         if self.mean and len(self.mean) not in (1, x.shape[1]):
             raise ValueError(
-                f"mean and std are for {len(self.mean)} channels, images have {x.shape[1]}"
+                f"mean and std are for {len(self.mean)} channels, images have {x.shape[1]}; give "
+                "one number for each channel of the images"
             )
-        weight = next((p for p in self.module.parameters() if p.is_floating_point()), None)
         images: Tensor = self.normalize(x.clone())  # the network may change its input in place
-        if weight is not None:
-            images = images.to(weight.device, weight.dtype)
-        returned = foreign.call(self.module, images)
+        returned = foreign.call(self.module, placed(images, self.module))
         logits = as_logits(returned, x, self.output)
         if not self._called and not torch.compiler.is_compiling():
             check_kind(returned, x, self.output)
             self._called = True
         return logits.to(x.device, torch.float32)
+
+
+def placed(x: Images, network: nn.Module) -> Images:
+    """The images on the device and in the dtype of the weights of a network, if it has any."""
+    weight = next((p for p in network.parameters() if p.is_floating_point()), None)
+    return x if weight is None else x.to(weight.device, weight.dtype)
 
 
 class _Function(nn.Module):
