@@ -6,6 +6,7 @@ input alone and returns logits in the dtype of the images.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import UninitializedParameter
 
 from spearshield import foreign
@@ -134,12 +137,16 @@ def guarded(
         y: Labels that the logits must have a column for.
         dtype: The dtype of the images.
 
+    Warns:
+        UserWarning: A dropout or batch normalisation layer is in training mode.
+
     Raises:
         ValueError: The model cannot be called, or has no weights yet. When called: it returns no
             logits of shape (n, k) for two or more classes, or at the first call probabilities; or a
             label has no logit.
     """
     check_model(model)
+    _warn_of_training(model)
     guard = _Guard(model, int(y.max()) if y is not None and len(y) else 0, dtype)
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         yield lambda x: guard.logits(foreign.call(model, guard.images(x)), x)
@@ -153,6 +160,18 @@ def guarded(
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _warn_of_training(model: object) -> None:
+    layers = model.named_modules() if isinstance(model, nn.Module) else ()
+    for name, layer in layers:
+        if layer.training and isinstance(layer, (_BatchNorm, _DropoutNd)):
+            warnings.warn(
+                f"{name or 'the model'} ({type(layer).__name__}) is in training mode, so logits "
+                "change from call to call or with the batch; call .eval() on the model",
+                stacklevel=5,
+            )
+            return
 
 
 class _Guard:
