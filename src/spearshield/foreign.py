@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from collections.abc import Callable
@@ -11,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_PACKAGE, _TORCH = (str(Path(file).parent) + "/" for file in (__file__, str(torch.__file__)))
-_LIBRARY = str(Path(sysconfig.get_path("stdlib"))) + "/"
-_INSTALLED = ("/site-packages/", "/dist-packages/")
+_PACKAGE = str(Path(__file__).parent) + os.sep
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_LIBRARY = sysconfig.get_path("stdlib") + os.sep
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 class ForeignError(ValueError):
@@ -77,15 +79,14 @@ def _lead(function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
 def _places(error: BaseException) -> list[str]:
     """File and line of each frame that is neither in this package, torch nor Python's library."""
     frames = traceback.extract_tb(error.__traceback__)
-    return [
-        f"{frame.filename}:{frame.lineno}"
-        for frame in frames
-        if not frame.filename.startswith((_PACKAGE, _TORCH, "<frozen"))
-        and (
-            not frame.filename.startswith(_LIBRARY)
-            or any(part in frame.filename for part in _INSTALLED)
-        )
-    ]
+    return [f"{f.filename}:{f.lineno}" for f in frames if not _is_known(f.filename)]
+
+
+def _is_known(file: str) -> bool:
+    """True for a file of this package, torch or Python's library."""
+    if file.startswith((_PACKAGE, _TORCH, "<frozen")):
+        return True
+    return file.startswith(_LIBRARY) and not any(part in file for part in _INSTALLED)
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -34,12 +34,15 @@ def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifi
         FileNotFoundError: There is no such file.
     """
     named, weights = architecture(options.classifier), options.weights
-    if weights == PUBLISHED:
-        if not isinstance(named, (TimmModel, TorchvisionModel)):
-            raise ValueError(
-                f"{options.classifier} has no published weights; timm:NAME and torchvision:NAME do"
-            )
-        named, weights = replace(named, pretrained=True), None
+    remedy = "--weights FILE"
+    if isinstance(named, (TimmModel, TorchvisionModel)):
+        remedy += f", or use --weights {PUBLISHED}"
+        if weights == PUBLISHED:
+            named, weights = replace(named, pretrained=True), None
+    elif weights == PUBLISHED:
+        raise ValueError(
+            f"{options.classifier} has no published weights; timm:NAME and torchvision:NAME do"
+        )
 
     def build() -> nn.Module:
         return named.network(images.shape, images.classes)
@@ -47,7 +50,8 @@ def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifi
     built = _built(build, "--weights", weights)
     with _counting(options, images):
         _load(built, weights)
-    _refuse_random(built, build, options.classifier, "--weights", weights)
+    if weights is None:
+        _refuse_random(built, build, options.classifier, remedy)
     mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
     wrapped = WrappedClassifier(built, mean, std, options.output, named).eval()
     outputs = for_model(wrapped, images).classes
@@ -80,7 +84,8 @@ def purifier(options: argparse.Namespace, images: Examples | None) -> PurifierSo
 
     built = _built(build, "--purifier-weights", weights)
     _load(built, weights)
-    _refuse_random(built, build, target, "--purifier-weights", weights)
+    if weights is None:
+        _refuse_random(built, build, target, "--purifier-weights FILE")
     return built
 
 
@@ -117,25 +122,19 @@ def _load(network: nn.Module, weights: str | None) -> None:
 
 
 def _refuse_random(
-    network: nn.Module,
-    build: Callable[[], nn.Module],
-    name: str,
-    option: str,
-    weights: str | None,
+    network: nn.Module, build: Callable[[], nn.Module], name: str, remedy: str
 ) -> None:
-    """Raise if a network without a file of weights has random ones.
+    """Raise if ``build`` draws the weights of a network.
 
     Raises:
         ValueError: Names the weights.
     """
-    if weights is not None:
-        return
     with ambient(1):
         again = build()
     if drawn := _drawn(network, again):
         raise ValueError(
             f"{name} has random weights ({drawn[0]} and {len(drawn) - 1} others); name the file of "
-            f"its trained weights, as {option} FILE"
+            f"its trained weights, as {remedy}"
         )
 
 
