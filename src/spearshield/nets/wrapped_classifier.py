@@ -82,7 +82,8 @@ class WrappedClassifier(nn.Module):
         images: Tensor = self.normalize(x.clone())  # the network may change its input in place
         returned = foreign.call(self.module, placed(images, self.module))
         logits = as_logits(returned, x, self.output)
-        if not self._called and not torch.compiler.is_compiling():
+        computed = type(logits) is Tensor and not torch.compiler.is_compiling()  # not traced
+        if computed and not self._called:
             check_kind(returned, x, self.output)
             self._called = True
         return logits.to(x.device, torch.float32)
