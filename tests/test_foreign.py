@@ -197,5 +197,8 @@ def test_an_error_becomes_a_finding_with_its_place():
 def test_an_error_of_a_function_in_an_attack(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     for attack in (FGSM(THREAT), HopSkipJump(THREAT)):
-        with pytest.raises(ForeignError, match="missing_key fails on images"):
-            attack(missing_key, X, Y)
+        for function in (missing_key, exhausted, endless):
+            with pytest.raises(ForeignError, match=f"{function.__name__} fails on images"):
+                attack(function, X, Y)
+    with pytest.raises(ForeignError, match="Apply under FGSM fails on .*StopIteration"):
+        FGSM(THREAT)(Apply(exhausted).eval(), X, Y)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -52,6 +53,7 @@ FORMS = {
     "maps of one pixel": lambda z: z[:, :, None, None],
     "squeezed": lambda z: z.squeeze(0),
     "double": lambda z: z.double(),
+    "sparse": lambda z: z.to_sparse(),
     "bfloat16": lambda z: z.bfloat16(),
 }
 
@@ -100,6 +102,8 @@ WRONG = {
     "another batch": (lambda z: z[:2], r"for 6 images it returned shape \(2, 3\)"),
     "nothing": (lambda z: None, "returns NoneType; it must return a tensor"),
     "text": (lambda z: "cat", "returns str; it must return a tensor"),
+    "meta": (lambda z: z.to("meta"), "on the device meta, which has no values"),
+    "objects": (lambda z: np.array([None] * len(z)), "returns ndarray; it must return"),
     "complex": (lambda z: z.to(torch.complex64), "complex64; logits must be real"),
     "two entries": (lambda z: {"a": z, "b": z}, "a mapping with a, b; it needs an entry 'logits'"),
     "probabilities": (lambda z: z.softmax(1), "returns probabilities .*output='probabilities'"),
@@ -179,6 +183,19 @@ def test_the_classes_are_the_outputs_of_the_model(classes):
             door(model, X, torch.full((6,), classes))
 
 
+@pytest.mark.parametrize("mean", ["x", (None,), (), [torch.nan], 127, [[0.1], "x"]])
+def test_a_normalisation_without_numbers_is_refused(mean, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(ValueError, match="mean and std|mean must be in"):
+        api.as_classifier(MODEL, mean=mean, std=0.5)
+
+
+@pytest.mark.parametrize("mean", [0.5, 0, [0.5], np.array([0.5]), torch.tensor(0.5)])
+def test_a_normalisation_in_every_form(mean):
+    wrapped = api.as_classifier(MODEL, mean=mean, std=1 / 255)
+    torch.testing.assert_close(wrapped(X), MODEL((X - float(torch.as_tensor(mean))) * 255))
+
+
 def lazy() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(3)).eval()
 
@@ -194,8 +211,6 @@ NOT_MODELS = {
 
 @pytest.mark.parametrize("name", NOT_MODELS)
 def test_a_model_without_values_is_refused_by_every_door(name, monkeypatch):
-    import jaxtyping
-
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     model, said = NOT_MODELS[name]
     images = {"threat": THREAT, "progress": False}

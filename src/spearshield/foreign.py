@@ -91,8 +91,9 @@ def _is_known(file: str) -> bool:
 
 def _is_ours(error: BaseException) -> bool:
     """True if this package raised the error, or defines its class."""
-    if isinstance(error, RecursionError):
-        return False
+    if type(error).__module__.partition(".")[0] == __name__.partition(".")[0]:
+        return True
+    if isinstance(error, RecursionError) or isinstance(error.__cause__, StopIteration):
+        return False  # raised wherever the stack ends, or by a generator that it passes
     raised = traceback.extract_tb(error.__traceback__)[-1].filename
-    defined = type(error).__module__.partition(".")[0] == __name__.partition(".")[0]
-    return defined or (raised.startswith(_PACKAGE) and raised != __file__)
+    return raised.startswith(_PACKAGE) and raised != __file__

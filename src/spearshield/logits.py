@@ -95,7 +95,7 @@ def _tensor(returned: Any, images: Any) -> Tensor:
         fitting = [part for part in tensors if part.ndim and part.shape[0] == images]
         if tensors:
             return (fitting or tensors)[0]
-    elif hasattr(returned, "__array__"):
+    elif hasattr(returned, "__array__") and np.asarray(returned).dtype.kind in "biufc":
         return torch.as_tensor(np.asarray(returned))
     raise ValueError(
         f"the classifier returns {type(returned).__name__}; it must return a tensor of logits, or "
@@ -104,14 +104,17 @@ def _tensor(returned: Any, images: Any) -> Tensor:
 
 
 def _floats(values: Tensor) -> Tensor:
-    """The numbers as floats.
+    """The numbers as floats in a dense tensor.
 
     Raises:
-        ValueError: They are complex.
+        ValueError: They are complex, or the tensor has no values.
     """
+    if type(values) is Tensor and values.is_meta:
+        raise ValueError("the classifier returns a tensor on the device meta, which has no values")
     if values.is_complex():
         raise ValueError(f"the classifier returns {values.dtype}; logits must be real numbers")
     values = values.dequantize() if values.is_quantized else values
+    values = values if values.layout == torch.strided else values.to_dense()
     return values if values.is_floating_point() else values.float()
 
 

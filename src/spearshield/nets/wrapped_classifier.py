@@ -21,10 +21,20 @@ PerChannel: TypeAlias = "Sequence[float] | Sequence[int] | float | NDArray[Any] 
 
 
 def numbers(values: PerChannel | None) -> tuple[float, ...] | None:
-    """The numbers of all channels."""
+    """The numbers of all channels.
+
+    Raises:
+        ValueError: They are not numbers, or there are none.
+    """
     if values is None:
         return None
-    return tuple(torch.as_tensor(values, dtype=torch.float64).flatten().tolist())
+    try:
+        found = torch.as_tensor(values, dtype=torch.float64).flatten().tolist()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"mean and std must be numbers, got {values!r}") from error
+    if not found:
+        raise ValueError("mean and std need one number for each channel, got none")
+    return tuple(found)
 
 
 class WrappedClassifier(nn.Module):
