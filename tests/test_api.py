@@ -388,13 +388,16 @@ BAD = {
     "images outside [0, 1]": ({"images": lambda x: 255 * x}, "run from 0 to"),
     "images of another shape": ({"images": lambda x: x[0, 0]}, "images have shape"),
     "too few labels": ({"labels": lambda y: y[:-1]}, "images and"),
-    "labels from 1": ({"labels": lambda y: y + 1}, "go up to 3, .* give labels - 1"),
+    "labels from 1": ({"labels": lambda y: y + 1}, "label 3 .* the model has 3 .* labels - 1"),
     "negative labels": ({"labels": lambda y: y - 1}, "the smallest label is -1"),
     "one-hot labels": ({"labels": nn.functional.one_hot}, "argmax"),
     "no labels": ({"labels": lambda y: None}, "labels are missing"),
     "no threat": ({"threat": None}, "give the budget"),
     "no such attack": ({"attacks": ["pdg"]}, "no 'pdg' in attacks"),
-    "a model of other images": ({"model": lambda model: nn.Linear(9, 3)}, "fails on an image"),
+    "a model of other images": (
+        {"model": lambda model: nn.Linear(9, 3)},
+        r"Linear fails on images of shape \(2, 1, 8, 8\)",
+    ),
     "a model with maps": ({"model": lambda model: nn.Conv2d(1, 3, 3)}, "logits of shape"),
     "a device that is not there": ({"device": "cuda"}, "no CUDA device"),
 }

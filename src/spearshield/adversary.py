@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spearshield import foreign
 from spearshield.gradients import NoGradientError as NoGradientError  # noqa: PLC0414 - for authors
 from spearshield.gradients import NonFiniteGradientWarning as NonFiniteGradientWarning  # noqa: PLC0414
 from spearshield.gradients import gradients, one_warning, recording
@@ -83,8 +84,9 @@ class Attack(abc.ABC):
         Raises:
             ValueError: ``x`` or ``y`` has the wrong type, shape or range, ``y`` or ``rng`` has
                 another length, ``threat`` allows every image of this shape, or the model does not
-                return one logit for each class.
+                return one logit for each class, or returns probabilities.
             NoGradientError: The attack needs a gradient, and the model cuts the graph.
+            ForeignError: The model raises an error; names the file and line.
 
         Warns:
             NonFiniteGradientWarning: Once, if gradients were not finite.
@@ -101,8 +103,14 @@ class Attack(abc.ABC):
         if len(x) == 0:
             return x.clone()
         check_budget(self.threat, x)
+        lead = (
+            f"{foreign.name_of(model)} under {type(self).__name__} fails on {tuple(x.shape)} images"
+        )
         with guarded(model, y, x.dtype) as victim, one_warning():
-            return self.perturb(victim, x.detach().clone(), y, rng).detach()
+            x_adv: Images = foreign.call(
+                self.perturb, victim, x.detach().clone(), y, rng, lead=lead
+            )
+        return x_adv.detach()
 
     @abc.abstractmethod
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:

@@ -40,8 +40,9 @@ from spearshield.judging.battery import IMAGES
 from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.examination import Examination
 from spearshield.judging.trial import Trial
+from spearshield.logits import Output
 from spearshield.method import Method
-from spearshield.nets.wrapped_classifier import Output, WrappedClassifier
+from spearshield.nets.wrapped_classifier import PerChannel, WrappedClassifier, numbers
 from spearshield.rng import permutation
 from spearshield.threat import ThreatModel
 from spearshield.views import Adaptive, View
@@ -52,25 +53,25 @@ Effort = Literal["quick", "standard"]
 def as_classifier(
     model: nn.Module | Callable[..., Any],
     *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: PerChannel | None = None,
+    std: PerChannel | None = None,
     output: Output = "logits",
 ) -> WrappedClassifier:
     """A classifier from images in [0, 1] to float32 logits, around any model.
 
     Args:
-        model: A module or function. It may return a tensor, a tuple or list (the first tensor
-            counts) or a mapping (``logits`` counts), in any precision and on any device.
+        model: A module or function. It may return a tensor or array; a tuple or list, of which the
+            first tensor counts; or a mapping or object, of which ``logits`` counts; in any
+            precision and on any device.
         mean, std: The normalisation that it expects, one number in [0, 1] for each channel.
         output: The kind of numbers that it returns: ``logits``, ``probabilities``, or for two
-            classes and one output ``binary_logit`` or ``binary_probability``.
+            classes and one output ``binary_logit`` or ``binary_probability``; verified at a call.
 
     Raises:
-        ValueError: ``mean`` and ``std`` do not fit each other.
+        ValueError: The model cannot be called or has no weights yet; or ``mean`` and ``std`` do not
+            fit each other, or are not in [0, 1].
     """
-    return WrappedClassifier(
-        model, tuple(mean) if mean else None, tuple(std) if std else None, output
-    )
+    return WrappedClassifier(model, numbers(mean), numbers(std), output)
 
 
 def audit(

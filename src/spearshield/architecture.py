@@ -27,6 +27,10 @@ class Architecture(abc.ABC):
             ValueError: The architecture does not fit images of this shape.
         """
 
+    def network(self, shape: Shape, classes: int) -> nn.Module:
+        """The network for a wrapper that adapts its outputs; they may be of any form and number."""
+        return self.build(shape, classes)
+
 
 class Normalize(nn.Module):
     """Subtracts a mean and divides by a standard deviation, per channel.

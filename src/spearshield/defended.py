@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from spearshield import foreign
 from spearshield.rng import Rng
 from spearshield.types import Images, Logits, PerImage
 
@@ -112,7 +113,7 @@ class Purifiers(nn.Module):
         last = max((i for i, p in enumerate(self) if isinstance(p, Detects)), default=-1)
         for i, purifier in enumerate(self):
             if isinstance(purifier, Detects):
-                scores.append(purifier.detection_score(x))
+                scores.append(foreign.call(purifier.detection_score, x))
             if i < last:
                 x = _output(purifier, x, draw)
         return reduce(torch.maximum, scores) if scores else x.new_full((len(x),), -math.inf)
@@ -178,9 +179,9 @@ def _declares(purifier: nn.Module) -> bool:
 def _output(module: nn.Module, x: Images, draw: int) -> Tensor:
     """The output of a module under one draw of its randomness; draw 0 is the deployed one."""
     if draw and isinstance(module, (RandomPurifier, Purifiers, Defended)):
-        output: Tensor = module(x, draw=draw)
+        output: Tensor = foreign.call(module, x, draw=draw)
     elif draw and type(module) is nn.Sequential:
         output = reduce(lambda inner, part: _output(part, inner, draw), module, x)
     else:
-        output = module(x)
+        output = foreign.call(module, x)
     return output

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from spearshield import foreign
 from spearshield.types import PerImage
 
 _non_finite: ContextVar[list[int] | None] = ContextVar("_non_finite", default=None)
@@ -45,7 +46,7 @@ def recording() -> Iterator[None]:
     try:
         with torch.enable_grad():
             yield
-    except RuntimeError as error:
+    except (RuntimeError, foreign.ForeignError) as error:
         if "numpy() on Tensor that requires grad" in str(error):
             raise NoGradientError from error
         raise
@@ -59,12 +60,20 @@ def gradients(value: PerImage, *inputs: Tensor, again: bool = False) -> tuple[Te
 
     Raises:
         NoGradientError: ``value`` does not depend on one of the inputs.
+        ForeignError: The backward pass of the model raises an error.
     """
     found: tuple[Tensor | None, ...] = (None,)
     if value.requires_grad:
         with torch.enable_grad():
             total = value.sum()
-        found = torch.autograd.grad(total, inputs, retain_graph=again, allow_unused=True)
+        found = foreign.call(
+            torch.autograd.grad,
+            total,
+            inputs,
+            retain_graph=again,
+            allow_unused=True,
+            lead="the backward pass of the model fails",
+        )
     reached = [gradient for gradient in found if gradient is not None]
     if len(reached) < len(inputs):
         raise NoGradientError

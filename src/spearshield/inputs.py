@@ -6,14 +6,19 @@ images. Images and labels: see :mod:`spearshield.pixels`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import UninitializedParameter
 
+from spearshield import foreign
+from spearshield.logits import as_logits, check_kind
 from spearshield.threat import ThreatModel
 from spearshield.types import Classifier, Images, Labels
 
@@ -33,6 +38,31 @@ def check_budget(threat: ThreatModel, x: Images) -> None:
         )
 
 
+def check_model(model: object) -> None:
+    """Raise if a model cannot be called, or has no weights yet.
+
+    Raises:
+        ValueError: It is a class, not callable, on the device ``meta``, or has a lazy layer without
+            values.
+    """
+    if isinstance(model, type):
+        raise ValueError(f"{model.__name__} is a class; give an instance, as {model.__name__}()")
+    if not callable(model):
+        raise ValueError(
+            f"a classifier must be an nn.Module or a function from images to logits, got "
+            f"{type(model).__name__}; wrap its prediction, as "
+            "as_classifier(lambda x: ..., output='probabilities')"
+        )
+    for name, value in model.named_parameters() if isinstance(model, nn.Module) else ():
+        if isinstance(value, UninitializedParameter):
+            raise ValueError(
+                f"{name} is lazy and has no values yet; call the network on images once, and load "
+                "its weights"
+            )
+        if value.is_meta:
+            raise ValueError(f"{name} is on the device meta and has no values; load its weights")
+
+
 @contextmanager
 def guarded(
     model: Classifier, y: Labels | None = None, dtype: torch.dtype = torch.float32
@@ -42,25 +72,31 @@ def guarded(
     The model is given a copy of its input, so one that changes its input in place changes only the
     copy. A batch is filled up with copies of its last image to one of few sizes, because every
     new size costs memory that is not freed. Images are converted to the dtype of its weights, if
-    these have a single one, and logits to ``dtype``; logits in a NumPy array become a tensor. A
-    module is yielded itself, with hooks that the end of the block removes, so that attacks still
-    find its parts and protocols.
+    these have a single one. Its output may have any form that :func:`~spearshield.logits.as_logits`
+    takes, and becomes logits of type ``dtype``. A module is yielded itself, with hooks that the end
+    of the block removes, so that attacks still find its parts and protocols.
 
     Args:
         y: Labels that the logits must have a column for.
         dtype: The dtype of the images.
 
+    Warns:
+        UserWarning: A dropout or batch normalisation layer is in training mode.
+
     Raises:
-        ValueError: When called: the model returns no logits of shape (n, k) for two or more
-            classes, or a label has no logit.
+        ValueError: The model cannot be called, or has no weights yet. When called: it returns no
+            logits of shape (n, k) for two or more classes, or at the first call probabilities; or a
+            label has no logit.
     """
+    check_model(model)
+    _warn_of_training(model)
     guard = _Guard(model, torch.empty(0) if y is None else y, dtype)
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
-        yield lambda x: guard.logits(model(guard.images(x)))
+        yield guard
         return
     hooks = (
         model.register_forward_pre_hook(lambda _, args: (guard.images(args[0]), *args[1:])),
-        model.register_forward_hook(lambda _, args, output: guard.logits(output)),
+        model.register_forward_hook(lambda _, args, output: guard.logits(output, args[0])),
     )
     try:
         yield model
@@ -69,41 +105,43 @@ def guarded(
             hook.remove()
 
 
+def _warn_of_training(model: object) -> None:
+    layers = model.named_modules() if isinstance(model, nn.Module) else ()
+    for name, layer in layers:
+        if layer.training and isinstance(layer, (_BatchNorm, _DropoutNd)):
+            warnings.warn(
+                f"{name or 'the model'} ({type(layer).__name__}) is in training mode, so logits "
+                "change from call to call or with the batch; call .eval() on the model",
+                stacklevel=5,
+            )
+            return
+
+
 class _Guard:
-    """The conversions before and after a forward pass."""
+    """The conversions before and after a forward pass; a classifier itself."""
 
     def __init__(self, model: Classifier, y: Tensor, dtype: torch.dtype) -> None:
-        self.highest, self.dtype = int(y.max()) if len(y) else 0, dtype
-        self.whole, self.count, self.filled = len(y), 0, 0
-        own = _dtypes(model)
+        self.y, self.dtype, self.called, self.count = y, dtype, False, 0
+        own, self.model = _dtypes(model), model
         self.inner = own.pop() if len(own) == 1 else dtype
 
-    def images(self, x: Images) -> Tensor:
-        self.count, self.filled = len(x), rounded_size(len(x), self.whole)
-        if self.filled > self.count:
-            copies = x[-1:].expand(self.filled - self.count, *x.shape[1:])
-            return torch.cat([x, copies]).to(self.inner)
-        return x.to(self.inner, copy=True)
+    def __call__(self, x: Images) -> Tensor:
+        seen = self.images(x)
+        return self.logits(foreign.call(self.model, seen), seen)
 
-    def logits(self, returned: object) -> Tensor:
-        logits = torch.as_tensor(returned) if isinstance(returned, np.ndarray) else returned
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != self.filled:
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(
-                f"the model must return logits of shape (n, k), for {self.filled} images it "
-                f"returned {got}; as_classifier adapts models with other outputs"
-            )
-        classes = logits.shape[1]
-        if classes < 2:
-            raise ValueError(
-                "the model returns one number for each image and needs one for each class; "
-                "as_classifier(model, output='binary_logit') adapts a binary classifier"
-            )
-        if self.highest >= classes:
-            raise ValueError(
-                f"label {self.highest} is out of range: the model has {classes} classes, so labels "
-                f"must be from 0 to {classes - 1}"
-            )
+    def images(self, x: Images) -> Tensor:
+        self.count = len(x)
+        missing = rounded_size(self.count, len(self.y)) - self.count
+        if not missing:
+            return x.to(self.inner, copy=True)
+        return torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]).to(self.inner)
+
+    def logits(self, returned: object, seen: Tensor) -> Tensor:
+        logits = as_logits(returned, seen)
+        if not self.called:
+            check_kind(returned, seen, "logits")
+            check_classes(self.y, logits.shape[1])
+            self.called = True
         return logits[: self.count].to(self.dtype)
 
 
@@ -116,6 +154,24 @@ def rounded_size(count: int, whole: int) -> int:
     """
     step = 1 << max(whole.bit_length() - 6, 0)
     return max(count, min(-(-count // step) * step, whole))
+
+
+def check_classes(y: Tensor, classes: int) -> None:
+    """Raise if a label has no logit.
+
+    Args:
+        y: Labels; none if they are not known.
+        classes: The number of logits.
+
+    Raises:
+        ValueError: Names the highest label and the number of classes.
+    """
+    if len(y) and int(y.max()) >= classes:
+        shift = "; if they are numbered from 1, give labels - 1" if y.min() > 0 else ""
+        raise ValueError(
+            f"label {int(y.max())} is out of range: the model has {classes} classes, so labels "
+            f"must be from 0 to {classes - 1}{shift}"
+        )
 
 
 def _dtypes(model: Classifier) -> set[torch.dtype]:

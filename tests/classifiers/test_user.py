@@ -51,6 +51,23 @@ def named():
     return Named(3)
 
 answer = 42
+
+instance = neither()
+
+make = lambda classes: both((1, 4, 4), classes)
+
+def empty():
+    return neither().to("meta")
+
+def half():
+    return neither().half()
+
+def lazy():
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+
+class Many(Net):
+    def forward(self, x, mask):
+        return self.fc(x.flatten(1))
 """
 
 
@@ -63,7 +80,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
     return name
 
 
-@pytest.mark.parametrize("function", ["both", "neither", "one", "Net"])
+@pytest.mark.parametrize("function", ["both", "neither", "one", "Net", "make", "lazy"])
 def test_a_function_gets_the_arguments_that_it_has_parameters_for(mine: str, function: str) -> None:
     network = architecture(f"{mine}:{function}").build((1, 4, 4), 3)
     assert network(torch.rand(2, 1, 4, 4)).shape == (2, 3)
@@ -78,6 +95,9 @@ def test_a_function_gets_the_arguments_that_it_has_parameters_for(mine: str, fun
         ("greedy", r"\(depth\) cannot be called \(missing a required argument: 'depth'\)"),
         ("number", r"must return a torch\.nn\.Module, it returned int"),
         ("named", r"must return logits of shape \(1, 3\) for one image, it returns dict"),
+        ("instance", r"instance is a network; .* as in def build\(\): return instance"),
+        ("empty", "1.weight is on the device meta"),
+        ("Many", r"does not take 1x4x4 images: TypeError: .*missing 1 required .* 'mask'"),
         ("answer", "has no function 'answer'; it has both, neither, one, Net"),
         ("absent", "has no function 'absent'; it has both"),
     ],
@@ -85,6 +105,15 @@ def test_a_function_gets_the_arguments_that_it_has_parameters_for(mine: str, fun
 def test_a_wrong_function_is_refused(mine: str, function: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         architecture(f"{mine}:{function}").build((1, 4, 4), 3)
+
+
+def test_a_network_for_a_wrapper_may_have_other_outputs(mine: str) -> None:
+    x = torch.rand(2, 1, 4, 4)
+    assert architecture(f"{mine}:named").network((1, 4, 4), 3)(x)["logits"].shape == (2, 3)
+    assert architecture(f"{mine}:neither").network((1, 4, 4), 7)(x).shape == (2, 3)
+    assert architecture(f"{mine}:half").network((1, 4, 4), 3)(x.half()).dtype == torch.float16
+    with pytest.raises(ValueError, match="does not take 1x5x5 images"):
+        architecture(f"{mine}:named").network((1, 5, 5), 3)
 
 
 def test_other_images_and_classes_are_refused(mine: str) -> None:
@@ -111,9 +140,32 @@ def test_a_module_that_fails_at_import_is_refused(
         architecture("mine_failing:both").build((1, 4, 4), 3)
 
 
-@pytest.mark.parametrize("target", [":both", "mine:"])
-def test_half_a_target_is_refused(target: str) -> None:
-    with pytest.raises(ValueError, match=r"write package\.module:function"):
+@pytest.mark.parametrize("script", ["import sys\nsys.exit(3)", "raise SystemExit"])
+def test_a_script_that_ends_the_program_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    name = f"mine_script_{len(script)}"
+    (tmp_path / f"{name}.py").write_text(script)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=r"ends the program when it is imported .*__main__"):
+        architecture(f"{name}:both").build((1, 4, 4), 3)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (":both", r"write package\.module:function"),
+        ("mine:", r"write package\.module:function"),
+        ("mine:a b", r"write package\.module:function"),
+        ("mine.both", r"'mine\.both' names no classifier; write package\.module:function"),
+        ("nets/mine.py", "names no classifier"),
+        ("mine.py:both", r"path of a file; .*PYTHONPATH=\., and write mine:both"),
+        ("nets/mine.py:both", "path of a file; .*PYTHONPATH=nets, and write mine:both"),
+        ("nets/mine:both", "path of a file; .*PYTHONPATH=nets, and write mine:both"),
+    ],
+)
+def test_half_a_target_or_a_path_is_refused(target: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         architecture(target).build((1, 4, 4), 3)
 
 

@@ -124,7 +124,10 @@ def test_an_attack_that_leaves_its_threat_model_is_an_error(examples, attack, me
         (lambda x: HalfSpace()(x).softmax(1), "returns probabilities"),
         (lambda x: torch.zeros(len(x), 3), r"of shape \(images, 2\).*returned \(8, 3\)"),
         (lambda x: torch.zeros(len(x)), "one output for each class"),
-        (lambda x: HalfSpace()(x[:, :, :3]), r"fails on images of shape \(1, 4, 4\)"),
+        (
+            lambda x: HalfSpace()(x[:, :, :3]),
+            r"Apply fails on images of shape \(8, 1, 4, 4\).*models.py:75",
+        ),
     ],
 )
 def test_a_classifier_that_cannot_be_judged_is_refused(examples, outputs, message):

@@ -31,6 +31,8 @@ def architecture(spec: str) -> Architecture:
         return TimmModel(name)
     if colon:
         return User.named(spec)
+    if any(separator in spec for separator in "./\\"):
+        raise ValueError(f"{spec!r} names no classifier; write package.module:function")
     kind = discover.find("classifiers", Architecture, spec)  # type: ignore[type-abstract]
     if any(f.default is MISSING and f.default_factory is MISSING for f in fields(kind)):
         raise ValueError(

@@ -40,7 +40,8 @@ class TimmModel(Architecture):
     def build(self, shape: Shape, classes: int) -> nn.Module:
         timm = external.package("timm")
         external.check_name(self.name.partition(".")[0], timm.list_models())
-        create = partial(timm.create_model, self.name, num_classes=classes, in_chans=shape[0])
+        arguments = {"num_classes": classes, "in_chans": shape[0], "pretrained": self.pretrained}
+        create = partial(timm.create_model, self.name, **arguments)
         network = external.published(self.name, create) if self.pretrained else create()
         pixels = timm.data.resolve_model_data_config(network)
         external.normalise(network, Normalize.of(shape[0], pixels["mean"], pixels["std"]))

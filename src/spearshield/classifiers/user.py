@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, NoReturn
 
 from torch import nn
 
+from spearshield import foreign
 from spearshield.architecture import Architecture
+from spearshield.inputs import check_model
 from spearshield.nets import external
 from spearshield.types import Images, Logits, Shape
 
-_POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_NEEDED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+"""The kinds of parameters that need an argument by name."""
 
 _named_by_user: set[str] = set()
 """The functions that the user of this process has named; no other function is imported."""
@@ -57,6 +61,12 @@ class User(Architecture):
         return self.target
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
+        network = self.network(shape, classes)
+        if isinstance(network, UnnamedFunction):
+            return network
+        return external.fitted(network, shape, classes, self.target)
+
+    def network(self, shape: Shape, classes: int) -> nn.Module:
         if self.target not in _named_by_user:
             return UnnamedFunction(self.target)
         network = _called(self.target, {"shape": shape, "classes": classes})
@@ -65,7 +75,9 @@ class User(Architecture):
                 f"{self.target} must return a torch.nn.Module, it returned "
                 f"{type(network).__name__}; name the function or class that builds the network"
             )
-        return external.fitted(network, shape, classes, self.target)
+        external.answer(network, shape, self.target)
+        check_model(network)
+        return network
 
 
 class UnnamedFunction(nn.Module):
@@ -112,48 +124,85 @@ def built_purifier(target: str, shape: Shape) -> Any:
     named = _imported(target)
     if isinstance(named, nn.Module):
         return named
-    parameters = inspect.signature(named).parameters.values()
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind is _POSITIONAL]
+    parameters, _ = _signature(named)
+    needed = [p.name for p in parameters.values() if p.default is p.empty and p.kind in _NEEDED]
     if len(needed) == 1 and needed != ["shape"] and not isinstance(named, type):
         return named
     return _called(target, {"shape": shape})
 
 
+def _signature(function: Callable[..., Any]) -> tuple[Mapping[str, inspect.Parameter], str]:
+    """The parameters of a function, and their text; none if Python does not know them."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return {}, "()"
+    return signature.parameters, str(signature)
+
+
 def _called(target: str, offered: dict[str, Any]) -> Any:
     """The result of a function, called with the arguments on offer that it takes."""
     function = _imported(target)
-    signature = inspect.signature(function)
-    arguments = {k: v for k, v in offered.items() if k in signature.parameters}
-    try:
-        signature.bind(**arguments)
-    except TypeError as error:
+    if isinstance(function, nn.Module):
         raise ValueError(
-            f"{target}{signature} cannot be called ({error}); its parameters may be "
-            f"{' and '.join(offered)}, and others only with defaults"
-        ) from error
-    try:
-        return function(**arguments)
-    except Exception as error:
-        raise ValueError(f"{target} failed: {external.cause(error)}") from error
+            f"{target} is a network; name the function or class that builds it, as in "
+            f"def build(): return {target.rpartition(':')[2]}"
+        )
+    parameters, signature = _signature(function)
+    arguments = {k: v for k, v in offered.items() if k in parameters}
+    needed = [p for p in parameters.values() if p.default is p.empty and p.kind in _NEEDED]
+    if missing := [p.name for p in needed if p.name not in arguments]:
+        raise ValueError(
+            f"{target}{signature} cannot be called (missing a required argument: {missing[0]!r}); "
+            f"its parameters may be {' and '.join(offered)}, and others only with defaults"
+        )
+    return foreign.call(function, **arguments, lead=f"{target} failed")
 
 
 def _imported(target: str) -> Callable[..., Any]:
     module_name, _, attribute = target.partition(":")
-    if not (module_name and attribute):
-        raise ValueError(f"write package.module:function, got {target!r}")
+    _check_names(module_name, attribute)
     try:
         module = importlib.import_module(module_name)
     except (ImportError, SyntaxError) as error:
         raise ValueError(
-            f"{module_name} could not be imported ({external.reason(error)}); install it, or put "
+            f"{module_name} could not be imported ({foreign.cause(error)}); install it, or put "
             "its folder on PYTHONPATH"
         ) from error
+    except SystemExit as error:
+        raise ValueError(
+            f"{module_name} ends the program when it is imported ({foreign.cause(error)}); put "
+            "what only a script does under if __name__ == '__main__'"
+        ) from error
     except Exception as error:
-        raise ValueError(f"{module_name} failed at import: {external.cause(error)}") from error
+        raise ValueError(f"{module_name} failed at import: {foreign.cause(error)}") from error
     function: Callable[..., Any] | None = getattr(module, attribute, None)
     if function is None or not callable(function):
-        own = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
+        own = [
+            name
+            for name, value in vars(module).items()
+            if not name.startswith("_")
+            and callable(value)
+            and getattr(value, "__module__", "") == module.__name__
+        ]
         raise ValueError(
             f"{module_name} has no function {attribute!r}; it has {', '.join(own) or 'none'}"
         )
     return function
+
+
+def _check_names(module_name: str, attribute: str) -> None:
+    """Raise unless both parts of ``package.module:function`` are names in Python.
+
+    Raises:
+        ValueError: Says what to write, also for the path of a file.
+    """
+    if module_name.endswith(".py") or "/" in module_name or "\\" in module_name:
+        path = PurePath(module_name).with_suffix("")
+        raise ValueError(
+            f"{module_name} is the path of a file; put its folder on PYTHONPATH, as in "
+            f"PYTHONPATH={path.parent}, and write {path.name}:{attribute or 'function'}"
+        )
+    parts = [*module_name.split("."), attribute]
+    if not all(part.isidentifier() for part in parts):
+        raise ValueError(f"write package.module:function, got {module_name}:{attribute}")

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from spearshield.classifiers import architecture
+from spearshield.classifiers.timm_model import TimmModel
+from spearshield.classifiers.torchvision_model import TorchvisionModel
 from spearshield.classifiers.user import built_purifier
 from spearshield.dataset import Examples
 from spearshield.experiment.purifier import PurifierSource, as_purifier
+from spearshield.experiment.subject import for_model
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.rng import ambient
 from spearshield.storage.weights import load_weights
+
+PUBLISHED = "published"
+"""The value of ``--weights`` that stands for the weights that timm or torchvision publishes."""
 
 
 def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifier:
@@ -25,20 +33,34 @@ def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifi
             the file do not fit.
         FileNotFoundError: There is no such file.
     """
-    named = architecture(options.classifier)
+    named, weights = architecture(options.classifier), options.weights
+    remedy = "--weights FILE"
+    if isinstance(named, (TimmModel, TorchvisionModel)):
+        remedy += f", or use --weights {PUBLISHED}"
+        if weights == PUBLISHED:
+            named, weights = replace(named, pretrained=True), None
+    elif weights == PUBLISHED:
+        raise ValueError(
+            f"{options.classifier} has no published weights; timm:NAME and torchvision:NAME do"
+        )
 
     def build() -> nn.Module:
-        try:
-            return named.build(images.shape, images.classes)
-        except ValueError as error:
-            raise ValueError(
-                f"{error} (the labels of {images.source} show {images.classes} classes; "
-                "--classes sets another number)"
-            ) from error
+        return named.network(images.shape, images.classes)
 
-    built = _trained(build, options.classifier, "--weights", options.weights)
+    built = _built(build, "--weights", weights)
+    with _counting(options, images):
+        _load(built, weights)
+    if weights is None:
+        _refuse_random(built, build, options.classifier, remedy)
     mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
-    return WrappedClassifier(built, mean, std, options.output, named).eval()
+    wrapped = WrappedClassifier(built, mean, std, options.output, named).eval()
+    outputs = for_model(wrapped, images).classes
+    if options.classes not in (None, outputs):
+        raise ValueError(
+            f"--classes is {options.classes}, and {options.classifier} has {outputs} outputs; "
+            "leave --classes out"
+        )
+    return wrapped
 
 
 def purifier(options: argparse.Namespace, images: Examples | None) -> PurifierSource | None:
@@ -60,33 +82,60 @@ def purifier(options: argparse.Namespace, images: Examples | None) -> PurifierSo
     def build() -> nn.Module:
         return as_purifier(built_purifier(target, images.shape))
 
-    return _trained(build, target, "--purifier-weights", weights)
+    built = _built(build, "--purifier-weights", weights)
+    _load(built, weights)
+    if weights is None:
+        _refuse_random(built, build, target, "--purifier-weights FILE")
+    return built
 
 
-def _trained(
-    build: Callable[[], nn.Module], name: str, option: str, weights: str | None
-) -> nn.Module:
-    """The network that ``build`` returns, with the weights of a file, or else with its own.
+@contextmanager
+def _counting(options: argparse.Namespace, images: Examples) -> Iterator[None]:
+    """A block in which the message of an error adds how many classes the labels show."""
+    try:
+        yield
+    except ValueError as error:
+        if options.classes:
+            raise
+        raise ValueError(
+            f"{error} (the labels of {images.source} show {images.classes} classes; --classes sets "
+            "another number)"
+        ) from error
+
+
+def _built(build: Callable[[], nn.Module], option: str, weights: str | None) -> nn.Module:
+    """The network that ``build`` returns, after a check that its file of weights is there.
 
     Raises:
-        ValueError: There is no file and its own weights are random.
         FileNotFoundError: There is no such file.
     """
-    if weights == "":
-        raise ValueError(f"{option} is empty; name the file of the trained weights")
+    if weights is not None and not Path(weights).is_file():
+        seen = "is empty" if not weights else f"{weights} is no file"
+        raise FileNotFoundError(f"{option} {seen}; name the file of the trained weights")
     with ambient(0):
-        network = build()
+        return build()
+
+
+def _load(network: nn.Module, weights: str | None) -> None:
     if weights is not None:
         load_weights(network, Path(weights))
-        return network
+
+
+def _refuse_random(
+    network: nn.Module, build: Callable[[], nn.Module], name: str, remedy: str
+) -> None:
+    """Raise if ``build`` draws the weights of a network.
+
+    Raises:
+        ValueError: Names the weights.
+    """
     with ambient(1):
         again = build()
     if drawn := _drawn(network, again):
         raise ValueError(
             f"{name} has random weights ({drawn[0]} and {len(drawn) - 1} others); name the file of "
-            f"its trained weights, as {option} FILE"
+            f"its trained weights, as {remedy}"
         )
-    return network
 
 
 def _drawn(network: nn.Module, again: nn.Module) -> list[str]:

@@ -210,7 +210,7 @@ def _loaded(folder: Path, options: argparse.Namespace) -> Shield | Spear:
     if not (folder / CARD).exists():
         return load(folder, device=device(options))
     card = Card.read(folder / CARD)
-    own = known.build(card.shape, len(card.names))
+    own = known.network(card.shape, len(card.names))
     return load(folder, classifier=own, device=device(options))
 
 

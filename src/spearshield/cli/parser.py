@@ -117,7 +117,9 @@ def _network() -> Parser:
     group.add_argument(
         "--classifier", metavar="NAME", help="a name, timm:NAME, torchvision:NAME, module:function"
     )
-    group.add_argument("--weights", metavar="FILE", help="its weights: safetensors, npz, pt, pth")
+    group.add_argument(
+        "--weights", metavar="FILE", help="its weights: safetensors, npz, pt, pth; or published"
+    )
     group.add_argument(
         "--mean", type=numbers, metavar="N,N,N", help="of the normalisation that it expects"
     )

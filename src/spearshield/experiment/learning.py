@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import nn
 
@@ -21,7 +21,7 @@ from spearshield.experiment.folders import (
     refuse_training_of_run,
 )
 from spearshield.experiment.shield import Shield, Spear
-from spearshield.experiment.subject import classifier_card
+from spearshield.experiment.subject import classifier_card, model_name
 from spearshield.experiment.training_record import training_record
 from spearshield.method import Outcome, Task
 from spearshield.progress import Progress
@@ -31,6 +31,7 @@ from spearshield.storage.lock import locked
 from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import LearnedAttack
 from spearshield.training.loop import Training, train
+from spearshield.types import Images, Logits
 
 RUNS = Path("runs")
 
@@ -156,8 +157,8 @@ class Learning:
 def fresh_copy(network: nn.Module) -> nn.Module:
     """The same network with freshly drawn weights, for methods that train one from the start.
 
-    Raises:
-        ValueError: A layer with weights has no ``reset_parameters``, so it cannot be drawn anew.
+    If it has no weights, or a layer with weights has no ``reset_parameters`` (as in TorchScript),
+    the copy raises when it is used.
     """
     copied = copy.deepcopy(network)
     for name, layer in copied.named_modules():
@@ -165,8 +166,36 @@ def fresh_copy(network: nn.Module) -> nn.Module:
         if reset is not None:
             reset()
         elif [*layer.parameters(recurse=False)]:
-            raise ValueError(
+            return NoFreshCopy(
                 f"{name or type(layer).__name__} has weights and no reset_parameters, so this "
                 "method cannot train a fresh copy of the network; give the layer that function"
             )
+    if not [*copied.parameters()]:
+        return NoFreshCopy(f"{model_name(network)} has no weights that this method could train")
     return copied
+
+
+class NoFreshCopy(nn.Module):
+    """Replaces a freshly drawn network that cannot be drawn; raises when it is trained or called.
+
+    Args:
+        why: The message of the error.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__()
+        self.why = why
+
+    def forward(self, x: Images) -> Logits:  # noqa: ARG002
+        self.refuse()
+
+    def parameters(self, recurse: bool = True) -> NoReturn:  # noqa: ARG002
+        self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Raise.
+
+        Raises:
+            ValueError: Explains why there is no fresh copy.
+        """
+        raise ValueError(self.why)

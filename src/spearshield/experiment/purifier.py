@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from spearshield import foreign
 from spearshield.adversary import check_images
 from spearshield.method import Defended
 from spearshield.types import Images
@@ -24,7 +25,7 @@ class FunctionPurifier(nn.Module):
         self.function = function
 
     def forward(self, x: Images) -> Any:
-        return self.function(x)
+        return foreign.call(self.function, x, lead=_failure(self, x))
 
 
 def as_purifier(purifier: PurifierSource) -> nn.Module:
@@ -53,17 +54,12 @@ def check_purifier(purifier: nn.Module, x: Images) -> None:
         x: Images in [0, 1] of shape (n, c, h, w).
 
     Raises:
+        ForeignError: It raises an error.
         ValueError: Names the purifier and its output.
     """
     name = _name(purifier)
-    try:
-        with torch.no_grad():
-            x_hat = purifier(x)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        message = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"the purifier {name} fails on images of shape {tuple(x.shape)}: {message}"
-        ) from error
+    with torch.no_grad():
+        x_hat = foreign.call(purifier, x.clone(), lead=_failure(purifier, x))
     if not isinstance(x_hat, Tensor):
         raise ValueError(
             f"the purifier {name} returns {type(x_hat).__name__}; it must return a tensor of images"
@@ -81,7 +77,12 @@ def check_purifier(purifier: nn.Module, x: Images) -> None:
         ) from error
 
 
+def _failure(purifier: nn.Module, x: Images) -> str:
+    return f"the purifier {_name(purifier)} fails on images of shape {tuple(x.shape)}"
+
+
 def _name(purifier: nn.Module) -> str:
     """The name of the class or function of a purifier."""
-    named: Any = purifier.function if isinstance(purifier, FunctionPurifier) else type(purifier)
-    return str(getattr(named, "__name__", type(named).__name__))
+    return foreign.name_of(
+        purifier.function if isinstance(purifier, FunctionPurifier) else purifier
+    )

@@ -262,7 +262,7 @@ def _built(about: ClassifierCard, card: Card) -> nn.Module:
         return MissingClassifier(about.name)
     if any(field.name == "pretrained" for field in fields(architecture)):
         architecture = replace(architecture, pretrained=False)  # type: ignore[call-arg]
-    network = architecture.build(card.shape, len(card.names))
+    network = architecture.network(card.shape, len(card.names))
     unnamed = isinstance(network, UnnamedFunction)
     return MissingClassifier(about.name) if unnamed else network
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from spearshield import foreign
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples, with_classes
@@ -25,7 +26,8 @@ from spearshield.experiment.purifier import (
 )
 from spearshield.experiment.recipe import UNDEFENDED
 from spearshield.experiment.run import Run
-from spearshield.experiment.shield import Shield, load_saved
+from spearshield.experiment.shield import Shield, Spear, load_saved
+from spearshield.inputs import check_classes, check_model, guarded
 from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.examination import Examination
 from spearshield.judging.judge import Judge
@@ -166,31 +168,16 @@ def for_model(model: nn.Module, examples: Examples) -> Examples:
     """The examples, with as many classes as the model has outputs.
 
     Raises:
-        ValueError: The model does not take these images, does not return one logit for each class,
-            or the labels name a class that it does not have.
+        ForeignError: The model raises an error on these images.
+        ValueError: It does not return one logit for each class, or the labels name a class that it
+            does not have.
     """
-    x = examples[:1].images(device_of(model))
-    try:
-        with torch.no_grad():
-            logits = model(x)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        raise ValueError(
-            f"the classifier fails on an image of shape {examples.shape}: "
-            f"{' '.join(str(error).split()) or type(error).__name__}"
-        ) from error
-    if not (isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == 1):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"the classifier must return logits of shape (1, classes), it returns {got}"
-        )
-    classes, largest = logits.shape[1], int(examples.y.max())
-    if largest >= classes:
-        shift = ": if they are numbered from 1, give labels - 1" if examples.y.min() > 0 else ""
-        raise ValueError(
-            f"the labels go up to {largest}, but the classifier has {classes} outputs; class ids "
-            f"run from 0 to {classes - 1}{shift}"
-        )
-    return with_classes(examples, classes)
+    x = examples[:2].images(device_of(model))
+    with torch.no_grad(), guarded(model, dtype=x.dtype) as classifier:
+        lead = f"{model_name(model)} fails on images of shape {tuple(x.shape)}"
+        logits = foreign.call(classifier, x, lead=lead)
+    check_classes(examples.y, logits.shape[1])
+    return with_classes(examples, logits.shape[1])
 
 
 def device_of(model: nn.Module) -> str:
@@ -234,13 +221,8 @@ def subject_of(
             given = for_model(run.victim, given)
         yield Subject.of_run(run, given), run.device
         return
-    if not isinstance(model, (nn.Module, str, Path)):
-        raise ValueError(
-            f"a classifier must be an nn.Module, got {type(model).__name__}; wrap a function with "
-            "as_classifier"
-        )
-    module = model if isinstance(model, nn.Module) else load_saved(Path(model))
-    if not isinstance(module, nn.Module):
+    module = load_saved(Path(model)) if isinstance(model, (str, Path)) else model
+    if isinstance(module, Spear):
         raise ValueError(f"{model} is a saved attack; give a classifier or a shield")
     if images is None:
         raise ValueError("images are missing: give test images and their labels")
@@ -273,6 +255,7 @@ def evaluating(model: nn.Module, device: str | None = None) -> Iterator[tuple[nn
     Raises:
         ValueError: It is not an ``nn.Module``, or the device is not available.
     """
+    check_model(model)
     if not isinstance(model, nn.Module):
         raise ValueError(
             f"a classifier must be an nn.Module, got {type(model).__name__}; wrap a function with "
@@ -302,5 +285,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def as_wrapped(model: nn.Module) -> nn.Module:
     """The model, wrapped unless it returns float32 logits for certain."""
+    if type(model) is Defended:
+        return Defended(model.purifier, as_wrapped(model.classifier))
     known = isinstance(model, (Defended, WrappedClassifier))
     return model if known else WrappedClassifier(model)

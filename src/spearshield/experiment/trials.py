@@ -17,6 +17,7 @@ from spearshield.experiment.folders import CARD, RECIPE
 from spearshield.experiment.opened import open_run
 from spearshield.experiment.shield import Spear, load_saved
 from spearshield.experiment.subject import Subject, as_wrapped
+from spearshield.inputs import check_model
 from spearshield.judging.battery import BATTERIES
 from spearshield.judging.trial import MADE_ELSEWHERE, Trial
 from spearshield.method import Defended, Outcome
@@ -113,6 +114,8 @@ def battery(
     check_threat(budget, subject.images.shape)
     if effort not in BATTERIES:
         raise ValueError(f"effort is one of {', '.join(BATTERIES)}; got {effort!r}")
+    for source in transfer_from:
+        check_model(source)
     sources = [Outcome(copy.deepcopy(source).eval()) for source in transfer_from]
     return [*BATTERIES[effort](budget, subject.images.classes, sources)]
 

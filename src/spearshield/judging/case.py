@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from spearshield.adversary import Attack
 from spearshield.dataset import Examples
+from spearshield.foreign import cause
 from spearshield.gradients import NoGradientError, NonFiniteGradientWarning
 from spearshield.judging.cached_evaluation import CachedEvaluation, StoredScoreError, title
 from spearshield.judging.checks import could_not_run
@@ -124,20 +125,19 @@ class Case:
         """The score of the clean images, if no trial could run on an examined victim.
 
         Raises:
-            ValueError: No trial could run, and the victim is not examined.
+            ValueError: No trial could run, and the victim is not examined or fails on the clean
+                images too.
         """
-        if self.scored(threat) or not self._error:
+        error = self._error
+        if self.scored(threat) or not error:
             return None
-        if not self.examination:
-            if self.scores:
-                return None
-            if isinstance(self._error, ValueError):
-                raise self._error
-            error = self._error
-            raise ValueError(
-                f"no attack could run on the model, which raises {type(error).__name__}: {error}"
-            ) from error
-        return self.run(Trial(Unattacked(threat)))
+        if self.examination and (scored := self.run(Trial(Unattacked(threat)))):
+            return scored
+        if self.scores:
+            return None
+        if isinstance(error, ValueError):
+            raise error
+        raise ValueError(f"no attack could run on the model: {cause(error)}") from error
 
     def scored(self, threat: ThreatModel) -> list[tuple[Trial, Score]]:
         """The trials with this threat model and their scores, in order."""

@@ -12,6 +12,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
+from spearshield import foreign
 from spearshield.adversary import Attack, check_images
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
@@ -19,6 +20,7 @@ from spearshield.judging.answers import CleanAnswers, answers
 from spearshield.judging.float32 import full_float32
 from spearshield.judging.score import Score
 from spearshield.judging.similarity import ssim
+from spearshield.logits import check_kind
 from spearshield.method import Defended
 from spearshield.progress import ProgressBar, no_bar
 from spearshield.ranges import require
@@ -167,6 +169,7 @@ def check_victim(
     """Raise if the scores of a victim would be meaningless.
 
     Raises:
+        ForeignError: The purifier or the classifier raises an error.
         ValueError: A layer is in training mode; the classifier does not return one logit for each
             class, or returns probabilities; or the purifier does not return images in [0, 1]
             of the same shape. The message suggests a change.
@@ -175,15 +178,10 @@ def check_victim(
     if training:
         raise ValueError(f"{training[0]} is in training mode; call .eval() on the classifier first")
     x = Rng.of_batch(0, 8, device).uniform(shape)
-    try:
-        with torch.no_grad():
-            x_hat = victim.purifier(x.clone())  # some models change their input
-            logits = victim.classifier(x_hat.clone())
-    except RuntimeError as error:
-        raise ValueError(
-            f"the classifier fails on images of shape {shape}: {str(error).splitlines()[0]}"
-        ) from error
-    _check_logits(logits, len(x), classes)
+    with torch.no_grad():
+        x_hat = foreign.call(victim.purifier, x.clone())  # some models change their input
+        logits = foreign.call(victim.classifier, x_hat.clone())
+    _check_logits(logits, x, classes)
     if x_hat.shape != x.shape:
         raise ValueError(f"the purifier turns {tuple(x.shape)} into {tuple(x_hat.shape)}")
     try:
@@ -192,21 +190,15 @@ def check_victim(
         raise ValueError(f"the purifier's output is not an image: {error}") from error
 
 
-def _check_logits(logits: object, images: int, classes: int) -> None:
+def _check_logits(logits: object, x: Images, classes: int) -> None:
     """Raise if the classifier's output for uniform noise is not one logit for each class."""
-    if not isinstance(logits, Tensor) or logits.shape != (images, classes):
+    if not isinstance(logits, Tensor) or logits.shape != (len(x), classes):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
             f"the classifier must return logits of shape (images, {classes}) for this data set, "
-            f"for {images} images it returned {got}; give it one output for each class"
+            f"for {len(x)} images it returned {got}; give it one output for each class"
         )
-    sums = logits.double().sum(1)
-    if logits.isfinite().all() and logits.min() >= 0 and (sums - 1).abs().max() < 1e-4:
-        raise ValueError(
-            "the classifier returns probabilities (rows sum to one), which hide the gradient; "
-            "return logits, or wrap it: as_classifier(..., output='probabilities') or "
-            "--output probabilities"
-        )
+    check_kind(logits, x, "logits")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from spearshield.foreign import ForeignError
 from spearshield.judging.bounded_operations import CONSTANTS, VIEWS, Call, NotCertifiable, first
 from spearshield.judging.bounds import Input, Node
 
@@ -55,7 +56,7 @@ def trace(model: nn.Module, image: Input) -> Node:
             logits = model(traced)
     except NotCertifiable:
         raise
-    except (RuntimeError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, ForeignError) as error:
         reason = str(error).strip().splitlines()
         raise NotCertifiable(f"the network does not run on bounds: {reason[:1]}") from error
     if not isinstance(logits, Traced) or logits.node is None or logits.dim() != 2:

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from spearshield.gradients import finite
+from spearshield.gradients import gradients
 from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -81,12 +81,11 @@ class UAPLearner(Learner):
         x_adv = self.perturbation(x).detach().requires_grad_()
         logits = frozen(self.task.classifier)(x_adv)
         loss = cross_entropy(logits, y, reduction="none").clamp(max=self.method.beta).mean()
-        (gradients,) = torch.autograd.grad(loss, x_adv)
-        gradients = finite(gradients)
+        (gradient,) = gradients(loss[None], x_adv)
         size = self.method.step_size or threat.eps / 10
         with torch.no_grad():
             delta.copy_(
-                threat.clip(delta + size * threat.steepest_step(gradients.sum(0, keepdim=True)))
+                threat.clip(delta + size * threat.steepest_step(gradient.sum(0, keepdim=True)))
             )
         self.perturbation.seen += len(x)
         return {

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
+from spearshield import foreign
 from spearshield.architecture import Normalize
+from spearshield.foreign import cause as cause  # noqa: PLC0414
+from spearshield.foreign import reason as reason  # noqa: PLC0414
+from spearshield.nets.wrapped_classifier import placed
 from spearshield.types import Images, Shape
 
 
@@ -74,33 +76,29 @@ def fitted(network: nn.Module, shape: Shape, classes: int, name: str) -> nn.Modu
     Raises:
         ValueError: It does not take images of this shape, or does not return such logits.
     """
-    c, h, w = shape
-    try:
-        with torch.no_grad():
-            logits = network.eval()(torch.zeros(1, c, h, w))
-    except Exception as error:
-        raise ValueError(f"{name} does not take {c}x{h}x{w} images: {cause(error)}") from error
+    logits = answer(network, shape, name)
     if not (isinstance(logits, Tensor) and logits.shape == (1, classes)):
         seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
             f"{name} must return logits of shape (1, {classes}) for one image, it returns {seen}"
         )
-    return network.train()
+    return network
 
 
-def cause(error: Exception) -> str:
-    """The message of an error in foreign code, in one line, with the file and the line number."""
-    plain = isinstance(error, (RuntimeError, ValueError, AssertionError))
-    message = reason(error) if plain else f"{type(error).__name__}: {reason(error)}"
-    inside = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [f"{f.filename}:{f.lineno}" for f in frames if not f.filename.startswith(inside)]
-    return f"{message} (at {places[-1]})" if places else message
+def answer(network: nn.Module, shape: Shape, name: str) -> object:
+    """The output of a network for one black image; the network is in training mode afterwards.
 
-
-def reason(error: BaseException) -> str:
-    """The first line of the message of an error, or else the type of the error."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    Raises:
+        ForeignError: It does not take images of this shape.
+    """
+    c, h, w = shape
+    with torch.no_grad():
+        lead = f"{name} does not take {c}x{h}x{w} images"
+        returned: object = foreign.call(
+            network.eval(), placed(torch.zeros(1, c, h, w), network), lead=lead
+        )
+    network.train()
+    return returned
 
 
 def _normalise(network: nn.Module, inputs: tuple[Images]) -> Images:

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, get_args
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spearshield import foreign
 from spearshield.architecture import Architecture, Normalize
+from spearshield.inputs import check_model
+from spearshield.logits import Output, as_logits, check_kind
 from spearshield.ranges import require
 from spearshield.types import Images
 
-Output = Literal["logits", "probabilities", "binary_logit", "binary_probability"]
+PerChannel: TypeAlias = "Sequence[float] | Sequence[int] | float | NDArray[Any] | Tensor"
+"""A number for each channel, or one for all."""
+
+
+def numbers(values: PerChannel | None) -> tuple[float, ...] | None:
+    """The numbers of all channels.
+
+    Raises:
+        ValueError: They are not numbers, or there are none.
+    """
+    if values is None:
+        return None
+    try:
+        found = torch.as_tensor(values, dtype=torch.float64).flatten().tolist()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"mean and std must be numbers, got {values!r}") from error
+    if not found:
+        raise ValueError("mean and std need one number for each channel, got none")
+    return tuple(found)
 
 
 class WrappedClassifier(nn.Module):
     """A classifier from images in [0, 1] to float32 logits, around any callable.
 
     The network gets a copy of the images, normalised and converted to the dtype and device of the
-    weights. It may return a tensor; a tuple or list, from which the first tensor is taken; or a
-    mapping, from which the entry ``logits`` is taken, or the only tensor.
+    weights. It may return logits in any form that :func:`~spearshield.logits.as_logits` takes.
 
     Args:
         module: The network. A callable that is not a module has no weights.
@@ -32,9 +53,11 @@ class WrappedClassifier(nn.Module):
         architecture: The architecture that builds the network again, if known.
 
     Raises:
-        ValueError: Only one of ``mean`` and ``std`` is given, their lengths differ, ``std`` is not
-            positive, or ``output`` is unknown. When called: the network returns no tensor or, as a
-            binary classifier, not one number for each image.
+        ValueError: The network cannot be called or has no weights yet, only one of ``mean`` and
+            ``std`` is given, their lengths differ, a number is out of range, or ``output`` is
+            unknown. When called: the network returns no such logits or, at the first call, numbers
+            of another kind than ``output``, or images have another number of channels.
+        ForeignError: When called: the network raises an error.
     """
 
     def __init__(
@@ -46,23 +69,40 @@ class WrappedClassifier(nn.Module):
         architecture: Architecture | None = None,
     ) -> None:
         super().__init__()
+        check_model(module)
         if (mean is None) != (std is None) or len(mean or ()) != len(std or ()):
             raise ValueError(f"mean and std need one number for each channel, got {mean} and {std}")
-        if std is not None and min(std) <= 0:
-            raise ValueError(f"std must be positive, got {std}")
+        if not all(0 <= value <= 1 for value in mean or ()):
+            raise ValueError(f"mean must be in [0, 1], got {mean}; divide 8-bit numbers by 255")
+        if not all(0 < value <= 1 for value in std or ()):
+            raise ValueError(f"std must be positive and at most 1, got {std}; divide by 255")
         self.module = module if isinstance(module, nn.Module) else _Function(module)
         self.mean, self.std, self.output = mean, std, output
         require(self, "output", one_of=get_args(Output))
         self.architecture = architecture
         self.normalize = Normalize(mean, std) if mean and std else nn.Identity()
+        self._called = False
 
     def forward(self, x: Images) -> Tensor:
-        weight = next((p for p in self.module.parameters() if p.is_floating_point()), None)
+        if self.mean and len(self.mean) not in (1, x.shape[1]):
+            raise ValueError(
+                f"mean and std are for {len(self.mean)} channels, images have {x.shape[1]}; give "
+                "one number for each channel of the images"
+            )
         images: Tensor = self.normalize(x.clone())  # the network may change its input in place
-        if weight is not None:
-            images = images.to(weight.device, weight.dtype)
-        returned = _tensor(self.module(images))
-        return _logits(returned, self.output).to(x.device, torch.float32)
+        returned = foreign.call(self.module, placed(images, self.module))
+        logits = as_logits(returned, x, self.output)
+        computed = type(logits) is Tensor and not torch.compiler.is_compiling()  # not traced
+        if computed and not self._called:
+            check_kind(returned, x, self.output)
+            self._called = True
+        return logits.to(x.device, torch.float32)
+
+
+def placed(x: Images, network: nn.Module) -> Images:
+    """The images on the device and in the dtype of the weights of a network, if it has any."""
+    weight = next((p for p in network.parameters() if p.is_floating_point()), None)
+    return x if weight is None else x.to(weight.device, weight.dtype)
 
 
 class _Function(nn.Module):
@@ -71,47 +111,4 @@ class _Function(nn.Module):
         self.function = function
 
     def forward(self, x: Tensor) -> Any:
-        return self.function(x)
-
-
-def _tensor(returned: Any) -> Tensor:
-    """The tensor in the return value of a network."""
-    if isinstance(returned, Tensor):
-        return returned
-    if isinstance(returned, Mapping):
-        found = returned.get("logits")
-        parts = [v for v in returned.values() if isinstance(v, Tensor)]
-        if isinstance(found, Tensor):
-            return found
-        if len(parts) == 1:
-            return parts[0]
-        raise ValueError(
-            f"the classifier returns a mapping with {', '.join(map(str, returned)) or 'nothing'}; "
-            "it needs an entry 'logits', or one tensor only"
-        )
-    if isinstance(returned, (tuple, list)):
-        for part in returned:
-            if isinstance(part, Tensor):
-                return part
-    raise ValueError(
-        f"the classifier returns {type(returned).__name__}; it must return a tensor of logits, or "
-        "a tuple, list or mapping that holds one"
-    )
-
-
-def _logits(returned: Tensor, output: Output) -> Tensor:
-    if output in ("binary_logit", "binary_probability"):
-        flat = returned.reshape(len(returned), -1)
-        if flat.shape[1] != 1:
-            raise ValueError(
-                f"output={output!r} needs one number for each image, the classifier returns shape "
-                f"{tuple(returned.shape)}"
-            )
-        if output == "binary_probability":
-            return torch.cat([_log(1 - flat), _log(flat)], 1)
-        return torch.cat([torch.zeros_like(flat), flat], 1)
-    return _log(returned) if output == "probabilities" else returned
-
-
-def _log(probability: Tensor) -> Tensor:
-    return probability.clamp(min=torch.finfo(probability.dtype).tiny).log()
+        return foreign.call(self.function, x)

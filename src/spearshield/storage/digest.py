@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,20 @@ def digest(*parts: bytes | str | Tensor) -> str:
 
 
 def weights_digest(network: nn.Module) -> str:
-    """The digest of the names and values of all weights and buffers of a network."""
+    """The digest of the names and values of all weights and buffers of a network.
+
+    Values that are not tensors, such as the packed weights of a quantised layer, enter as text.
+    """
     state = sorted(network.state_dict().items())
-    return digest(*(part for name, value in state for part in (name, value)))
+    return digest(*(part for name, value in state for part in (name, *_parts(value))))
+
+
+def _parts(value: Any) -> Iterator[str | Tensor]:
+    """The tensors in a value of a state dictionary, and all else as text."""
+    if isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _parts(part)
+    elif isinstance(value, Tensor):
+        yield value.dequantize() if value.is_quantized else value
+    else:
+        yield repr(value)

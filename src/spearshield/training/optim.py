@@ -7,11 +7,21 @@ import math
 import torch
 from torch import Tensor
 
+from spearshield import foreign
+from spearshield.gradients import NoGradientError
+
 
 def minimise(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    """Take one step of ``optimiser`` on ``loss``."""
+    """Take one step of ``optimiser`` on ``loss``.
+
+    Raises:
+        NoGradientError: No gradient of the loss reaches a weight.
+        ForeignError: The backward pass of the classifier raises an error.
+    """
+    if not loss.requires_grad:
+        raise NoGradientError
     optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    foreign.call(loss.backward, lead="the backward pass of the training fails")
     optimiser.step()
 
 

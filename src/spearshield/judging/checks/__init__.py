@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from spearshield.foreign import cause
 from spearshield.judging.checks import detection, gradients, outputs, strength, weaker_attackers
 from spearshield.judging.checks.comparison import compare
 from spearshield.judging.checks.probe import Probe
@@ -116,11 +117,10 @@ def escalated(before: float, after: float) -> tuple[Finding, ...]:
 
 def could_not_run(part: str, error: Exception) -> Finding:
     """The finding that a check or an attack ended with an error."""
-    reason = " ".join(str(error).split()) or type(error).__name__
     return Finding(
         "could_not_run",
         "high",
         {"parts that ended with an error": 1},
-        f"{part} failed on the victim: {reason}. What it would have shown is not known.",
+        f"{part} failed on the victim: {cause(error)}. What it would have shown is not known.",
         "correct the error, and evaluate again.",
     )

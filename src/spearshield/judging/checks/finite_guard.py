@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spearshield.foreign import ForeignError
 from spearshield.types import Classifier, Images, Logits
 
 
@@ -56,6 +57,6 @@ def differentiable(model: Classifier, x: Images) -> bool:
     with torch.enable_grad():
         try:
             (gradient,) = torch.autograd.grad(model(x.clone()).sum(), x, allow_unused=True)
-        except RuntimeError:
+        except (RuntimeError, ForeignError):
             return False
     return gradient is not None

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 
 from spearshield.attacks.fgsm import FGSM
+from spearshield.foreign import ForeignError
 from spearshield.judging.checks.probe import LEVEL, PASSES, Probe, share
 from spearshield.judging.finding import Finding
 from spearshield.judging.score import Score
@@ -280,7 +281,7 @@ def _changed_in_float32(probe: Probe) -> float | None:
         changed: Mask = exact.deployed(probe.attacked).argmax(1) != (
             probe.deployed(probe.attacked).argmax(1)
         )
-    except RuntimeError:
+    except (RuntimeError, ForeignError):
         return None
     return share(changed)
 
