@@ -14,7 +14,7 @@ from spearshield.dataset import Examples
 from spearshield.experiment.purifier import PurifierSource, as_purifier
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.rng import ambient
-from spearshield.storage.weights import load_weights
+from spearshield.storage.weights import Normalisation, load_weights
 
 
 def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifier:
@@ -36,8 +36,9 @@ def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifi
                 "--classes sets another number)"
             ) from error
 
-    built = _trained(build, options.classifier, "--weights", options.weights)
     mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
+    normalised = Normalisation(mean, std) if mean and std else None
+    built = _trained(build, options.classifier, "--weights", options.weights, normalised)
     return WrappedClassifier(built, mean, std, options.output, named).eval()
 
 
@@ -64,9 +65,16 @@ def purifier(options: argparse.Namespace, images: Examples | None) -> PurifierSo
 
 
 def _trained(
-    build: Callable[[], nn.Module], name: str, option: str, weights: str | None
+    build: Callable[[], nn.Module],
+    name: str,
+    option: str,
+    weights: str | None,
+    normalised: Normalisation | None = None,
 ) -> nn.Module:
     """The network that ``build`` returns, with the weights of a file, or else with its own.
+
+    Args:
+        normalised: The normalisation of images in front of the network.
 
     Raises:
         ValueError: There is no file and its own weights are random.
@@ -77,7 +85,7 @@ def _trained(
     with ambient(0):
         network = build()
     if weights is not None:
-        load_weights(network, Path(weights))
+        load_weights(network, Path(weights), normalised=normalised)
         return network
     with ambient(1):
         again = build()
