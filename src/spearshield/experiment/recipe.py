@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +13,7 @@ from spearshield.dataset import Dataset, Split
 from spearshield.discover import name_of
 from spearshield.judging.trial import Trial
 from spearshield.ranges import require
+from spearshield.storage.reading import read_object
 from spearshield.storage.serialization import dump, load
 from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import AttackFrom
@@ -181,12 +181,19 @@ def read_recipe(path: Path) -> Recipe:
         FileNotFoundError: There is no such file.
         ValueError: The file is not a recipe; names the file and the field.
     """
+    return recipe_of(read_object(path), path)
+
+
+def recipe_of(saved: dict[str, Any], path: Path) -> Recipe:
+    """The recipe in the object of a JSON file.
+
+    Raises:
+        ValueError: The object is not a recipe; names the file and the field.
+    """
+    inner = saved["recipe"] if "type" not in saved and "recipe" in saved else saved
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(saved, dict) and "type" not in saved and "recipe" in saved:
-            saved = saved["recipe"]
-        recipe = load(saved)
-    except (ValueError, RecursionError) as error:
+        recipe = load(inner)
+    except ValueError as error:
         raise ValueError(f"{path} is not a recipe of this version: {error}") from error
     if not isinstance(recipe, Recipe):
         raise ValueError(f"{path} is not a recipe: it holds {type(recipe).__name__}")
