@@ -52,9 +52,12 @@ class StoredScoreError(ValueError):
 def _load(path: Path) -> dict[str, Any]:
     """The stored score in a file; empty if there is no such file."""
     try:
-        return checkpoint.load(path) if path.exists() else {}
+        stored = checkpoint.load(path) if path.exists() else {}
+        if not isinstance(stored, dict):
+            raise ValueError(f"{path} holds no score; delete it")
     except ValueError as error:
         raise StoredScoreError(str(error)) from error
+    return stored
 
 
 class Measurement(NamedTuple):
@@ -101,7 +104,7 @@ class CachedEvaluation:
         stored = _load(path)
         if stored.get("key") == key:
             bar(len(images), {})
-            return self._reused(stored)
+            return self._reused(stored, path)
         first: list[Images] = []
 
         def keep(x_adv: Images) -> None:
@@ -118,12 +121,15 @@ class CachedEvaluation:
         checkpoint.save(path, {"key": key, **tensors, **cost, "provenance": asdict(origin)})
         return Measurement(score, origin)
 
-    def _reused(self, stored: dict[str, Any]) -> Measurement:
+    def _reused(self, stored: dict[str, Any], path: Path) -> Measurement:
         """The measurement in a file, as part of this evaluation."""
-        tensors = {name: stored[name] for name in TENSORS}
-        score = Score(**tensors, seconds=stored["seconds"], forwards=stored["forwards"])
-        origin = stored["provenance"] | {"data_digest": self.data, "reused": True}
-        return Measurement(score, Provenance(**origin))
+        try:
+            tensors = {name: stored[name] for name in TENSORS}
+            score = Score(**tensors, seconds=stored["seconds"], forwards=stored["forwards"])
+            origin = stored["provenance"] | {"data_digest": self.data, "reused": True}
+            return Measurement(score, Provenance(**origin))
+        except (LookupError, TypeError, ValueError) as error:
+            raise StoredScoreError(f"{path} holds no score ({error}); delete it") from error
 
     @cached_property
     def _weights(self) -> str:
