@@ -232,7 +232,7 @@ def test_a_file_that_is_not_a_recipe_is_refused(tmp_path):
     deep = "[" * 100_000 + "]" * 100_000
     for content, said in (
         ("{", r"mine\.json is not JSON"),
-        ("{}", "not a recipe of this version: the value has no field type"),
+        ("{}", "not a recipe of this version: the object has no field 'type'"),
         (deep, "nested deeper than 100"),
         (json.dumps(dump(Digits())), "is not a recipe: it holds Digits"),
         ("[]", "holds a JSON list; it must hold an object"),

@@ -288,7 +288,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, share: float) 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"w{suffix}"
     path.write_bytes(b"<!DOCTYPE html><title>404 Not Found</title>" * 10)
-    refused(network(), path, r"holds no weights: it begins with b'<!DOCTYP'; expected a file of")
+    refused(network(), path, "holds no weights: it is text; expected a file of")
     path.write_bytes(b"")
     refused(network(), path, "holds no weights: it is empty; expected a file of")
 
@@ -387,7 +387,7 @@ def test_tensors_that_are_not_arrays_of_floats_are_refused(
 def test_an_array_without_a_name_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "w.npz").open("wb") as file:
         np.save(file, np.zeros(3))
-    refused(network(), tmp_path / "w.npz", "holds no weights: it begins with .*NUMPY")
+    refused(network(), tmp_path / "w.npz", "holds no weights: it is of another kind")
 
 
 def test_strings_in_an_archive_are_refused(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from torch import nn
@@ -141,6 +143,8 @@ def _imported(target: str) -> Callable[..., Any]:
     module_name, _, attribute = target.partition(":")
     if not (module_name and attribute):
         raise ValueError(f"write package.module:function, got {target!r}")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # only now: a file there must not pass for an optional package
     try:
         module = importlib.import_module(module_name)
     except (ImportError, SyntaxError) as error:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 
 from spearshield.cli.parser import parser
 
@@ -22,7 +21,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. A user's mistake is one line, no traceback."""
     words = sys.argv[1:] if arguments is None else [*arguments]
     options = parser().parse_args(words)
-    sys.path.append(str(Path.cwd()))  # where a user's own module:function lies
     try:
         home = "catalogue" if options.command in WITHOUT_TORCH else "commands"
         commands = import_module(f"spearshield.cli.{home}")

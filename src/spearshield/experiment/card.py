@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from spearshield.architecture import Architecture
-from spearshield.experiment.limits import check_images
+from spearshield.experiment.limits import check_images, check_name
 from spearshield.judging.provenance import versions
 from spearshield.judging.results import Row
 from spearshield.storage.atomic import write_json
@@ -149,9 +149,10 @@ class Card:
             names = field_of(saved, "names", tuple[str, ...])
             shape = field_of(saved, "shape", tuple[int, int, int])
             check_images(shape, len(names))
+            check_name(name := field_of(saved, "name", str))
             return Card(
                 kind=field_of(saved, "kind", Literal["shield", "spear"]),
-                name=field_of(saved, "name", str),
+                name=name,
                 training=field_of(saved, "training", Training | None),
                 threat=field_of(saved, "threat", ThreatModel | None),
                 seed=field_of(saved, "seed", int),

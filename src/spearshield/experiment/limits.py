@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spearshield.nets.external import cause
+from spearshield.storage.reading import shortened
 from spearshield.types import Shape
 
 MOST_WEIGHTS = 2**29
@@ -24,6 +26,19 @@ MOST_PIXELS = 16_000_000
 
 MOST_CLASSES = 100_000
 """Largest number of classes."""
+
+
+def check_name(name: str) -> None:
+    """Raise unless a name can be part of the name of a file.
+
+    Raises:
+        ValueError: It is empty, too long, or has other characters.
+    """
+    if not re.fullmatch(r"[\w~-][\w~. -]{0,99}", name):
+        raise ValueError(
+            f"name takes at most 100 letters, digits, _, ~, - and inner dots and spaces, got "
+            f"{shortened(name)!r}"
+        )
 
 
 def check_images(shape: Shape, classes: int) -> None:
@@ -56,9 +71,11 @@ def built_from(source: Path | str) -> Iterator[None]:
     try:
         with _Bounded():
             yield
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
     except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError) as error:
         raise ValueError(
-            f"{source} describes a network that cannot be built: {cause(error)}"
+            f"{source}: a network that it describes cannot be built: {cause(error)}"
         ) from error
 
 

@@ -76,6 +76,7 @@ class Manifest:
             shape = field_of(saved, "images.shape", tuple[int, int, int])
             classes = field_of(saved, "images.classes", int)
             check_images(shape, classes)
+            recipe.check_names()
             name, weights = (field_of(saved, key, str) for key in ("name", "weights_sha256"))
         except ValueError as error:
             raise ValueError(f"{path} is not the manifest of a run folder: {error}") from error

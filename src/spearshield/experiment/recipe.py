@@ -19,6 +19,9 @@ from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
 
+RESERVED = ("outcomes", "pictures", "con", "prn", "aux", "nul")
+"""Names of other folders of a run, and of devices of Windows."""
+
 UNDEFENDED = "undefended"
 """The name of the bare classifier in results, if it is not trained by the recipe."""
 
@@ -135,12 +138,14 @@ class Recipe:
             )
 
     def check_names(self) -> None:
-        """Raise if a training or a trial refers to a training that is absent or comes later.
+        """Raise if a training has a reserved name, or is referred to but absent or later.
 
         Raises:
             ValueError: Names both.
         """
         for name, training in self.trainings.items():
+            if name.lower() in RESERVED:
+                raise ValueError(f"a training cannot be called {name!r}; choose another name")
             source = training and attack_from(training.learn_from)
             for needed in (training and training.trained_on, source):
                 if needed:

@@ -129,9 +129,8 @@ class Run:
     @cached_property
     def data_shape(self) -> tuple[Shape, int]:
         """Shape of an image and number of classes; for a trained run, from its manifest."""
-        if self._manifest:
-            return self._manifest.shape, self._manifest.classes
-        return self.images.shape, self.images.classes
+        known = self._manifest or self.images
+        return known.shape, known.classes
 
     @cached_property
     def training_set(self) -> Examples:
@@ -228,13 +227,14 @@ class Run:
 
         learn_from = training.learn_from and self._attack_of(training.learn_from)
         folder = (self.trained or self.folder) / name
+        if self.trained:
+            training = replace(training, method=with_weights(training.method, folder / WEIGHTS))
+            self._check_trainable(training)
         if not self.trained:
             record = training_record(training, self.recipe.seed, classifier, examples())
             claim(folder / TRAINING, record, "another training")
-        saved = self.trained and folder / WEIGHTS
-        method = with_weights(training.method, saved) if saved else training.method
-        learner = train(
-            replace(training, method=method, learn_from=learn_from),
+        return train(
+            replace(training, learn_from=learn_from),
             Task(classifier, self._untrained(), *self.data_shape, learn_from),
             examples,
             seed=self.recipe.seed,
@@ -242,8 +242,7 @@ class Run:
             device=self.device,
             progress=self.progress,
             finished=self.trained is not None,
-        )
-        return learner.outcome()
+        ).outcome()
 
     def attack(self, name: str) -> Attack:
         """The attack that a training yields. It needs neither the classifier nor the data.

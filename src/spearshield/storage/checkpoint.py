@@ -52,7 +52,7 @@ def load(path: Path) -> Any:
         raise ValueError(f"{path} is corrupt: its checksum does not match; {_REMEDY}")
     try:
         return _join(parse_json(header["tree"]), body)
-    except (LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a checkpoint ({error}); {_REMEDY}") from error
 
 

@@ -62,7 +62,7 @@ def load(data: Any, path: str = "") -> Any:
             "stored here; train its method again"
         )
     if "type" not in data:
-        raise ValueError(f"{path or 'the value'} has no field type, which names what it is")
+        raise ValueError(f"{path or 'the object'} has no field 'type'")
     kind = _frozen_type(str(data["type"]))
     values = _field_values(kind, data, path)
     try:

@@ -69,8 +69,18 @@ def read_groups(path: Path) -> Groups:
         if recognised(content):
             with corrupt_as_value_error(path, SafetensorError):
                 return read(content)
-    seen = f"it begins with {content[:8]!r}" if content else "it is empty"
-    raise ValueError(f"{path} holds no weights: {seen}; {_EXPECTED}")
+    raise ValueError(f"{path} holds no weights: it is {_kind(content)}; {_EXPECTED}")
+
+
+def _kind(content: bytes) -> str:
+    """The kind of a file without weights; shows nothing of its content."""
+    if not content:
+        return "empty"
+    if content.startswith(b"\x89HDF"):
+        return "a file of HDF5, as Keras writes them"
+    if content.startswith(b"\x1f\x8b"):
+        return "compressed by gzip"
+    return "text" if content[:100].isascii() and b"\0" not in content[:100] else "of another kind"
 
 
 def _read_safetensors(content: bytes) -> Groups:

@@ -73,7 +73,7 @@ def load_weights(module: nn.Module, path: Path, *, normalised: Normalisation | N
             f"add --mean {mean} --std {std}, or save the weights of the network alone"
         )
     converted = _converted(expected, found.tensors)
-    if bad := _not_finite(converted):
+    if bad := not_finite(converted):
         raise ValueError(
             f"{path}: {bad}; the training that wrote it diverged, or the file is corrupt"
         )
@@ -110,7 +110,7 @@ def load_part(module: nn.Module, name: str, path: Path) -> bool:
             "was trained"
         )
     converted = _converted(expected, found)
-    if bad := _not_finite(converted):
+    if bad := not_finite(converted):
         raise ValueError(
             f"{path}: {name} is not finite ({bad}); its training diverged, use another file"
         )
@@ -261,7 +261,7 @@ def _converted(expected: Tensors, found: Tensors) -> dict[str, Tensor]:
     return {name: value.to(expected[name].dtype) for name, value in found.items()}
 
 
-def _not_finite(tensors: Tensors) -> str:
+def not_finite(tensors: Tensors) -> str:
     """The first tensor with values that are not finite; empty if all are finite."""
     for name, value in tensors.items():
         if count := int((~value.isfinite()).sum()):

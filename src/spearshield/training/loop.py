@@ -30,6 +30,7 @@ from spearshield.ranges import require
 from spearshield.rng import Rng, ambient, permutation
 from spearshield.storage import checkpoint
 from spearshield.storage.serialization import field_of
+from spearshield.storage.weights import not_finite
 from spearshield.training.loss_log import LossLog
 from spearshield.training.precomputed_attack import precompute_attack
 
@@ -239,6 +240,10 @@ def resume(learner: Learner, folder: Path) -> int:
     try:
         steps = field_of(saved, "steps", int)
         learner.load_state_dict(saved["state"])
+        if bad := not_finite(dict(learner.named_parameters())):
+            raise ValueError(bad)
+        if steps < 0:
+            raise ValueError(f"steps is {steps}")
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         first = str(error).strip().splitlines()[:2]
         raise ValueError(
