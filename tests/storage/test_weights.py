@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mutations import fails_under
 from spearshield.method import Defended
+from spearshield.storage.tensor_files import LARGEST_PICKLE
 from spearshield.storage.weights import Normalisation, load_part, load_weights, save_weights
 
 Write = Callable[[dict[str, Tensor], Path], object]
@@ -360,6 +361,22 @@ def test_a_file_that_runs_code_is_refused(tmp_path: Path, form: str) -> None:
         np.savez(path, **{"0.weight": np.array([Payload(trace)], dtype=object)})
     refused(network(), path, "holds Python objects.* because they can run code")
     assert not trace.exists()
+
+
+def test_a_file_of_torch_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    bomb = b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."  # 2 GiB in 30 bytes
+    path.write_bytes(bomb)
+    refused(network(), path, "holds a bytearray besides tensors")
+    for method, pickled, said in (
+        (zipfile.ZIP_STORED, bomb, "holds a bytearray besides tensors"),
+        (zipfile.ZIP_DEFLATED, pickle.dumps({}, 2), "its parts are compressed"),
+        (zipfile.ZIP_STORED, bytes(LARGEST_PICKLE + 1), "its pickle has more than 16777216 bytes"),
+    ):
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("archive/data.pkl", pickled)
+            archive.writestr("archive/data/0", bytes(1 << 20))
+        refused(network(), path, said)
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"0.weight": 1.0}, {1: torch.zeros(1)}])

@@ -35,7 +35,7 @@ def check_file(path: Path, largest: int) -> int:
     try:
         found = path.stat()
     except FileNotFoundError as error:
-        missing = f"there is no {shortened(path)}; looked in {path.absolute().parent}"
+        missing = f"there is no {path}; looked in {path.absolute().parent}"
         raise FileNotFoundError(missing) from error
     except NotADirectoryError as error:
         raise ValueError(f"{path} is below a file, not a folder") from error

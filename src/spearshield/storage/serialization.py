@@ -110,7 +110,7 @@ def _frozen_type(name: str) -> Any:
     return kind
 
 
-def field_of(data: Mapping[str, Any], name: str, hint: Any) -> Any:
+def field_of(data: Any, name: str, hint: Any) -> Any:
     """The value of a field of a JSON object.
 
     Args:
