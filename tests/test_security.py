@@ -335,6 +335,24 @@ def test_a_checkpoint_with_another_tree_is_refused(tmp_path: Path, tree: str) ->
     refused(lambda: checkpoint.load(tmp_path / "c"), "c is not a checkpoint .*; delete it")
 
 
+def test_a_changed_score_in_a_folder_of_an_audit_is_refused(tmp_path: Path) -> None:
+    def audit() -> object:
+        options = {"attacks": ["fgsm"], "threat": Linf(0.1), "limit": 8, "progress": False}
+        return api.audit(small(), X, torch.arange(16) % 10, folder=tmp_path, **options)
+
+    audit()
+    path = next((tmp_path / "outcomes").glob("*.safetensors"))
+    stored = checkpoint.load(path)
+    for tree, said in (
+        ([1], "holds no score; delete it"),
+        ({k: v for k, v in stored.items() if k != "seconds"}, "holds no score .'seconds'.; delete"),
+        (stored | {"provenance": None}, "holds no score"),
+        (stored | {"provenance": {"x": 1}}, "holds no score"),
+    ):
+        checkpoint.save(path, tree)
+        assert path.name in refused(audit, said)
+
+
 def test_a_report_escapes_what_rows_say_and_writes_nothing_outside(tmp_path: Path) -> None:
     evil = {"recipe": EVIL, "method": "../../up", "attack": f"a{EVIL}", "device": EVIL}
     rows = [asdict(row(**evil, command=EVIL, parameters={EVIL: EVIL}))]

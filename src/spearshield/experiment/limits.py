@@ -28,6 +28,12 @@ MOST_CLASSES = 100_000
 """Largest number of classes."""
 
 
+_BUILDING_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError),
+    TypeError,
+)
+
+
 def check_name(name: str) -> None:
     """Raise unless a name can be part of the name of a file.
 
@@ -73,7 +79,7 @@ def built_from(source: Path | str) -> Iterator[None]:
             yield
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError) as error:
+    except _BUILDING_ERRORS as error:
         raise ValueError(
             f"{source}: a network that it describes cannot be built: {cause(error)}"
         ) from error

@@ -120,6 +120,8 @@ class Recipe:
         Raises:
             ValueError: Lists the names.
         """
+        if not name:
+            raise ValueError(f"name a training of this run; it has {', '.join(self.trainings)}")
         if name not in self.trainings:
             raise ValueError(f"no {name!r} in this run; it has {', '.join(self.trainings)}")
 
@@ -151,8 +153,8 @@ class Recipe:
                 if needed:
                     self.require_earlier(name, needed)
         for trial in self.trials:
-            if source := attack_from(trial.attack):
-                self.require_training(source)
+            if isinstance(trial.attack, AttackFrom):
+                self.require_training(trial.attack.training)
 
 
 def attack_from(attack: Attack | None) -> str:

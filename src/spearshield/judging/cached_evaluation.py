@@ -104,7 +104,10 @@ class CachedEvaluation:
         stored = _load(path)
         if stored.get("key") == key:
             bar(len(images), {})
-            return self._reused(stored, path)
+            try:
+                return self._reused(stored)
+            except (LookupError, TypeError, ValueError) as error:
+                raise StoredScoreError(f"{path} holds no score ({error}); delete it") from error
         first: list[Images] = []
 
         def keep(x_adv: Images) -> None:
@@ -121,15 +124,12 @@ class CachedEvaluation:
         checkpoint.save(path, {"key": key, **tensors, **cost, "provenance": asdict(origin)})
         return Measurement(score, origin)
 
-    def _reused(self, stored: dict[str, Any], path: Path) -> Measurement:
+    def _reused(self, stored: dict[str, Any]) -> Measurement:
         """The measurement in a file, as part of this evaluation."""
-        try:
-            tensors = {name: stored[name] for name in TENSORS}
-            score = Score(**tensors, seconds=stored["seconds"], forwards=stored["forwards"])
-            origin = stored["provenance"] | {"data_digest": self.data, "reused": True}
-            return Measurement(score, Provenance(**origin))
-        except (LookupError, TypeError, ValueError) as error:
-            raise StoredScoreError(f"{path} holds no score ({error}); delete it") from error
+        tensors = {name: stored[name] for name in TENSORS}
+        score = Score(**tensors, seconds=stored["seconds"], forwards=stored["forwards"])
+        origin = stored["provenance"] | {"data_digest": self.data, "reused": True}
+        return Measurement(score, Provenance(**origin))
 
     @cached_property
     def _weights(self) -> str:
