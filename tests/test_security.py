@@ -243,17 +243,22 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-@pytest.mark.parametrize("name", ["card.json", "recipe.json", "results.json", "training.json"])
+JSON_FILES = [
+    (name, kind)
+    for name in ("card.json", "recipe.json", "results.json", "training.json")
+    for kind in BROKEN
+    if kind != "list" or name in ("card.json", "recipe.json")
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), JSON_FILES)
 def test_every_json_file_goes_through_the_bounded_reader(
-    trained: Path, shield: Path, tmp_path: Path, name: str, content: bytes
+    trained: Path, shield: Path, tmp_path: Path, name: str, kind: str
 ) -> None:
-    if content == b"[]" and name in ("results.json", "training.json"):
-        pytest.skip("a list is the right kind of value, or is compared as a whole")
     folder = tmp_path / "x"
     shutil.copytree(shield if name == "card.json" else trained, folder)
     path = folder / "dae" / name if name == "training.json" else folder / name
-    path.write_bytes(content)
+    path.write_bytes(BROKEN[kind])
     recipe = load_recipe(str(trained / "recipe.json"))
     calls: dict[str, Callable[[], object]] = {
         "card.json": lambda: api.load(folder),

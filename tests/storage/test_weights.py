@@ -230,6 +230,21 @@ def test_the_content_decides_the_format(tmp_path: Path, suffix: str, form: str) 
     assert same(state(target), state(source))
 
 
+def test_of_tied_weights_the_file_needs_one_name(tmp_path: Path) -> None:
+    def tied() -> nn.Module:
+        made = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+        made[2].weight = made[0].weight
+        return made
+
+    source, path = tied(), tmp_path / "w.safetensors"
+    safetensors.torch.save_model(source, path)
+    assert len(safetensors.torch.load_file(path)) == 3
+    target = tied()
+    load_weights(target, path)
+    assert same(state(target), state(source))
+    refused(nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3)), path, "missing: .*weight")
+
+
 def test_the_old_format_of_torch_and_other_layouts_of_memory_are_read(tmp_path: Path) -> None:
     source, target, path = network(), network(), tmp_path / "w.pt"
     torch.save(source.state_dict(), path, _use_new_zipfile_serialization=False)

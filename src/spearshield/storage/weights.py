@@ -169,17 +169,30 @@ def _renamed(expected: Tensors, found: Tensors) -> Tensors | None:
     """The tensors of ``found`` under the names of ``expected``; ``None`` if the names differ.
 
     Counters that the network does not have are left out, and those of the network that are missing
-    keep their values.
+    keep their values. Of names that share one tensor in the network, the file needs one.
     """
+    ties = _ties(expected)
     for own in _shared_starts(expected):
-        wanted = {name.removeprefix(own) for name in _without_counters(expected)}
         for start in _shared_starts(found):
-            names = {name: own + name.removeprefix(start) for name in found}
-            if {name.removeprefix(start) for name in _without_counters(found)} == wanted:
-                kept = {name: value for name, value in expected.items() if _is_counter(name)}
-                moved = {new: found[old] for old, new in names.items() if new in expected}
-                return {**kept, **moved}
+            moved = {own + name.removeprefix(start): value for name, value in found.items()}
+            known = {name: value for name, value in moved.items() if name in expected}
+            tied = {name: moved[other] for name, other in ties if other in moved}
+            whole = {**_counters(expected), **tied, **known}
+            if not _without_counters(moved).keys() - expected.keys() and whole.keys() == (
+                expected.keys()
+            ):
+                return whole
     return None
+
+
+def _ties(tensors: Tensors) -> list[tuple[str, str]]:
+    """The pairs of different names of one tensor."""
+    places: dict[object, list[str]] = {}
+    for name, value in tensors.items():
+        if value.numel() and value.data_ptr():
+            place = value.data_ptr(), value.shape, value.stride(), value.dtype
+            places.setdefault(place, []).append(name)
+    return [(a, b) for names in places.values() for a in names for b in names if a != b]
 
 
 def _shared_starts(names: Tensors) -> Iterator[str]:
@@ -195,6 +208,10 @@ def _shared_starts(names: Tensors) -> Iterator[str]:
 
 def _is_counter(name: str) -> bool:
     return name.rpartition(".")[2] in _COUNTERS
+
+
+def _counters(tensors: Tensors) -> Tensors:
+    return {name: value for name, value in tensors.items() if _is_counter(name)}
 
 
 def _without_counters(tensors: Tensors) -> Tensors:
