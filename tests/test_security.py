@@ -104,6 +104,7 @@ CARD = [
     ("names", ["a", 2], "names must be a list of str"),
     ("classifier.wrapped", "yes", "classifier.wrapped must be bool"),
     ("classifier.mean", [True], "classifier.mean must be"),
+    ("classifier.output", "x", "classifier.output must be 'logits' or"),
     ("kind", "program", "kind must be 'shield' or 'spear'"),
     ("seed", True, "seed must be int"),
     ("format", 2, "it has format 2, this version reads 1"),

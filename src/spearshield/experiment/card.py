@@ -10,6 +10,7 @@ from spearshield.architecture import Architecture
 from spearshield.experiment.limits import check_images, check_name
 from spearshield.judging.provenance import versions
 from spearshield.judging.results import Row
+from spearshield.nets.wrapped_classifier import Output
 from spearshield.storage.atomic import write_json
 from spearshield.storage.reading import read_object
 from spearshield.storage.serialization import dump, field_of
@@ -76,7 +77,7 @@ class ClassifierCard:
     wrapped: bool = False
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    output: str = "logits"
+    output: Output = "logits"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import re
 import struct
 import tarfile
 import tokenize
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spearshield.storage.reading import check_file
+from spearshield.storage.reading import check_file, shortened
 
 LARGEST = 4 << 30
 """Largest size of the unpacked arrays of an npz, in bytes."""
@@ -60,8 +61,18 @@ def corrupt_as_value_error(path: Path | str, *also: type[Exception]) -> Iterator
     except UnsuitableError as error:
         raise UnsuitableError(f"{path}: {error}") from error
     except DECODER_ERRORS + also as error:
-        why = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} is truncated, corrupt or of another kind: {why}") from error
+        raise ValueError(
+            f"{path} is truncated, corrupt or of another kind: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The message of a decoder, short and without addresses of objects and numbers of errors."""
+    message = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    plain = re.sub(r"<[\w.]+ object at 0x[0-9a-f]+>", "an object", message)
+    return shortened(
+        plain if isinstance(error, ValueError) else f"{type(error).__name__}: {plain}", 200
+    )
 
 
 def gunzip(path: Path, largest: int) -> bytes:

@@ -56,9 +56,11 @@ def examples(images: Path, labels: Path, names: tuple[str, ...]) -> Examples:
         raise ValueError(f"{labels}: it holds {len(y)} labels for {len(pixels)} images")
     if y.max() >= len(names):
         raise ValueError(f"{labels}: its largest label is {y.max()}, of {len(names)} classes")
-    return Examples.of(
-        torch.from_numpy(pixels[:, None].copy()), torch.from_numpy(y.astype(np.int64)), names
-    )
+    labelled = torch.from_numpy(pixels[:, None].copy()), torch.from_numpy(y.astype(np.int64))
+    try:
+        return Examples.of(*labelled, names)
+    except ValueError as error:
+        raise ValueError(f"{images}: {error}") from error
 
 
 def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import warnings
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -135,7 +136,8 @@ def _torch_load(content: bytes) -> tuple[Any, list[str]]:
     while True:
         inert = [(Foreign, name) for name in foreign]
         try:
-            with torch.serialization.safe_globals(inert):  # type: ignore[arg-type]
+            with warnings.catch_warnings(), torch.serialization.safe_globals(inert):  # type: ignore[arg-type]
+                warnings.simplefilter("ignore")  # about other protocols of pickle
                 saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             return saved, foreign
         except (*DECODER_ERRORS, AssertionError, AttributeError, pickle.UnpicklingError) as error:

@@ -74,9 +74,7 @@ def load_weights(module: nn.Module, path: Path, *, normalised: Normalisation | N
         )
     converted = _converted(expected, found.tensors)
     if bad := not_finite(converted):
-        raise ValueError(
-            f"{path}: {bad}; the training that wrote it diverged, or the file is corrupt"
-        )
+        raise ValueError(f"{path}: {bad}; the training that wrote it diverged, use another file")
     module.load_state_dict({**module.state_dict(), **converted})
 
 
