@@ -28,7 +28,7 @@ from spearshield.experiment.card import Measured
 from spearshield.experiment.defaults import budget_for, training_for
 from spearshield.experiment.folders import CARD, RECIPE, refuse_others
 from spearshield.experiment.learning import Learning
-from spearshield.experiment.opened import open_run, shield_of, spear_of
+from spearshield.experiment.opened import open_run, shield_of, spear_of, with_name
 from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.purifier import PurifierSource
 from spearshield.experiment.shield import Shield, Spear, load_saved
@@ -288,7 +288,7 @@ def load(
         FileNotFoundError: There is nothing in the folder that was saved or trained.
         ValueError: It cannot be read, or does not fit the classifier.
     """
-    path = Path(folder)
+    path = with_name(Path(folder))
     if (path / CARD).exists():
         saved = load_saved(path, classifier)
     elif (path / RECIPE).exists() or (path.parent / RECIPE).exists():

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from spearshield.classifiers import architecture
 from spearshield.cli import main
 from spearshield.experiment.opened import open_run
-from spearshield.storage.weights import read_weights, save_weights
+from spearshield.storage.weights import save_weights
 
 SMALL = (
     "--set=pretraining.steps=60",
@@ -377,7 +378,7 @@ def test_an_attack_needs_nothing_of_its_run_but_its_own_training(tmp_path, monke
         assert main([*perturb, f"--out={tmp_path}/{made.name}.npz", "--device=cpu"]) == 0
     with np.load(tmp_path / "run.npz") as mine, np.load(tmp_path / "shipped.npz") as theirs:
         assert np.array_equal(mine["x"], theirs["x"]) and not np.array_equal(mine["x"], pixels)
-    kept = read_weights(run / "adv_gan" / "attack.safetensors")
+    kept = load_file(run / "adv_gan" / "attack.safetensors")
     attack = open_run(run).attack("adv_gan")
     assert kept.keys() == attack.network.state_dict().keys()
 

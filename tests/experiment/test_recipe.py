@@ -231,10 +231,11 @@ def test_a_file_that_is_not_a_recipe_is_refused(tmp_path):
     path = tmp_path / "mine.json"
     deep = "[" * 100_000 + "]" * 100_000
     for content, said in (
-        ("{", "not a recipe of this version"),
-        (deep, "not a recipe of this version"),
+        ("{", r"mine\.json is not JSON"),
+        ("{}", "not a recipe of this version: the object has no field 'type'"),
+        (deep, "nested deeper than 100"),
         (json.dumps(dump(Digits())), "is not a recipe: it holds Digits"),
-        ("[]", "is not a recipe: it holds tuple"),
+        ("[]", "holds a JSON list; it must hold an object"),
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=said):

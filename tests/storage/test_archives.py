@@ -89,3 +89,17 @@ def test_npz_compares_an_array_with_its_header(tmp_path: Path, shape: tuple[int]
         archive.writestr("a.npy", header.getvalue() + bytes(6))
     with pytest.raises(ValueError, match=r"f\.npz"):
         npz(path, ["a"])
+
+
+def test_the_reason_is_short_and_without_addresses() -> None:
+    for error, said in (
+        (
+            ValueError("node <ast.BinOp object at 0x7f00> " + "x" * 999),
+            "kind: node an object x+[.]{3}$",
+        ),
+        (OSError(22, "Invalid argument"), "kind: OSError: Invalid argument$"),
+        (EOFError(), "kind: EOFError: EOFError$"),
+    ):
+        with pytest.raises(ValueError, match=said) as caught, corrupt_as_value_error("f.npz"):
+            raise error
+        assert len(str(caught.value)) < 300

@@ -84,6 +84,7 @@ def test_a_full_disk_does_not_damage_the_old_file(tmp_path, monkeypatch):
 
 
 def test_nan_is_not_written_as_json(tmp_path):
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        atomic.write_json(tmp_path / "j", {"loss": float("nan")})
+    for value, name in ((float("nan"), "nan"), (float("-inf"), "-inf")):
+        with pytest.raises(ValueError, match=rf"rows\.1\.loss is {name}, which j cannot hold"):
+            atomic.write_json(tmp_path / "j", {"rows": [{}, {"loss": value}]})
     assert not (tmp_path / "j").exists()

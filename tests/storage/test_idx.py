@@ -32,8 +32,20 @@ HEAD = struct.pack(">4I", 0x803, 4, 28, 28)
         (HEAD + bytes(4 * 784), "Not a gzipped file"),
         (files.idx(files.noise(4, 32, 32)), r"shape \(4, 32, 32\)"),
         (files.idx(files.noise(0, 28, 28)), r"shape \(0, 28, 28\)"),
+        (files.idx(np.ones((4, 28, 28), np.uint8)), "brightest pixel is 1 of 255"),
     ],
-    ids=["short", "long", "half a head", "nothing", "empty", "labels", "raw", "32 x 32", "none"],
+    ids=[
+        "short",
+        "long",
+        "half a head",
+        "nothing",
+        "empty",
+        "labels",
+        "raw",
+        "32 x 32",
+        "none",
+        "black",
+    ],
 )
 def test_other_images_are_refused(tmp_path: Path, images: bytes, message: str) -> None:
     x, y = tmp_path / "x.gz", tmp_path / "y.gz"

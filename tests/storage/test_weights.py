@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
+import zipfile
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from mutations import fails_under
 from spearshield.method import Defended
-from spearshield.storage.weights import load_part, load_weights, read_weights, save_weights
+from spearshield.storage.tensor_files import LARGEST_PICKLE
+from spearshield.storage.weights import Normalisation, load_part, load_weights, save_weights
 
 Write = Callable[[dict[str, Tensor], Path], object]
 WRITERS: dict[str, Write] = {
@@ -119,16 +122,37 @@ def test_a_classifier_loads_from_a_victim_without_a_purifier(tmp_path: Path) -> 
     refused(new, path, "unexpected: classifier.0.bias")
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".npz"])
-@pytest.mark.parametrize(
-    "prefix", ["module.", "model.", "net.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+PREFIXES = (
+    *("module.", "model.", "net.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."),
+    *("backbone.", "encoder.model.", "network.module._orig_mod."),
 )
-def test_prefixes_of_all_names_are_removed(tmp_path: Path, suffix: str, prefix: str) -> None:
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".npz"])
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_start_that_all_names_share_is_removed(tmp_path: Path, suffix: str, prefix: str) -> None:
     source, target = network(), network()
     path = tmp_path / f"w{suffix}"
     WRITERS[suffix]({f"{prefix}{k}": v for k, v in source.state_dict().items()}, path)
     load_weights(target, path)
     assert same(state(target), state(source))
+
+
+def test_a_start_of_the_names_of_the_network_is_added(tmp_path: Path) -> None:
+    source, target = network(), nn.ModuleDict({"model": network()})
+    torch.save(source.state_dict(), tmp_path / "w.pt")
+    load_weights(target, tmp_path / "w.pt")
+    assert same(state(target["model"]), state(source))
+
+
+def test_a_start_that_only_some_names_share_or_that_is_a_position_is_refused(
+    tmp_path: Path,
+) -> None:
+    path, content = tmp_path / "w.pt", state(network())
+    torch.save({k if k == "2.bias" else f"backbone.{k}": v for k, v in content.items()}, path)
+    refused(network(), path, r"unexpected: backbone\.0\.bias")
+    torch.save({f"1.{k}": v for k, v in content.items()}, path)
+    refused(network(), path, r"unexpected: 1\.0\.bias")
 
 
 def test_a_prefix_that_the_network_has_itself_stays(tmp_path: Path) -> None:
@@ -138,31 +162,128 @@ def test_a_prefix_that_the_network_has_itself_stays(tmp_path: Path) -> None:
     assert same(state(target), state(source))
 
 
-@pytest.mark.parametrize(
-    "wrapper", ["state_dict", "model", "model_state_dict", "net", "network", "weights"]
+WRAPPERS = (
+    *("state_dict", "model", "model_state_dict", "net", "network", "weights", "ema", "params"),
+    *("state_dict_ema", "module", "student", "a name of one's own"),
 )
-def test_the_usual_dictionaries_around_weights_are_opened(tmp_path: Path, wrapper: str) -> None:
+BESIDE = {
+    "epoch": 3,
+    "optimizer": {"state": {0: {"exp_avg": torch.zeros(4, 3)}}, "param_groups": [{"lr": 0.1}]},
+    "args": Namespace(lr=0.1),
+    "best": np.float64(0.9),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_the_weights_in_a_checkpoint_are_found(tmp_path: Path, wrapper: str) -> None:
     source, target = network(), network()
-    content = {"epoch": 3, "optimizer": {"lr": 0.1}, wrapper: source.state_dict()}
-    torch.save(content, tmp_path / "w.pt")
+    wrapped = {f"module.{k}": v for k, v in source.state_dict().items()}
+    for content in (BESIDE | {wrapper: wrapped}, BESIDE | {"state": {wrapper: wrapped}}):
+        torch.save(content, tmp_path / "w.pt")
+        load_weights(target, tmp_path / "w.pt")
+        assert same(state(target), state(source))
+
+
+def test_an_average_of_weights_is_loaded_without_its_counter(tmp_path: Path) -> None:
+    average, target = torch.optim.swa_utils.AveragedModel(network()), network()
+    torch.save({"ema": average.state_dict()}, tmp_path / "w.pt")
     load_weights(target, tmp_path / "w.pt")
+    assert same(state(target), state(average.module))
+
+
+@fails_under(
+    "first of several weights loaded",
+    (torch, "equal", lambda *_: True),
+    raises=pytest.fail.Exception,
+)
+def test_two_different_weights_for_one_network_are_refused(tmp_path: Path) -> None:
+    path, first, second = tmp_path / "w.pt", network().state_dict(), network().state_dict()
+    torch.save({"model": first, "ema": second}, path)
+    refused(network(), path, r"several weights.*: model, ema; save one.*\['model'\]")
+    torch.save({"model": first, "copy": first, "other": {"0.weight": torch.ones(1)}}, path)
+    load_weights(network(), path)
+
+
+@pytest.mark.parametrize("names", [("normalize.mean", "normalize.std"), ("mu", "sigma")])
+def test_a_normalisation_in_the_file_must_be_the_one_in_front_of_the_network(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    path, source, target = tmp_path / "w.pt", network(), network()
+    buffers = dict(zip(names, (torch.full((1, 3, 1, 1), 0.5), torch.full((3,), 0.25)), strict=True))
+    inner = {f"model.{k}": v for k, v in source.state_dict().items()}
+    torch.save({"state_dict": buffers | inner}, path)
+    refused(target, path, r"add --mean 0\.5 0\.5 0\.5 --std 0\.25 0\.25 0\.25, or save")
+    other = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.2))
+    with pytest.raises(ValueError, match="also holds the normalisation"):
+        load_weights(target, path, normalised=other)
+    load_weights(target, path, normalised=Normalisation((0.5,) * 3, (0.25,) * 3))
     assert same(state(target), state(source))
+
+
+@pytest.mark.parametrize("suffix", [".pth.tar", "", ".PT", ".pkl", ".bin", ".npz", ".safetensors"])
+@pytest.mark.parametrize("form", [".safetensors", ".npz", ".pt"])
+def test_the_content_decides_the_format(tmp_path: Path, suffix: str, form: str) -> None:
+    source, target, path = network(), network(), tmp_path / f"w{suffix}"
+    WRITERS[form](source.state_dict(), tmp_path / f"source{form}")
+    (tmp_path / f"source{form}").rename(path)
+    load_weights(target, path)
+    assert same(state(target), state(source))
+
+
+def test_of_tied_weights_the_file_needs_one_name(tmp_path: Path) -> None:
+    def tied() -> nn.Module:
+        made = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+        made[2].weight = made[0].weight
+        return made
+
+    source, path = tied(), tmp_path / "w.safetensors"
+    safetensors.torch.save_model(source, path)
+    assert len(safetensors.torch.load_file(path)) == 3
+    target = tied()
+    load_weights(target, path)
+    assert same(state(target), state(source))
+    refused(nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3)), path, "missing: .*weight")
+
+
+def test_the_old_format_of_torch_and_other_layouts_of_memory_are_read(tmp_path: Path) -> None:
+    source, target, path = network(), network(), tmp_path / "w.pt"
+    torch.save(source.state_dict(), path, _use_new_zipfile_serialization=False)
+    load_weights(target, path)
+    assert same(state(target), state(source))
+    turned = {"0.weight": source[0].weight.detach().T.contiguous().T}
+    torch.save(source.state_dict() | turned, path)
+    load_weights(target, path)
+    assert same(state(target), state(source))
+    repeated = torch.ones(1, 1).expand(4, 3)
+    np.savez(
+        tmp_path / "w.npz",
+        **{k: v.numpy().astype(">f8") for k, v in source.state_dict().items() if "num" not in k},
+    )
+    load_weights(target, tmp_path / "w.npz")
+    assert same(state(target), state(source))
+    torch.save(source.state_dict() | {"0.weight": repeated}, path)
+    load_weights(target, path)
+    assert torch.equal(target[0].weight, torch.ones(4, 3))
 
 
 def test_names_that_fit_nowhere_are_listed_with_the_names_expected(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save({"model": {"conv.weight": torch.zeros(1)}}, path)
     refused(network(), path, r"missing: 0\.weight, 0\.bias, .* 5 more; unexpected: conv\.weight")
-    torch.save({"epoch": 3, "student": network().state_dict()}, path)
-    refused(network(), path, "is not a state_dict; its keys are 'epoch', 'student'")
+    torch.save({"epoch": 3, "lr": 0.1}, path)
+    refused(
+        network(), path, r"holds no tensors by name \(its keys are epoch, lr\); save the weights"
+    )
+    torch.save({"x" * 10_000 + "\n": torch.zeros(1)}, path)
+    refused(network(), path, r"unexpected: x{80}\.\.\.\)")
 
 
 def test_a_pickled_network_and_a_program_are_refused_with_our_messages(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save(nn.Linear(2, 2), path)
     refused(network(), path, r"objects besides tensors \(torch\.nn\.modules\.linear\.Linear\)")
-    torch.save({"model": network().state_dict(), "args": Namespace(lr=0.1)}, path)
-    refused(network(), path, r"objects besides tensors \(argparse\.Namespace\)")
+    torch.save({"model": {k: v.numpy() for k, v in network().state_dict().items()}}, path)
+    refused(network(), path, r"objects besides tensors \(numpy\..*\)")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, and still in use
         torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), path)
@@ -170,7 +291,7 @@ def test_a_pickled_network_and_a_program_are_refused_with_our_messages(tmp_path:
 
 
 @FORMS
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"w{suffix}"
     WRITERS[suffix](network().state_dict(), path)
@@ -183,7 +304,9 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, share: float) 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"w{suffix}"
     path.write_bytes(b"<!DOCTYPE html><title>404 Not Found</title>" * 10)
-    refused(network(), path, "is truncated, corrupt")
+    refused(network(), path, "holds no weights: it is text; expected a file of")
+    path.write_bytes(b"")
+    refused(network(), path, "holds no weights: it is empty; expected a file of")
 
 
 @FORMS
@@ -255,16 +378,48 @@ def test_a_file_that_runs_code_is_refused(tmp_path: Path, form: str) -> None:
     assert not trace.exists()
 
 
+def test_a_file_of_torch_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    bomb = b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."  # 2 GiB in 30 bytes
+    path.write_bytes(bomb)
+    refused(network(), path, "holds a bytearray besides tensors")
+    for method, pickled, said in (
+        (zipfile.ZIP_STORED, bomb, "holds a bytearray besides tensors"),
+        (zipfile.ZIP_DEFLATED, pickle.dumps({}, 2), "its parts are compressed"),
+        (zipfile.ZIP_STORED, bytes(LARGEST_PICKLE + 1), "its pickle has more than 16777216 bytes"),
+    ):
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("archive/data.pkl", pickled)
+            archive.writestr("archive/data/0", bytes(1 << 20))
+        refused(network(), path, said)
+
+
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"0.weight": 1.0}, {1: torch.zeros(1)}])
 def test_a_torch_file_without_named_tensors_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "w.pt")
-    refused(network(), tmp_path / "w.pt", "not a state_dict")
+    refused(network(), tmp_path / "w.pt", "holds no tensors by name")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (torch.eye(4, 3).to_sparse(), "not plain numbers: 0.weight sparse_coo"),
+        (torch.empty(4, 3, device="meta"), "not plain numbers: 0.weight on the device meta"),
+        (torch.zeros(4, 3) + 0j, "of another type: 0.weight torch.complex64"),
+        (torch.zeros(1).expand(10**15), r"of another shape: 0.weight \(1000000000000000,\)"),
+    ],
+)
+def test_tensors_that_are_not_arrays_of_floats_are_refused(
+    tmp_path: Path, value: Tensor, kind: str
+) -> None:
+    torch.save(state(network()) | {"0.weight": value}, tmp_path / "w.pt")
+    refused(network(), tmp_path / "w.pt", kind)
 
 
 def test_an_array_without_a_name_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "w.npz").open("wb") as file:
         np.save(file, np.zeros(3))
-    refused(network(), tmp_path / "w.npz", "is truncated, corrupt or of another kind")
+    refused(network(), tmp_path / "w.npz", "holds no weights: it is of another kind")
 
 
 def test_strings_in_an_archive_are_refused(tmp_path: Path) -> None:
@@ -272,14 +427,21 @@ def test_strings_in_an_archive_are_refused(tmp_path: Path) -> None:
     refused(network(), tmp_path / "w.npz", "names holds <U1, not numbers")
 
 
-def test_an_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
-    (tmp_path / "w.onnx").write_bytes(b"")
-    refused(network(), tmp_path / "w.onnx", r"\.safetensors, \.npz, \.pt, \.pth, \.ckpt, \.bin")
+def test_an_archive_of_other_files_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("model/w.pt", b"")
+    refused(network(), tmp_path / "w.pt", r"archive without weights \(model/w\.pt\)")
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"w\.npz"):
-        read_weights(tmp_path / "w.npz")
+def test_a_path_that_is_no_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=rf"there is no .*w\.npz; looked in {tmp_path}$"):
+        load_weights(network(), tmp_path / "w.npz")
+    refused(network(), tmp_path, "is a folder; name a file")
+    os.mkfifo(tmp_path / "pipe")
+    refused(network(), tmp_path / "pipe", "is a pipe or a device")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(OSError, match="loop is a symbolic link that leads back to itself"):
+        load_weights(network(), tmp_path / "loop")
 
 
 def test_a_part_is_checked_before_it_is_loaded(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
 from torch import nn
@@ -162,6 +163,8 @@ def _called(target: str, offered: dict[str, Any]) -> Any:
 def _imported(target: str) -> Callable[..., Any]:
     module_name, _, attribute = target.partition(":")
     _check_names(module_name, attribute)
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # only now: a file there must not pass for an optional package
     try:
         module = importlib.import_module(module_name)
     except (ImportError, SyntaxError) as error:

@@ -8,8 +8,10 @@ import json
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from spearshield import discover
+from spearshield.cli import saved_folder
 
 SKIPPED = ("ClassVar", "property")
 
@@ -40,10 +42,16 @@ def do_list(words: argparse.Namespace) -> None:
 def do_show(words: argparse.Namespace) -> None:
     """Print the docstring, the hyper-parameters and the paper of everything of one name.
 
+    Of a folder, print what it holds and needs.
+
     Raises:
         ValueError: Nothing has this name; the message lists the names.
     """
     kinds = [kind for kind in discover.PACKAGES if words.name in discover.registered(kind)]
+    if not kinds and saved_folder.holds_something(Path(words.name)):
+        for line in saved_folder.description(Path(words.name)):
+            _print(line)
+        return
     if not kinds:
         known = "; ".join(
             f"{kind}: {', '.join(discover.registered(kind))}" for kind in discover.PACKAGES

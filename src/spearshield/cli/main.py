@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
-from pathlib import Path
 
 from spearshield.cli.parser import parser
 
@@ -26,7 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # where a terminal knows few characters
     options = parser().parse_args(words)
-    sys.path.append(str(Path.cwd()))  # where a user's own module:function lies
     try:
         home = "catalogue" if options.command in WITHOUT_TORCH else "commands"
         commands = import_module(f"spearshield.cli.{home}")

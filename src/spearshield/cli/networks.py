@@ -19,7 +19,7 @@ from spearshield.experiment.purifier import PurifierSource, as_purifier
 from spearshield.experiment.subject import for_model
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.rng import ambient
-from spearshield.storage.weights import load_weights
+from spearshield.storage.weights import Normalisation, load_weights
 
 PUBLISHED = "published"
 """The value of ``--weights`` that stands for the weights that timm or torchvision publishes."""
@@ -47,12 +47,12 @@ def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifi
     def build() -> nn.Module:
         return named.network(images.shape, images.classes)
 
+    mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
     built = _built(build, "--weights", weights)
     with _counting(options, images):
-        _load(built, weights)
+        _load(built, weights, Normalisation(mean, std) if mean and std else None)
     if weights is None:
         _refuse_random(built, build, options.classifier, remedy)
-    mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
     wrapped = WrappedClassifier(built, mean, std, options.output, named).eval()
     outputs = for_model(wrapped, images).classes
     if options.classes not in (None, outputs):
@@ -116,9 +116,10 @@ def _built(build: Callable[[], nn.Module], option: str, weights: str | None) -> 
         return build()
 
 
-def _load(network: nn.Module, weights: str | None) -> None:
+def _load(network: nn.Module, weights: str | None, normalised: Normalisation | None = None) -> None:
+    """Load the weights of a file, if there is one, behind a normalisation of the images."""
     if weights is not None:
-        load_weights(network, Path(weights))
+        load_weights(network, Path(weights), normalised=normalised)
 
 
 def _refuse_random(

@@ -45,7 +45,10 @@ def parser() -> Parser:
         "See the judge flag defences and attacks that are wrong on purpose, and no honest model.",
     )
     _list(command("list", "Methods, attacks, classifiers, data sets and recipes."))
-    command("show", "Paper, hyper-parameters and BibTeX of one of them.").add_argument("name")
+    show = command("show", "Paper, hyper-parameters and BibTeX of one of them; or a saved folder.")
+    show.add_argument(
+        "name", help="a name of `list`; or the folder of a shield, an attack or a run"
+    )
     return top
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
 from spearshield.architecture import Architecture
+from spearshield.experiment.limits import check_images, check_name
 from spearshield.judging.provenance import versions
 from spearshield.judging.results import Row
+from spearshield.logits import Output
 from spearshield.storage.atomic import write_json
-from spearshield.storage.serialization import dump, load
+from spearshield.storage.reading import read_object
+from spearshield.storage.serialization import dump, field_of
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import Training
 from spearshield.types import Shape
@@ -76,7 +77,7 @@ class ClassifierCard:
     wrapped: bool = False
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    output: str = "logits"
+    output: Output = "logits"
 
 
 @dataclass(frozen=True)
@@ -142,46 +143,40 @@ class Card:
             FileNotFoundError: There is no such file.
             ValueError: It is not a card of this version.
         """
+        saved = read_object(path)
         try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
-            if saved["format"] != FORMAT:
-                raise ValueError(f"it has format {saved['format']}, this version reads {FORMAT}")
-            channels, height, width = saved["shape"]
+            if (written := field_of(saved, "format", int)) != FORMAT:
+                raise ValueError(f"it has format {written}, this version reads {FORMAT}")
+            names = field_of(saved, "names", tuple[str, ...])
+            shape = field_of(saved, "shape", tuple[int, int, int])
+            check_images(shape, len(names))
+            check_name(name := field_of(saved, "name", str))
             return Card(
-                kind=str(saved["kind"]),
-                name=str(saved["name"]),
-                training=_of_type(load(saved["training"]), Training),
-                threat=_of_type(load(saved["threat"]), ThreatModel),
-                seed=int(saved["seed"]),
-                shape=(int(channels), int(height), int(width)),
-                names=tuple(map(str, saved["names"])),
-                classifier=_classifier(saved["classifier"]),
-                measured=_measured(saved["measured"]),
-                sha256=str(saved["sha256"]),
-                trained_on=str(saved["trained_on"]),
+                kind=field_of(saved, "kind", Literal["shield", "spear"]),
+                name=name,
+                training=field_of(saved, "training", Training | None),
+                threat=field_of(saved, "threat", ThreatModel | None),
+                seed=field_of(saved, "seed", int),
+                shape=shape,
+                names=names,
+                classifier=_part(saved, "classifier", ClassifierCard),
+                measured=_measured(saved),
+                sha256=field_of(saved, "sha256", str),
+                trained_on=field_of(saved, "trained_on", str),
             )
-        except FileNotFoundError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        except ValueError as error:
             raise ValueError(f"{path} is not a card of this version: {error}") from error
 
 
-def _of_type(value: Any, kind: type) -> Any:
-    if value is not None and not isinstance(value, kind):
-        raise ValueError(f"expected {kind.__name__}, got {type(value).__name__}")
-    return value
+def _part(saved: dict[str, Any], name: str, kind: Any) -> Any:
+    """The dataclass ``kind`` whose fields are those of the object ``name`` in a card."""
+    hints = get_type_hints(kind)
+    return kind(**{field: field_of(saved, f"{name}.{field}", hints[field]) for field in hints})
 
 
-def _classifier(saved: Mapping[str, Any]) -> ClassifierCard:
-    mean, std = (tuple(map(float, saved[key])) if saved[key] else None for key in ("mean", "std"))
-    architecture = _of_type(load(saved["architecture"]), Architecture)
-    return ClassifierCard(
-        str(saved["name"]), architecture, bool(saved["wrapped"]), mean, std, str(saved["output"])
-    )
-
-
-def _measured(saved: Mapping[str, Any]) -> Measured | None:
-    if "robust" not in saved:
+def _measured(saved: dict[str, Any]) -> Measured | None:
+    measured = saved.get("measured")
+    if isinstance(measured, dict) and "robust" not in measured:
         return None
-    low, high = saved["interval"]
-    return Measured(**{**saved, "interval": (low, high)})
+    found: Measured = _part(saved, "measured", Measured)
+    return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spearshield.storage.atomic import write_json
+from spearshield.storage.reading import read_json
 from spearshield.training.loop import CHECKPOINT
 
 RECIPE, TRAINING, CARD = "recipe.json", "training.json", "card.json"
@@ -67,9 +67,9 @@ def claim(path: Path, own: Mapping[str, Any], content: str) -> None:
         write_json(path, own)
         return
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = read_json(path)
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); {REMEDY}, or delete that one") from error
+        raise ValueError(f"{error}; {REMEDY}, or delete that one") from error
     if saved != own:
         raise ValueError(
             f"{path.parent} holds {content} (other {differences(saved, own)}); {REMEDY}, or "

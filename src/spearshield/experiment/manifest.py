@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spearshield.experiment.folders import RECIPE, REMEDY, differences, refuse_others
-from spearshield.experiment.recipe import Recipe, read_recipe
+from spearshield.experiment.limits import check_images
+from spearshield.experiment.recipe import Recipe, recipe_of
 from spearshield.storage.atomic import write_json
 from spearshield.storage.digest import digest
-from spearshield.storage.serialization import dump, load
+from spearshield.storage.reading import file_bytes, read_json, read_object
+from spearshield.storage.serialization import dump, field_of, load
+from spearshield.storage.tensor_files import LARGEST
 from spearshield.types import Shape
 
 
@@ -48,26 +50,13 @@ class Manifest:
             write_json(path, own)
             return
         try:
-            saved = _with_new_fields(json.loads(path.read_text(encoding="utf-8")), self.weights)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not JSON ({error}); {REMEDY}") from error
+            saved = _with_new_fields(read_json(path), self.weights)
+        except ValueError as error:
+            raise ValueError(f"{error}; {REMEDY}") from error
         if saved != own:
             raise ValueError(
                 f"{folder} holds the run of another recipe (other {differences(saved, own)}); "
                 f"{REMEDY}, or delete that folder"
-            )
-
-    def verify_weights(self) -> None:
-        """Raise if the file of the recipe's ``weights`` is not the one that the run was made with.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It was replaced.
-        """
-        if self.weights not in ("", weights_of(self.recipe)):
-            raise ValueError(
-                f"{self.recipe.weights} was replaced after the run was trained for its weights; "
-                "restore that file, or run the recipe again in another folder"
             )
 
     @staticmethod
@@ -81,23 +70,22 @@ class Manifest:
         path = folder / RECIPE
         if not path.exists():
             raise FileNotFoundError(f"{folder} is not a run folder: it has no {RECIPE}")
-        recipe = read_recipe(path)
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = {"weights_sha256": "", **read_object(path)}
+        recipe = recipe_of(saved, path)
         try:
-            name, images = saved["name"], saved["images"]
-            channels, height, width = map(int, images["shape"])
-            shape, weights = (channels, height, width), str(saved.get("weights_sha256", ""))
-            return Manifest(str(name), recipe, shape, int(images["classes"]), weights)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path} is not the manifest of a run folder: it needs name, recipe, images.shape "
-                "and images.classes"
-            ) from error
+            shape = field_of(saved, "images.shape", tuple[int, int, int])
+            classes = field_of(saved, "images.classes", int)
+            check_images(shape, classes)
+            recipe.check_names()
+            name, weights = (field_of(saved, key, str) for key in ("name", "weights_sha256"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not the manifest of a run folder: {error}") from error
+        return Manifest(name, recipe, shape, classes, weights)
 
 
 def weights_of(recipe: Recipe) -> str:
     """The digest of the file of a recipe's ``weights``; empty if there is none."""
-    return digest(Path(recipe.weights).read_bytes()) if recipe.weights else ""
+    return digest(file_bytes(Path(recipe.weights), LARGEST)) if recipe.weights else ""
 
 
 def _with_new_fields(saved: Any, weights: str) -> Any:

@@ -13,6 +13,11 @@ from spearshield.experiment.shield import Shield, Spear
 from spearshield.training.learned_attack import LearnedAttack
 
 
+def with_name(path: Path) -> Path:
+    """The path of a folder, absolute if it is one without a name, such as ``.`` or ``..``."""
+    return path if path.name not in ("", "..") else path.resolve()
+
+
 def open_run(path: Path, data_dir: Path | None = None, device: str = "cpu") -> Run:
     """The trained run in a folder; nothing in it is trained any further.
 
@@ -23,6 +28,7 @@ def open_run(path: Path, data_dir: Path | None = None, device: str = "cpu") -> R
         FileNotFoundError: The folder holds no run.
         ValueError: Its recipe cannot be read.
     """
+    path = with_name(path)
     whole = (path / RECIPE).exists()
     folder = path if whole else path.parent
     manifest = Manifest.read(folder)

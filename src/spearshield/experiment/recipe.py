@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -14,10 +13,14 @@ from spearshield.dataset import Dataset, Split
 from spearshield.discover import name_of
 from spearshield.judging.trial import Trial
 from spearshield.ranges import require
+from spearshield.storage.reading import read_object
 from spearshield.storage.serialization import dump, load
 from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
+
+RESERVED = ("outcomes", "pictures", "con", "prn", "aux", "nul")
+"""Names of other folders of a run, and of devices of Windows."""
 
 UNDEFENDED = "undefended"
 """The name of the bare classifier in results, if it is not trained by the recipe."""
@@ -117,6 +120,8 @@ class Recipe:
         Raises:
             ValueError: Lists the names.
         """
+        if not name:
+            raise ValueError(f"name a training of this run; it has {', '.join(self.trainings)}")
         if name not in self.trainings:
             raise ValueError(f"no {name!r} in this run; it has {', '.join(self.trainings)}")
 
@@ -135,19 +140,21 @@ class Recipe:
             )
 
     def check_names(self) -> None:
-        """Raise if a training or a trial refers to a training that is absent or comes later.
+        """Raise if a training has a reserved name, or is referred to but absent or later.
 
         Raises:
             ValueError: Names both.
         """
         for name, training in self.trainings.items():
+            if name.lower() in RESERVED:
+                raise ValueError(f"a training cannot be called {name!r}; choose another name")
             source = training and attack_from(training.learn_from)
             for needed in (training and training.trained_on, source):
                 if needed:
                     self.require_earlier(name, needed)
         for trial in self.trials:
-            if source := attack_from(trial.attack):
-                self.require_training(source)
+            if isinstance(trial.attack, AttackFrom):
+                self.require_training(trial.attack.training)
 
 
 def attack_from(attack: Attack | None) -> str:
@@ -181,12 +188,19 @@ def read_recipe(path: Path) -> Recipe:
         FileNotFoundError: There is no such file.
         ValueError: The file is not a recipe; names the file and the field.
     """
+    return recipe_of(read_object(path), path)
+
+
+def recipe_of(saved: dict[str, Any], path: Path) -> Recipe:
+    """The recipe in the object of a JSON file.
+
+    Raises:
+        ValueError: The object is not a recipe; names the file and the field.
+    """
+    inner = saved["recipe"] if "type" not in saved and "recipe" in saved else saved
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(saved, dict) and "type" not in saved and "recipe" in saved:
-            saved = saved["recipe"]
-        recipe = load(saved)
-    except (ValueError, RecursionError) as error:
+        recipe = load(inner)
+    except ValueError as error:
         raise ValueError(f"{path} is not a recipe of this version: {error}") from error
     if not isinstance(recipe, Recipe):
         raise ValueError(f"{path} is not a recipe: it holds {type(recipe).__name__}")

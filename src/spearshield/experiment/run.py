@@ -26,8 +26,10 @@ from spearshield.dataset import Examples, Split
 from spearshield.discover import name_of
 from spearshield.experiment.folders import RECIPE, RESULTS, TRAINING, claim, refuse_others
 from spearshield.experiment.learned_attacks import learned_attack_trials, learned_attack_view
+from spearshield.experiment.limits import built_from
 from spearshield.experiment.manifest import Manifest, weights_of
-from spearshield.experiment.recipe import Recipe
+from spearshield.experiment.recipe import UNDEFENDED, Recipe
+from spearshield.experiment.shield import WEIGHTS, with_weights
 from spearshield.experiment.training_record import training_record
 from spearshield.judging import results
 from spearshield.judging.evaluation import EvaluationSettings
@@ -94,7 +96,7 @@ class Run:
             self._check_trainable(training)
         with self._claimed():
             for name, outcome in self.outcomes.items():
-                save_weights(outcome.defended, self.folder / name / "weights.safetensors")
+                save_weights(outcome.defended, self.folder / name / WEIGHTS)
                 if isinstance(outcome.attack, LearnedAttack):
                     save_weights(outcome.attack.network, self.folder / name / "attack.safetensors")
         return self.outcomes
@@ -117,8 +119,8 @@ class Run:
 
     def write_manifest(self) -> None:
         """Write the manifest to the folder, or verify that it is the manifest of the folder."""
-        made = Manifest(self.name, self.recipe, *self.data_shape, weights_of(self.recipe))
-        made.write_or_verify(self.folder)
+        weights = self._manifest.weights if self._manifest else weights_of(self.recipe)
+        Manifest(self.name, self.recipe, *self.data_shape, weights).write_or_verify(self.folder)
 
     @cached_property
     def _manifest(self) -> Manifest | None:
@@ -127,9 +129,8 @@ class Run:
     @cached_property
     def data_shape(self) -> tuple[Shape, int]:
         """Shape of an image and number of classes; for a trained run, from its manifest."""
-        if self._manifest:
-            return self._manifest.shape, self._manifest.classes
-        return self.images.shape, self.images.classes
+        known = self._manifest or self.images
+        return known.shape, known.classes
 
     @cached_property
     def training_set(self) -> Examples:
@@ -179,9 +180,8 @@ class Run:
         if isinstance(network, UnnamedFunction):
             return Outcome(network)
         if recipe.weights:
-            if self._manifest:
-                self._manifest.verify_weights()
-            load_weights(network, Path(recipe.weights))
+            saved = self.trained and self.trained / UNDEFENDED / WEIGHTS
+            load_weights(network, saved or Path(recipe.weights))
         elif recipe.pretraining:
             return self._train(recipe.pretraining, network, name_of(recipe.pretraining))
         return Outcome(network)
@@ -204,18 +204,18 @@ class Run:
 
     def _untrained(self) -> nn.Module:
         """The classifier with fresh weights, which depend on the seed only."""
-        with ambient(self.recipe.seed, step=-2):
+        with ambient(self.recipe.seed, step=-2), built_from(f"the recipe {self.name}"):
             network = self.recipe.classifier.build(*self.data_shape)
         if isinstance(network, UnnamedFunction) and not self.trained:
             network.refuse()
         return network.eval().to(self.device)
 
     def _check_trainable(self, training: Training) -> None:
-        """Raise if the method cannot be trained with these settings, by building its learner."""
+        """Raise if the method cannot be trained with these settings."""
         learn_from = training.learn_from
         if training.precompute and learn_from:
             learn_from = PrecomputedAttack.empty(learn_from)
-        with ambient(self.recipe.seed):
+        with ambient(self.recipe.seed), built_from(f"the recipe {self.name}"):
             task = Task(self._untrained(), self._untrained(), *self.data_shape, learn_from)
             training.method.learner(task)
 
@@ -227,10 +227,13 @@ class Run:
 
         learn_from = training.learn_from and self._attack_of(training.learn_from)
         folder = (self.trained or self.folder) / name
+        if self.trained:
+            training = replace(training, method=with_weights(training.method, folder / WEIGHTS))
+            self._check_trainable(training)
         if not self.trained:
             record = training_record(training, self.recipe.seed, classifier, examples())
             claim(folder / TRAINING, record, "another training")
-        learner = train(
+        return train(
             replace(training, learn_from=learn_from),
             Task(classifier, self._untrained(), *self.data_shape, learn_from),
             examples,
@@ -239,8 +242,7 @@ class Run:
             device=self.device,
             progress=self.progress,
             finished=self.trained is not None,
-        )
-        return learner.outcome()
+        ).outcome()
 
     def attack(self, name: str) -> Attack:
         """The attack that a training yields. It needs neither the classifier nor the data.

@@ -22,10 +22,13 @@ from spearshield.adversary import as_images, check_images
 from spearshield.classifiers.user import UnnamedFunction
 from spearshield.experiment.card import Card, ClassifierCard
 from spearshield.experiment.folders import CARD, TRAINING, refuse_others, refuse_training_of_run
+from spearshield.experiment.limits import built_from
 from spearshield.method import Defended, Outcome, RandomPurifier, Task
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.rng import ambient
 from spearshield.storage.digest import digest
+from spearshield.storage.reading import file_bytes
+from spearshield.storage.tensor_files import LARGEST
 from spearshield.storage.weights import load_part, load_weights, save_weights
 from spearshield.training.learned_attack import LearnedAttack
 from spearshield.types import Images, Logits, Mask
@@ -222,16 +225,16 @@ def load_saved(folder: Path, classifier: nn.Module | None = None) -> Shield | Sp
     """
     card = Card.read(folder / CARD)
     path = folder / WEIGHTS
-    if digest(path.read_bytes()) != card.sha256:
+    if digest(file_bytes(path, LARGEST)) != card.sha256:
         raise ValueError(f"{path} is not the file that {CARD} describes; copy both again")
     if card.training is None:
         raise ValueError(f"{folder / CARD} names no training; save the {card.kind} again")
-    with ambient(0):
+    with ambient(0), built_from(folder / CARD):
         network = rebuilt(card.classifier, card, classifier)
         task = Task(
             network, copy.deepcopy(network), card.shape, len(card.names), card.training.learn_from
         )
-        method = _with_weights(card.training.method, path)
+        method = with_weights(card.training.method, path)
         outcome = method.learner(task).outcome()
     if card.kind == "spear":
         attack = outcome.attack
@@ -267,12 +270,12 @@ def _built(about: ClassifierCard, card: Card) -> nn.Module:
     return MissingClassifier(about.name) if unnamed else network
 
 
-def _with_weights(value: Any, path: Path) -> Any:
-    """A method, with the file that it takes a network from replaced by the saved weights."""
+def with_weights(value: Any, path: Path) -> Any:
+    """A method that takes its networks from ``path``, if it takes them from a file."""
     if not is_dataclass(value) or isinstance(value, type):
         return value
     own = {field.name: getattr(value, field.name) for field in fields(value)}
-    changes = {name: _with_weights(part, path) for name, part in own.items()}
+    changes = {name: with_weights(part, path) for name, part in own.items()}
     if own.get("weights"):
         changes["weights"] = str(path)
     return replace(value, **changes)

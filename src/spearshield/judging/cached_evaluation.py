@@ -53,9 +53,12 @@ class StoredScoreError(ValueError):
 def _load(path: Path) -> dict[str, Any]:
     """The stored score in a file; empty if there is no such file."""
     try:
-        return checkpoint.load(path) if path.exists() else {}
+        stored = checkpoint.load(path) if path.exists() else {}
+        if not isinstance(stored, dict):
+            raise ValueError(f"{path} holds no score; delete it")
     except ValueError as error:
         raise StoredScoreError(str(error)) from error
+    return stored
 
 
 class Measurement(NamedTuple):
@@ -102,7 +105,10 @@ class CachedEvaluation:
         stored = _load(path)
         if stored.get("key") == key:
             bar(len(images), {})
-            return self._reused(stored)
+            try:
+                return self._reused(stored)
+            except (LookupError, TypeError, ValueError) as error:
+                raise StoredScoreError(f"{path} holds no score ({error}); delete it") from error
         first: list[Images] = []
 
         def keep(x_adv: Images) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from spearshield.judging.finding import Finding, Verdict
 from spearshield.judging.schema import from_json, keywords, schema_of
+from spearshield.storage.reading import read_json, shortened
 
 if TYPE_CHECKING:
     from spearshield.judging.provenance import Provenance
@@ -183,17 +184,10 @@ def read(path: Path) -> list[Row]:
     """
     if not path.exists():
         raise FileNotFoundError(f"no {path}; `spearshield run` or `audit` writes it")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    values = read_json(path)
     _validate(values, str(path))
     rows: list[Row] = from_json(list[Row], values)
     return rows
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not a number")
 
 
 def _validate(values: Any, source: str) -> None:
@@ -202,7 +196,8 @@ def _validate(values: Any, source: str) -> None:
     try:
         jsonschema.validate(values, schema())
     except jsonschema.ValidationError as error:
-        raise ValueError(f"{source}: {error.json_path} {error.message}") from error
+        place = shortened(error.json_path)
+        raise ValueError(f"{source}: {place} {shortened(error.message, 300)}") from error
 
 
 def row(score: Score, provenance: Provenance, **about: Any) -> Row:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +14,15 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from spearshield.report import words
+from spearshield.storage.reading import check_file, parse_json
 
 SIDE = 96
 """The approximate width in pixels of a drawn image; larger images keep their size."""
+
+LARGEST_FILE = 256 << 20
+"""Largest size of a file of pictures, in bytes."""
+
+MOST_IMAGES = 100
 
 GAP = 4
 
@@ -158,9 +163,10 @@ def read(path: Path) -> Picture:
     Raises:
         ValueError: The file is truncated or not a picture; names the file and the fault.
     """
+    check_file(path, LARGEST_FILE)
     try:
         with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {})["picture"])
+            header = parse_json((file.metadata() or {})["picture"])
             stages = {name: file.get_tensor(name) for name in STAGES}
         about: dict[str, Any] = {name: str(header[name]) for name in PLACE}
         about |= {"eps": float(header["eps"]), "parameters": dict(header.get("parameters", {}))}
@@ -177,6 +183,8 @@ def _check(about: dict[str, Any], stages: dict[str, Any]) -> None:
     shape = stages["x"].shape
     if len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
         raise ValueError(f"x has shape {shape}, not (images, 1 or 3, height, width)")
+    if shape[0] > MOST_IMAGES:
+        raise ValueError(f"it holds {shape[0]} images, more than {MOST_IMAGES}")
     for name, stage in stages.items():
         if stage.shape != shape or stage.dtype != np.float32:
             raise ValueError(f"{name} is {stage.dtype} {stage.shape}, not float32 {shape}")

@@ -12,6 +12,7 @@ from spearshield.judging.results import Row
 from spearshield.report import losses, pictures
 from spearshield.report.losses import Losses
 from spearshield.report.pictures import Picture
+from spearshield.storage.reading import read_json
 
 RESULTS = "results.json"
 RECIPE = "recipe.json"
@@ -91,8 +92,6 @@ def _recipe(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        return json.dumps(json.loads(path.read_text(encoding="utf-8")), indent=2)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} is not JSON ({error}); restore it, or delete it to do without"
-        ) from error
+        return json.dumps(read_json(path), indent=2)
+    except ValueError as error:
+        raise ValueError(f"{error}; restore it, or delete it to do without") from error

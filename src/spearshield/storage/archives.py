@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import re
 import struct
 import tarfile
 import tokenize
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spearshield.storage.reading import check_file, shortened
 
 LARGEST = 4 << 30
 """Largest size of the unpacked arrays of an npz, in bytes."""
@@ -58,8 +61,18 @@ def corrupt_as_value_error(path: Path | str, *also: type[Exception]) -> Iterator
     except UnsuitableError as error:
         raise UnsuitableError(f"{path}: {error}") from error
     except DECODER_ERRORS + also as error:
-        why = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} is truncated, corrupt or of another kind: {why}") from error
+        raise ValueError(
+            f"{path} is truncated, corrupt or of another kind: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The message of a decoder, short and without addresses of objects and numbers of errors."""
+    message = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    plain = re.sub(r"<[\w.]+ object at 0x[0-9a-f]+>", "an object", message)
+    return shortened(
+        plain if isinstance(error, ValueError) else f"{type(error).__name__}: {plain}", 200
+    )
 
 
 def gunzip(path: Path, largest: int) -> bytes:
@@ -68,6 +81,7 @@ def gunzip(path: Path, largest: int) -> bytes:
     Raises:
         ValueError: The file is truncated or corrupt, or unpacks to more than ``largest`` bytes.
     """
+    check_file(path, largest)
     with (
         path.open("rb") as file,
         corrupt_as_value_error(path),
@@ -89,16 +103,29 @@ def npz(path: Path, names: Collection[str] | None = None) -> dict[str, NDArray[A
         ValueError: The file is truncated or corrupt, an array to read holds Python objects, or the
             arrays to read unpack to more than ``LARGEST`` bytes.
     """
+    check_file(path, LARGEST)
     _refuse_other_kinds(path)
     with path.open("rb") as file, corrupt_as_value_error(path), zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
-            archive.open(info).close()  # compares both copies of the name of the member
-        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        if names is not None:
-            members = {name: info for name, info in members.items() if name in names}
-        if sum(info.file_size for info in members.values()) > LARGEST:
-            raise UnsuitableError(f"its arrays unpack to more than {LARGEST} bytes")
-        return {name: _array(archive, info) for name, info in members.items()}
+        return arrays_of(archive, names)
+
+
+def arrays_of(
+    archive: zipfile.ZipFile, names: Collection[str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """The arrays of an open npz file; see :func:`npz`.
+
+    Raises:
+        UnsuitableError: An array to read holds Python objects, or the arrays to read are too large.
+        Exception: Various errors for corrupt bytes; see :func:`corrupt_as_value_error`.
+    """
+    for info in archive.infolist():
+        archive.open(info).close()  # compares both copies of the name of the member
+    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    if names is not None:
+        members = {name: info for name, info in members.items() if name in names}
+    if sum(info.file_size for info in members.values()) > LARGEST:
+        raise UnsuitableError(f"its arrays unpack to more than {LARGEST} bytes")
+    return {name: _array(archive, info) for name, info in members.items()}
 
 
 def npz_names(path: Path) -> list[str]:

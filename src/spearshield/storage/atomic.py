@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -74,6 +75,18 @@ def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically.
 
     Raises:
-        ValueError: ``value`` contains NaN or an infinity, which JSON does not have.
+        ValueError: ``value`` contains NaN or an infinity, which JSON does not have; names it.
     """
+    for name, number in _numbers(value):
+        if not math.isfinite(number):
+            raise ValueError(f"{name} is {number}, which {path.name} cannot hold; give a number")
     write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """The floats in a JSON value, each with its dotted name."""
+    if isinstance(value, float):
+        yield name or "the value", value
+    parts = value.items() if isinstance(value, dict) else ()
+    for key, part in enumerate(value) if isinstance(value, (list, tuple)) else parts:
+        yield from _numbers(part, f"{name}.{key}".strip("."))

@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from spearshield.storage.atomic import write_atomically
+from spearshield.storage.reading import check_file, parse_json
+from spearshield.storage.tensor_files import LARGEST
 
 _TENSOR = "$tensor"
 _INT_KEYS = "$int_keys"
@@ -39,6 +41,7 @@ def load(path: Path) -> Any:
         FileNotFoundError: There is no such file.
         ValueError: The file is truncated, altered or not a checkpoint; names the file.
     """
+    check_file(path, LARGEST)
     try:
         with safetensors.safe_open(path, "pt") as file:
             header = file.metadata() or {}
@@ -47,7 +50,10 @@ def load(path: Path) -> Any:
         raise ValueError(f"{path} is truncated or not a checkpoint ({error}); {_REMEDY}") from error
     if "tree" not in header or header.get("sha256") != _checksum(body):
         raise ValueError(f"{path} is corrupt: its checksum does not match; {_REMEDY}")
-    return _join(json.loads(header["tree"]), body)
+    try:
+        return _join(parse_json(header["tree"]), body)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a checkpoint ({error}); {_REMEDY}") from error
 
 
 _REMEDY = "delete it to compute it again, or restore it from a copy"

@@ -18,6 +18,7 @@ from spearshield.dataset import Examples
 from spearshield.pixels import named
 from spearshield.storage.archives import corrupt_as_value_error, gunzip
 from spearshield.storage.downloads import File
+from spearshield.storage.reading import file_bytes
 
 LARGEST = 64 << 20
 """Largest size of an unpacked file, in bytes; the largest file of MNIST has 47,040,016."""
@@ -63,7 +64,7 @@ def examples(images: Path, labels: Path, names: tuple[str, ...]) -> Examples:
 
 
 def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    content = gunzip(path, LARGEST) if path.suffix == ".gz" else path.read_bytes()
+    content = gunzip(path, LARGEST) if path.suffix == ".gz" else file_bytes(path, LARGEST)
     with corrupt_as_value_error(path):
         magic, start = bytes((0, 0, 8, dimensions)), 4 + 4 * dimensions
         if content[:4] != magic:

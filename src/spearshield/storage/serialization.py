@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from spearshield.discover import is_registered_module
 from spearshield.storage.content import network_digest
 from spearshield.storage.digest import digest
+from spearshield.storage.reading import shortened
 
 
 def dump(value: Any, of_network: Callable[[nn.Module], str] = network_digest) -> Any:
@@ -59,7 +61,9 @@ def load(data: Any, path: str = "") -> Any:
             f"refusing to load {data.get('type')!r}: only the digest of a trained network is "
             "stored here; train its method again"
         )
-    kind = _frozen_type(str(data.get("type")))
+    if "type" not in data:
+        raise ValueError(f"{path or 'the object'} has no field 'type'")
+    kind = _frozen_type(str(data["type"]))
     values = _field_values(kind, data, path)
     try:
         return kind(**values)
@@ -75,8 +79,10 @@ def _field_values(kind: Any, data: dict[str, Any], path: str) -> dict[str, Any]:
     for name in data.keys() - {"type"}:
         inner = f"{path}.{name}".strip(".")
         if name not in expected:
-            raise ValueError(f"{inner} is unknown; {kind.__name__} has {', '.join(expected)}")
-        values[name] = _fitted(load(data[name], inner), hints[name], inner)
+            raise ValueError(
+                f"{shortened(inner)} is unknown; {kind.__name__} has {', '.join(expected)}"
+            )
+        values[name] = fitted(load(data[name], inner), hints[name], inner)
     for name, field in expected.items():
         if name not in data and field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"{path}.{name} is missing".removeprefix("."))
@@ -90,26 +96,50 @@ def _name(value: Any) -> str:
 def _frozen_type(name: str) -> Any:
     """The frozen type with the name ``module:Type``."""
     module, _, own = name.partition(":")
-    refusal = ValueError(f"refusing to load {name!r}: not a frozen value of spearshield")
+    shown = repr(shortened(name))
+    refusal = ValueError(f"refusing to load {shown}: not a frozen value of spearshield")
     if not is_registered_module(module):
         raise refusal
     try:
         kind = getattr(import_module(module), own, None)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise refusal from error
-    if not (isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module):
+    own_type = isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module
+    if not own_type or inspect.isabstract(kind):
         raise refusal
     return kind
 
 
-def _fitted(value: Any, hint: Any, path: str) -> Any:
-    """``value`` if it has the type ``hint``; an integer is converted where a float is expected."""
+def field_of(data: Any, name: str, hint: Any) -> Any:
+    """The value of a field of a JSON object.
+
+    Args:
+        name: Its dotted name.
+        hint: Its type.
+
+    Raises:
+        ValueError: It is missing, or has another type; names the field.
+    """
+    value: Any = data
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise ValueError(f"{name} is missing")
+        value = value[part]
+    return fitted(load(value, name), hint, name)
+
+
+def fitted(value: Any, hint: Any, path: str) -> Any:
+    """``value`` if it has the type ``hint``; an integer is converted where a float is expected.
+
+    Raises:
+        ValueError: It has another type; names the field ``path``.
+    """
     choices = get_args(hint) if get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     if float in choices and int not in choices and type(value) is int:
         value = float(value)
     if not any(_is(value, choice) for choice in choices):
         expected = " or ".join(map(_words, choices))
-        raise ValueError(f"{path} must be {expected}, got {value!r}")
+        raise ValueError(f"{path} must be {expected}, got {shortened(repr(value))}")
     return value
 
 

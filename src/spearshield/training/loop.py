@@ -29,6 +29,8 @@ from spearshield.progress import Progress, ProgressBar, no_bar, no_progress
 from spearshield.ranges import require
 from spearshield.rng import Rng, ambient, permutation
 from spearshield.storage import checkpoint
+from spearshield.storage.serialization import field_of
+from spearshield.storage.weights import not_finite
 from spearshield.training.loss_log import LossLog
 from spearshield.training.precomputed_attack import precompute_attack
 
@@ -73,8 +75,10 @@ class Training:
     precompute: bool = False
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_~-]*", self.name):
-            raise ValueError(f"name takes letters, digits, _, ~ and -, got {self.name!r}")
+        if not re.fullmatch(r"[A-Za-z0-9_~-]{0,100}", self.name):
+            raise ValueError(
+                f"name takes at most 100 letters, digits, _, ~ and -, got {self.name[:120]!r}"
+            )
         require(self, "steps", at_least=0)
         require(self, "batch_size", at_least=1)
         require(self, "split", one_of=("train", "validation"))
@@ -233,15 +237,19 @@ def resume(learner: Learner, folder: Path) -> int:
         return 0
     saved = checkpoint.load(path)
     try:
+        steps = field_of(saved, "steps", int)
         learner.load_state_dict(saved["state"])
-    except (RuntimeError, KeyError, ValueError) as error:
+        if bad := not_finite(dict(learner.named_parameters())):
+            raise ValueError(bad)
+        if steps < 0:
+            raise ValueError(f"steps is {steps}")
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         first = str(error).strip().splitlines()[:2]
         raise ValueError(
             f"{path} does not fit this method and classifier ({' '.join(first)}); "
             "use another folder, or the settings it was made with"
         ) from error
-    steps: int = saved["steps"]
-    return steps
+    return int(steps)
 
 
 def _check_finite(step: int, losses: Mapping[str, float]) -> None:
