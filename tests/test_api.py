@@ -22,8 +22,8 @@ from spearshield.method import Method
 from spearshield.methods.defense_gan import DefenseGAN
 from spearshield.methods.encoder_projection import EncoderProjection
 from spearshield.nets.latent_projection import LatentSearchSettings
+from spearshield.progress import Interrupted
 from spearshield.threat import L2, Linf
-from spearshield.training.loop import Interrupted
 from spearshield.views import Adaptive
 
 THREAT = Linf(0.2)

@@ -25,25 +25,24 @@ from spearshield.experiment.as_examples import ImageSource, LabelSource, as_exam
 from spearshield.experiment.audit import Report, folder_of
 from spearshield.experiment.card import Measured
 from spearshield.experiment.defaults import budget_for, training_for
-from spearshield.experiment.folders import CARD, RECIPE, refuse_others
+from spearshield.experiment.folders import CARD, RECIPE
 from spearshield.experiment.learning import Learning
 from spearshield.experiment.opened import open_run, shield_of, spear_of
 from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.purifier import PurifierSource
 from spearshield.experiment.shield import Shield, Spear, load_saved
 from spearshield.experiment.subject import evaluating, for_model, subject_of
-from spearshield.experiment.trials import battery, trials_of
+from spearshield.experiment.trials import AttackSource, ViewSource, asked, battery, trials_of
 from spearshield.judging import adversarial_set
 from spearshield.judging.adversarial_set import AdversarialSet
 from spearshield.judging.battery import IMAGES
 from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.examination import Examination
-from spearshield.judging.trial import Trial
 from spearshield.method import Method
 from spearshield.nets.wrapped_classifier import Output, WrappedClassifier
+from spearshield.ranges import check, checked_seed
 from spearshield.rng import permutation
 from spearshield.threat import ThreatModel
-from spearshield.views import Adaptive, View
 
 Effort = Literal["quick", "standard"]
 
@@ -80,8 +79,8 @@ def audit(
     purifier: PurifierSource | None = None,
     threat: ThreatModel | None = None,
     effort: Effort = "quick",
-    attacks: Sequence[Attack | Trial | str] = (),
-    views: Sequence[View] = (),
+    attacks: AttackSource | Sequence[AttackSource] = (),
+    views: ViewSource | Sequence[ViewSource] = (),
     transfer_from: Sequence[nn.Module] = (),
     limit: int | None = None,
     seed: int = 0,
@@ -100,7 +99,7 @@ def audit(
         threat: The threat model; by default the shield's own.
         effort: The battery of attacks, ``quick`` or ``standard``; see ``docs/evaluation.md``.
         attacks: Attacks in place of a battery, as values, names, or folders of trained ones.
-        views: The views of the attacker; by default oblivious, adaptive and BPDA.
+        views: The views of the attacker, or their names; by default oblivious, adaptive and BPDA.
         transfer_from: Other classifiers, whose adversarial images a battery tries as well.
         limit: Number of images, drawn by seed 0, or the first of a run; 0: all. By default all for
             ``attacks``, else 200 for ``quick`` and 1,000 for ``standard``.
@@ -115,15 +114,17 @@ def audit(
     Raises:
         ValueError: These do not fit each other, or ``folder`` holds something else or is in use.
     """
+    seed = checked_seed(seed)
+    attacks, views = asked(attacks, views, transfer_from)
     with subject_of(model, images, labels, device, seed, purifier) as (subject, where):
         trials = [trial for one in attacks for trial in trials_of(one, threat, subject, views)]
         trials = trials or battery(effort, threat, subject, transfer_from)
         if limit is None:
             limit = 0 if attacks else IMAGES[effort]
         place = Path(folder or mkdtemp(prefix="spearshield-"))
-        settings = EvaluationSettings(seed, batch_size=batch_size, device=where)
+        settings = EvaluationSettings(seed, subject.draws, batch_size, where)
         examination = Examination(effort=effort) if examine and not attacks else None
-        claim = folder_of(place, subject, trials, limit, seed)
+        claim = folder_of(place, subject, trials, limit, settings.seed)
         with claim as record, progress_bars(progress) as bars:
             rows = subject.rows(trials, limit, settings, place, bars, examination)
             report = Report(tuple(rows), place, record)
@@ -177,8 +178,8 @@ def protect(
             holds something else or is in use.
         Interrupted: A signal stopped the training; the message names the folder of its state.
     """
-    if out:
-        refuse_others(Path(out), CARD)
+    seed = checked_seed(seed)
+    check("held_out", held_out, at_least=0, whole=True)
     with evaluating(model, device) as (classifier, where):
         examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
         order = permutation(len(examples), seed, epoch=0)
@@ -186,11 +187,9 @@ def protect(
         shown = examples[order[aside:].sort().values]
         budget = budget_for(threat, examples.shape)
         training = training_for(method, shown, budget, training_attack, steps, batch_size)
-        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder)
+        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder, out)
         with progress_bars(progress) as bars:
             shield = learning.shield(shown, bars)
-    if out:
-        shield.save(out)
     if aside:
         rest = examples[order[:aside]]
         audit(shield, rest, threat=budget, seed=seed, examine=False, progress=progress)
@@ -212,6 +211,7 @@ def learn_attack(
     seed: int = 0,
     device: str | None = None,
     folder: str | Path | None = None,
+    out: str | Path | None = None,
     progress: bool = True,
 ) -> Spear:
     """Train an attack on a classifier: a network that perturbs images in one forward pass.
@@ -221,11 +221,12 @@ def learn_attack(
     Raises:
         ValueError, Interrupted: See :func:`protect`; or the method trains no such network.
     """
+    seed = checked_seed(seed)
     with evaluating(model, device) as (classifier, where):
         examples = for_model(classifier, as_examples(images, labels, split="train", seed=seed))
         budget = budget_for(threat, examples.shape)
         training = training_for(method, examples, budget, training_attack, steps, batch_size)
-        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder)
+        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder, out)
         with progress_bars(progress) as bars:
             return learning.spear(examples, bars)
 
@@ -236,9 +237,9 @@ def attack(
     labels: LabelSource = None,
     *,
     purifier: PurifierSource | None = None,
-    attack: Attack | Trial | str = "pgd",
+    attack: AttackSource = "pgd",
     threat: ThreatModel | None = None,
-    view: View = Adaptive(),  # noqa: B008 - a frozen value
+    view: ViewSource = "adaptive",
     limit: int | None = None,
     seed: int = 0,
     device: str | None = None,
@@ -257,17 +258,18 @@ def attack(
     Raises:
         ValueError: The model, images, labels or attack do not fit each other.
     """
+    seed = checked_seed(seed)
     with (
         subject_of(model, images, labels, device, seed, purifier) as (subject, where),
         progress_bars(progress) as bars,
     ):
-        (trial,) = trials_of(attack, threat, subject, (view,))
-        examples = subject.sample(limit or 0)
+        (trial,) = trials_of(attack, threat, subject, asked(attack, view)[1])
+        examples = subject.sample(limit)
         return adversarial_set.make(
             subject.outcome.defended,
             trial,
             examples,
-            EvaluationSettings(seed, batch_size=batch_size, device=where),
+            EvaluationSettings(seed, subject.draws, batch_size, where),
             bars(f"attack {subject.name}", len(examples)),
         )
 

@@ -19,11 +19,11 @@ from mutations import fails_under
 from spearshield.dataset import Examples
 from spearshield.method import Learner, Outcome, Task
 from spearshield.methods.standard_training import StandardTraining
-from spearshield.progress import ProgressBar, no_bar
+from spearshield.progress import Interrupted, ProgressBar, no_bar
 from spearshield.rng import Rng, ambient
 from spearshield.storage import checkpoint
 from spearshield.training import loop
-from spearshield.training.loop import CHECKPOINT, Interrupted, Training, fit, train
+from spearshield.training.loop import CHECKPOINT, Training, fit, train
 from spearshield.training.loss_log import LOSSES
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from spearshield import discover
+from spearshield.spelling import known
 
 SKIPPED = ("ClassVar", "property")
 
@@ -38,29 +39,30 @@ def do_list(words: argparse.Namespace) -> None:
 
 
 def do_show(words: argparse.Namespace) -> None:
-    """Print the docstring, the hyper-parameters and the paper of everything of one name.
+    """Print the docstring, the hyper-parameters and the paper of everything of these names.
 
     Raises:
-        ValueError: Nothing has this name; the message lists the names.
+        ValueError: Nothing has one of these names; the message lists the closest names.
     """
-    kinds = [kind for kind in discover.PACKAGES if words.name in discover.registered(kind)]
-    if not kinds:
-        known = "; ".join(
-            f"{kind}: {', '.join(discover.registered(kind))}" for kind in discover.PACKAGES
-        )
-        raise ValueError(f"nothing is called {words.name!r}; there are {known}")
-    for kind in kinds:
-        entry = discover.registered(kind)[words.name]
-        tree = discover.parsed(entry.module)
-        _print(f"{kind}/{words.name}")
-        if tree is None:
-            _print(f"{entry.value} has no source file")
-            continue
-        _print(ast.get_docstring(tree) or "")
-        if kind == "recipes":
-            _print(f"\n`spearshield run {words.name} --dry-run` prints it as JSON.")
-        elif shown := main_class(tree, entry.attr or ""):
-            _show_class(shown, tree, words.name)
+    every = [name for kind in discover.PACKAGES for name in discover.registered(kind)]
+    for name in [known(name, every, "method, attack or other name") for name in words.names]:
+        for kind in discover.PACKAGES:
+            if name in discover.registered(kind):
+                _show(kind, name)
+
+
+def _show(kind: str, name: str) -> None:
+    entry = discover.registered(kind)[name]
+    tree = discover.parsed(entry.module)
+    _print(f"{kind}/{name}")
+    if tree is None:
+        _print(f"{entry.value} has no source file")
+        return
+    _print(ast.get_docstring(tree) or "")
+    if kind == "recipes":
+        _print(f"\n`spearshield run {name} --dry-run` prints it as JSON.")
+    elif shown := main_class(tree, entry.attr or ""):
+        _show_class(shown, tree, name)
 
 
 def _show_class(shown: ast.ClassDef, tree: ast.Module, name: str) -> None:

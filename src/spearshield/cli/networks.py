@@ -38,7 +38,7 @@ def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifi
 
     built = _trained(build, options.classifier, "--weights", options.weights)
     mean, std = (tuple(v) if v else None for v in (options.mean, options.std))
-    return WrappedClassifier(built, mean, std, options.output, named).eval()
+    return WrappedClassifier(built, mean, std, options.output or "logits", named).eval()
 
 
 def purifier(options: argparse.Namespace, images: Examples | None) -> PurifierSource | None:

@@ -50,6 +50,16 @@ class FormScore:
     outside: int
 
 
+def refuse_set(folder: Path) -> None:
+    """Raise if a folder holds an adversarial set.
+
+    Raises:
+        ValueError: It does.
+    """
+    if (folder / INDEX).exists():
+        raise ValueError(f"{folder} holds an adversarial set already; choose another folder")
+
+
 @dataclass(frozen=True, eq=False)
 class AdversarialSet:
     """Adversarial images in memory, with their clean images, their attack and their score.
@@ -96,8 +106,7 @@ class AdversarialSet:
             ValueError: The folder holds an adversarial set already.
         """
         folder, images = Path(folder), self.examples
-        if (folder / INDEX).exists():
-            raise ValueError(f"{folder} holds an adversarial set already; choose another folder")
+        refuse_set(folder)
         about = {
             "trial": dump(self.trial),
             "seed": self.settings.seed,
