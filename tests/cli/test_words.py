@@ -19,6 +19,7 @@ from spearshield.cli.main import outcome
 from spearshield.cli.parser import parser
 from spearshield.progress import Interrupted
 
+MAIN = sys.modules["spearshield.cli.main"]  # the name of the package is its function
 NOT_NUMBERS = ("x", "nan", "inf", "0,3", "1/0", "1e400", "8/255/3", "8/")
 NOT_WHOLE = ("-1", "1.5", "x", "1e9", "9" * 5000, "99999999999999999999")
 BAD = {
@@ -53,8 +54,11 @@ FREE = {
 """Options whose values are names and paths, which are looked up when the command runs."""
 
 
+PARSER = parser()
+
+
 def commands() -> dict[str, argparse.ArgumentParser]:
-    (choices,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (choices,) = (a for a in PARSER._actions if isinstance(a, argparse._SubParsersAction))
     return choices.choices
 
 
@@ -70,7 +74,8 @@ CASES = [
 @pytest.fixture
 def nothing_runs(monkeypatch):
     """A value that is accepted would run the command."""
-    monkeypatch.setattr("spearshield.cli.main.import_module", lambda name: pytest.fail("accepted"))
+    monkeypatch.setattr(MAIN, "import_module", lambda name: pytest.fail("accepted"))
+    monkeypatch.setattr(MAIN, "parser", lambda: PARSER)
 
 
 def the_line(capsys, words: list[str]) -> str:
@@ -79,8 +84,13 @@ def the_line(capsys, words: list[str]) -> str:
         main(words)
     assert stop.value.code == 2
     said = capsys.readouterr()
-    (line,) = said.err.splitlines()
-    assert not said.out and line.startswith(f"spearshield {words[0]}: ") and len(line) < 800
+    line, *more = said.err.splitlines()
+    assert (
+        not more
+        and not said.out
+        and line.startswith(f"spearshield {words[0]}: ")
+        and len(line) < 800
+    )
     return line
 
 
@@ -149,7 +159,7 @@ def test_a_fault_of_the_package_shows_its_traceback(capsys, monkeypatch):
     def fault(name):
         raise KeyError("a fault")
 
-    monkeypatch.setattr("spearshield.cli.main.import_module", fault)
+    monkeypatch.setattr(MAIN, "import_module", fault)
     assert main(["list"]) == 1
     said = capsys.readouterr().err
     assert "Traceback" in said and "KeyError: 'a fault'" in said and "please report it" in said
@@ -166,7 +176,7 @@ def test_a_closed_pipe_is_no_error():
 def test_threads_are_set_for_the_command(monkeypatch):
     set_to = []
     monkeypatch.setattr(torch, "set_num_threads", set_to.append)
-    monkeypatch.setattr("spearshield.cli.main.import_module", lambda name: sys.modules[name])
+    monkeypatch.setattr(MAIN, "import_module", lambda name: sys.modules[name])
     monkeypatch.setattr("spearshield.cli.commands.do_run", lambda words: 0, raising=True)
     import spearshield.cli.commands  # noqa: F401 - the module that the command runs in
 

@@ -137,7 +137,9 @@ def view(text: str) -> View:
     """
     kinds = {kind.cli_name(): kind for kind in View.__subclasses__()}
     parts = re.fullmatch(r"([^()]*)(?:\(([^()]*)\))?", text.strip())
-    name, setting = parts.groups() if parts else (text, None)
+    if parts is None:
+        raise ValueError(f"no view {text!r}; write a name, or a name with a setting, as eot(10)")
+    name, setting = parts.groups()
     kind = kinds[known(name, kinds, "view")]
     if setting is None:
         return kind()
