@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,16 @@ import pytest
 import torch
 
 from mutations import fails_under
+from spearshield.attacks.fgsm import FGSM
 from spearshield.cli import main, values
 from spearshield.cli.main import outcome
 from spearshield.cli.parser import parser
+from spearshield.experiment.recipe import load_recipe
+from spearshield.judging.trial import Trial
 from spearshield.progress import Interrupted
+from spearshield.storage.serialization import dump
+from spearshield.threat import L2
+from spearshield.views import Adaptive
 
 MAIN = sys.modules["spearshield.cli.main"]  # the name of the package is its function
 NOT_NUMBERS = ("x", "nan", "inf", "0,3", "1/0", "1e400", "8/255/3", "8/")
@@ -306,13 +313,9 @@ def test_a_recipe_that_cannot_work_is_refused_before_its_first_training(own, cap
 
 
 def test_a_budget_of_a_norm_that_allows_every_image_is_refused_before_training(own, capsys):
-    from spearshield.experiment.recipe import load_recipe
-    from spearshield.storage.serialization import dump
-
-    recipe = dump(load_recipe("quickstart"))
-    threat = recipe["trials"][0]["attack"]["threat"]
-    recipe["trials"][0]["attack"]["threat"] = threat | {"type": "L2", "eps": 128.0}
-    (own / "mine").write_text(json.dumps(recipe))
+    recipe = load_recipe("quickstart")
+    large = replace(recipe, trials=(Trial(FGSM(L2(128.0)), Adaptive()), *recipe.trials))
+    (own / "mine").write_text(json.dumps(dump(large)))
     assert main(["run", "mine", "--dry-run"]) == 0
     assert main(["run", "mine", f"--out={own}/out"]) == 2
     assert "L2 128 is more than 8" in capsys.readouterr().err

@@ -38,7 +38,9 @@ def test_a_name_in_any_spelling(kind, given, name):
     assert canonical(kind, given) == name == canonical(kind, name)
 
 
-@fails_under("names in file order", (spelling, "closest", lambda name, names: ", ".join(names)))
+@fails_under(
+    "names in file order", (spelling, "closest", lambda name, names: ", ".join(names)), name="pdg"
+)
 @pytest.mark.parametrize("name", ["", "é", "pdg", "pgd\n2", "a" * 10_000, "∞"])
 def test_an_unknown_name_is_refused_with_the_closest_first(name):
     with pytest.raises(ValueError, match="no attack") as caught:

@@ -23,7 +23,7 @@ from spearshield.progress import Interrupted, ProgressBar, no_bar
 from spearshield.rng import Rng, ambient
 from spearshield.storage import checkpoint
 from spearshield.training import loop
-from spearshield.training.loop import CHECKPOINT, Training, fit, train
+from spearshield.training.loop import CHECKPOINT, Training, check_trainable, fit, train
 from spearshield.training.loss_log import LOSSES
 
 
@@ -194,15 +194,17 @@ def test_randomness_belongs_to_the_image_and_the_step():
 
 
 def test_a_batch_larger_than_the_data_raises():
-    with pytest.raises(ValueError, match="batch_size is 64 but there are 40 images"):
-        fit(Recorder(), examples(), steps=1, batch_size=64, seed=0)
+    with pytest.raises(
+        ValueError, match="batch_size of standard_training is 64 but there are 40 images"
+    ):
+        check_trainable(Training(StandardTraining(), 1, batch_size=64), Recorder(), 40)
 
 
 def test_a_finished_training_loads_no_images(tmp_path):
     def not_called() -> Examples:
         raise AssertionError("the training images were loaded")
 
-    for steps in (0, 2):
+    for steps in (1, 2):
         training = Training(StandardTraining(), steps, batch_size=8)
         folder = tmp_path / str(steps)
         learner = train(training, task(), examples, seed=0, folder=folder)
