@@ -72,13 +72,16 @@ def test_a_signal_saves_the_state_and_resuming_is_exact(tmp_path):
     with pytest.raises(Interrupted, match="stopped after step 7 of 20"):
         train(TRAINING, task(), examples, seed=0, folder=tmp_path, progress=interrupt)
     assert checkpoint.load(tmp_path / CHECKPOINT)["steps"] == 7
-    taken = []
+    taken, titles = [], []
 
     def count(title, total):
+        titles.append(title)
         return lambda done, losses: taken.append(done)
 
     resumed = train(TRAINING, task(), examples, seed=0, folder=tmp_path, progress=count)
-    assert taken == [*range(8, 21)]
+    assert taken == [*range(7, 21)]
+    train(TRAINING, task(), examples, seed=0, folder=tmp_path, progress=count)
+    assert titles == ["train standard_training", "load standard_training"] and taken[-1] == 20
     assert all(map(torch.equal, weights(straight), weights(resumed)))
     lines = [json.loads(line) for line in (tmp_path / LOSSES).read_text().splitlines()]
     assert [line["step"] for line in lines] == [*range(20)]
