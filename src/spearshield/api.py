@@ -296,6 +296,5 @@ def load(
         saved = shield_of(run) if run.outcome.is_defence else spear_of(run)
     else:
         raise FileNotFoundError(f"{path} holds no {CARD}, and is not a training of a run")
-    network = saved if isinstance(saved, nn.Module) else saved.network
-    network.to(device)
+    (saved if isinstance(saved, nn.Module) else saved.network).to(device)
     return saved
