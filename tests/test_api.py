@@ -393,7 +393,7 @@ BAD = {
     "one-hot labels": ({"labels": nn.functional.one_hot}, "argmax"),
     "no labels": ({"labels": lambda y: None}, "labels are missing"),
     "no threat": ({"threat": None}, "give the budget"),
-    "no such attack": ({"attacks": ["pdg"]}, "no 'pdg' in attacks"),
+    "no such attack": ({"attacks": ["pdg"]}, "no attack 'pdg'"),
     "a model of other images": ({"model": lambda model: nn.Linear(9, 3)}, "fails on an image"),
     "a model with maps": ({"model": lambda model: nn.Conv2d(1, 3, 3)}, "logits of shape"),
     "a device that is not there": ({"device": "cuda"}, "no CUDA device"),
