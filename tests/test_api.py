@@ -22,8 +22,8 @@ from spearshield.method import Method
 from spearshield.methods.defense_gan import DefenseGAN
 from spearshield.methods.encoder_projection import EncoderProjection
 from spearshield.nets.latent_projection import LatentSearchSettings
+from spearshield.progress import Interrupted
 from spearshield.threat import L2, Linf
-from spearshield.training.loop import Interrupted
 from spearshield.views import Adaptive
 
 THREAT = Linf(0.2)
@@ -393,7 +393,7 @@ BAD = {
     "one-hot labels": ({"labels": nn.functional.one_hot}, "argmax"),
     "no labels": ({"labels": lambda y: None}, "labels are missing"),
     "no threat": ({"threat": None}, "give the budget"),
-    "no such attack": ({"attacks": ["pdg"]}, "no 'pdg' in attacks"),
+    "no such attack": ({"attacks": ["pdg"]}, "no attack 'pdg'"),
     "a model of other images": (
         {"model": lambda model: nn.Linear(9, 3)},
         r"Linear fails on images of shape \(2, 1, 8, 8\)",

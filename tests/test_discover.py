@@ -117,7 +117,7 @@ def test_a_name_leads_to_its_class_and_back() -> None:
 
 
 def test_an_unknown_name_lists_the_names() -> None:
-    with pytest.raises(ValueError, match="no 'pdg' in attacks; there are .*pgd"):
+    with pytest.raises(ValueError, match="no attack 'pdg'; the closest of .* are pgd"):
         discover.load("attacks", "pdg")
 
 

@@ -26,26 +26,25 @@ from spearshield.experiment.as_examples import ImageSource, LabelSource, trainin
 from spearshield.experiment.audit import Report, folder_of
 from spearshield.experiment.card import Measured
 from spearshield.experiment.defaults import budget_for, training_for
-from spearshield.experiment.folders import CARD, RECIPE, refuse_others
+from spearshield.experiment.folders import CARD, RECIPE
 from spearshield.experiment.learning import Learning
 from spearshield.experiment.opened import open_run, shield_of, spear_of, with_name
 from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.purifier import PurifierSource
 from spearshield.experiment.shield import Shield, Spear, load_saved
 from spearshield.experiment.subject import evaluating, for_model, subject_of
-from spearshield.experiment.trials import battery, trials_of
+from spearshield.experiment.trials import AttackSource, ViewSource, asked, battery, trials_of
 from spearshield.judging import adversarial_set
 from spearshield.judging.adversarial_set import AdversarialSet
 from spearshield.judging.battery import IMAGES
 from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.examination import Examination
-from spearshield.judging.trial import Trial
 from spearshield.logits import Output
 from spearshield.method import Method
 from spearshield.nets.wrapped_classifier import PerChannel, WrappedClassifier, numbers
+from spearshield.ranges import check, checked_seed
 from spearshield.rng import permutation
 from spearshield.threat import ThreatModel
-from spearshield.views import Adaptive, View
 
 Effort = Literal["quick", "standard"]
 
@@ -82,8 +81,8 @@ def audit(
     purifier: PurifierSource | None = None,
     threat: ThreatModel | None = None,
     effort: Effort = "quick",
-    attacks: Sequence[Attack | Trial | str] = (),
-    views: Sequence[View] = (),
+    attacks: AttackSource | Sequence[AttackSource] = (),
+    views: ViewSource | Sequence[ViewSource] = (),
     transfer_from: Sequence[nn.Module] = (),
     limit: int | None = None,
     seed: int = 0,
@@ -102,7 +101,7 @@ def audit(
         threat: The threat model; by default the shield's own.
         effort: The battery of attacks, ``quick`` or ``standard``; see ``docs/evaluation.md``.
         attacks: Attacks in place of a battery, as values, names, or folders of trained ones.
-        views: The views of the attacker; by default oblivious, adaptive and BPDA.
+        views: The views of the attacker, or their names; by default oblivious, adaptive and BPDA.
         transfer_from: Other classifiers, whose adversarial images a battery tries as well.
         limit: Number of images, drawn by seed 0, or the first of a run or of batches; 0: all. By
             default all for ``attacks``, else 200 for ``quick`` and 1,000 for ``standard``.
@@ -117,15 +116,17 @@ def audit(
     Raises:
         ValueError: These do not fit each other, or ``folder`` holds something else or is in use.
     """
+    seed = checked_seed(seed)
+    attacks, views = asked(attacks, views, transfer_from)
     with subject_of(model, images, labels, device, seed, purifier, limit or 0) as (subject, where):
         trials = [trial for one in attacks for trial in trials_of(one, threat, subject, views)]
         trials = trials or battery(effort, threat, subject, transfer_from)
         if limit is None:
             limit = 0 if attacks else IMAGES[effort]
         place = Path(folder or mkdtemp(prefix="spearshield-"))
-        settings = EvaluationSettings(seed, batch_size=batch_size, device=where)
+        settings = EvaluationSettings(seed, subject.draws, batch_size, where)
         examination = Examination(effort=effort) if examine and not attacks else None
-        claim = folder_of(place, subject, trials, limit, seed)
+        claim = folder_of(place, subject, trials, limit, settings.seed)
         with claim as record, progress_bars(progress) as bars:
             rows = subject.rows(trials, limit, settings, place, bars, examination)
             report = Report(tuple(rows), place, record)
@@ -179,8 +180,8 @@ def protect(
             holds something else or is in use.
         Interrupted: A signal stopped the training; the message names the folder of its state.
     """
-    if out:
-        refuse_others(Path(out), CARD)
+    seed = checked_seed(seed)
+    check("held_out", held_out, at_least=0, whole=True)
     with evaluating(model, device) as (classifier, where):
         examples = for_model(classifier, training_examples(images, labels, seed))
         order = permutation(len(examples), seed, epoch=0)
@@ -188,11 +189,9 @@ def protect(
         shown = examples[order[aside:].sort().values]
         budget = budget_for(threat, examples.shape)
         training = training_for(method, shown, budget, training_attack, steps, batch_size)
-        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder)
+        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder, out)
         with progress_bars(progress) as bars:
             shield = learning.shield(shown, bars)
-    if out:
-        shield.save(out)
     if aside:
         rest = examples[order[:aside]]
         audit(shield, rest, threat=budget, seed=seed, examine=False, progress=progress)
@@ -214,6 +213,7 @@ def learn_attack(
     seed: int = 0,
     device: str | None = None,
     folder: str | Path | None = None,
+    out: str | Path | None = None,
     progress: bool = True,
 ) -> Spear:
     """Train an attack on a classifier: a network that perturbs images in one forward pass.
@@ -223,11 +223,12 @@ def learn_attack(
     Raises:
         ValueError, Interrupted: See :func:`protect`; or the method trains no such network.
     """
+    seed = checked_seed(seed)
     with evaluating(model, device) as (classifier, where):
         examples = for_model(classifier, training_examples(images, labels, seed))
         budget = budget_for(threat, examples.shape)
         training = training_for(method, examples, budget, training_attack, steps, batch_size)
-        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder)
+        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder, out)
         with progress_bars(progress) as bars:
             return learning.spear(examples, bars)
 
@@ -238,9 +239,9 @@ def attack(
     labels: LabelSource = None,
     *,
     purifier: PurifierSource | None = None,
-    attack: Attack | Trial | str = "pgd",
+    attack: AttackSource = "pgd",
     threat: ThreatModel | None = None,
-    view: View = Adaptive(),  # noqa: B008 - a frozen value
+    view: ViewSource = "adaptive",
     limit: int | None = None,
     seed: int = 0,
     device: str | None = None,
@@ -259,17 +260,18 @@ def attack(
     Raises:
         ValueError: The model, images, labels or attack do not fit each other.
     """
+    seed = checked_seed(seed)
     with (
         subject_of(model, images, labels, device, seed, purifier, limit or 0) as (subject, where),
         progress_bars(progress) as bars,
     ):
-        (trial,) = trials_of(attack, threat, subject, (view,))
-        examples = subject.sample(limit or 0)
+        (trial,) = trials_of(attack, threat, subject, asked(attack, view)[1])
+        examples = subject.sample(limit)
         return adversarial_set.make(
             subject.outcome.defended,
             trial,
             examples,
-            EvaluationSettings(seed, batch_size=batch_size, device=where),
+            EvaluationSettings(seed, subject.draws, batch_size, where),
             bars(f"attack {subject.name}", len(examples)),
         )
 
@@ -296,6 +298,5 @@ def load(
         saved = shield_of(run) if run.outcome.is_defence else spear_of(run)
     else:
         raise FileNotFoundError(f"{path} holds no {CARD}, and is not a training of a run")
-    network = saved if isinstance(saved, nn.Module) else saved.network
-    network.to(device)
+    (saved if isinstance(saved, nn.Module) else saved.network).to(device)
     return saved

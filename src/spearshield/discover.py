@@ -25,6 +25,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from spearshield.spelling import known
+
 Thing = TypeVar("Thing")
 
 PACKAGES = {
@@ -35,6 +37,15 @@ PACKAGES = {
     "recipes": "spearshield.recipes",
 }
 """The package of each kind. It is also the name of the kind's entry point group."""
+
+SINGULAR = {
+    "methods": "method",
+    "attacks": "attack",
+    "classifiers": "classifier",
+    "datasets": "data set, folder or npz file",
+    "recipes": "recipe",
+}
+"""One of each kind, in messages."""
 
 
 @cache
@@ -65,25 +76,32 @@ def names(kind: str) -> dict[str, str]:
     return {name: _summary(entry) for name, entry in registered(kind).items()}
 
 
+def canonical(kind: str, name: str) -> str:
+    """The name that ``name`` means, in another case or with ``-`` for ``_``: ``pgd`` of ``PGD``.
+
+    Raises:
+        ValueError: No such name; the message lists the closest names.
+    """
+    return known(name, registered(kind), SINGULAR[kind])
+
+
 def load(kind: str, name: str) -> ModuleType:
     """The module of a name.
 
     Raises:
-        ValueError: No such name; the message lists the names.
+        ValueError: No such name; the message lists the closest names.
     """
-    if name not in registered(kind):
-        raise ValueError(f"no {name!r} in {kind}; there are {', '.join(registered(kind))}")
-    return importlib.import_module(registered(kind)[name].module)
+    return importlib.import_module(registered(kind)[canonical(kind, name)].module)
 
 
 def find(kind: str, base: type[Thing], name: str) -> type[Thing]:
     """The class of a name: a concrete subclass of ``base``.
 
     Raises:
-        ValueError: No such name; the message lists the names.
+        ValueError: No such name; the message lists the closest names.
         TypeError: The module defines no such class, or more than one.
     """
-    module, entry = load(kind, name), registered(kind)[name]
+    module, entry = load(kind, name), registered(kind)[canonical(kind, name)]
     classes = [getattr(module, entry.attr, None)] if entry.attr else _classes_of(module)
     own = [c for c in classes if inspect.isclass(c) and issubclass(c, base)]
     own = [c for c in own if not inspect.isabstract(c)]

@@ -96,6 +96,11 @@ class Trainable(nn.Module):
         for name, optimiser in self._optimisers().items():
             optimiser.load_state_dict(state[name])
 
+    @property
+    def has_optimisers(self) -> bool:
+        """True if there is something to train."""
+        return bool(self._optimisers())
+
     def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
         return {k: v for k, v in vars(self).items() if isinstance(v, torch.optim.Optimizer)}
 

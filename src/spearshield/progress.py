@@ -12,6 +12,10 @@ Progress: TypeAlias = Callable[[str, int], ProgressBar]
 """Called with the title and the total amount of work of a job; returns the job's bar."""
 
 
+class Interrupted(Exception):  # noqa: N818 - an event, not a fault
+    """A signal stopped a long job. Its state has been saved."""
+
+
 def no_bar(done: int, values: Mapping[str, float]) -> None:
     """A bar that shows nothing."""
 

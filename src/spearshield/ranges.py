@@ -1,8 +1,14 @@
-"""Range checks of hyper-parameters, with the same wording in every message."""
+"""Range checks of hyper-parameters and other numbers, with the same wording in every message."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any
+
+SEEDS = 2**63
+"""Seeds are whole numbers from 0 to below this one."""
 
 
 def require(
@@ -14,7 +20,9 @@ def require(
     below: int | float | None = None,
     one_of: Collection[str] | None = None,
 ) -> None:
-    """Raise if a field of ``value`` is out of range, or is NaN. Fields that are ``None`` pass.
+    """Raise if a field of ``value`` is out of range, NaN or infinite.
+
+    Fields that are ``None`` pass. A field that is annotated as ``int`` must be a whole number.
 
     Args:
         names: The fields to check, all against the same bounds.
@@ -30,14 +38,57 @@ def require(
         field = getattr(value, name)
         if field is None:
             continue
-        if one_of is not None and field not in one_of:
-            raise ValueError(f"{name} must be one of {', '.join(one_of)}, got {field!r}")
-        bounds = (
-            (at_least, "at least", at_least is None or field >= at_least),
-            (above, "above", above is None or field > above),
-            (at_most, "at most", at_most is None or field <= at_most),
-            (below, "below", below is None or field < below),
-        )
-        for bound, words, holds in bounds:
-            if not holds:
-                raise ValueError(f"{name} must be {words} {bound:g}, got {field}")
+        if one_of is not None:
+            if field not in one_of:
+                raise ValueError(f"{name} must be one of {', '.join(one_of)}, got {field!r}")
+            continue
+        whole = _annotation(value, name) in ("int", "int | None", int)
+        check(name, field, at_least, above, at_most, below, whole=whole)
+
+
+def check(
+    name: str,
+    number: Any,
+    at_least: int | float | None = None,
+    above: int | float | None = None,
+    at_most: int | float | None = None,
+    below: int | float | None = None,
+    *,
+    whole: bool = False,
+) -> None:
+    """Raise if a number is out of range, or is NaN or infinite.
+
+    Raises:
+        ValueError: Names the number, the bound and the value.
+    """
+    kinds: Any = Integral if whole else Real
+    if isinstance(number, bool) or not isinstance(number, kinds):
+        kind = "whole number" if whole else "number"
+        raise ValueError(f"{name} must be a {kind}, got {number!r}")
+    bounds = (
+        (at_least, "at least", at_least is None or number >= at_least),
+        (above, "above", above is None or number > above),
+        (at_most, "at most", at_most is None or number <= at_most),
+        (below, "below", below is None or number < below),
+    )
+    for bound, words, holds in bounds:
+        if not holds:
+            raise ValueError(f"{name} must be {words} {bound:g}, got {number}")
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {number}")
+
+
+def checked_seed(seed: Any) -> int:
+    """``seed`` as an ``int``.
+
+    Raises:
+        ValueError: It is not a whole number from 0 to 2^63 - 1.
+    """
+    check("seed", seed, at_least=0, below=SEEDS, whole=True)
+    return int(seed)
+
+
+def _annotation(value: object, name: str) -> Any:
+    """The annotation of a field of a dataclass, as it is written in the source."""
+    fields = getattr(value, "__dataclass_fields__", {})
+    return fields[name].type if name in fields else None

@@ -96,6 +96,7 @@ def ambient(seed: int, step: int = 0) -> Iterator[None]:
     """Seed torch's global generators inside the block, and restore them afterwards.
 
     For code that can only draw from the global generator, such as initial weights and dropout.
+    Step 0, the default, is the stream of the initial weights and of the first step of a training.
     """
     with torch.random.fork_rng():
         torch.manual_seed(_mix_int(seed * _GOLDEN + step + 1))

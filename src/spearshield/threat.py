@@ -19,6 +19,7 @@ from torch import Tensor
 
 from spearshield.ranges import require
 from spearshield.rng import Rng
+from spearshield.spelling import known
 from spearshield.types import Column, Images, Mask, PerImage
 
 TOLERANCE = 1e-5
@@ -59,15 +60,16 @@ class ThreatModel(abc.ABC):
 
     @staticmethod
     def named(norm: str, eps: float) -> ThreatModel:
-        """The threat model with norm ``norm``, such as ``"Linf"``, and budget ``eps``.
+        """The threat model with norm ``norm`` and budget ``eps``.
+
+        Args:
+            norm: Its name, such as ``Linf``, in any spelling, such as ``l_inf`` or ``L∞``.
 
         Raises:
             ValueError: There is no such norm; the message lists the norms.
         """
         norms = ThreatModel.norms()
-        if norm not in norms:
-            raise ValueError(f"no norm {norm!r}; choose from {', '.join(norms)}")
-        return norms[norm](eps)
+        return norms[known(norm, norms, "norm")](eps)
 
     @property
     def norm(self) -> str:
@@ -218,7 +220,10 @@ def _real(eps: object, norm: str) -> float:
         eps = eps.item()
     if isinstance(eps, bool) or not isinstance(eps, Real):
         raise ValueError(f"eps must be a number, as in {norm}(8 / 255), got {eps!r}")
-    return float(eps)
+    try:
+        return float(eps)
+    except OverflowError:
+        return math.inf
 
 
 def norm2(x: Images) -> Column:

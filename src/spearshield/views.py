@@ -12,7 +12,7 @@ from __future__ import annotations
 import abc
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from spearshield.types import Classifier, Images, Logits
 @dataclass(frozen=True)
 class View(abc.ABC):
     """A frozen value that maps a victim to the classifier that the attacker differentiates."""
+
+    needs: ClassVar[str] = ""
+    """The part of a victim without which the view does not apply."""
 
     @abc.abstractmethod
     def __call__(self, victim: Defended) -> Classifier:
@@ -49,6 +52,8 @@ class Oblivious(View):
 
     The setting of most published tables. Robust accuracy under this view is only an upper bound.
     """
+
+    needs = "a purifier"
 
     def __call__(self, victim: Defended) -> Classifier:
         return victim.classifier
@@ -99,6 +104,7 @@ class BPDA(View):
         ValueError: ``through`` is unknown.
     """
 
+    needs = "a purifier (bpda(approximation): with a differentiable_approximation)"
     through: Literal["identity", "approximation"] = "identity"
 
     def __post_init__(self) -> None:
@@ -140,13 +146,14 @@ class EOT(View):
         draws: Number of draws; each costs a forward and a backward pass of the victim.
 
     Raises:
-        ValueError: ``draws`` is not positive.
+        ValueError: ``draws`` is not from 1 to 10,000.
     """
 
+    needs = "a purifier that draws at random"
     draws: int = 20
 
     def __post_init__(self) -> None:
-        require(self, "draws", at_least=1)
+        require(self, "draws", at_least=1, at_most=10_000)
 
     def __call__(self, victim: Defended) -> Classifier:
         if not self.applies_to(victim):
@@ -173,6 +180,8 @@ class DetectorAware(View):
     attacks through this view ignore the detector.
     """
 
+    needs = "a purifier that rejects images"
+
     def __call__(self, victim: Defended) -> Classifier:
         return victim
 
@@ -187,6 +196,8 @@ class InRange(View):
     Such an attack calls :meth:`~spearshield.method.Generates.search` of the purifier. Purifiers in
     front of the generator are left out.
     """
+
+    needs = "a purifier with a generator"
 
     def __call__(self, victim: Defended) -> Classifier:
         purifiers = [*victim.purifiers]

@@ -248,17 +248,15 @@ def test_audit_a_users_own_classifier(own, capsys):
     ("changes", "said"),
     [
         (["--classifier=my_model:probabilities"], "returns probabilities"),
-        (["--weights="], "--weights is empty"),
         (["--classifier=my_model:missing"], "missing"),
         (["--classifier=no_such_module:build"], "no_such_module"),
         (["--classifier=lnet"], "lenet"),
         (["--weights={own}/none.safetensors"], "none.safetensors"),
         (["--data={own}/none.npz"], "none.npz"),
-        (["--attack=pdg"], "no 'pdg' in attacks"),
+        (["--attack=pdg"], "no attack 'pdg'"),
         (["--set=attack.setps=3"], "no field 'setps' in FGSM"),
         (["--set=nonsense"], "FIELD.SUB=VALUE"),
-        (["--view=white"], "view is one of"),
-        (["--eps=-1"], "eps must be above 0"),
+        (["--view=white"], "no view 'white'"),
     ],
 )
 def test_a_mistake_in_audit_is_one_line(own, capsys, changes, said):
@@ -302,7 +300,7 @@ def test_images_outside_the_unit_interval(own, capsys):
 def test_unknown_names_list_the_right_ones(capsys):
     assert "quickstart" in fails(capsys, 2, "run", "quickstrat")
     assert "ape_gan" in fails(capsys, 2, "show", "ape_gun")
-    assert "it has data, classifier" in fails(capsys, 2, "run", "quickstart", "--set=sed=1")
+    assert "there are seed" in fails(capsys, 2, "run", "quickstart", "--set=sed=1")
 
 
 def test_what_argparse_refuses_exits_two(capsys):
@@ -355,7 +353,7 @@ def test_a_learned_attack_perturbs_a_folder_without_victim_or_labels(tmp_path, c
     perturb += [f"--data={source}", f"--out={tmp_path}/no"]
     for useless in ("--images=2", "--seed=4", "--view=bpda", "--format=npz", "--set=threat.eps=1"):
         said = fails(capsys, 2, *perturb, useless)
-        assert f"has no use for {useless.partition('=')[0]}" in said
+        assert f"no use for {useless.partition('=')[0]}" in said
     assert "trained for Linf(eps=0.3)" in fails(capsys, 2, *perturb, "--eps=0.05")
     assert not (tmp_path / "no").exists()
 

@@ -160,7 +160,7 @@ def test_trains(name: str) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="no 'lennet' in classifiers; there are .*lenet"):
+    with pytest.raises(ValueError, match="no classifier 'lennet'; the closest of .* are lenet"):
         architecture("lennet")
 
 

@@ -11,6 +11,7 @@ from fixtures.models import HalfSpace
 from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
+from spearshield.attacks.rand_fgsm import RandFGSM
 from spearshield.method import Task
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining, scaled
 from spearshield.rng import Rng
@@ -50,9 +51,10 @@ def test_the_classifier_is_trained_on_adversarial_images_only():
     torch.testing.assert_close(trained.classifier.shown[0], x + 0.2)
 
 
-def test_eps_and_step_size_are_scaled_together():
+def test_eps_and_lengths_of_steps_are_scaled_together():
     whole = PGD(Linf(0.2), steps=3, step_size=0.1)
     assert scaled(whole, 0.5) == PGD(Linf(0.1), steps=3, step_size=0.05)
+    assert scaled(RandFGSM(Linf(0.2), alpha=0.05), 0.2) == RandFGSM(Linf(0.04), alpha=0.01)
     assert scaled(PGD(Linf(0.2)), 0.5) == PGD(Linf(0.1))
 
 

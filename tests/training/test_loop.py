@@ -19,11 +19,11 @@ from mutations import fails_under
 from spearshield.dataset import Examples
 from spearshield.method import Learner, Outcome, Task
 from spearshield.methods.standard_training import StandardTraining
-from spearshield.progress import ProgressBar, no_bar
+from spearshield.progress import Interrupted, ProgressBar, no_bar
 from spearshield.rng import Rng, ambient
 from spearshield.storage import checkpoint
 from spearshield.training import loop
-from spearshield.training.loop import CHECKPOINT, Interrupted, Training, fit, train
+from spearshield.training.loop import CHECKPOINT, Training, check_trainable, fit, train
 from spearshield.training.loss_log import LOSSES
 
 
@@ -72,13 +72,16 @@ def test_a_signal_saves_the_state_and_resuming_is_exact(tmp_path):
     with pytest.raises(Interrupted, match="stopped after step 7 of 20"):
         train(TRAINING, task(), examples, seed=0, folder=tmp_path, progress=interrupt)
     assert checkpoint.load(tmp_path / CHECKPOINT)["steps"] == 7
-    taken = []
+    taken, titles = [], []
 
     def count(title, total):
+        titles.append(title)
         return lambda done, losses: taken.append(done)
 
     resumed = train(TRAINING, task(), examples, seed=0, folder=tmp_path, progress=count)
-    assert taken == [*range(8, 21)]
+    assert taken == [*range(7, 21)]
+    train(TRAINING, task(), examples, seed=0, folder=tmp_path, progress=count)
+    assert titles == ["train standard_training", "load standard_training"] and taken[-1] == 20
     assert all(map(torch.equal, weights(straight), weights(resumed)))
     lines = [json.loads(line) for line in (tmp_path / LOSSES).read_text().splitlines()]
     assert [line["step"] for line in lines] == [*range(20)]
@@ -194,15 +197,17 @@ def test_randomness_belongs_to_the_image_and_the_step():
 
 
 def test_a_batch_larger_than_the_data_raises():
-    with pytest.raises(ValueError, match="batch_size is 64 but there are 40 images"):
-        fit(Recorder(), examples(), steps=1, batch_size=64, seed=0)
+    with pytest.raises(
+        ValueError, match="batch_size of standard_training is 64 but there are 40 images"
+    ):
+        check_trainable(Training(StandardTraining(), 1, batch_size=64), Recorder(), 40)
 
 
 def test_a_finished_training_loads_no_images(tmp_path):
     def not_called() -> Examples:
         raise AssertionError("the training images were loaded")
 
-    for steps in (0, 2):
+    for steps in (1, 2):
         training = Training(StandardTraining(), steps, batch_size=8)
         folder = tmp_path / str(steps)
         learner = train(training, task(), examples, seed=0, folder=folder)

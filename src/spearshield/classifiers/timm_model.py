@@ -13,6 +13,7 @@ from torch import nn
 
 from spearshield.architecture import Architecture, Normalize
 from spearshield.nets import external
+from spearshield.spelling import known
 from spearshield.types import Shape
 
 
@@ -39,9 +40,10 @@ class TimmModel(Architecture):
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         timm = external.package("timm")
-        external.check_name(self.name.partition(".")[0], timm.list_models())
+        base, dot, tag = self.name.partition(".")
+        name = known(base, timm.list_models(), "model") + dot + tag
         arguments = {"num_classes": classes, "in_chans": shape[0], "pretrained": self.pretrained}
-        create = partial(timm.create_model, self.name, **arguments)
+        create = partial(timm.create_model, name, **arguments)
         network = external.published(self.name, create) if self.pretrained else create()
         pixels = timm.data.resolve_model_data_config(network)
         external.normalise(network, Normalize.of(shape[0], pixels["mean"], pixels["std"]))

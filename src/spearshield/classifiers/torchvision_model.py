@@ -12,6 +12,7 @@ from torch import nn
 
 from spearshield.architecture import Architecture, Normalize
 from spearshield.nets import external
+from spearshield.spelling import known
 from spearshield.types import Shape
 
 
@@ -39,8 +40,8 @@ class TorchvisionModel(Architecture):
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         models = external.package("torchvision").models
-        external.check_name(self.name, models.list_models(module=models))
-        weights = models.get_model_weights(self.name).DEFAULT
+        name = known(self.name, models.list_models(module=models), "model")
+        weights = models.get_model_weights(name).DEFAULT
         if self.pretrained:
             published = len(weights.meta["categories"])
             if classes != published:
@@ -49,11 +50,9 @@ class TorchvisionModel(Architecture):
                     f"{classes}; use timm:{self.name}, which replaces the last layer, or "
                     "pretrained=false"
                 )
-            network = external.published(
-                self.name, lambda: models.get_model(self.name, weights=weights)
-            )
+            network = external.published(self.name, lambda: models.get_model(name, weights=weights))
         else:
-            network = models.get_model(self.name, num_classes=classes)
+            network = models.get_model(name, num_classes=classes)
         # Inception and GoogLeNet: in training only logits, although the auxiliary heads remain so
         # that published files fit; and the rescaling that the published weights expect.
         for flag, value in (("aux_logits", False), ("transform_input", True)):

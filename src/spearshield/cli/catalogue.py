@@ -12,6 +12,7 @@ from pathlib import Path
 
 from spearshield import discover
 from spearshield.cli import saved_folder
+from spearshield.spelling import known
 
 SKIPPED = ("ClassVar", "property")
 
@@ -40,35 +41,37 @@ def do_list(words: argparse.Namespace) -> None:
 
 
 def do_show(words: argparse.Namespace) -> None:
-    """Print the docstring, the hyper-parameters and the paper of everything of one name.
+    """Print the docstring, the hyper-parameters and the paper of everything of these names.
 
     Of a folder, print what it holds and needs.
 
     Raises:
-        ValueError: Nothing has this name; the message lists the names.
+        ValueError: Nothing has one of these names; the message lists the closest names.
     """
-    kinds = [kind for kind in discover.PACKAGES if words.name in discover.registered(kind)]
-    if not kinds and saved_folder.holds_something(Path(words.name)):
-        for line in saved_folder.description(Path(words.name)):
-            _print(line)
-        return
-    if not kinds:
-        known = "; ".join(
-            f"{kind}: {', '.join(discover.registered(kind))}" for kind in discover.PACKAGES
-        )
-        raise ValueError(f"nothing is called {words.name!r}; there are {known}")
-    for kind in kinds:
-        entry = discover.registered(kind)[words.name]
-        tree = discover.parsed(entry.module)
-        _print(f"{kind}/{words.name}")
-        if tree is None:
-            _print(f"{entry.value} has no source file")
+    every = [name for kind in discover.PACKAGES for name in discover.registered(kind)]
+    for given in words.names:
+        if given not in every and saved_folder.holds_something(Path(given)):
+            for line in saved_folder.description(Path(given)):
+                _print(line)
             continue
-        _print(ast.get_docstring(tree) or "")
-        if kind == "recipes":
-            _print(f"\n`spearshield run {words.name} --dry-run` prints it as JSON.")
-        elif shown := main_class(tree, entry.attr or ""):
-            _show_class(shown, tree, words.name)
+        name = known(given, every, "method, attack or other name")
+        for kind in discover.PACKAGES:
+            if name in discover.registered(kind):
+                _show(kind, name)
+
+
+def _show(kind: str, name: str) -> None:
+    entry = discover.registered(kind)[name]
+    tree = discover.parsed(entry.module)
+    _print(f"{kind}/{name}")
+    if tree is None:
+        _print(f"{entry.value} has no source file")
+        return
+    _print(ast.get_docstring(tree) or "")
+    if kind == "recipes":
+        _print(f"\n`spearshield run {name} --dry-run` prints it as JSON.")
+    elif shown := main_class(tree, entry.attr or ""):
+        _show_class(shown, tree, name)
 
 
 def _show_class(shown: ast.ClassDef, tree: ast.Module, name: str) -> None:

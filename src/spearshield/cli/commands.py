@@ -6,10 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
-from spearshield import api
+from spearshield import api, discover
 from spearshield.cli import console, file_tools, networks, options
 from spearshield.cli.console import out
-from spearshield.experiment.folders import CARD, refuse_others
+from spearshield.experiment.folders import CARD, check_writable
 from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run
@@ -30,16 +30,18 @@ FAILED, REFUSED = 1, 3
 
 def do_audit(words: argparse.Namespace) -> int:
     """Measure the robust accuracy of a classifier, a shield or a training of a run."""
-    words.out.mkdir(parents=True, exist_ok=True)
+    check_writable(words.out)
     images = options.examples(words)
     model = options.model(words, images)
     purifier = networks.purifier(words, images)
+    if words.attack:
+        options.refuse(words, "with --attack, only with a battery", "effort", "transfer_from")
     report = api.audit(
         model,
         images,
         purifier=purifier,
         threat=options.threat(words),
-        effort=words.effort,
+        effort=words.effort or "quick",
         attacks=options.attacks(words, model),
         views=options.views(words),
         transfer_from=[options.network(path, words) for path in words.transfer_from],
@@ -89,16 +91,14 @@ def _gate(rows: tuple[Row, ...], words: argparse.Namespace) -> int:
 
 def do_protect(words: argparse.Namespace) -> None:
     """Train a defence for a classifier, audit it on held-out images, and save it."""
-    shield = api.protect(**options.training(words), held_out=words.held_out, out=words.out)
+    shield = api.protect(**options.training(words), held_out=words.held_out)
     console.measured(shield.card)
     out.print(f"shield: {words.out}", markup=False)
 
 
 def do_learn_attack(words: argparse.Namespace) -> None:
     """Train an attack on a classifier, and save it."""
-    refuse_others(words.out, CARD)
     spear = api.learn_attack(**options.training(words))
-    spear.save(words.out)
     out.print(f"attack: {words.out}, {spear.threat}", markup=False)
 
 
@@ -107,6 +107,7 @@ def do_attack(words: argparse.Namespace) -> None:
     if not (words.model or words.classifier):
         _perturb(words)
         return
+    check_writable(words.out)
     refuse_existing(words.out)
     images = options.examples(words)
     model = options.model(words, images)
@@ -140,11 +141,12 @@ def _perturb(words: argparse.Namespace) -> None:
             "give a model, as a shield, RUN/TRAINING or --classifier; or a trained attack and "
             "files, as --attack FOLDER and --data FOLDER or NPZ"
         )
-    options.refuse_unused(words)
+    options.refuse(words, "where a trained attack perturbs files", *options.NEED_A_MODEL)
     spear = options.spear(name, words)
     budget: ThreatModel | None = options.threat(words)
     if budget and budget != spear.threat:
         raise ValueError(f"the attack was trained for {spear.threat}, not for {budget}")
+    check_writable(words.out.parent)
     assert spear.card is not None
     count = file_tools.perturb(
         spear,
@@ -184,6 +186,7 @@ def do_run(words: argparse.Namespace) -> None:
     recipe = options.recipe(words)
     if _dry(words, recipe):
         return
+    check_writable(_folder(words))
     with progress_bars() as progress:
         rows = _run(words, recipe, progress)()
     console.table(rows)
@@ -195,6 +198,7 @@ def do_train(words: argparse.Namespace) -> None:
     recipe = options.recipe(words)
     if _dry(words, recipe):
         return
+    check_writable(_folder(words))
     with progress_bars() as progress:
         made = _run(words, recipe, progress).train()
     for name in made:
@@ -217,13 +221,15 @@ def do_selftest(words: argparse.Namespace) -> int:  # noqa: ARG001
 
 def do_report(words: argparse.Namespace) -> None:
     """Put any number of runs side by side."""
+    check_writable(words.out)
     write_report(words.runs, words.out)
     out.print(f"report: {words.out / 'report.html'}", markup=False)
 
 
 def _run(words: argparse.Namespace, recipe: Recipe, progress: Progress) -> Run:
-    name = Path(words.recipe).stem
-    return Run(recipe, name, _folder(words), words.data_dir, options.device(words), progress)
+    return Run(
+        recipe, _name(words), _folder(words), words.data_dir, options.device(words), progress
+    )
 
 
 def _dry(words: argparse.Namespace, recipe: Recipe) -> bool:
@@ -234,4 +240,10 @@ def _dry(words: argparse.Namespace, recipe: Recipe) -> bool:
 
 def _folder(words: argparse.Namespace) -> Path:
     folder: Path | None = words.out
-    return folder or Path("runs") / Path(words.recipe).stem
+    return folder or Path("runs") / _name(words)
+
+
+def _name(words: argparse.Namespace) -> str:
+    """The name of a recipe: its own, or the name of its file."""
+    path = Path(words.recipe)
+    return path.stem if path.is_file() else discover.canonical("recipes", words.recipe)

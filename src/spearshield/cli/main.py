@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
+import re
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
 
 from spearshield.cli.parser import parser
+from spearshield.cli.values import one_line
+from spearshield.progress import Interrupted
 
 USAGE, FAILED, STOPPED = 2, 1, 130
 WITHOUT_TORCH = ("list", "show")
+MISTAKES = (
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+)
+"""Errors of the operating system that follow from what the user named."""
+
+FAULT = "an error that was not expected; please report it, with the lines above"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,25 +42,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         home = "catalogue" if options.command in WITHOUT_TORCH else "commands"
         commands = import_module(f"spearshield.cli.{home}")
         command = getattr(commands, f"do_{options.command.replace('-', '_')}")
+        if threads := getattr(options, "threads", None):
+            import_module("torch").set_num_threads(threads)
         with recorded(words):
-            return int(command(options) or 0)
+            status = int(command(options) or 0)
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except KeyboardInterrupt:
-        return _fail(
-            options, "interrupted; saved files are complete, run it again to resume", STOPPED
-        )
-    except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        return _fail(options, str(error), USAGE)
-    except OSError as error:
-        full = error.errno == errno.ENOSPC
-        message = f"the disk is full ({error}); files already saved are whole" if full else error
-        return _fail(options, str(message), FAILED)
-    except Exception as error:
-        if type(error).__name__ != "Interrupted":
+    except (Exception, KeyboardInterrupt) as error:
+        if options.debug:
             raise
-        return _fail(options, str(error), STOPPED)
+        status, message = outcome(error)
+        if message == FAULT:
+            traceback.print_exc()
+        print(f"spearshield {options.command}: {one_line(message)}", file=sys.stderr)  # noqa: T201
+        return status
+
+
+def outcome(error: BaseException) -> tuple[int, str]:
+    """The exit status and the message of a command that ended with an error."""
+    if isinstance(error, KeyboardInterrupt):
+        return STOPPED, "interrupted; saved files are complete, run it again to resume"
+    if isinstance(error, Interrupted):
+        return STOPPED, str(error)
+    if isinstance(error, OSError):
+        named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        full = f"the disk is full ({error}); files already saved are whole"
+        message = full if error.errno == errno.ENOSPC else named
+        mistake = isinstance(error, MISTAKES) or error.errno == errno.ENAMETOOLONG
+        return USAGE if mistake else FAILED, message
+    if isinstance(error, ValueError):
+        return USAGE, str(error)
+    if isinstance(error, MemoryError) or re.search("(out of|allocate) memory", str(error)):
+        remedy = "use fewer or smaller images, a smaller --batch-size, or a narrower network"
+        return FAILED, f"there is not enough memory; {remedy} ({error})"
+    return FAILED, FAULT
 
 
 @contextmanager
@@ -60,11 +91,3 @@ def recorded(words: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         command.reset(token)
-
-
-def _fail(options: argparse.Namespace, message: str, status: int) -> int:
-    if options.debug:
-        raise  # noqa: PLE0704 - only called while an exception is handled
-    line = " ".join(message.split())
-    print(f"spearshield {options.command}: {line}", file=sys.stderr)  # noqa: T201
-    return status

@@ -53,7 +53,7 @@ def classifier(options: argparse.Namespace, images: Examples) -> WrappedClassifi
         _load(built, weights, Normalisation(mean, std) if mean and std else None)
     if weights is None:
         _refuse_random(built, build, options.classifier, remedy)
-    wrapped = WrappedClassifier(built, mean, std, options.output, named).eval()
+    wrapped = WrappedClassifier(built, mean, std, options.output or "logits", named).eval()
     outputs = for_model(wrapped, images).classes
     if options.classes not in (None, outputs):
         raise ValueError(

@@ -20,12 +20,12 @@ from spearshield.datasets import dataset
 from spearshield.experiment.as_examples import as_examples
 from spearshield.experiment.card import Card
 from spearshield.experiment.defaults import budget_for, training_for
+from spearshield.experiment.device import checked_device
 from spearshield.experiment.folders import CARD
 from spearshield.experiment.opened import open_run, spear_of
 from spearshield.experiment.overrides import override, view
 from spearshield.experiment.recipe import Recipe, load_recipe
 from spearshield.experiment.shield import Shield, Spear
-from spearshield.experiment.subject import checked_device
 from spearshield.experiment.trials import VIEWS, is_trained
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
@@ -45,8 +45,16 @@ def device(options: argparse.Namespace) -> str:
 
 
 def threat(options: argparse.Namespace) -> ThreatModel | None:
-    """The budget, where ``--eps`` gives one."""
-    return None if options.eps is None else ThreatModel.named(options.threat, options.eps)
+    """The budget, where ``--eps`` gives one.
+
+    Raises:
+        ValueError: There is no such norm, or it is given without ``--eps``.
+    """
+    if options.eps is not None:
+        return ThreatModel.named(options.threat or "Linf", options.eps)
+    if options.threat:
+        raise ValueError(f"--threat {options.threat} needs a budget, such as --eps 8/255")
+    return None
 
 
 def examples(options: argparse.Namespace) -> Examples | None:
@@ -56,7 +64,10 @@ def examples(options: argparse.Namespace) -> Examples | None:
         ValueError: They cannot be read, or an option does not fit this kind of data.
         FileNotFoundError: There is no such file.
     """
-    return _read(options, options.split or "test") if options.data else None
+    if not options.data:
+        refuse(options, "without --data", "split", "size", "classes")
+        return None
+    return _read(options, options.split or "test")
 
 
 def training_images(options: argparse.Namespace) -> Examples:
@@ -95,6 +106,7 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
         "seed": options.seed or 0,
         "device": device(options),
         "folder": options.out / "training",
+        "out": options.out,
     }
 
 
@@ -102,8 +114,7 @@ def method(options: argparse.Namespace, images: Examples) -> str | Method:
     """The method that ``--method`` names, with the fields that ``--set`` changes."""
     name: str = options.method
     if not options.changes:
-        discover.load("methods", name)
-        return name
+        return discover.canonical("methods", name)
     budget = budget_for(threat(options), images.shape)
     default = training_for(name, images, budget, None, options.steps, options.batch_size).method
     value: Method = changed(default, [c.removeprefix("method.") for c in options.changes])
@@ -124,22 +135,24 @@ def training_attack(options: argparse.Namespace, images: Examples) -> Attack | N
 
 NEED_A_MODEL = (
     *("weights", "purifier", "purifier_weights", "split", "images", "seed", "changes", "view"),
-    *("format", "classes"),
+    *("format", "classes", "size", "mean", "std", "output", "data_dir"),
 )
 """Options of `attack` that mean nothing where files are perturbed without a model."""
 
 
-def refuse_unused(options: argparse.Namespace) -> None:
-    """Raise if an option was given that perturbing files has no use for.
+def refuse(options: argparse.Namespace, where: str, *names: str) -> None:
+    """Raise if one of some options was given where it means nothing.
+
+    Args:
+        where: The case, for the message, as in "without --data".
 
     Raises:
         ValueError: Names the options.
     """
-    unused = [name for name in NEED_A_MODEL if getattr(options, name) not in (None, [])]
-    if unused:
-        words = ("set" if name == "changes" else name.replace("_", "-") for name in unused)
-        names = ", ".join(f"--{word}" for word in words)
-        raise ValueError(f"a trained attack that perturbs files has no use for {names}")
+    given = [name for name in names if getattr(options, name) not in (None, [])]
+    if given:
+        words = ("set" if name == "changes" else name.replace("_", "-") for name in given)
+        raise ValueError(f"there is no use for --{', --'.join(words)} {where}")
 
 
 def resize_to(options: argparse.Namespace, shape: Shape) -> bool:
@@ -162,6 +175,7 @@ def recipe(options: argparse.Namespace) -> Recipe:
         FileNotFoundError: There is no such file.
     """
     value: Recipe = changed(load_recipe(options.recipe), options.changes)
+    value.check_names()
     return value if options.seed is None else replace(value, seed=options.seed)
 
 
@@ -220,8 +234,8 @@ def model(options: argparse.Namespace, images: Examples | None) -> nn.Module | P
     Raises:
         ValueError: None is named, or two, or images are missing.
     """
-    if options.model and options.weights is not None:
-        raise ValueError(f"{options.model} has its own weights; leave --weights out")
+    if options.model:
+        refuse(options, f"with {options.model}, a saved one", "weights", "mean", "std", "output")
     if options.model and (options.model / CARD).exists():
         return shield(options)
     if options.model:
@@ -240,6 +254,8 @@ def attacks(options: argparse.Namespace, chosen: nn.Module | Path) -> list[Trial
     Raises:
         ValueError: There is no such attack or view, or no budget for it.
     """
+    if not options.attack:
+        refuse(options, "with a battery; name an --attack", "view", "changes")
     budget, found = threat(options) or known_threat(chosen), list[Trial | str]()
     for name in options.attack:
         if is_trained(name):
@@ -270,9 +286,13 @@ def changed(value: Any, changes: list[str]) -> Any:
     Raises:
         ValueError: There is no such field, or the text does not fit it.
     """
+    seen: set[str] = set()
     for change in changes:
-        path, equals, text = change.partition("=")
-        if not equals:
+        path, equals, text = (part.strip() for part in change.partition("="))
+        if not (path and equals):
             raise ValueError(f"--set takes FIELD.SUB=VALUE, got {change!r}")
-        value = override(value, path.strip(), text.strip())
+        if path in seen:
+            raise ValueError(f"--set gives {path} twice; leave one of them out")
+        seen.add(path)
+        value = override(value, path, text)
     return value

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-from fractions import Fraction
 from pathlib import Path
 
 from spearshield import __version__, discover
-
-Parser = argparse.ArgumentParser
+from spearshield.cli import values
+from spearshield.cli.values import Parser
 
 
 def parser() -> Parser:
@@ -43,54 +41,11 @@ def parser() -> Parser:
     command(
         "selftest",
         "See the judge flag defences and attacks that are wrong on purpose, and no honest model.",
+        _machine(),
     )
     _list(command("list", "Methods, attacks, classifiers, data sets and recipes."))
-    show = command("show", "Paper, hyper-parameters and BibTeX of one of them; or a saved folder.")
-    show.add_argument(
-        "name", help="a name of `list`; or the folder of a shield, an attack or a run"
-    )
+    _show(command("show", "Paper, hyper-parameters and BibTeX; or a saved folder."))
     return top
-
-
-def number(text: str) -> float:
-    """A number, or a fraction such as 8/255.
-
-    Raises:
-        argparse.ArgumentTypeError: It is neither.
-    """
-    try:
-        return float(Fraction(text.replace(" ", "")))
-    except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number; write 0.03 or 8/255") from None
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1.
-
-    Raises:
-        argparse.ArgumentTypeError: It is not.
-    """
-    value = number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share: give a number from 0 to 1")
-    return value
-
-
-def numbers(text: str) -> list[float]:
-    """Numbers, separated by commas."""
-    return [number(part) for part in text.split(",")]
-
-
-def size(text: str) -> list[int]:
-    """Height and width in pixels, as in 32x32.
-
-    Raises:
-        argparse.ArgumentTypeError: It is neither that nor one number for both.
-    """
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdigit() and int(part) for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 32x32")
-    return [int(part) for part in (parts * 2)[:2]]
 
 
 def _debug() -> Parser:
@@ -101,9 +56,21 @@ def _debug() -> Parser:
 
 def _machine() -> Parser:
     group = Parser(add_help=False)
-    group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    group.add_argument("--data-dir", type=Path, metavar="DIR", help="look for data here first")
-    group.add_argument("--seed", type=int, help="the one seed of everything")
+    group.add_argument(
+        "--device", type=values.device, default="auto", help="cpu, cuda, cuda:N; default: auto"
+    )
+    group.add_argument(
+        "--threads", type=values.threads, metavar="N", help="of the CPU; default: torch's own"
+    )
+    return group
+
+
+def _settings() -> Parser:
+    group = Parser(add_help=False)
+    group.add_argument(
+        "--data-dir", type=values.folder, metavar="DIR", help="look for data here first"
+    )
+    group.add_argument("--seed", type=values.seed, help="the one seed of everything")
     group.add_argument(
         "--set",
         dest="changes",
@@ -124,13 +91,13 @@ def _network() -> Parser:
         "--weights", metavar="FILE", help="its weights: safetensors, npz, pt, pth; or published"
     )
     group.add_argument(
-        "--mean", type=numbers, metavar="N,N,N", help="of the normalisation that it expects"
+        "--mean", type=values.numbers, metavar="N,N,N", help="of the normalisation that it expects"
     )
-    group.add_argument("--std", type=numbers, metavar="N,N,N")
+    group.add_argument("--std", type=values.numbers, metavar="N,N,N")
     group.add_argument(
         "--output",
+        type=values.word,
         choices=("logits", "probabilities", "binary_logit", "binary_probability"),
-        default="logits",
         help="the kind of numbers it returns; default: logits",
     )
     return group
@@ -139,14 +106,21 @@ def _network() -> Parser:
 def _images() -> Parser:
     group = Parser(add_help=False)
     group.add_argument("--data", metavar="NAME", help="a data set, or the path of a folder or npz")
-    group.add_argument("--split", choices=("train", "validation", "test"))
-    group.add_argument("--size", type=size, metavar="HxW", help="resize the images of a folder")
-    group.add_argument("--classes", type=int, metavar="N", help="number of classes in the data")
+    group.add_argument("--split", type=values.word, choices=("train", "validation", "test"))
+    group.add_argument(
+        "--size", type=values.size, metavar="HxW", help="resize the images of a folder"
+    )
+    group.add_argument(
+        "--classes",
+        type=values.whole(1, values.MANY),
+        metavar="N",
+        help="number of classes in the data",
+    )
     return group
 
 
 def _model() -> Parser:
-    group = Parser(add_help=False, parents=[_network(), _images(), _machine()])
+    group = Parser(add_help=False, parents=[_network(), _images(), _settings(), _machine()])
     group.add_argument(
         "model",
         nargs="?",
@@ -160,18 +134,20 @@ def _model() -> Parser:
         help="your own purifier, in front of the classifier or shield",
     )
     group.add_argument("--purifier-weights", metavar="FILE", help="its weights")
-    group.add_argument("--images", type=int, metavar="N", help="use only so many images")
+    group.add_argument("--images", type=values.images, metavar="N", help="use only so many images")
     group.add_argument("--out", type=Path, metavar="DIR", required=True, help="where to write")
     return group
 
 
 def _own() -> Parser:
-    group = Parser(add_help=False, parents=[_network(), _images(), _machine()])
+    group = Parser(add_help=False, parents=[_network(), _images(), _settings(), _machine()])
     for action in group._actions:
         action.required = action.dest in ("classifier", "data")
     group.add_argument("--attack", metavar="NAME", help="attack to train on; default: PGD, 7 steps")
-    group.add_argument("--steps", type=int, metavar="N", help="batches to train on")
-    group.add_argument("--batch-size", type=int, metavar="N")
+    group.add_argument(
+        "--steps", type=values.whole(0, 10**9), metavar="N", help="batches to train on"
+    )
+    group.add_argument("--batch-size", type=values.whole(1, 10**9), metavar="N")
     group.add_argument("--out", type=Path, metavar="DIR", required=True, help="where to save")
     return group
 
@@ -185,15 +161,15 @@ def _saved() -> Parser:
 
 def _budget() -> Parser:
     group = Parser(add_help=False)
-    group.add_argument("--threat", default="Linf", metavar="NORM", help="Linf (default) or L2")
+    group.add_argument("--threat", metavar="NORM", help="Linf (default) or L2")
     group.add_argument(
-        "--eps", type=number, help="the budget, on the [0, 1] pixel scale, as 0.3 or 8/255"
+        "--eps", type=values.positive, help="the budget, on the [0, 1] pixel scale, as 0.3 or 8/255"
     )
     return group
 
 
 def _recipe() -> Parser:
-    group = Parser(add_help=False, parents=[_machine()])
+    group = Parser(add_help=False, parents=[_settings(), _machine()])
     group.add_argument(
         "recipe", metavar="RECIPE", help="a name from `spearshield list recipes`, or a JSON file"
     )
@@ -206,7 +182,10 @@ def _recipe() -> Parser:
 
 def _audit(audit: Parser) -> None:
     audit.add_argument(
-        "--effort", choices=("quick", "standard"), default="quick", help="the battery of attacks"
+        "--effort",
+        type=values.word,
+        choices=("quick", "standard"),
+        help="the battery of attacks; default: quick",
     )
     audit.add_argument(
         "--attack",
@@ -230,7 +209,10 @@ def _audit(audit: Parser) -> None:
         help="also try adversarial images of this model; again for more",
     )
     audit.add_argument(
-        "--min-robust-acc", type=share, metavar="SHARE", help="exit 3 if the worst case is lower"
+        "--min-robust-acc",
+        type=values.share,
+        metavar="SHARE",
+        help="exit 3 if the worst case is lower",
     )
     audit.add_argument(
         "--require-valid", action="store_true", help="exit 3 unless the verdict is: no flaw found"
@@ -241,7 +223,7 @@ def _protect(protect: Parser) -> None:
     protect.add_argument("--method", default="ape_gan", metavar="NAME", help="default: ape_gan")
     protect.add_argument(
         "--held-out",
-        type=int,
+        type=values.images,
         default=200,
         metavar="N",
         help="images set aside for the closing audit; default: 200",
@@ -263,7 +245,9 @@ def _attack(attack: Parser) -> None:
     attack.add_argument(
         "--view", type=lambda text: [text], metavar="NAME", help="default: adaptive"
     )
-    attack.add_argument("--format", choices=("safetensors", "npz"), help="default: safetensors")
+    attack.add_argument(
+        "--format", type=values.word, choices=("safetensors", "npz"), help="default: safetensors"
+    )
 
 
 def _purify(purify: Parser) -> None:
@@ -282,5 +266,9 @@ def _report(report: Parser) -> None:
 
 
 def _list(listing: Parser) -> None:
-    listing.add_argument("kind", nargs="?", choices=tuple(discover.PACKAGES))
+    listing.add_argument("kind", nargs="?", type=values.word, choices=tuple(discover.PACKAGES))
     listing.add_argument("--json", action="store_true")
+
+
+def _show(show: Parser) -> None:
+    show.add_argument("names", nargs="+", metavar="NAME", help="a name of `list`, or a folder")

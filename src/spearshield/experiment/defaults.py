@@ -11,6 +11,7 @@ from spearshield.adversary import Attack
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
 from spearshield.method import Method
+from spearshield.ranges import check
 from spearshield.threat import Linf, ThreatModel
 from spearshield.training.loop import Training
 from spearshield.types import Shape
@@ -41,7 +42,8 @@ def check_threat(threat: object, shape: Shape) -> None:
         ValueError: It is of another type, or no two images of this shape are as far apart.
     """
     if not isinstance(threat, ThreatModel):
-        raise ValueError(f"give the threat model as Linf(8 / 255) or L2(0.5), got {threat!r}")
+        got = f"the class {threat.__name__}" if isinstance(threat, type) else repr(threat)
+        raise ValueError(f"give the threat model as Linf(8 / 255) or L2(0.5), got {got}")
     furthest = math.prod(shape) ** (1 / threat.p)
     if threat.eps > furthest * (1 + 1e-6):
         raise ValueError(
@@ -72,13 +74,18 @@ def training_for(
     over time falls over all steps, unless the method was given as a value.
 
     Raises:
-        ValueError: There is no such method, a budget is too large for the images, or there are
-            fewer than two images.
+        ValueError: There is no such method, a number is out of range, a budget is too large for the
+            images, or the images are fewer than two or all of one class.
     """
     count = len(examples)
     if count < 2:
         raise ValueError(f"training needs at least 2 images, got {count}")
-    batch = batch_size or min(BATCH, max(2, count // 4))
+    if (only := int(examples.y.min())) == int(examples.y.max()):
+        raise ValueError(
+            f"training needs images of at least 2 classes; all {count} are of class {only}"
+        )
+    batch = min(BATCH, max(2, count // 4)) if batch_size is None else batch_size
+    check("batch_size", batch, at_least=1, whole=True)
     total = min(MOST_STEPS, max(LEAST_STEPS, PASSES * count // batch)) if steps is None else steps
     value = method if isinstance(method, Method) else _method(method, threat, total)
     attack = training_attack or PGD(threat, steps=7, step_size=threat.eps / 4, early_stop=False)

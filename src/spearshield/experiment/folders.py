@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,19 @@ PRODUCTS = {RECIPE: RESULTS, AUDIT: RESULTS, TRAINING: CHECKPOINT}
 """The file that is written after another one, and belongs to it."""
 
 REMEDY = "choose another folder (--out)"
+
+
+def check_writable(folder: Path) -> None:
+    """Raise if a folder can be neither written nor created.
+
+    Raises:
+        ValueError: Names the file that is in the way, or the folder that is closed.
+    """
+    there = next((path for path in (folder, *folder.parents) if path.exists()), Path())
+    if not there.is_dir():
+        raise ValueError(f"{there} is a file, not a folder; {REMEDY}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{there} cannot be written; {REMEDY}")
 
 
 def refuse_others(folder: Path, *own: str) -> None:

@@ -16,21 +16,23 @@ from spearshield.experiment.card import Card
 from spearshield.experiment.folders import (
     CARD,
     TRAINING,
+    check_writable,
     claim,
     refuse_others,
     refuse_training_of_run,
 )
-from spearshield.experiment.shield import Shield, Spear
+from spearshield.experiment.shield import Shield, Spear, refuse_another
 from spearshield.experiment.subject import classifier_card, model_name
 from spearshield.experiment.training_record import training_record
 from spearshield.method import Outcome, Task
 from spearshield.progress import Progress
+from spearshield.ranges import checked_seed
 from spearshield.rng import ambient
 from spearshield.storage.digest import digest, weights_digest
 from spearshield.storage.lock import locked
 from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import LearnedAttack
-from spearshield.training.loop import Training, train
+from spearshield.training.loop import Training, check_trainable, train
 from spearshield.types import Images, Logits
 
 RUNS = Path("runs")
@@ -44,6 +46,7 @@ class Learning:
         classifier: In evaluation mode, and not used elsewhere.
         threat: The threat model that goes into the card.
         folder: Where the state is kept; by default a folder in ``runs/``.
+        out: Where the result is saved; ``None``: it is not.
     """
 
     classifier: nn.Module
@@ -52,34 +55,58 @@ class Learning:
     seed: int
     device: str
     folder: str | Path | None = None
+    out: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", checked_seed(self.seed))
 
     def shield(self, examples: Examples, progress: Progress) -> Shield:
-        """Train, and return the defended classifier.
+        """Train, save and return the defended classifier.
 
         Raises:
-            ValueError: The method trains an attack and no defence.
+            ValueError: The method trains an attack and no defence, or ``out`` holds something else.
         """
         if not self.untrained(examples).is_defence:
             raise ValueError(
                 f"{self.training.display_name} trains an attack and no defence; use learn_attack"
             )
-        return Shield(self.outcome(examples, progress), self.card("shield", examples))
+        card = self.card("shield", examples)
+        self.check_out(card)
+        shield = Shield(self.outcome(examples, progress), card)
+        if self.out:
+            shield.save(self.out)
+        return shield
 
     def spear(self, examples: Examples, progress: Progress) -> Spear:
-        """Train, and return the attack.
+        """Train, save and return the attack.
 
         Raises:
-            ValueError: The method trains no attack that is a network.
+            ValueError: The method trains no attack that is a network, or ``out`` holds something
+                else.
         """
         if not isinstance(self.untrained(examples).attack, LearnedAttack):
             raise ValueError(
                 f"{self.training.display_name} trains no attack that is a network; "
                 "adv_gan, cycle_adv_gan and uap do"
             )
+        card = self.card("spear", examples)
+        self.check_out(card)
         attack = self.outcome(examples, progress).attack
         assert isinstance(attack, LearnedAttack)
-        card = self.card("spear", examples)
-        return Spear(attack.threat, attack.network, self.training, attack.queries, card=card)
+        made = Spear(attack.threat, attack.network, self.training, attack.queries, card=card)
+        if self.out:
+            made.save(self.out)
+        return made
+
+    def check_out(self, card: Card) -> None:
+        """Raise unless the result can be saved.
+
+        Raises:
+            ValueError: The folder holds something else, or cannot be written.
+        """
+        if self.out:
+            check_writable(Path(self.out))
+            refuse_another(Path(self.out), card)
 
     def outcome(self, examples: Examples, progress: Progress) -> Outcome:
         """The outcome of the training.
@@ -109,7 +136,9 @@ class Learning:
             ValueError: The settings do not fit each other, the classifier or the images.
         """
         with ambient(self.seed):
-            return self.training.method.learner(self.task(examples)).outcome()
+            learner = self.training.method.learner(self.task(examples))
+        check_trainable(self.training, learner, len(examples))
+        return learner.outcome()
 
     def task(self, examples: Examples) -> Task:
         """The task of the method."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spearshield.discover import name_of
 from spearshield.experiment.card import Card, ClassifierCard
-from spearshield.experiment.folders import RECIPE
+from spearshield.experiment.folders import CARD, RECIPE
 from spearshield.experiment.manifest import Manifest
 from spearshield.experiment.run import Run
 from spearshield.experiment.shield import Shield, Spear
@@ -31,6 +31,11 @@ def open_run(path: Path, data_dir: Path | None = None, device: str = "cpu") -> R
     path = with_name(path)
     whole = (path / RECIPE).exists()
     folder = path if whole else path.parent
+    if not (folder / RECIPE).exists():
+        raise FileNotFoundError(
+            f"{path} is neither a saved shield or attack nor one training of a run: there is no "
+            f"{path / CARD} and no {folder / RECIPE}"
+        )
     manifest = Manifest.read(folder)
     return Run(
         manifest.recipe,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin
 
@@ -16,6 +18,7 @@ from spearshield.datasets import dataset
 from spearshield.experiment.recipe import Recipe
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
+from spearshield.spelling import closest, known, number, whole
 from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
 from spearshield.views import View
@@ -32,7 +35,9 @@ def override(value: Any, path: str, text: str) -> Any:
     Raises:
         ValueError: There is no such field (lists the fields), or ``text`` does not fit it.
     """
-    name, _, rest = path.partition(".")
+    name, dot, rest = path.partition(".")
+    if not name or (dot and not rest):
+        raise ValueError(f"{path!r} is not a field; write FIELD.SUB=VALUE")
     if isinstance(value, tuple):
         i = _position(value, name)
         return (
@@ -41,12 +46,10 @@ def override(value: Any, path: str, text: str) -> Any:
             *value[i + 1 :],
         )
     if not is_dataclass(value):
-        raise ValueError(f"{value!r} has no fields, so no {path!r}")
+        raise ValueError(f"the value {value!r} has no fields, so no {path!r}")
     own = [f.name for f in fields(value)]
     if name not in own:
-        raise ValueError(
-            f"no field {name!r} in {type(value).__name__}; it has {', '.join(own) or 'none'}"
-        )
+        raise ValueError(f"no field {name!r} in {type(value).__name__}; {closest(name, own)}")
     old = getattr(value, name)
     hint = hints(type(value))[name]
     new = override(old, rest, text) if rest else parse(text, hint, old, name)
@@ -85,14 +88,14 @@ def parse(text: str, hint: Any, old: Any, name: str) -> Any:
             return None
         hint = next(kind for kind in get_args(hint) if kind is not type(None))
     if get_origin(hint) is Literal:
-        return _one_of(text, get_args(hint), name)
+        return known(text, get_args(hint), name)
     if hint is bool:
-        return _one_of(text.lower(), ("true", "false"), name) == "true"
-    if hint in (int, float, str):
+        return known(text, ("true", "false"), name) == "true"
+    if hint in SCALARS:
         try:
-            return hint(text)
-        except ValueError:
-            raise ValueError(f"{name} takes {hint.__name__}, got {text!r}") from None
+            return SCALARS[hint](text)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     if get_origin(hint) is tuple:
         return _parse_tuple(text, get_args(hint), old, name)
     if hint is Architecture:
@@ -108,6 +111,9 @@ def parse(text: str, hint: Any, old: Any, name: str) -> Any:
         f"{name} cannot be set as a whole; set one of its fields, as {name}.FIELD=VALUE"
     )
 
+
+SCALARS: dict[type, Callable[[str], Any]] = {int: whole, float: number, str: str}
+"""How the text of a value is read, by the type of its field."""
 
 KINDS: dict[str, type] = {"methods": Method, "attacks": Attack}
 
@@ -130,9 +136,12 @@ def view(text: str) -> View:
         ValueError: There is no such view or setting; the message lists the names.
     """
     kinds = {kind.cli_name(): kind for kind in View.__subclasses__()}
-    name, opened, setting = text.lower().removesuffix(")").partition("(")
-    kind = kinds[_one_of(name, tuple(kinds), "view")]
-    if not opened:
+    parts = re.fullmatch(r"([^()]*)(?:\(([^()]*)\))?", text.strip())
+    if parts is None:
+        raise ValueError(f"no view {text!r}; write a name, or a name with a setting, as eot(10)")
+    name, setting = parts.groups()
+    kind = kinds[known(name, kinds, "view")]
+    if setting is None:
         return kind()
     own = [field.name for field in fields(kind)]
     if len(own) != 1:
@@ -145,18 +154,12 @@ def _parse_tuple(text: str, inner: tuple[Any, ...], old: Any, name: str) -> tupl
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if inner[0] is Training:
         named = {discover.name_of(t): t for t in old}
-        return tuple(named[_one_of(part, tuple(named), name)] for part in parts)
-    if inner[0] not in (int, float, str):
+        return tuple(named[known(part, named, name)] for part in parts)
+    if inner[0] not in SCALARS:
         raise ValueError(
             f"{name} cannot be set as a whole; set one of its parts, as {name}.0.FIELD"
         )
     return tuple(parse(part, inner[0], None, name) for part in parts)
-
-
-def _one_of(text: str, allowed: tuple[str, ...], name: str) -> str:
-    if text not in allowed:
-        raise ValueError(f"{name} is one of {', '.join(allowed)}; got {text!r}")
-    return text
 
 
 def _position(value: tuple[Any, ...], name: str) -> int:
@@ -164,10 +167,10 @@ def _position(value: tuple[Any, ...], name: str) -> int:
     names = [element_name(v) for v in value]
     if name in names:
         return names.index(name)
-    if name.isdigit() and int(name) < len(value):
+    if name.isdecimal() and int(name) < len(value):
         return int(name)
-    choices = [f"{i} ({n})" for i, n in enumerate(names)]
-    raise ValueError(f"no element {name!r}; there are {', '.join(choices) or 'none'}")
+    choices = [f"{n} (or {i})" for i, n in enumerate(names)]
+    raise ValueError(f"no element {name!r}; {closest(name, choices)}")
 
 
 def element_name(element: Any) -> str:

@@ -31,16 +31,21 @@ def progress_bars(shown: bool = True) -> Iterator[Progress]:
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[values]}"),
     )
-    with bars_of_rich.Progress(*columns, console=Console(stderr=True)) as display:
+    display = bars_of_rich.Progress(*columns, console=Console(stderr=True))
 
-        def progress(title: str, total: int) -> ProgressBar:
-            job = display.add_task(title, total=total, values="")
+    def progress(title: str, total: int) -> ProgressBar:
+        display.start()
+        job = display.add_task(title, total=total, values="")
 
-            def bar(done: int, values: Mapping[str, float]) -> None:
-                text = "  ".join(f"{n} {v:.3g}" for n, v in [*values.items()][:1])
-                latest: dict[str, Any] = {"values": text} if text else {}
-                display.update(job, completed=done, **latest)
+        def bar(done: int, values: Mapping[str, float]) -> None:
+            text = "  ".join(f"{n} {v:.3g}" for n, v in [*values.items()][:1])
+            latest: dict[str, Any] = {"values": text} if text else {}
+            display.update(job, completed=done, **latest)
 
-            return bar
+        return bar
 
+    try:
         yield progress
+    finally:
+        if display.tasks:  # stopped before it started, it would print an empty line
+            display.stop()

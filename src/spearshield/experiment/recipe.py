@@ -12,7 +12,8 @@ from spearshield.architecture import Architecture
 from spearshield.dataset import Dataset, Split
 from spearshield.discover import name_of
 from spearshield.judging.trial import Trial
-from spearshield.ranges import require
+from spearshield.ranges import checked_seed, require
+from spearshield.spelling import closest
 from spearshield.storage.reading import read_object
 from spearshield.storage.serialization import dump, load
 from spearshield.threat import ThreatModel
@@ -64,6 +65,7 @@ class Recipe:
     def __post_init__(self) -> None:
         require(self, "images", at_least=0)
         require(self, "draws", "batch_size", at_least=1)
+        checked_seed(self.seed)
         require(self, "split", one_of=get_args(Split))
 
     @property
@@ -118,12 +120,12 @@ class Recipe:
         """Raise if the recipe has no training of this name.
 
         Raises:
-            ValueError: Lists the names.
+            ValueError: Lists the closest names.
         """
         if not name:
             raise ValueError(f"name a training of this run; it has {', '.join(self.trainings)}")
         if name not in self.trainings:
-            raise ValueError(f"no {name!r} in this run; it has {', '.join(self.trainings)}")
+            raise ValueError(f"no {name!r} in this run; {closest(name, self.trainings)}")
 
     def require_earlier(self, name: str, needed: str) -> None:
         """Raise unless ``needed`` is a defence that comes before the training ``name``.
@@ -136,7 +138,7 @@ class Recipe:
         if needed not in earlier:
             raise ValueError(
                 f"{name} needs {needed!r}, which is not an earlier defence; "
-                f"earlier defences: {', '.join(earlier) or 'none'}"
+                f"of those {closest(needed, earlier)}"
             )
 
     def check_names(self) -> None:
@@ -175,10 +177,15 @@ def load_recipe(spec: str) -> Recipe:
         FileNotFoundError: There is no such file.
         ValueError: There is no such name, or the file is not a recipe.
     """
-    if spec in discover.names("recipes") or not spec.endswith(".json"):
-        recipe: Recipe = discover.load("recipes", spec).RECIPE
-        return recipe
-    return read_recipe(Path(spec))
+    path = Path(spec)
+    if spec not in discover.names("recipes") and path.is_dir():
+        raise ValueError(
+            f"{spec} is a folder; name a recipe file in it, such as {path}/recipe.json"
+        )
+    if spec not in discover.names("recipes") and (path.is_file() or path.suffix == ".json"):
+        return read_recipe(path)
+    recipe: Recipe = discover.load("recipes", spec).RECIPE
+    return recipe
 
 
 def read_recipe(path: Path) -> Recipe:

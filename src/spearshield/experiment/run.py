@@ -29,6 +29,7 @@ from spearshield.experiment.learned_attacks import learned_attack_trials, learne
 from spearshield.experiment.limits import built_from
 from spearshield.experiment.manifest import Manifest, weights_of
 from spearshield.experiment.recipe import UNDEFENDED, Recipe
+from spearshield.experiment.rehearsal import check_budgets, rehearsed
 from spearshield.experiment.shield import WEIGHTS, with_weights
 from spearshield.experiment.training_record import training_record
 from spearshield.judging import results
@@ -42,8 +43,7 @@ from spearshield.storage.atomic import write_json
 from spearshield.storage.lock import locked
 from spearshield.storage.weights import load_weights, save_weights
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
-from spearshield.training.loop import Training, train
-from spearshield.training.precomputed_attack import PrecomputedAttack
+from spearshield.training.loop import CHECKPOINT, Training, train
 from spearshield.training.transfer_attack import Transfer
 from spearshield.types import Shape
 from spearshield.views import Transferred, View
@@ -92,8 +92,7 @@ class Run:
             ValueError: A training cannot work with these settings, raised before any training; or
                 the folder holds something else or is in use.
         """
-        for training in filter(None, self.recipe.trainings.values()):
-            self._check_trainable(training)
+        self._rehearse()
         with self._claimed():
             for name, outcome in self.outcomes.items():
                 save_weights(outcome.defended, self.folder / name / WEIGHTS)
@@ -210,33 +209,40 @@ class Run:
             network.refuse()
         return network.eval().to(self.device)
 
-    def _check_trainable(self, training: Training) -> None:
-        """Raise if the method cannot be trained with these settings."""
-        learn_from = training.learn_from
-        if training.precompute and learn_from:
-            learn_from = PrecomputedAttack.empty(learn_from)
-        with ambient(self.recipe.seed), built_from(f"the recipe {self.name}"):
-            task = Task(self._untrained(), self._untrained(), *self.data_shape, learn_from)
-            training.method.learner(task)
+    def _rehearse(self) -> None:
+        """Raise if a budget or a training cannot work, before any training."""
+        check_budgets(self.recipe, self.data_shape[0])
+        for name, training in self.recipe.trainings.items():
+            if training and not (self.folder / name / CHECKPOINT).exists():
+                learner = self._fresh(training)
+                check_trainable(training, learner, len(self._images_of(training)))
+
+    def _fresh(self, training: Training) -> Learner:
+        """The learner of a training before its first step."""
+        with built_from(f"the recipe {self.name}"):
+            return rehearsed(training, self.recipe.seed, self._untrained, self.data_shape)
+
+    def _images_of(self, training: Training) -> Examples:
+        """The training images of a training."""
+        return self.training_set if training.split == "train" else self._load(training.split)
 
     def _train(self, training: Training, classifier: nn.Module, name: str) -> Outcome:
         """The outcome of a training with a method that protects or attacks ``classifier``."""
-
-        def examples() -> Examples:
-            return self.training_set if training.split == "train" else self._load(training.split)
 
         learn_from = training.learn_from and self._attack_of(training.learn_from)
         folder = (self.trained or self.folder) / name
         if self.trained:
             training = replace(training, method=with_weights(training.method, folder / WEIGHTS))
-            self._check_trainable(training)
+            self._fresh(training)
         if not self.trained:
-            record = training_record(training, self.recipe.seed, classifier, examples())
+            record = training_record(
+                training, self.recipe.seed, classifier, self._images_of(training)
+            )
             claim(folder / TRAINING, record, "another training")
         return train(
             replace(training, learn_from=learn_from),
             Task(classifier, self._untrained(), *self.data_shape, learn_from),
-            examples,
+            lambda: self._images_of(training),
             seed=self.recipe.seed,
             folder=folder,
             device=self.device,

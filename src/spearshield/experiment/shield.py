@@ -281,13 +281,22 @@ def with_weights(value: Any, path: Path) -> Any:
     return replace(value, **changes)
 
 
-def _write(folder: Path, network: nn.Module, card: Card) -> Card:
-    """Write weights and card; returns the card with the digest of the weights."""
+def refuse_another(folder: Path, card: Card) -> None:
+    """Raise if a folder holds something else than the shield or spear of ``card``.
+
+    Raises:
+        ValueError: Names what the folder holds.
+    """
     refuse_training_of_run(folder)
     refuse_others(folder, CARD, TRAINING)
     before = Card.read(folder / CARD) if (folder / CARD).exists() else None
     if before and (before.trained_on, before.training) != (card.trained_on, card.training):
         raise ValueError(f"{folder} holds another saved {before.kind}; choose another folder")
+
+
+def _write(folder: Path, network: nn.Module, card: Card) -> Card:
+    """Write weights and card; returns the card with the digest of the weights."""
+    refuse_another(folder, card)
     save_weights(network, folder / WEIGHTS)
     written = replace(card, sha256=digest((folder / WEIGHTS).read_bytes()))
     written.write(folder / CARD)

@@ -16,6 +16,7 @@ from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples, with_classes
 from spearshield.experiment.card import ClassifierCard
+from spearshield.experiment.device import checked_device
 from spearshield.experiment.folders import CARD
 from spearshield.experiment.opened import open_run
 from spearshield.experiment.purifier import (
@@ -36,6 +37,7 @@ from spearshield.judging.trial import Trial
 from spearshield.method import Defended, Outcome
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.progress import Progress
+from spearshield.ranges import check
 from spearshield.rng import permutation
 from spearshield.storage.digest import weights_digest
 from spearshield.threat import ThreatModel
@@ -63,9 +65,14 @@ class Subject:
     threat: ThreatModel | None = None
     run: Run | None = None
 
-    def sample(self, limit: int) -> Examples:
-        """At most ``limit`` of the images, drawn by seed 0, but from the first of a run; 0: all."""
-        if not 0 < limit < len(self.images):
+    def sample(self, limit: int | None) -> Examples:
+        """At most ``limit`` of the images, drawn by seed 0, but from the first of a run; 0: all.
+
+        Raises:
+            ValueError: ``limit`` is negative.
+        """
+        check("limit", limit or 0, at_least=0, whole=True)
+        if not limit or limit >= len(self.images):
             return self.images
         if self.run:
             return self.images[:limit]
@@ -92,6 +99,11 @@ class Subject:
             examination=examination,
         )
         return judge.rows(self.name, self.outcome, self.training)
+
+    @property
+    def draws(self) -> int:
+        """Number of predictions of a random victim for each image: those of its run, or 10."""
+        return self.run.recipe.draws if self.run else EvaluationSettings().draws
 
     @staticmethod
     def of_run(run: Run, images: Examples | None = None) -> Subject:
@@ -235,17 +247,6 @@ def subject_of(
         examples = as_examples(images, labels, seed=seed)
         check_purifier(own.purifier, examples[:1].images(where))
         yield Subject.of(own, examples), where
-
-
-def checked_device(device: str | None) -> str:
-    """The device, by default the CPU.
-
-    Raises:
-        ValueError: It is a CUDA device and there is none.
-    """
-    if device and device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("no CUDA device is available; use the device cpu")
-    return device or "cpu"
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from torch import nn
 
@@ -15,23 +16,57 @@ from spearshield.discover import name_of
 from spearshield.experiment.defaults import check_threat
 from spearshield.experiment.folders import CARD, RECIPE
 from spearshield.experiment.opened import open_run
+from spearshield.experiment.overrides import view
 from spearshield.experiment.shield import Spear, load_saved
 from spearshield.experiment.subject import Subject, as_wrapped
 from spearshield.inputs import check_model
 from spearshield.judging.battery import BATTERIES
 from spearshield.judging.trial import MADE_ELSEWHERE, Trial
 from spearshield.method import Defended, Outcome
+from spearshield.spelling import closest
 from spearshield.storage.digest import weights_digest
 from spearshield.threat import ThreatModel
 from spearshield.training.transfer_attack import Transfer
 from spearshield.views import BPDA, Adaptive, Oblivious, Transferred, View
 
+AttackSource: TypeAlias = Attack | Trial | str | Path
+"""An attack, a trial, the name of an attack, or the folder of a trained one."""
+
+ViewSource: TypeAlias = View | str
+"""A view, or its name, such as ``eot(10)``."""
+
 VIEWS = (Oblivious(), Adaptive(), BPDA())
 """The views that an attack is run through where none is named."""
 
 
+def asked(
+    attacks: Any, views: Any, transfer_from: Sequence[nn.Module] = ()
+) -> tuple[Sequence[AttackSource], Sequence[View]]:
+    """The attacks and views of an audit, as sequences; one of them may be given alone.
+
+    Raises:
+        ValueError: One is of another type, there is no view of a name, or they exclude each other.
+    """
+    some = [attacks] if isinstance(attacks, (Attack, Trial, str, Path)) else attacks
+    seen = [views] if isinstance(views, (View, str)) else views
+    if (some and transfer_from) or (seen and not some):
+        raise ValueError("transfer_from goes with a battery, and views go with attacks")
+    for attack in some:
+        if not isinstance(attack, (Attack, Trial, str, Path)):
+            got = f"the class {attack.__name__}" if isinstance(attack, type) else repr(attack)
+            raise ValueError(
+                f"give an attack as PGD(Linf(8 / 255)), by name or by folder, got {got}"
+            )
+    found = [view(one) if isinstance(one, str) else one for one in seen]
+    for one in found:
+        if not isinstance(one, View):
+            got = f"the class {one.__name__}" if isinstance(one, type) else repr(one)
+            raise ValueError(f"give a view as Adaptive() or by name, got {got}")
+    return some, found
+
+
 def trials_of(
-    attack: Attack | Trial | str,
+    attack: AttackSource,
     threat: ThreatModel | None,
     subject: Subject,
     views: Sequence[View] = (),
@@ -57,11 +92,24 @@ Transfer` has the view of its sources, in a trial, too.
     trials = _trials_of(attack, threat, subject, views)
     for trial in trials:
         check_threat(trial.attack.threat, subject.images.shape)
+        if views or trial is attack:
+            _check_applies(trial.view, subject)
     return trials
 
 
+def _check_applies(view: View, subject: Subject) -> None:
+    """Raise unless a view that was asked for applies to a subject."""
+    victim = subject.outcome.defended
+    bare = not victim.purifiers and isinstance(view, Oblivious)
+    if not (view.applies_to(victim) or bare):
+        raise ValueError(
+            f"the view {view} needs {view.needs}, which {subject.name} does not have; choose "
+            "adaptive, which every model has"
+        )
+
+
 def _trials_of(
-    attack: Attack | Trial | str,
+    attack: AttackSource,
     threat: ThreatModel | None,
     subject: Subject,
     views: Sequence[View],
@@ -78,7 +126,7 @@ def _trials_of(
         return [Trial(attack, view)]
     if isinstance(attack, Attack):
         return [Trial(attack, view) for view in views or VIEWS]
-    return _named(attack, threat, subject, views)
+    return _named(str(attack), threat, subject, views)
 
 
 def _named(
@@ -113,7 +161,7 @@ def battery(
         raise ValueError("give the budget: threat=Linf(8 / 255), or --eps 8/255")
     check_threat(budget, subject.images.shape)
     if effort not in BATTERIES:
-        raise ValueError(f"effort is one of {', '.join(BATTERIES)}; got {effort!r}")
+        raise ValueError(f"no effort {effort!r}; {closest(effort, BATTERIES)}")
     for source in transfer_from:
         check_model(source)
     sources = [Outcome(copy.deepcopy(source).eval()) for source in transfer_from]
@@ -126,7 +174,7 @@ def is_trained(name: str) -> bool:
     Raises:
         FileNotFoundError: It looks like a folder, but nothing trained is there.
     """
-    if name in discover.names("attacks"):
+    if name in discover.registered("attacks"):
         return False
     folder = Path(name)
     found = (folder / CARD).exists() or (folder.parent / RECIPE).exists()

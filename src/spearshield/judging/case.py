@@ -20,10 +20,9 @@ from spearshield.judging.finding import BROKEN, Finding
 from spearshield.judging.provenance import Provenance
 from spearshield.judging.score import Score, worst_case
 from spearshield.judging.trial import Trial
-from spearshield.progress import Progress
+from spearshield.progress import Interrupted, Progress
 from spearshield.rng import Rng, ambient
 from spearshield.threat import ThreatModel
-from spearshield.training.loop import Interrupted
 from spearshield.types import Classifier, Images, Labels
 
 

@@ -23,7 +23,7 @@ from spearshield.judging.similarity import ssim
 from spearshield.logits import check_kind
 from spearshield.method import Defended
 from spearshield.progress import ProgressBar, no_bar
-from spearshield.ranges import require
+from spearshield.ranges import checked_seed, require
 from spearshield.rng import Rng
 from spearshield.threat import ThreatModel
 from spearshield.types import Ids, Images, Labels, Shape
@@ -41,7 +41,7 @@ class EvaluationSettings:
         device: Device of the tensors, as PyTorch names it.
 
     Raises:
-        ValueError: ``draws`` or ``batch_size`` is below 1.
+        ValueError: ``draws`` or ``batch_size`` is below 1, or ``seed`` is negative or from 2^63 on.
     """
 
     seed: int = 0
@@ -51,6 +51,7 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         require(self, "draws", "batch_size", at_least=1)
+        object.__setattr__(self, "seed", checked_seed(self.seed))
 
 
 @full_float32()

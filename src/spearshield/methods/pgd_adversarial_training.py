@@ -97,8 +97,7 @@ class PGDAdversarialLearner(Learner):
 
 
 def scaled(attack: Attack, share: float) -> Attack:
-    """The attack with its eps, and its step size if it has one, multiplied by ``share``."""
-    changes: dict[str, Any] = {"threat": replace(attack.threat, eps=share * attack.threat.eps)}
-    if getattr(attack, "step_size", None) is not None:
-        changes["step_size"] = share * attack.step_size  # type: ignore[attr-defined]
-    return replace(attack, **changes)
+    """The attack with its eps, and the lengths of its steps if given, multiplied by ``share``."""
+    lengths = {name: getattr(attack, name, None) for name in ("step_size", "alpha")}
+    changes: dict[str, Any] = {k: share * v for k, v in lengths.items() if v is not None}
+    return replace(attack, threat=replace(attack.threat, eps=share * attack.threat.eps), **changes)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import ModuleType
 
 import torch
@@ -32,17 +31,6 @@ def package(name: str) -> ModuleType:
             f"{name} could not be imported ({reason(error)}); install a build that fits torch "
             f"{torch.__version__}, or choose a classifier that does not need it"
         ) from error
-
-
-def check_name(name: str, known: Sequence[str]) -> None:
-    """Raise if ``name`` is not in ``known``.
-
-    Raises:
-        ValueError: Lists the closest names.
-    """
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=5, cutoff=0)
-        raise ValueError(f"no model {name!r}; the closest of {len(known)}: {', '.join(close)}")
 
 
 def published(name: str, create: Callable[[], nn.Module]) -> nn.Module:

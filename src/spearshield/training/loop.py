@@ -20,12 +20,13 @@ from types import FrameType
 from typing import Literal
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from spearshield.adversary import Attack
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.method import Learner, Method, Task
-from spearshield.progress import Progress, ProgressBar, no_bar, no_progress
+from spearshield.progress import Interrupted, Progress, ProgressBar, no_bar, no_progress
 from spearshield.ranges import require
 from spearshield.rng import Rng, ambient, permutation
 from spearshield.storage import checkpoint
@@ -36,12 +37,9 @@ from spearshield.training.precomputed_attack import precompute_attack
 
 CHECKPOINT = "checkpoint.safetensors"
 ATTACKED = "attacked"
+MOST_STEPS = 10**9
 SAVE_EVERY = 60.0
 """Seconds between checkpoints."""
-
-
-class Interrupted(Exception):  # noqa: N818 - an event, not a fault
-    """A signal stopped the training. Its state has been saved."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Training:
             raise ValueError(
                 f"name takes at most 100 letters, digits, _, ~ and -, got {self.name[:120]!r}"
             )
-        require(self, "steps", at_least=0)
+        require(self, "steps", at_least=0, at_most=MOST_STEPS)
         require(self, "batch_size", at_least=1)
         require(self, "split", one_of=("train", "validation"))
 
@@ -109,7 +107,8 @@ def train(
         finished: If true, raise instead of taking a step.
 
     Raises:
-        ValueError: ``finished`` is true but steps are left; also see :func:`fit`.
+        ValueError: ``finished`` is true but steps are left; also see :func:`check_trainable` and
+            :func:`fit`.
     """
     learner = _fresh(training.method, task, seed, device)
     taken = resume(learner, folder) if folder else 0
@@ -119,8 +118,10 @@ def train(
             "run its recipe again in the folder above"
         )
     if finished or taken >= training.steps > 0:
+        progress(f"load {training.display_name}", taken)(taken, {})
         return learner
     images = examples()
+    check_trainable(training, learner, len(images))
     if training.precompute:
         attacked = precompute_attack(
             task.attack,
@@ -143,6 +144,27 @@ def train(
         bar=progress(f"train {training.display_name}", training.steps),
     )
     return learner
+
+
+def check_trainable(training: Training, learner: Learner, images: int) -> None:
+    """Raise if a training cannot succeed, which is known before its first step.
+
+    Args:
+        learner: The learner of the method.
+        images: Number of training images.
+
+    Raises:
+        ValueError: There are fewer images than ``batch_size``; the batches have one image and the
+            method normalises over a batch; or there are no steps for networks with fresh weights.
+    """
+    name, batch = training.display_name, training.batch_size
+    if batch > images:
+        raise ValueError(f"batch_size of {name} is {batch} but there are {images} images")
+    layers = [layer for layer in learner.modules() if isinstance(layer, _BatchNorm)]
+    if batch == 1 and any(layer.training for layer in layers):
+        raise ValueError(f"{name} normalises over a batch; batch_size must be at least 2, got 1")
+    if training.steps == 0 and learner.has_optimisers:
+        raise ValueError(f"steps of {name} is 0, so its network would keep random weights")
 
 
 def _fresh(method: Method, task: Task, seed: int, device: torch.device | str) -> Learner:
@@ -173,12 +195,11 @@ def fit(
 
     Raises:
         Interrupted: The process received SIGINT or SIGTERM; the state has been saved.
-        ValueError: The checkpoint is corrupt or belongs to another architecture, there are fewer
-            images than ``batch_size``, or a loss is not finite.
+        ValueError: The checkpoint is corrupt or belongs to another architecture, or a loss is not
+            finite.
     """
-    if batch_size > len(examples):
-        raise ValueError(f"batch_size is {batch_size} but there are {len(examples)} images")
     done = resume(learner, folder) if folder else 0
+    bar(done, {})
     batches = _batches(examples, batch_size, seed, done, steps, device)
     saved = time.monotonic()
 

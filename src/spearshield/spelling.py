@@ -1,0 +1,77 @@
+"""Names and numbers as a user writes them; imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import unicodedata
+from collections.abc import Iterable
+
+SHOWN = 12
+"""The most names in a message; of more than that, the closest ones are shown."""
+
+
+def known(name: str, names: Iterable[str], kind: str) -> str:
+    """The one of ``names`` that ``name`` means, in another case or with ``-`` for ``_``.
+
+    Args:
+        kind: What has these names, in the singular, for the message.
+
+    Raises:
+        ValueError: It is none of them; lists the closest names first.
+    """
+    exact = [*dict.fromkeys(names)]
+    if name in exact:
+        return name
+    same = [one for one in exact if plain(one) == plain(name)]
+    if plain(name) and len(same) == 1:
+        return same[0]
+    raise ValueError(f"no {kind} {name!r}; {closest(name, exact)}")
+
+
+def closest(name: str, names: Iterable[str]) -> str:
+    """The names, the closest to ``name`` first, as the second half of a sentence."""
+
+    def likeness(one: str) -> float:
+        return difflib.SequenceMatcher(None, plain(name[:100]), plain(one)).ratio()
+
+    ordered = sorted(dict.fromkeys(names), key=likeness, reverse=True)
+    if not ordered:
+        return "there are none"
+    if len(ordered) <= SHOWN:
+        return f"there are {', '.join(ordered)}"
+    return f"the closest of {len(ordered):,} are {', '.join(ordered[:SHOWN])}"
+
+
+def plain(name: str) -> str:
+    """The letters and digits of a name in lower case: ``linf`` of ``L-inf`` and of ``l∞``."""
+    text = unicodedata.normalize("NFKC", name).casefold().replace("∞", "inf")
+    return "".join(filter(str.isalnum, text))
+
+
+def number(text: str) -> float:
+    """The number in ``text``, which may be a fraction such as 8/255.
+
+    Raises:
+        ValueError: It is neither, or not finite.
+    """
+    try:
+        top, _, bottom = text.partition("/")
+        value = float(top) / float(bottom) if bottom else float(text)
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not a number; write 0.03 or 8/255")
+    return value
+
+
+def whole(text: str) -> int:
+    """The whole number in ``text``.
+
+    Raises:
+        ValueError: It is not a whole number.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
