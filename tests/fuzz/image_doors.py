@@ -1,0 +1,123 @@
+"""The doors of images and labels in files: npz, folders of pictures, IDX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from fuzz import files
+from fuzz.arrays import Filled
+from fuzz.door import Door
+from fuzz.oracle import Refusal, answered, check_examples, require
+from fuzz.values import Made
+from spearshield.datasets import dataset
+from spearshield.datasets.image_folder import ImageFolder
+from spearshield.datasets.npz import Npz
+from spearshield.experiment.as_examples import as_examples
+from spearshield.storage import idx
+
+
+def enter_npz(given: tuple[Made, dict[str, Any]]) -> bool:
+    """Read an npz file as test images."""
+    made, more = given
+    path = Path("t.npz")
+    path.write_bytes(made.content)
+
+    def read() -> Any:
+        data = dataset("t.npz", **more)
+        assert isinstance(data, Npz)
+        return as_examples(data)
+
+    answer = answered(read, file=path, whole=made.whole)
+    if isinstance(answer, Refusal):
+        return False
+    check_examples(answer)
+    if more.get("size"):
+        require(answer.shape[1:] == more["size"], "another size", answer.shape)
+    return True
+
+
+SIZES = st.sampled_from([None] * 4 + [(6, 6), (3, 9), (1, 1)])
+NPZ = Door(
+    "npz",
+    st.tuples(
+        files.npz_files(),
+        st.fixed_dictionaries(
+            {}, optional={"size": SIZES, "classes": st.sampled_from([None, 1, 3, 10])}
+        ),
+    ),
+    enter_npz,
+    weight=2,
+)
+
+PLACES = ("a", "b", "1", "02", "2", "test/a", "train/a", "", "a/deep", ".hidden", "1e", "²", "test")
+"""Folders that pictures lie in."""
+
+
+def enter_folder(given: tuple[list[tuple[str, str, Made]], dict[str, Any]]) -> bool:
+    """Read a folder of pictures as test images."""
+    pictures, more = given
+    folder = Path("photos")
+    folder.mkdir()
+    for i, (place, suffix, made) in enumerate(pictures):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        (folder / place / f"{i}{suffix}").write_bytes(made.content)
+
+    def read() -> Any:
+        data = dataset("photos", **more)
+        assert isinstance(data, ImageFolder)
+        return as_examples(data)
+
+    whole = all(made.whole for _, _, made in pictures)
+    answer = answered(read, whole=whole)
+    if isinstance(answer, Refusal):
+        one = len(pictures) == 1 and not more
+        require(not one or "photos" in answer.message, "message without the file", answer.message)
+        return False
+    check_examples(answer)
+    if more.get("size"):
+        require(answer.shape[1:] == more["size"], "another size", answer.shape)
+    return True
+
+
+def _folders(pictures: Any) -> Any:
+    one = st.tuples(st.sampled_from([*PLACES[:2]] * 6 + [*PLACES]), pictures).map(
+        lambda t: (t[0], *t[1])
+    )
+    options = {
+        "size": SIZES,
+        "classes": st.sampled_from([None, 1, 2, 3]),
+        "channels": st.sampled_from([1, 3]),
+    }
+    return st.tuples(
+        st.lists(one, min_size=1, max_size=3), st.fixed_dictionaries({}, optional=options)
+    )
+
+
+FOLDER = Door("png and jpg", _folders(files.pictures()), enter_folder, weight=2)
+
+
+def enter_idx(given: tuple[str, Made, Made]) -> bool:
+    """Read images and labels in the format of MNIST."""
+    suffix, images, labels = given
+    paths = Path(f"images{suffix}"), Path(f"labels{suffix}")
+    for path, made in zip(paths, (images, labels), strict=True):
+        path.write_bytes(made.content)
+    names = tuple("0123456789")
+    answer = answered(lambda: idx.examples(*paths, names), whole=images.whole)
+    if isinstance(answer, Refusal):
+        named = any(str(path) in answer.message for path in paths)
+        require(named, "message without the file", answer.message)
+        return False
+    check_examples(answer)
+    return True
+
+
+IDX = Door("idx", files.idx_files(), enter_idx)
+
+DOORS = (NPZ, FOLDER, IDX)
+
+_ = np, Filled

@@ -1,0 +1,231 @@
+"""The verdict on one input: a sound value, a clear refusal, or a fault."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import io
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spearshield.adversary import NonFiniteGradientWarning
+from spearshield.cli import main
+
+SECONDS = 10
+"""Longest time for one input."""
+
+LONGEST = 600
+"""Most characters of a message."""
+
+REFUSALS = (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError)
+"""The documented errors; of their subclasses, only those of this package."""
+
+FORBIDDEN = (
+    *("<_io.", "weights_only", "Traceback", " object at 0x", "JSON compliant", "\x1b", "BytesIO"),
+    *("beartype", "jaxtyping", "<class '", "<function ", "Errno"),
+)
+"""Words that tell a user nothing."""
+
+BLAMES = ("corrupt", "truncated", "damaged")
+"""Words that are true of changed bytes only."""
+
+USAGE, INTERRUPTED = 2, 130
+
+
+class Fault(Exception):  # noqa: N818 - the subject of this package
+    """A wrong answer to one input.
+
+    Args:
+        kind: Equal for inputs with the same fault.
+    """
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind = kind
+
+
+class Hang(BaseException):
+    """The input took more than ``SECONDS``."""
+
+
+class Refusal:
+    """A clear refusal of an input.
+
+    Args:
+        message: The text that the user sees.
+    """
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+
+def require(condition: bool, kind: str, detail: object = "") -> None:
+    """Raise a :class:`Fault` unless ``condition`` holds."""
+    if not condition:
+        raise Fault(kind, str(detail)[:LONGEST])
+
+
+@contextlib.contextmanager
+def limited() -> Iterator[None]:
+    """Raises :class:`Hang` when the block takes too long; a block stuck in C ends the process."""
+
+    def alarm(*_: object) -> None:
+        raise Hang
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.alarm(SECONDS)
+    faulthandler.dump_traceback_later(4 * SECONDS, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    except Hang as error:
+        raise Fault(f"takes more than {SECONDS} s in {place(error)}") from error
+    finally:
+        signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Raises a :class:`Fault` for a warning that is not documented."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        documented = issubclass(warning.category, (NonFiniteGradientWarning, ResourceWarning))
+        if not documented and Path(warning.filename).parent != Path(__file__).parent:
+            where = f"{Path(warning.filename).name}"
+            raise Fault(f"{warning.category.__name__} in {where}", str(warning.message))
+
+
+def place(error: BaseException) -> str:
+    """The innermost function of this package in a traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "/spearshield/" in f.filename]
+    last = (own or frames)[-1]
+    return f"{Path(last.filename).name}:{last.name}"
+
+
+def answered(
+    call: Callable[[], Any], *, file: Path | None = None, whole: bool = False, own: str = ""
+) -> Any:
+    """The value of a call, or a :class:`Refusal`.
+
+    Args:
+        file: The file that a refusal must name.
+        whole: The bytes of the file are whole, so that a refusal must not call them corrupt.
+        own: The name of a file with a user's code, whose errors may pass unchanged.
+
+    Raises:
+        Fault: The call raised anything else than a documented error with a clear message.
+    """
+    try:
+        with limited(), without_warnings():
+            return call()
+    except Fault:
+        raise
+    except Exception as error:
+        if own and Path(traceback.extract_tb(error.__traceback__)[-1].filename).name == own:
+            return Refusal(str(error))
+        documented = isinstance(error, REFUSALS) and (
+            type(error) in REFUSALS or type(error).__module__.startswith("spearshield")
+        )
+        if not documented:
+            kind = f"{type(error).__name__} in {place(error)}"
+            raise Fault(kind, str(error)[:300]) from error
+        system = isinstance(error, OSError) and error.errno is not None
+        message = error.strerror or "no text" if system else str(error)
+        check_message(message, None if system else file, whole, place(error))
+        return Refusal(message)
+    except SystemExit as error:
+        raise Fault(f"SystemExit in {place(error)}", str(error)) from error
+
+
+def check_message(message: str, file: Path | None, whole: bool, where: str) -> None:
+    """Raise a :class:`Fault` unless a message is one clear line."""
+    require(bool(message.strip()), f"empty message in {where}")
+    require("\n" not in message.strip(), f"message of several lines in {where}", message)
+    require(len(message) < LONGEST, f"message of {LONGEST} characters in {where}", message)
+    for words in FORBIDDEN:
+        require(words not in message, f"message with {words!r} in {where}", message)
+    if file is not None:
+        named = file.name in message or str(file) in message
+        require(named, f"message without the file in {where}", message)
+    if whole:
+        for blame in BLAMES:
+            require(blame not in message, f"whole file called {blame} in {where}", message)
+
+
+def command(
+    words: Sequence[str],
+    *,
+    file: Path | None = None,
+    whole: bool = False,
+    fine: tuple[int, ...] = (0,),
+) -> int | Refusal:
+    """The exit status of a command, or a :class:`Refusal` with its line on stderr.
+
+    Args:
+        fine: The statuses that a command may end with, besides 2 for a refusal.
+    """
+    folder, path = Path.cwd(), [*sys.path]
+    said, complained = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
+        try:
+            with limited(), without_warnings():
+                status = main(words)
+        except SystemExit as error:  # argparse's own
+            status = int(error.code or 0)
+        except Fault:
+            raise
+        except Exception as error:
+            kind = f"{type(error).__name__} in {place(error)}"
+            raise Fault(kind, str(error)[:300]) from error
+        finally:
+            os.chdir(folder)
+            sys.path[:] = path
+    if status in fine:
+        return status
+    usage, _, line = complained.getvalue().rpartition("\nspearshield")  # after the usage, or bars
+    text = (line if usage else complained.getvalue()).strip()
+    require(status == USAGE, f"exit status {status} of {words[0]}", text)
+    where = f"{words[0]}"
+    check_message(text.partition(": ")[2], file, whole, where)
+    return Refusal(text)
+
+
+def check_images(images: object, kind: str = "images") -> None:
+    """Raise a :class:`Fault` unless these are images: uint8, or floats in [0, 1]."""
+    require(isinstance(images, Tensor), f"{kind} are {type(images).__name__}")
+    assert isinstance(images, Tensor)
+    require(images.ndim == 4, f"{kind} have {images.ndim} dimensions", tuple(images.shape))
+    if images.dtype == torch.uint8:
+        return
+    floats = images.dtype in (torch.float32, torch.float64)
+    require(floats, f"{kind} are {images.dtype}")
+    inside = bool(((images >= 0) & (images <= 1)).all())
+    require(
+        inside, f"{kind} are not in [0, 1]", (images.min(), images.max()) if len(images) else ""
+    )
+
+
+def check_examples(examples: Any, *, count: int | None = None) -> None:
+    """Raise a :class:`Fault` unless these are examples that the package can work with."""
+    check_images(examples.pixels)
+    require(examples.pixels.dtype == torch.uint8, f"pixels are {examples.pixels.dtype}")
+    require(examples.pixels.shape[1] >= 1 and examples.pixels.numel() > 0, "pixels are empty")
+    require(examples.y.dtype == torch.int64, f"labels are {examples.y.dtype}")
+    require(len(examples.y) == len(examples.pixels), "labels of another length")
+    low, high = int(examples.y.min()), int(examples.y.max())
+    require(low >= 0 and high < examples.classes, "labels out of range", (low, high))
+    require(int(examples.pixels.max()) != 1, "nearly black images accepted")
+    require(count is None or len(examples) == count, "another number of images", len(examples))
