@@ -8,7 +8,6 @@ import json
 import resource
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -51,7 +50,7 @@ def one_round(door: Door, words: argparse.Namespace, seed: int, tallies: dict[st
     """Search at one door, and write the summary so far."""
     current = words.out.absolute().with_suffix(".current")
     search(door, round(words.inputs * door.weight), seed, tallies[door.name], current)
-    summary = {name: asdict(tally) for name, tally in tallies.items()}
+    summary = {name: tally.summary() for name, tally in tallies.items()}
     words.out.write_text(json.dumps(summary, indent=2), encoding="utf-8")
 
 

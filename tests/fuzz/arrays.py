@@ -172,7 +172,8 @@ def in_form(array: NDArray[Any], kind: str) -> Any:
     """An array in another form: a tensor of some kind, a list, a read-only or masked array."""
     if kind in ("array", "list", "readonly", "masked"):
         made = array.copy()
-        made.flags.writeable = kind != "readonly"
+        if made.ndim:
+            made.flags.writeable = kind != "readonly"
         return (
             made.tolist()
             if kind == "list"

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,16 @@ class Tally:
     """The answers of one door."""
 
     inputs: int = 0
+    """Inputs that differ from each other."""
+
     accepted: int = 0
     seconds: float = 0.0
     findings: dict[str, Finding] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers and findings, as JSON values."""
+        return {name: value for name, value in asdict(self).items() if name != "seen"}
 
     def record(self, value: Any, error: BaseException) -> None:
         """Add a wrong answer."""
@@ -86,12 +93,16 @@ def empty_folder() -> Iterator[Path]:
 
 
 def attempt(door: Door, value: Any, tally: Tally, current: Path) -> None:
-    """Bring one input through a door.
+    """Bring one input through a door, unless it was tried before.
 
     Args:
         current: A file that names the input while it is tried, in case the process ends.
     """
-    current.write_text(f"{door.name}: {value!r:.2000}", encoding="utf-8", errors="replace")
+    shown = repr(value)
+    if hash(shown) in tally.seen:
+        return
+    tally.seen.add(hash(shown))
+    current.write_text(f"{door.name}: {shown[:2000]}", encoding="utf-8", errors="replace")
     tally.inputs += 1
     with empty_folder():
         try:
@@ -107,9 +118,11 @@ def search(door: Door, count: int, seed: int, tally: Tally, current: Path) -> No
         for example in door.examples:
             attempt(door, example, tally, current)
 
+    enough = tally.inputs + count
+
     @seeded(seed)
     @settings(
-        max_examples=count,
+        max_examples=3 * count,  # many occur twice
         database=None,
         deadline=None,
         phases=[Phase.generate],
@@ -117,7 +130,8 @@ def search(door: Door, count: int, seed: int, tally: Tally, current: Path) -> No
     )
     @given(door.inputs)
     def drawn(value: Any) -> None:
-        attempt(door, value, tally, current)
+        if tally.inputs < enough:
+            attempt(door, value, tally, current)
 
     drawn()
     gc.collect()

@@ -109,7 +109,7 @@ def enter_idx(given: tuple[str, Made, Made]) -> bool:
     names = tuple("0123456789")
     answer = answered(lambda: idx.examples(*paths, names), whole=images.whole)
     if isinstance(answer, Refusal):
-        named = any(str(path) in answer.message for path in paths)
+        named = any(f"{path}:" in answer.message or f"{path} " in answer.message for path in paths)
         require(named, "message without the file", answer.message)
         return False
     check_examples(answer)

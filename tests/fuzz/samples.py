@@ -8,6 +8,7 @@ import tempfile
 from contextlib import chdir
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,7 +106,6 @@ def check_adversarial(folder: Path) -> None:
         check_images(torch.as_tensor(tensors["x_adv"]), "adversarial images")
 
 
-def rows() -> list[object]:
-    """The rows of a whole ``results.json``."""
-    found: list[object] = json.loads((whole() / "results.json").read_text())
-    return found
+def json_of(name: str) -> Any:
+    """The content of a JSON file of the samples."""
+    return json.loads((whole() / name).read_text(encoding="utf-8"))

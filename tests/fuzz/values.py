@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
@@ -27,7 +28,20 @@ ODD_TEXTS = (
         "..",
         "a\nb",
     ),
-    *("\x00", "\ud800", "ü", "𝔘", "fgsm", "Linf", "os:abort", "os:", ":", "$tensor", "%s", "{0}"),
+    *(
+        "\x00",
+        "\ud800",
+        "ü",
+        "𝔘",
+        "fgsm",
+        "Linf",
+        "os:abort",
+        "os:",
+        ":",
+        "$tensor",
+        "%s",
+        "<script>alert(1)</script>",
+    ),
     *(
         "spearshield.threat:Linf",
         "spearshield.attacks.fgsm:FGSM",
@@ -61,7 +75,7 @@ class Made(NamedTuple):
     whole: bool
 
     def __repr__(self) -> str:
-        return f"Made({self.how}, {len(self.content)} bytes)"
+        return f"Made({self.how}, {len(self.content)} bytes, {crc32(self.content):08x})"
 
 
 def paths(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

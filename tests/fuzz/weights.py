@@ -9,7 +9,6 @@ import json
 import os
 import pickle
 import struct
-import zipfile
 from functools import partial
 from typing import Any
 
@@ -18,8 +17,9 @@ import safetensors.torch
 import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
-from torch import Tensor, nn
+from torch import nn
 
+from fuzz.files import unzipped, zipped
 from fuzz.values import Made, json_values, mutated, spoilt, texts
 
 STATE = {"0.weight": torch.linspace(-1, 1, 12).reshape(3, 4), "0.bias": torch.zeros(3)}
@@ -31,10 +31,6 @@ class Malicious:
 
     def __reduce__(self) -> Any:
         return (os.mkdir, ("unpickled",))
-
-
-def _sparse() -> Tensor:
-    return STATE["0.weight"].to_sparse()
 
 
 ODD_TENSORS: dict[str, Any] = {
@@ -50,7 +46,7 @@ ODD_TENSORS: dict[str, Any] = {
     "transposed": lambda: STATE["0.weight"].T,
     "transposed twice": lambda: STATE["0.weight"].T.contiguous().T,
     "parameter": lambda: nn.Parameter(STATE["0.weight"].clone()),
-    "sparse": _sparse,
+    "sparse": lambda: STATE["0.weight"].to_sparse(),
     "csr": lambda: STATE["0.weight"].to_sparse_csr(),
     "meta": lambda: STATE["0.weight"].to("meta"),
     "quantised": lambda: torch.quantize_per_tensor(STATE["0.weight"], 0.1, 0, torch.qint8),
@@ -155,15 +151,10 @@ def torch_files(draw: DrawFn) -> tuple[str, Made]:
 @st.composite
 def with_spoilt_member(draw: DrawFn, content: bytes) -> tuple[str, bytes]:
     """A zip file with changed bytes in one member, and the right checksum."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    members = unzipped(content)
     name = draw(st.sampled_from([*members]))
     how, members[name] = draw(spoilt(members[name]))
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        for member, data in members.items():
-            archive.writestr(member, data)
-    return f"{name}: {how}", made.getvalue()
+    return f"{name}: {how}", zipped(members)
 
 
 @st.composite
