@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import fuzz
 from fuzz import api_doors, argument_doors, image_doors, run_doors, saved_doors, word_doors
 from fuzz.known import KNOWN
 
@@ -16,4 +17,5 @@ _ALL = (
     *run_doors.DOORS,
 )
 DOORS = tuple(replace(door, examples=KNOWN.get(door.name, ())) for door in _ALL)
-assert {door.name for door in DOORS} >= KNOWN.keys()
+assert tuple(door.name for door in DOORS) == fuzz.DOORS
+assert KNOWN.keys() <= set(fuzz.DOORS)

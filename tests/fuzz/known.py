@@ -126,7 +126,6 @@ KNOWN: dict[str, tuple[Any, ...]] = {
         *((GREY, form, [0, 1, 2, 0], {}) for form in ("meta", "sparse")),
         (GREY, "array", [0, 1, 2, 2**62], {}),
         (GREY, "array", np.array([0, 1, 2, 0], np.uint64), {}),
-        (GREY, "array", [0, 1, 2, 0], {"classes": 10**8}),
     ),
     "attacks": (
         *((FGSM, GREY, form, np.array([0, 1, 2, 0])) for form in ("meta", "sparse", "readonly")),
