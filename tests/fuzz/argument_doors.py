@@ -1,8 +1,7 @@
-"""The doors of the other arguments of the api: budgets, names, numbers, batches; and whole runs."""
+"""The door of all other arguments of the api: budgets, names, numbers, folders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import spearshield as ss
 from fuzz import models, samples
 from fuzz.door import Door
-from fuzz.oracle import Refusal, answered, check_examples, check_images, require
+from fuzz.oracle import Refusal, answered, check_images, require
 from spearshield.experiment.as_examples import as_examples
 from spearshield.judging.trial import Trial
 
@@ -243,59 +242,4 @@ def enter_call(given: tuple[str, str, str, dict[str, Any]]) -> bool:
 
 CALL = Door("api arguments", calls(), enter_call, weight=2)
 
-ITEMS = st.sampled_from(
-    [
-        torch.rand(1, 6, 6),
-        torch.rand(2, 1, 6, 6),
-        torch.rand(2, 3, 6, 6),
-        0,
-        1,
-        torch.tensor([0, 1]),
-        "a",
-        None,
-        (),
-        b"x",
-        np.ones((1, 6, 6), "u1"),
-        [0, 1],
-        torch.rand(6, 6),
-        {"x": 1},
-        -1,
-        1.5,
-        torch.tensor(2),
-    ]
-)
-
-
-def enter_batches(given: tuple[list[Any], str]) -> bool:
-    """Turn batches into examples."""
-    batches, form = given
-
-    def generated() -> Iterator[Any]:
-        yield from batches
-
-    source: Any = {
-        "list": batches,
-        "tuple": tuple(batches),
-        "generator": generated(),
-        "dict": dict(enumerate(batches)),
-    }[form]
-    answer = answered(lambda: as_examples(source))
-    if isinstance(answer, Refusal):
-        return False
-    check_examples(answer)
-    return True
-
-
-_PAIR = st.tuples(ITEMS, ITEMS) | st.tuples(
-    st.just(torch.rand(2, 1, 6, 6)), st.just(torch.tensor([0, 1]))
-)
-BATCHES = Door(
-    "batches",
-    st.tuples(
-        st.lists(_PAIR | _PAIR.map(list) | ITEMS | st.tuples(ITEMS, ITEMS, ITEMS), max_size=3),
-        st.sampled_from(["list", "list", "generator", "tuple", "dict"]),
-    ),
-    enter_batches,
-)
-
-DOORS = (CALL, BATCHES)
+DOORS = (CALL,)

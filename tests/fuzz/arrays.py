@@ -112,9 +112,9 @@ class Filled(NamedTuple):
 
 filled: SearchStrategy[Filled] = st.builds(
     Filled,
-    st.sampled_from(["u1"] * 30 + ["f4"] * 20 + [*DTYPES]),
-    st.sampled_from([*SHAPES[:3]] * 12 + [*SHAPES]),
-    st.sampled_from([*FILLS[:4]] * 4 + [*FILLS]),
+    st.sampled_from(["u1"] * 60 + ["f4"] * 40 + [*DTYPES]),
+    st.sampled_from([*SHAPES[:3]] * 25 + [*SHAPES]),
+    st.sampled_from([*FILLS[:4]] * 12 + [*FILLS]),
 )
 
 
@@ -124,7 +124,7 @@ def labels(draw: DrawFn, n: int | None = None) -> Any:
     count = 4 if n is None else n
     good = draw(st.lists(st.integers(0, 2), min_size=count, max_size=count))
     kind = draw(
-        st.sampled_from(["good"] * 20 + ["from 1", "negative", "huge", "one-hot", "short", "odd"])
+        st.sampled_from(["good"] * 30 + ["from 1", "negative", "huge", "one-hot", "short", "odd"])
     )
     if kind == "from 1":
         good = [i + 1 for i in good]

@@ -29,7 +29,7 @@ class Door:
         inputs: Strategy of the inputs.
         enter: Brings one input, in an empty working directory; raises a ``Fault`` for a wrong
             answer, and returns whether the input was accepted.
-        examples: Inputs that were answered wrongly once.
+        examples: Inputs that are tried first.
         weight: Number of inputs, relative to other doors.
     """
 

@@ -81,7 +81,7 @@ def npz_files(draw: DrawFn) -> Made:
         made = npz_of(x, y, draw(st.sampled_from([*NAMES[:1] * 4, *NAMES])), **more)
     except ValueError:  # ragged labels
         made = npz_of(x, None)
-    kind = draw(st.sampled_from(["whole"] * 6 + ["spoilt", "spoilt", "header", "member"]))
+    kind = draw(st.sampled_from(["whole"] * 9 + ["spoilt", "spoilt", "header", "member"]))
     if kind == "spoilt":
         how, content = draw(spoilt(made.content))
         return Made(f"{made.how}, {how}", content, whole=False)

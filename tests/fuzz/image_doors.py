@@ -1,15 +1,16 @@
-"""The doors of images and labels in files: npz, folders of pictures, IDX."""
+"""The doors of images with labels: npz, folders of pictures, IDX, batches."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from hypothesis import strategies as st
 
 from fuzz import files
-from fuzz.arrays import Filled
 from fuzz.door import Door
 from fuzz.oracle import Refusal, answered, check_examples, require
 from fuzz.values import Made
@@ -118,6 +119,59 @@ def enter_idx(given: tuple[str, Made, Made]) -> bool:
 
 IDX = Door("idx", files.idx_files(), enter_idx)
 
-DOORS = (NPZ, FOLDER, IDX)
+ITEMS = st.sampled_from(
+    [
+        torch.rand(1, 6, 6),
+        torch.rand(2, 1, 6, 6),
+        torch.rand(2, 3, 6, 6),
+        0,
+        1,
+        torch.tensor([0, 1]),
+        "a",
+        None,
+        (),
+        b"x",
+        np.ones((1, 6, 6), "u1"),
+        [0, 1],
+        torch.rand(6, 6),
+        {"x": 1},
+        -1,
+        1.5,
+        torch.tensor(2),
+    ]
+)
 
-_ = np, Filled
+
+def enter_batches(given: tuple[list[Any], str]) -> bool:
+    """Turn batches into examples."""
+    batches, form = given
+
+    def generated() -> Iterator[Any]:
+        yield from batches
+
+    source: Any = {
+        "list": batches,
+        "tuple": tuple(batches),
+        "generator": generated(),
+        "dict": dict(enumerate(batches)),
+    }[form]
+    answer = answered(lambda: as_examples(source))
+    if isinstance(answer, Refusal):
+        return False
+    check_examples(answer)
+    return True
+
+
+_PAIR = st.tuples(ITEMS, ITEMS) | st.tuples(
+    st.just(torch.rand(2, 1, 6, 6)), st.just(torch.tensor([0, 1]))
+)
+BATCHES = Door(
+    "batches",
+    st.tuples(
+        st.lists(_PAIR | _PAIR.map(list) | ITEMS | st.tuples(ITEMS, ITEMS, ITEMS), max_size=3),
+        st.sampled_from(["list", "list", "generator", "tuple", "dict"]),
+    ),
+    enter_batches,
+)
+
+DOORS = (NPZ, FOLDER, IDX, BATCHES)

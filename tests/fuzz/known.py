@@ -1,4 +1,4 @@
-"""Inputs that were answered wrongly once, by door; the short search tries them first."""
+"""Inputs by door that the short search tries first: a good one, and those answered wrongly once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import safetensors.torch
 import torch
 
 import spearshield as ss
-from fuzz import samples
+from fuzz import run_doors, samples
 from fuzz.arrays import Filled
-from fuzz.files import chunk, idx_of, npy, npz_of, png, saved_npz, zipped
+from fuzz.files import chunk, drawn_picture, idx_of, npy, npz_of, png, saved_npz, zipped
 from fuzz.values import Made, changed, written
 from fuzz.weights import ODD_TENSORS, STATE
 
@@ -71,6 +71,38 @@ def misnamed_checkpoint() -> Made:
     return Made("a tensor of another name", content[:8] + head + content[8 + size :], whole=False)
 
 
+PNG = drawn_picture("L", (6, 6), "PNG")
+Y = np.array([0, 1, 2, 0])
+ROW = samples.json_of("results.json")
+LOGITS = ("logits", "none", "module")
+
+GOOD: dict[str, Any] = {
+    "npz": (npz_of(GREY, Y), {}),
+    "png and jpg": ([("a", ".png", PNG), ("b", ".png", PNG)], {}),
+    "idx": (
+        ".idx",
+        Made("images", idx_of(Filled("u1", (4, 28, 28), "image").array()), whole=True),
+        Made("labels", idx_of(Y.astype("u1")), whole=True),
+    ),
+    "weights": npz_file(WEIGHT, "good"),
+    "recipe.json": Made("good", written(RECIPE), whole=True),
+    "card.json": ("known", Made("good", written(CARD), whole=True), None),
+    "results.json": Made("good", written(ROW), whole=True),
+    "resumed folder": ("audit/results.json", Made("good", written(ROW), whole=True)),
+    "--set": ("quickstart", ["defences.ape_gan.method.width=8"]),
+    "command line": [*AUDIT, "out"],
+    "arrays": (GREY, "array", Y, {}),
+    "attacks": (FGSM, GREY, "tensor", Y),
+    "modules": (LOGITS, {}, None),
+    "purifiers": ("smooth", "none", True),
+    "purify": ("folder", (".png", PNG), "purify"),
+    "api arguments": ("audit", "net", "arrays", {"seed": 1}),
+    "batches": ([(torch.zeros(2, 1, 6, 6), torch.tensor([0, 1]))], "list"),
+    "budgets": ("Linf", 8 / 255),
+    "runs": Made("good", written(run_doors.small_recipe()), whole=True),
+}
+"""An input of each door that is accepted."""
+
 KNOWN: dict[str, tuple[Any, ...]] = {
     "npz": (
         (
@@ -107,7 +139,7 @@ KNOWN: dict[str, tuple[Any, ...]] = {
         ("known", json_of(CARD, "format", value=CARD), None),
         ("spear", json_of(SPEAR_CARD, "classifier", "output", value="x"), None),
     ),
-    "results.json": (*DEEP, json_of(samples.json_of("results.json"), 0, "commit", value="\ud800")),
+    "results.json": (*DEEP, json_of(ROW, 0, "commit", value="\ud800")),
     "resumed folder": (
         ("spear/training/checkpoint.safetensors", misnamed_checkpoint()),
         *((name, DEEP[0]) for name in ("audit/audit.json", "shield/card.json")),
@@ -133,8 +165,8 @@ KNOWN: dict[str, tuple[Any, ...]] = {
         (FGSM, Filled("u1", (4, 0, 6, 6), "image"), "array", np.array([0, 1, 2, 0])),
     ),
     "modules": (
-        *((("logits", "none", "module"), {"mean": 0.5, "std": std}, FGSM) for std in (0.5, (0.5,))),
-        (("logits", "none", "module"), {"mean": (0.5,), "std": (None,)}, None),
+        *((LOGITS, {"mean": 0.5, "std": std}, FGSM) for std in (0.5, (0.5,))),
+        (LOGITS, {"mean": (0.5,), "std": (None,)}, None),
         *((("logits", "none", "class"), wrap, FGSM) for wrap in (None, {})),
         (("sparse", "none", "module"), {}, None),
         (("logits", "none", "empty"), {}, FGSM),
