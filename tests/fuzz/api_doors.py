@@ -91,10 +91,10 @@ def enter_attack(given: tuple[Attack, Filled, str, Any]) -> bool:
     require(all(w.grad is None for w in network.parameters()), "gradients are left in the weights")
     if isinstance(answer, Refusal):
         return False
-    clean = torch.as_tensor(
-        images.dequantize() if getattr(images, "is_quantized", False) else images
-    ).detach()
-    clean = clean.to_dense() if clean.layout != torch.strided else clean
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(np.array(images, images.dtype.newbyteorder("=")))
+    clean = torch.as_tensor(images).detach().to_dense()
+    clean = clean.dequantize() if clean.is_quantized else clean
     clean = clean.float() / 255 if clean.dtype == torch.uint8 else clean
     check_images(clean.float() if clean.is_floating_point() else clean, "accepted images")
     check_attacked(attack, answer, clean.float() if clean.itemsize < 4 else clean)

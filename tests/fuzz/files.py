@@ -246,14 +246,16 @@ def idx_of(array: NDArray[Any], dims: int | None = None, magic: bytes | None = N
 def idx_files(draw: DrawFn) -> tuple[str, Made, Made]:
     """A suffix, and files of images and labels in the format of MNIST."""
     n = draw(st.sampled_from([4, 4, 4, 1, 0]))
-    side = draw(st.sampled_from([28] * 6 + [27, 0, 1]))
+    side = draw(st.sampled_from([28] * 12 + [27, 0, 1]))
     fill = draw(st.sampled_from(["image", "image", "ones", "zero"]))
     images = idx_of(Filled("u1", (n, side, side), fill).array())
     ids = draw(st.sampled_from([list(range(n)), [9] * n, [10] * n, [255] * n, [0] * (n + 1)]))
     label = idx_of(np.array(ids, np.uint8))
     whole, how = True, f"idx {n} x {side} {fill}, labels {ids}"
     suffix = draw(st.sampled_from(["", ".gz", ".gz"]))
-    kind = draw(st.sampled_from(["whole", "head", "spoilt", "packed", "bomb", "shape", "raw"]))
+    kind = draw(
+        st.sampled_from([*["whole"] * 4, "head", "spoilt", "packed", "bomb", "shape", "raw"])
+    )
     if kind in ("head", "spoilt"):
         more, images = draw(spoilt(images, 16 if kind == "head" else None))
         whole, how = False, f"{how}, {more}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,11 +120,17 @@ def enter_idx(given: tuple[str, Made, Made]) -> bool:
 
 IDX = Door("idx", files.idx_files(), enter_idx)
 
+
+def grey(*shape: int) -> torch.Tensor:
+    """A gradient of a shape."""
+    return torch.linspace(0, 1, math.prod(shape)).reshape(shape)
+
+
 ITEMS = st.sampled_from(
     [
-        torch.rand(1, 6, 6),
-        torch.rand(2, 1, 6, 6),
-        torch.rand(2, 3, 6, 6),
+        grey(1, 6, 6),
+        grey(2, 1, 6, 6),
+        grey(2, 3, 6, 6),
         0,
         1,
         torch.tensor([0, 1]),
@@ -133,7 +140,7 @@ ITEMS = st.sampled_from(
         b"x",
         np.ones((1, 6, 6), "u1"),
         [0, 1],
-        torch.rand(6, 6),
+        grey(6, 6),
         {"x": 1},
         -1,
         1.5,
@@ -162,13 +169,15 @@ def enter_batches(given: tuple[list[Any], str]) -> bool:
     return True
 
 
-_PAIR = st.tuples(ITEMS, ITEMS) | st.tuples(
-    st.just(torch.rand(2, 1, 6, 6)), st.just(torch.tensor([0, 1]))
+_GOOD = st.sampled_from([(2, 1), (1, 1), (2, 3)]).map(
+    lambda size: (grey(*size, 6, 6), torch.arange(size[0]))
 )
+_PAIR = st.tuples(ITEMS, ITEMS) | _GOOD
 BATCHES = Door(
     "batches",
     st.tuples(
-        st.lists(_PAIR | _PAIR.map(list) | ITEMS | st.tuples(ITEMS, ITEMS, ITEMS), max_size=3),
+        st.lists(_GOOD, min_size=1, max_size=3)
+        | st.lists(_PAIR | _PAIR.map(list) | ITEMS | st.tuples(ITEMS, ITEMS, ITEMS), max_size=3),
         st.sampled_from(["list", "list", "generator", "tuple", "dict"]),
     ),
     enter_batches,

@@ -20,8 +20,8 @@ from torch import Tensor
 from spearshield.adversary import NonFiniteGradientWarning
 from spearshield.cli import main
 
-SECONDS = 10
-"""Longest time for one input."""
+SECONDS, WAITING = 10, 60
+"""Longest time for one input: of the processor, and on the clock of a machine that others use."""
 
 LONGEST = 600
 """Most characters of a message."""
@@ -57,7 +57,7 @@ class Fault(Exception):  # noqa: N818 - the subject of this package
 
 
 class Hang(BaseException):
-    """The input took more than ``SECONDS``."""
+    """The input took more than ``SECONDS`` or ``WAITING``."""
 
 
 class Refusal:
@@ -78,23 +78,37 @@ def require(condition: bool, kind: str, detail: object = "") -> None:
 
 
 @contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Makes a folder the working directory inside the block."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@contextlib.contextmanager
 def limited() -> Iterator[None]:
     """Raises :class:`Hang` when the block takes too long; a block stuck in C ends the process."""
 
     def alarm(*_: object) -> None:
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, alarm)
-    signal.alarm(SECONDS)
-    faulthandler.dump_traceback_later(4 * SECONDS, exit=True, file=sys.__stderr__)
+    timers = {signal.SIGPROF: signal.ITIMER_PROF, signal.SIGALRM: signal.ITIMER_REAL}
+    before = {number: signal.signal(number, alarm) for number in timers}
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, WAITING)
+    faulthandler.dump_traceback_later(2 * WAITING, exit=True, file=sys.__stderr__)
     try:
         yield
     except Hang as error:
         raise Fault(f"takes more than {SECONDS} s in {place(error)}") from error
     finally:
-        signal.alarm(0)
         faulthandler.cancel_dump_traceback_later()
-        signal.signal(signal.SIGALRM, before)
+        for number, timer in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
 
 
 @contextlib.contextmanager
@@ -177,11 +191,11 @@ def command(
     Args:
         fine: The statuses that a command may end with, besides 2 for a refusal.
     """
-    folder, path = Path.cwd(), [*sys.path]
+    path = [*sys.path]
     said, complained = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
         try:
-            with limited(), without_warnings():
+            with inside(Path.cwd()), limited(), without_warnings():
                 status = main(words)
         except SystemExit as error:  # argparse's own
             status = int(error.code or 0)
@@ -191,7 +205,6 @@ def command(
             kind = f"{type(error).__name__} in {place(error)}"
             raise Fault(kind, str(error)[:300]) from error
         finally:
-            os.chdir(folder)
             sys.path[:] = path
     if status in fine:
         return status

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from contextlib import chdir
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 import spearshield as ss
 from fuzz import models
 from fuzz.files import drawn_picture, saved_npz
-from fuzz.oracle import check_images, command, require
+from fuzz.oracle import check_images, command, inside, require
 from spearshield.experiment.recipe import load_recipe
 from spearshield.judging import results
 from spearshield.nets.wrapped_classifier import WrappedClassifier
@@ -62,7 +61,7 @@ def whole() -> Path:
         (folder / "photos" / f"{i}").mkdir()
         (folder / "photos" / f"{i}" / "a.png").write_bytes(picture.content)
     write_json(folder / "recipe.json", dump(load_recipe("quickstart")))
-    with chdir(folder):
+    with inside(folder):
         for words in (AUDIT, PROTECT, LEARN):
             status = command(words)
             assert status == 0, status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
+import spearshield.cli.commands  # noqa: F401 - slow, and not part of an answer
 from fuzz import door, oracle
 from fuzz.oracle import Fault, Refusal, answered, check_images, command, require
 
@@ -69,10 +71,18 @@ def test_a_warning_is_a_fault() -> None:
         answered(lambda: exec(compile("import warnings; warnings.warn('x')", "/a/b.py", "exec")))
 
 
-def test_a_hang_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oracle, "SECONDS", 1)
-    with pytest.raises(Fault, match="takes more than 1 s"):
-        answered(lambda: time.sleep(3))
+def compute() -> None:
+    started = time.process_time()
+    while time.process_time() < started + 5:
+        pass
+
+
+@pytest.mark.parametrize("hang", [compute, lambda: time.sleep(5)])
+def test_a_hang_is_a_fault(monkeypatch: pytest.MonkeyPatch, hang: Callable[[], None]) -> None:
+    monkeypatch.setattr(oracle, "SECONDS", 0.2)
+    monkeypatch.setattr(oracle, "WAITING", 0.5)
+    with pytest.raises(Fault, match=r"takes more than 0\.2 s"):
+        answered(hang)
 
 
 @pytest.mark.parametrize(
