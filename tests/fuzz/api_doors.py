@@ -14,7 +14,15 @@ import spearshield as ss
 from fuzz import files, models, samples
 from fuzz.arrays import TENSOR_KINDS, Filled, filled, in_form, labels
 from fuzz.door import Door
-from fuzz.oracle import Refusal, answered, check_examples, check_images, command, require
+from fuzz.oracle import (
+    Refusal,
+    answered,
+    check_examples,
+    check_images,
+    check_pixels,
+    command,
+    require,
+)
 from fuzz.values import Made
 from spearshield.adversary import Attack
 from spearshield.experiment.as_examples import as_examples
@@ -41,6 +49,8 @@ def enter_arrays(given: tuple[Filled, str, Any, dict[str, Any]]) -> bool:
         require(images.dtype.kind in "fu", "an array of another type was accepted", images.dtype)
         inside = images.dtype.kind == "u" or bool(((images >= 0) & (images <= 1)).all())
         require(inside, "floats outside [0, 1] were accepted", array)
+        if not more.get("limit"):
+            check_pixels(answer.pixels, images)
     return True
 
 

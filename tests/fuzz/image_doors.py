@@ -28,12 +28,11 @@ def enter_npz(given: tuple[Made, dict[str, Any]]) -> bool:
     path = Path("t.npz")
     path.write_bytes(made.content)
 
-    def read() -> Any:
-        data = dataset("t.npz", **more)
-        assert isinstance(data, Npz)
-        return as_examples(data)
-
-    answer = answered(read, file=path, whole=made.whole)
+    data = answered(lambda: dataset("t.npz", **more))
+    if isinstance(data, Refusal):
+        return False
+    assert isinstance(data, Npz)
+    answer = answered(lambda: as_examples(data), file=path, whole=made.whole)
     if isinstance(answer, Refusal):
         return False
     check_examples(answer)

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spearshield.adversary import NonFiniteGradientWarning
@@ -242,3 +244,12 @@ def check_examples(examples: Any, *, count: int | None = None) -> None:
     require(low >= 0 and high < examples.classes, "labels out of range", (low, high))
     require(int(examples.pixels.max()) != 1, "nearly black images accepted")
     require(count is None or len(examples) == count, "another number of images", len(examples))
+
+
+def check_pixels(pixels: Tensor, array: NDArray[Any]) -> None:
+    """Raise a :class:`Fault` unless pixels are the levels of an array, in any layout."""
+    levels = array.astype(np.float64) * (1 if array.dtype == np.uint8 else 255)
+    require(pixels.numel() == levels.size, "another number of pixels", tuple(pixels.shape))
+    found = np.sort(pixels.numpy().ravel().astype(np.float64))
+    difference = np.abs(found - np.sort(levels.ravel())).max()
+    require(bool(difference <= 0.51), "other pixels than those of the file or array", difference)

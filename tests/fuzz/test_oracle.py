@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import spearshield.cli.commands  # noqa: F401 - slow, and not part of an answer
 from fuzz import door, oracle
-from fuzz.oracle import Fault, Refusal, answered, check_images, command, require
+from fuzz.oracle import Fault, Refusal, answered, check_images, check_pixels, command, require
 
 FILE = Path("folder/x.npz")
 
@@ -99,6 +99,14 @@ def test_what_is_no_image_is_a_fault(images: Any) -> None:
     check_images(torch.ones(1, 1, 2, 2))
     with pytest.raises(Fault):
         check_images(images)
+
+
+def test_other_pixels_are_a_fault() -> None:
+    x = torch.arange(8, dtype=torch.uint8).reshape(1, 2, 2, 2)
+    check_pixels(x, x.permute(0, 2, 3, 1).numpy())
+    check_pixels(x, x.numpy() / 255)
+    with pytest.raises(Fault, match="other pixels"):
+        check_pixels(x, x.numpy() + 1)
 
 
 def test_a_command_is_done_refused_or_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
