@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import tempfile
@@ -51,6 +52,7 @@ LEARN = ("learn-attack", *_OWN, *_SHORT, "--out", "spear")
 def whole() -> Path:
     """A folder with one file or folder of each kind."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz-samples-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "t.npz").write_bytes(saved_npz({"x": images(), "y": labels()}))
     (folder / "w.npz").write_bytes(
         saved_npz({k: v.numpy() for k, v in models.build().state_dict().items()})

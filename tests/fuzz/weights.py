@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import struct
+import warnings
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,8 @@ from torch import nn
 
 from fuzz.files import unzipped, zipped
 from fuzz.values import Made, json_values, mutated, spoilt, texts
+
+warnings.filterwarnings("ignore", module="fuzz")  # torch's, of odd tensors
 
 STATE = {"0.weight": torch.linspace(-1, 1, 12).reshape(3, 4), "0.bias": torch.zeros(3)}
 """The weights of the network of the door: one linear layer."""
