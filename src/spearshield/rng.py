@@ -67,18 +67,18 @@ class Rng:
 
     def uniform(
         self, shape: torch.Size | tuple[int, ...], low: float = 0.0, high: float = 1.0
-    ) -> Float[Tensor, "n *shape"]:
+    ) -> Float[Tensor, " n *shape"]:
         """Uniform draws in [low, high) of shape ``(n, *shape)``."""
         unit = ((self._bits(shape) >> 40) & 0xFFFFFF).float() / 2**24
         return low + (high - low) * unit
 
-    def normal(self, shape: torch.Size | tuple[int, ...]) -> Float[Tensor, "n *shape"]:
+    def normal(self, shape: torch.Size | tuple[int, ...]) -> Float[Tensor, " n *shape"]:
         """Standard normal draws of shape ``(n, *shape)``."""
         unit = (((self._bits(shape) >> 12) & ((1 << 52) - 1)).double() + 0.5) / 2**52
         normal: Tensor = torch.special.ndtri(unit)
         return normal.float()
 
-    def integers(self, shape: torch.Size | tuple[int, ...], high: int) -> Int[Tensor, "n *shape"]:
+    def integers(self, shape: torch.Size | tuple[int, ...], high: int) -> Int[Tensor, " n *shape"]:
         """Uniform integers in [0, high) of shape ``(n, *shape)``."""
         return ((self._bits(shape) >> 11) & ((1 << 53) - 1)) % high
 
@@ -103,7 +103,7 @@ def ambient(seed: int, step: int = 0) -> Iterator[None]:
         yield
 
 
-def permutation(n: int, seed: int, epoch: int) -> Int[Tensor, "n"]:
+def permutation(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
     """The order of ``n`` images in epoch ``epoch``: a permutation of 0 to n - 1."""
     generator = torch.Generator().manual_seed(_mix_int(seed * _GOLDEN + epoch + 1))
     return torch.randperm(n, generator=generator)

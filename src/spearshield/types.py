@@ -17,11 +17,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Images: TypeAlias = Float[Tensor, "n c h w"]
-Labels: TypeAlias = Int[Tensor, "n"]
-Ids: TypeAlias = Int[Tensor, "n"]
+Labels: TypeAlias = Int[Tensor, " n"]
+Ids: TypeAlias = Int[Tensor, " n"]
 Logits: TypeAlias = Float[Tensor, "n k"]
-PerImage: TypeAlias = Float[Tensor, "n"]
-Mask: TypeAlias = Bool[Tensor, "n"]
+PerImage: TypeAlias = Float[Tensor, " n"]
+Mask: TypeAlias = Bool[Tensor, " n"]
 Draws: TypeAlias = Int[Tensor, "n draws"]
 DetectionScore: TypeAlias = Float[Tensor, "n detectors"]
 Column: TypeAlias = Float[Tensor, "n 1 1 1"]

@@ -178,7 +178,7 @@ class APGDState:
     gradient_best: Images
     loss_best: PerImage
     step_size: Column
-    rises: Int[Tensor, "n"]
+    rises: Int[Tensor, " n"]
     loss_best_before: PerImage
     halved: Mask
 

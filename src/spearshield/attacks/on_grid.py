@@ -120,7 +120,7 @@ def grids(x: Images) -> Iterator[Float[Tensor, "n l"]]:
     yield x.flatten(1).sort(1).values
 
 
-def coarsest(x: Images, bits: bool) -> Float[Tensor, "n"]:
+def coarsest(x: Images, bits: bool) -> Float[Tensor, " n"]:
     """The smallest n so that all pixels of an image are multiples of 1 / n; 255 if there is none.
 
     Args:

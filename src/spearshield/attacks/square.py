@@ -245,7 +245,7 @@ class LpWindows(Windows):
         return torch.stack([pair, pair.T]).flatten(1).to(x)
 
 
-def _signs(rng: Rng, shape: tuple[int, ...], like: Tensor) -> Float[Tensor, "n *shape"]:
+def _signs(rng: Rng, shape: tuple[int, ...], like: Tensor) -> Float[Tensor, " n *shape"]:
     """Random signs, 1 or -1, with the type of ``like``."""
     return (2 * rng.integers(shape, 2) - 1).to(like.dtype)
 

@@ -253,7 +253,9 @@ def _attack(attack: Parser) -> None:
 def _purify(purify: Parser) -> None:
     purify.add_argument("input", type=Path, help="a folder of PNG or JPEG images, or an npz file")
     purify.add_argument("output", type=Path, help="the same, purified")
-    purify.add_argument("--size", type=size, metavar="HxW", help="resize the images of a folder")
+    purify.add_argument(
+        "--size", type=values.size, metavar="HxW", help="resize the images of a folder"
+    )
 
 
 def _export(export: Parser) -> None:

@@ -36,14 +36,14 @@ from spearshield.judging import results
 from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.judge import Judge
 from spearshield.judging.trial import Trial
-from spearshield.method import Defended, Outcome, Task
+from spearshield.method import Defended, Learner, Outcome, Task
 from spearshield.progress import Progress, no_progress
 from spearshield.rng import ambient
 from spearshield.storage.atomic import write_json
 from spearshield.storage.lock import locked
 from spearshield.storage.weights import load_weights, save_weights
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
-from spearshield.training.loop import CHECKPOINT, Training, train
+from spearshield.training.loop import CHECKPOINT, Training, check_trainable, train
 from spearshield.training.transfer_attack import Transfer
 from spearshield.types import Shape
 from spearshield.views import Transferred, View

@@ -189,7 +189,7 @@ class LatentCache:
         x: Images,
         rng: Rng,
         weights: list[Tensor],
-        search: Callable[[Int[Tensor, "new"]], Latents],
+        search: Callable[[Int[Tensor, " new"]], Latents],
     ) -> Latents:
         """The latent of each image.
 
