@@ -54,7 +54,7 @@ def test_the_classifier_is_trained_on_adversarial_images_only():
 def test_eps_and_lengths_of_steps_are_scaled_together():
     whole = PGD(Linf(0.2), steps=3, step_size=0.1)
     assert scaled(whole, 0.5) == PGD(Linf(0.1), steps=3, step_size=0.05)
-    assert scaled(RandFGSM(Linf(0.2), alpha=0.05), 0.2) == RandFGSM(Linf(0.04), alpha=0.01)
+    assert scaled(RandFGSM(Linf(0.2), alpha=0.05), 0.5) == RandFGSM(Linf(0.1), alpha=0.025)
     assert scaled(PGD(Linf(0.2)), 0.5) == PGD(Linf(0.1))
 
 
