@@ -18,7 +18,7 @@ from fuzz.words import COMMANDS, LOOSE, OPTIONS, SHORT, VALUES
 from spearshield import discover
 from spearshield.cli.options import changed
 from spearshield.experiment.overrides import element_name
-from spearshield.experiment.recipe import load_recipe
+from spearshield.experiment.recipe import Recipe, load_recipe
 from spearshield.storage.serialization import dump, load
 
 
@@ -80,7 +80,13 @@ def settings_of_recipes(draw: DrawFn) -> tuple[str, list[str]]:
 def enter_set(given: tuple[str, list[str]]) -> bool:
     """Print a recipe with changes, as ``run --set ... --dry-run``."""
     name, changes = given
-    recipe = answered(lambda: changed(load_recipe(name), changes))
+
+    def recipe_with_changes() -> Recipe:
+        recipe = changed(load_recipe(name), changes)
+        recipe.check_names()
+        return recipe
+
+    recipe = answered(recipe_with_changes)
     status = command(["run", name, "--dry-run", *(f"--set={change}" for change in changes)])
     if isinstance(recipe, Refusal):
         refused = isinstance(status, Refusal)

@@ -25,7 +25,7 @@ VALUES = (
     one_of(NUMBERS)
     | st.sampled_from(NAMES)
     | one_of(
-        "eot(10)|eot(0)|eot(|eot)|bpda(stand_in)|Linf|L2|timm:resnet18|torchvision:|os:abort|train|"
+        "eot(10)|eot(0)|eot(|eot)|bpda(stand_in)|Linf|L2|timm:resnet18|torchvision:|train|"
         "fuzz.models:build|fuzz.models:|:build|.|..|/|photos|t.npz"
     )
     | texts

@@ -159,7 +159,8 @@ def _alone(item: Any) -> Any:
     """The images of an item without labels."""
     if isinstance(item, (tuple, list)) and len(item) == 1:
         return item[0]
-    pair = isinstance(item, (tuple, list)) and not _pictures(item) and is_array(item[0])
+    listed = isinstance(item, (tuple, list)) and len(item) > 0 and not _pictures(item)
+    pair = listed and is_array(item[0])
     if isinstance(item, Mapping) or (pair and np.ndim(item[0]) > 1):
         raise ValueError("it has labels itself; omit labels")
     return item

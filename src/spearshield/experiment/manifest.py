@@ -76,7 +76,6 @@ class Manifest:
             shape = field_of(saved, "images.shape", tuple[int, int, int])
             classes = field_of(saved, "images.classes", int)
             check_images(shape, classes)
-            recipe.check_names()
             name, weights = (field_of(saved, key, str) for key in ("name", "weights_sha256"))
         except ValueError as error:
             raise ValueError(f"{path} is not the manifest of a run folder: {error}") from error
@@ -85,7 +84,14 @@ class Manifest:
 
 def weights_of(recipe: Recipe) -> str:
     """The digest of the file of a recipe's ``weights``; empty if there is none."""
-    return digest(file_bytes(Path(recipe.weights), LARGEST)) if recipe.weights else ""
+    if not recipe.weights:
+        return ""
+    path = Path(recipe.weights)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the recipe's weights {path} is no file; name a file of trained weights"
+        )
+    return digest(file_bytes(path, LARGEST))
 
 
 def _with_new_fields(saved: Any, weights: str) -> Any:

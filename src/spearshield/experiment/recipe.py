@@ -12,6 +12,7 @@ from spearshield.architecture import Architecture
 from spearshield.dataset import Dataset, Split
 from spearshield.discover import name_of
 from spearshield.judging.trial import Trial
+from spearshield.pixels import named
 from spearshield.ranges import checked_seed, require
 from spearshield.spelling import closest
 from spearshield.storage.reading import read_object
@@ -211,4 +212,6 @@ def recipe_of(saved: dict[str, Any], path: Path) -> Recipe:
         raise ValueError(f"{path} is not a recipe of this version: {error}") from error
     if not isinstance(recipe, Recipe):
         raise ValueError(f"{path} is not a recipe: it holds {type(recipe).__name__}")
+    with named(path):
+        recipe.check_names()
     return recipe
