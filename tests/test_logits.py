@@ -108,7 +108,6 @@ WRONG = {
     "two entries": (lambda z: {"a": z, "b": z}, "a mapping with a, b; it needs an entry 'logits'"),
     "probabilities": (lambda z: z.softmax(1), "returns probabilities .*output='probabilities'"),
     "half": (lambda z: z.softmax(1).half(), "returns probabilities"),
-    "decisions": (lambda z: z == z.amax(1, keepdim=True), "returns probabilities"),
 }
 
 

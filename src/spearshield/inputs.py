@@ -96,7 +96,8 @@ def guarded(
         return
     hooks = (
         model.register_forward_pre_hook(lambda _, args: (guard.images(args[0]), *args[1:])),
-        model.register_forward_hook(lambda _, args, output: guard.logits(output, args[0])),
+        # In front of the hooks of an outer block, which filled up its batch first.
+        model.register_forward_hook(lambda _, args, output: guard.logits(output), prepend=True),
     )
     try:
         yield model
@@ -121,27 +122,28 @@ class _Guard:
     """The conversions before and after a forward pass; a classifier itself."""
 
     def __init__(self, model: Classifier, y: Tensor, dtype: torch.dtype) -> None:
-        self.y, self.dtype, self.called, self.count = y, dtype, False, 0
-        own, self.model = _dtypes(model), model
+        self.model, self.y, self.dtype = model, y, dtype
+        self.called, self.count, self.seen = False, 0, torch.empty(0)
+        own = _dtypes(model)
         self.inner = own.pop() if len(own) == 1 else dtype
 
     def __call__(self, x: Images) -> Tensor:
-        seen = self.images(x)
-        return self.logits(foreign.call(self.model, seen), seen)
+        return self.logits(foreign.call(self.model, self.images(x)))
 
     def images(self, x: Images) -> Tensor:
         self.count = len(x)
         missing = rounded_size(self.count, len(self.y)) - self.count
-        if not missing:
-            return x.to(self.inner, copy=True)
-        return torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]).to(self.inner)
+        filled = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing else x
+        self.seen = filled.to(self.inner, copy=not missing)
+        return self.seen
 
-    def logits(self, returned: object, seen: Tensor) -> Tensor:
-        logits = as_logits(returned, seen)
+    def logits(self, returned: object) -> Tensor:
+        logits = as_logits(returned, self.seen)
         if not self.called:
-            check_kind(returned, seen, "logits")
+            check_kind(returned, self.seen, "logits")
             check_classes(self.y, logits.shape[1])
             self.called = True
+        self.seen = torch.empty(0)  # the graph, if there is one, need not outlive the call
         return logits[: self.count].to(self.dtype)
 
 

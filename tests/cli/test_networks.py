@@ -62,7 +62,7 @@ def test_weights_do_not_go_with_a_model_that_has_its_own(own, capsys):
     assert main(shield) == 0
     audit = ["audit", f"{own}/out", f"--weights={own}/w.pt", f"--data={own}/x.npz"]
     audit += ["--classifier=own_nets:loaded", f"--out={own}/audit"]
-    assert "has its own weights; leave --weights out" in fails(capsys, 2, *audit)
+    assert "there is no use for --weights with" in fails(capsys, 2, *audit)
 
 
 def views(path: Path) -> list[str]:

@@ -234,7 +234,7 @@ B = ("--classifier=net_of_words:build", "--data=images.npz", "--device=cpu")
         (["audit", *B, "--attack=fgsm", "--eps=0.1", "--view=eot(1000000)"], "at most 10000"),
         (["audit", *B, "--attack=fgsm", "--eps=0.1", "--view=eot("], "no view 'eot('"),
         (["audit", *B, "--attack=fgsm", "--threat=L2"], "--threat L2 needs a budget"),
-        (["audit", *B, "--attack=fgsm", "--eps=0.1", "--threat=L1"], "no norm 'L1'; there are L"),
+        (["audit", *B, "--attack=fgsm", "--eps=0.1", "--threat=L7"], "no norm 'L7'; there are L"),
         (["audit", *B, "--attack=fgms", "--eps=0.1"], "no attack 'fgms'; the closest of 19 are"),
         (["audit", *B, "--attack=fgsm", "--eps=0.1", "--effort=quick"], "no use for --effort"),
         (["audit", *B, "--eps=0.1", "--view=eot"], "no use for --view with a battery"),
@@ -326,7 +326,7 @@ def test_a_recipe_is_a_name_or_a_file(own, capsys):
     for words, said in {
         ".": ". is a folder",
         "quikstart": "quickstart",
-        "none.json": "none.json: No such file",
+        "none.json": "there is no none.json",
     }.items():
         assert main(["run", words]) == 2
         assert said in capsys.readouterr().err

@@ -363,7 +363,7 @@ class Doubled(nn.Module):
 
 @fails_under(
     "model that gets the images themselves",
-    (inputs._Guard, "images", lambda self, x: x),
+    (inputs._Guard, "images", lambda self, x: vars(self).update(count=len(x), seen=x) or x),
     attack=Square(BALL, **QUICK["square"]),
 )
 @pytest.mark.parametrize("as_function", [False, True], ids=["module", "function"])
@@ -443,10 +443,10 @@ def test_outputs_that_are_no_logits_are_refused(attack, monkeypatch):
     model = victim(attack)
     x, y = batch(model)
     for change, message in (
-        (lambda z: (z, z), "for . images it returned tuple; as_classifier"),
-        (lambda z: z[:, 0], r"for . images it returned \(.,\)"),
+        (lambda z: str(z), "the classifier returns str; it must return a tensor of logits"),
+        (lambda z: z[:, 0], r"for . images it returned shape \(.,\); .* binary_logit"),
         (lambda z: z[:, :1], "one number for each image"),
-        (lambda z: z[:4], r"for . images it returned \(4, 4\)"),
+        (lambda z: z[:4], r"for . images it returned shape \(4, 4\)"),
     ):
         changed = attackable(attack, Apply(lambda x, change=change: change(model(x))))
         with pytest.raises(ValueError, match=message):

@@ -81,7 +81,7 @@ def test_without_a_purifier_there_is_no_purified_image(tmp_path: Path) -> None:
         ({"x": np.zeros((4, 4), np.float32)}, "shape"),
         ({"truth": ["seven"]}, "truth has 1 names for 2 images"),
         ({"eps": 0.0}, "threat model"),
-        ({"eps": float("inf")}, "threat model"),
+        ({"eps": float("inf")}, "Infinity is not a number"),
         ({"threat": ""}, "threat model"),
         ({"eps": "wide"}, "wide"),
     ],
