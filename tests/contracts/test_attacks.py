@@ -443,7 +443,7 @@ def test_outputs_that_are_no_logits_are_refused(attack, monkeypatch):
     model = victim(attack)
     x, y = batch(model)
     for change, message in (
-        (lambda z: str(z), "the classifier returns str; it must return a tensor of logits"),
+        (str, "the classifier returns str; it must return a tensor of logits"),
         (lambda z: z[:, 0], r"for . images it returned shape \(.,\); .* binary_logit"),
         (lambda z: z[:, :1], "one number for each image"),
         (lambda z: z[:4], r"for . images it returned shape \(4, 4\)"),
