@@ -54,7 +54,7 @@ OPTIONS: dict[str, SearchStrategy[Any]] = {
     "--classifier": one_of(
         "fuzz.models:build|fuzz.models:build|fuzz.models:fails|fuzz.models:not_a_network|"
         "fuzz.models:absent|fuzz.models|absent:x|m_cnn|lenet|timm:|torchvision:resnet18|"
-        "timm:resnet18|fuzz.models:SHAPE||:|os:abort|a b:c|fuzz.models:build:x|user|json:loads|"
+        "timm:resnet18|fuzz.models:SHAPE||:|a b:c|fuzz.models:build:x|user|json:loads|"
         "fuzz..models:x|.:x|math:pi|fuzz.models:Odd|torch.nn:Linear|torch.nn:Identity"
     ),
     "--weights": one_of("w.npz|absent.pt||t.npz|photos|w.txt|.|shield/weights.safetensors"),
