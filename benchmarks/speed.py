@@ -8,7 +8,8 @@
 Each round runs one process of each version, in turn, on one thread. A time is the process time of
 the fastest round. ``hand-written`` is a plain loop in this file on the same network and images.
 The networks are trained for a few hundred steps and kept in DIR, so both versions load the same
-weights. Memory is the growth of the resident set of one process during one evaluation.
+weights. Memory is the growth of the resident set of one process during one evaluation. Rows that
+the file of ``--out`` already has are not measured again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -35,10 +37,13 @@ from spearshield.classifiers import architecture
 from spearshield.dataset import Examples
 from spearshield.datasets import dataset
 from spearshield.gradients import finite
-from spearshield.judging.evaluation import evaluate
+from spearshield.judging.evaluation import EvaluationSettings, evaluate
+from spearshield.judging.judge import Judge
 from spearshield.judging.provenance import processor, versions
+from spearshield.judging.results import Row
 from spearshield.judging.similarity import ssim
-from spearshield.method import Defended, Task
+from spearshield.judging.trial import Trial
+from spearshield.method import Defended, Outcome, Task
 from spearshield.methods.ape_gan import APEGAN
 from spearshield.methods.dae import DAE
 from spearshield.methods.standard_training import StandardTraining
@@ -61,13 +66,16 @@ def main() -> None:
     for name in NETWORKS:
         network(name, options.work)
     trees = {"before": options.before, "after": Path(__file__).parents[1] / "src"}
-    rows = [
-        row(trees, part, count, options)
-        for part in (["memory"] if options.memory else [*PARTS])
-        for count in (options.memory or [options.images])
-    ]
     about = {"versions": versions(), "processor": processor(), "rounds": options.rounds}
-    write_json(options.out, {**about, "rows": rows})
+    rows: list[dict[str, Any]] = []
+    if options.out.exists():
+        rows = json.loads(options.out.read_text(encoding="utf-8"))["rows"]
+    known = {(each["part"], each["images"]) for each in rows}
+    for part in ["memory"] if options.memory else [*PARTS]:
+        for count in options.memory or [options.images]:
+            if (part, count) not in known:
+                rows.append(row(trees, part, count, options))
+                write_json(options.out, {**about, "rows": rows})
 
 
 def row(
@@ -132,6 +140,20 @@ def fgsm(purified: bool, count: int, work: Path) -> dict[str, float]:
         task = Task(bare, bare, images.shape, images.classes)
         victim = DAE().learner(task).outcome().defended
     return {"seconds": seconds(lambda: evaluate(victim, FGSM(Linf(0.3)), images))}
+
+
+def audit(count: int, work: Path) -> dict[str, float]:
+    """The rows of FGSM with three budgets on a classifier."""
+    images, bare = test_images("lenet", count), network("lenet", work)
+    trials = tuple(Trial(FGSM(Linf(eps))) for eps in (0.1, 0.2, 0.3))
+    about = {"recipe": "speed", "data": "mnist", "split": "test", "classifier": "lenet"}
+
+    def rows() -> list[Row]:
+        with TemporaryDirectory() as folder:
+            judge = Judge(trials, images, Path(folder), EvaluationSettings(), about, {})
+            return [*judge.rows("lenet", Outcome(bare))]
+
+    return {"seconds": seconds(rows)}
 
 
 def similarity(shape: tuple[int, int, int], count: int) -> dict[str, float]:
@@ -226,6 +248,7 @@ def memory(count: int, work: Path) -> dict[str, float]:
 PARTS: dict[str, Callable[[int, Path], dict[str, float]]] = {
     "evaluation of FGSM, LeNet": lambda n, work: fgsm(False, n, work),
     "evaluation of FGSM behind a purifier, LeNet": lambda n, work: fgsm(True, n, work),
+    "rows of FGSM with three budgets, LeNet": audit,
     "SSIM, 28 x 28": lambda n, _: similarity((1, 28, 28), n),
     "SSIM, 3 x 32 x 32": lambda n, _: similarity((3, 32, 32), n),
     "check of 100 gradients": lambda n, _: finite_check(n),
