@@ -212,7 +212,7 @@ def test_a_normalisation_in_the_file_must_be_the_one_in_front_of_the_network(
     buffers = dict(zip(names, (torch.full((1, 3, 1, 1), 0.5), torch.full((3,), 0.25)), strict=True))
     inner = {f"model.{k}": v for k, v in source.state_dict().items()}
     torch.save({"state_dict": buffers | inner}, path)
-    refused(target, path, r"add --mean 0\.5 0\.5 0\.5 --std 0\.25 0\.25 0\.25, or save")
+    refused(target, path, r"add --mean 0\.5,0\.5,0\.5 --std 0\.25,0\.25,0\.25, or save")
     other = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.2))
     with pytest.raises(ValueError, match="also holds the normalisation"):
         load_weights(target, path, normalised=other)

@@ -67,7 +67,7 @@ def load_weights(module: nn.Module, path: Path, *, normalised: Normalisation | N
     expected = _tensors_of(module)
     found = _fitting(expected, read_groups(path), path)
     if found.normalisation and not _close(found.normalisation, normalised):
-        mean, std = (" ".join(f"{n:.6g}" for n in numbers) for numbers in found.normalisation)
+        mean, std = (",".join(f"{n:.6g}" for n in numbers) for numbers in found.normalisation)
         raise ValueError(
             f"{path} also holds the normalisation of its images, which the network does not have; "
             f"add --mean {mean} --std {std}, or save the weights of the network alone"
