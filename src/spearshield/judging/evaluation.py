@@ -18,6 +18,7 @@ from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.judging.answers import CleanAnswers, answers
 from spearshield.judging.float32 import full_float32
+from spearshield.judging.memory import give_back_memory
 from spearshield.judging.score import Score
 from spearshield.judging.similarity import ssim
 from spearshield.logits import check_kind
@@ -104,6 +105,7 @@ def evaluate(
         score = score_attacked(clean, x, x_adv, y, ids)
         scores.append(replace(score, seconds=seconds, forwards=forwards()))
         bar(start + len(part), {})
+        give_back_memory()
     return reduce(operator.add, scores)
 
 
