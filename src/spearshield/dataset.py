@@ -140,6 +140,10 @@ class Dataset(abc.ABC):
         """
         if split == "test":
             return self.read("test", root)
+        if split == "validation" and self.validation == 0:
+            raise MissingSplitError(
+                f"{type(self).__name__} sets no images aside for validation; choose train or test"
+            )
         train = self.read("train", root)
         if self.validation >= len(train):
             raise ValueError(

@@ -75,3 +75,10 @@ def whole(text: str) -> int:
         return int(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def budget(eps: float) -> str:
+    """A budget; one that is whole steps of 8-bit pixels is written as 8/255."""
+    levels = eps * 255
+    whole = eps < 1000 and abs(levels - round(levels)) < 1e-6 and len(f"{eps:g}") > 5
+    return f"{round(levels)}/255" if whole else f"{eps:g}"

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from spearshield.ranges import require
 from spearshield.rng import Rng
-from spearshield.spelling import known
+from spearshield.spelling import budget, known
 from spearshield.types import Column, Images, Mask, PerImage
 
 TOLERANCE = 1e-5
@@ -75,6 +75,10 @@ class ThreatModel(abc.ABC):
     def norm(self) -> str:
         """Name of the norm, as in results and on the command line: the name of the class."""
         return type(self).__name__
+
+    def __str__(self) -> str:
+        """Norm and budget, as tables have them, such as ``Linf 8/255``."""
+        return f"{self.norm} {budget(self.eps)}"
 
     @abc.abstractmethod
     def steepest_step(self, gradient: Images) -> Images:

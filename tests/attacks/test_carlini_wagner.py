@@ -106,7 +106,7 @@ def test_an_image_misclassified_from_the_start_hardly_moves():
 
 
 def test_another_norm_raises():
-    with pytest.raises(ValueError, match=r"L2\(\.\.\.\), not Linf\(eps=0\.1\)"):
+    with pytest.raises(ValueError, match=r"L2\(\.\.\.\) or --threat L2, not Linf 0\.1"):
         CarliniWagner(Linf(0.1))
 
 

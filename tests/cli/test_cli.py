@@ -173,7 +173,7 @@ def test_a_learned_attack_is_named_by_its_folder(folder, tmp_path, capsys):
     assert "trains no attack" in fails(capsys, 2, "audit", f"{folder}/ape_gan", *none)
     for wrong, said in {
         "--view=adaptive": "its view is transferred",
-        "--eps=0.1": "trained for Linf(eps=0.2), not for Linf(eps=0.1)",
+        "--eps=0.1": "trained for Linf 0.2, not for Linf 0.1",
         "--attack=runs/typo/uap": "no runs/typo/recipe.json",
     }.items():
         assert said in fails(capsys, 2, *judge, wrong, f"--out={tmp_path}/none", "--device=cpu")
@@ -350,6 +350,7 @@ def test_a_learned_attack_perturbs_a_folder_without_victim_or_labels(tmp_path, c
         with Image.open(tmp_path / "out" / f"{i}.png") as shown:
             away = np.abs(np.asarray(shown).astype(int) - image)
         assert 0 < away.max() <= 76  # below 0.3 of 255
+    assert main([*perturb, f"--data={source}", "--size=8x8", f"--out={tmp_path}/resized"]) == 0
     assert main(["purify", made, str(tmp_path / "out"), f"{tmp_path}/back", "--device=cpu"]) == 0
     assert "give a model" in fails(capsys, 2, "attack", "--data=x", f"--out={tmp_path}/no")
     alone = [*perturb[:1], f"--attack={tmp_path}/run/standard_training", f"--data={source}"]
@@ -358,7 +359,7 @@ def test_a_learned_attack_perturbs_a_folder_without_victim_or_labels(tmp_path, c
     for useless in ("--images=2", "--seed=4", "--view=bpda", "--format=npz", "--set=threat.eps=1"):
         said = fails(capsys, 2, *perturb, useless)
         assert f"no use for {useless.partition('=')[0]}" in said
-    assert "trained for Linf(eps=0.3)" in fails(capsys, 2, *perturb, "--eps=0.05")
+    assert "trained for Linf 0.3" in fails(capsys, 2, *perturb, "--eps=0.05")
     assert not (tmp_path / "no").exists()
 
 

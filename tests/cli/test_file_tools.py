@@ -73,8 +73,18 @@ SOURCES = {
     "itself": ("in", "in", "in exists already; name a new one"),
     "a file": ("in", "one.png", "one.png exists already"),
     "one picture": ("one.png", "out.png", "one.png is one picture; give a folder"),
-    "an npy file": ("a.npy", "out", "a.npy is a single array, in NumPy's npy format"),
-    "other names": ("other.npz", "out", r"no array x_adv, x, images or x_test; it has z"),
+    "an npy file": ("a.npy", "out.npz", "a.npy is a single array, in NumPy's npy format"),
+    "an npz to a folder": (
+        "other.npz",
+        "out",
+        "other.npz is an npz file, and so must be the output",
+    ),
+    "a folder to an npz": (
+        "in",
+        "out.npz",
+        "in is a folder, and so must be the output, got .*out.npz",
+    ),
+    "other names": ("other.npz", "out.npz", r"no array x_adv, x, images or x_test; it has z"),
     "another format": ("webp", "out", "a.webp is not a PNG or JPEG file; convert it"),
     "a link": ("linked", "out", "up is a link to a folder"),
 }

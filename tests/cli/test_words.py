@@ -214,6 +214,7 @@ def own(tmp_path, monkeypatch) -> Path:
     monkeypatch.delitem(sys.modules, "net_of_words", raising=False)
     x = np.random.default_rng(0).integers(0, 256, (8, 4, 4), dtype=np.uint8)
     np.savez("images.npz", x=x, y=np.arange(8) % 3)
+    (tmp_path / "folder").mkdir()
     np.savez("one_class.npz", x=x, y=np.full(8, 2))
     return tmp_path
 
@@ -241,15 +242,32 @@ B = ("--classifier=net_of_words:build", "--data=images.npz", "--device=cpu")
         (["audit", *B, "--attack=fgsm", "--eps=0.1", "--out=images.npz/x"], "is a file, not a"),
         (["audit", "nowhere", "--attack=fgsm"], "nowhere is neither a saved shield"),
         (["audit", "nowhere/x", "--size=4"], "no use for --size without --data"),
+        (["audit", *B, "--eps=0.1", "--attack=folder"], "folder is neither a saved attack nor"),
+        (["audit", *B, "--eps=0.1", "--split=validation"], "no images aside for validation"),
+        (["audit", *B, "--eps=0.1", "--classifier=mynet:"], "function, got mynet:"),
+        (["audit", *B, "--data=folder", "--eps=0.1", "--out=folder"], "inside the data in folder"),
+        (["audit", *B, "--data=folder", "--eps=0.1", "--out=folder/a"], "inside the data in fold"),
+        (
+            ["attack", *B, "--eps=0.1", "--attack=pgd", "--attack=fgsm"],
+            "give one --attack, got pgd",
+        ),
+        (
+            ["attack", *B, "--eps=0.1", "--view=eot", "--view=bpda"],
+            "give one --view, got eot, bpda",
+        ),
+        (["run", "quickstart", "--seed=3", "--set=seed=4"], "--seed is 3, and --set makes it 4"),
         (["protect", *B, "--eps=0.1", "--set=lr=nan"], "'nan' is not a number"),
         (["protect", *B, "--eps=0.1", "--set=width=2", "--set=width=3"], "width twice"),
         (["protect", *B, "--eps=0.1", "--set=wdth=2"], "no field 'wdth' in APEGAN; there are w"),
         (["protect", *B, "--eps=0.1", "--set==2"], "takes FIELD.SUB=VALUE"),
         (["protect", *B, "--eps=0.1", "--set=width.x=2"], "has no fields"),
         (["protect", *B, "--method=apegam", "--eps=0.1"], "no method 'apegam'; there are ape_gan"),
-        (["protect", *B, "--batch-size=9", "--held-out=0"], "is 9 but there are 8 images"),
+        (
+            ["protect", *B, "--batch-size=9", "--held-out=0"],
+            "but there are 8 images; choose at most 8",
+        ),
         (["protect", *B, "--batch-size=1", "--set=width=2"], "batch_size must be at least 2"),
-        (["protect", *B, "--steps=0", "--set=width=2"], "would keep random weights"),
+        (["protect", *B, "--steps=0", "--set=width=2"], "random weights; choose at least 1"),
         (["protect", *B, "--data=one_class.npz", "--classes=3"], "all 7 are of class 2"),
         (["protect", *B, "--method=uap"], "trains an attack and no defence"),
         (["learn-attack", *B, "--method=ape_gan"], "trains no attack"),
@@ -276,6 +294,11 @@ def test_a_shield_is_not_trained_for_a_folder_that_holds_another(own, capsys, mo
     monkeypatch.setattr("spearshield.experiment.learning.train", None)
     assert main([*words, "--steps=2"]) == 2
     assert "holds another saved spear" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_show_says_why_a_folder_is_not_described(own, capsys):
+    assert main(["show", "folder"]) == 2
+    assert "no card.json or recipe.json in folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["PGD", "Carlini-Wagner", "Defense-GAN", "APEGAN", "RAND+FGSM"])

@@ -53,7 +53,8 @@ class CarliniWagner(Attack):
     def __post_init__(self) -> None:
         if not isinstance(self.threat, L2):
             raise ValueError(
-                f"this attack minimises the L2 norm: give it L2(...), not {self.threat}"
+                "this attack minimises the L2 norm: give it L2(...) or --threat L2, not "
+                f"{self.threat}"
             )
         require(self, "steps", "searches", at_least=1)
         require(self, "lr", "initial_c", above=0)

@@ -162,7 +162,7 @@ def _called(target: str, offered: dict[str, Any]) -> Any:
 
 def _imported(target: str) -> Callable[..., Any]:
     module_name, _, attribute = target.partition(":")
-    _check_names(module_name, attribute)
+    _check_names(target)
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # only now: a file there must not pass for an optional package
     try:
@@ -194,12 +194,13 @@ def _imported(target: str) -> Callable[..., Any]:
     return function
 
 
-def _check_names(module_name: str, attribute: str) -> None:
+def _check_names(target: str) -> None:
     """Raise unless both parts of ``package.module:function`` are names in Python.
 
     Raises:
         ValueError: Says what to write, also for the path of a file.
     """
+    module_name, _, attribute = target.partition(":")
     if module_name.endswith(".py") or "/" in module_name or "\\" in module_name:
         path = PurePath(module_name).with_suffix("")
         raise ValueError(
@@ -208,4 +209,4 @@ def _check_names(module_name: str, attribute: str) -> None:
         )
     parts = [*module_name.split("."), attribute]
     if not all(part.isidentifier() for part in parts):
-        raise ValueError(f"write package.module:function, got {module_name}:{attribute}")
+        raise ValueError(f"write package.module:function, got {target}")

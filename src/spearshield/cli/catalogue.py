@@ -54,7 +54,10 @@ def do_show(words: argparse.Namespace) -> None:
             for line in saved_folder.description(Path(given)):
                 _print(line)
             continue
-        name = known(given, every, "method, attack or other name")
+        kind = "method, attack or other name"
+        if Path(given).is_dir():
+            kind = f"card.json or recipe.json in {given}, and no {kind}"
+        name = known(given, every, kind)
         for kind in discover.PACKAGES:
             if name in discover.registered(kind):
                 _show(kind, name)

@@ -103,7 +103,15 @@ def do_learn_attack(words: argparse.Namespace) -> None:
 
 
 def do_attack(words: argparse.Namespace) -> None:
-    """Write adversarial images of a model; or perturb files by a trained attack alone."""
+    """Write adversarial images of a model; or perturb files by a trained attack alone.
+
+    Raises:
+        ValueError: Several attacks or views are named, or one does not fit the model.
+    """
+    words.attack = words.attack or ["pgd"]
+    for name, given in (("attack", words.attack), ("view", words.view or ())):
+        if len(given) > 1:
+            raise ValueError(f"give one --{name}, got {', '.join(given)}; audit takes several")
     if not (words.model or words.classifier):
         _perturb(words)
         return

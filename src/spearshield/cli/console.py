@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.cells import cell_len
 from rich.console import Console
 
+from spearshield import spelling
 from spearshield.judging import results
 from spearshield.judging.checks import Finding
 from spearshield.report import words
@@ -83,7 +84,7 @@ def _numbers(row: results.Row, unaware: bool) -> tuple[str, ...]:
 
 
 def _budget(row: results.Row) -> str:
-    return f"{row.threat} {words.budget(row.eps)}"
+    return f"{row.threat} {spelling.budget(row.eps)}"
 
 
 def _grouped(titles: tuple[str, ...], lines: Sequence[Line], right: Sequence[int]) -> None:
@@ -157,7 +158,7 @@ def measured(card: Card) -> None:
     low, high = figures.interval
     _say(
         f"{card.name}, {figures.images} held-out images, {figures.threat} "
-        f"{words.budget(figures.eps)}: "
+        f"{spelling.budget(figures.eps)}: "
         f"{figures.clean:.1%} clean, {figures.robust:.1%} robust "
         f"(95 % interval {low:.1%} to {high:.1%}), {figures.verdict}",
         indent=2,

@@ -107,6 +107,9 @@ class _Pass:
         refuse_existing(target)
         if source.resolve() in target.resolve().parents:
             raise ValueError(f"{target} is inside {source}; name a folder outside of it")
+        if (target.suffix.lower() == ".npz") == source.is_dir():
+            kind = "a folder" if source.is_dir() else "an npz file"
+            raise ValueError(f"{source} is {kind}, and so must be the output, got {target}")
         return self.folder(source, target) if source.is_dir() else self.npz(source, target)
 
     def folder(self, source: Path, target: Path) -> tuple[int, int]:

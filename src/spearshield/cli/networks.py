@@ -20,7 +20,7 @@ from spearshield.experiment.purifier import PurifierSource, as_purifier
 from spearshield.experiment.subject import for_model
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.rng import ambient
-from spearshield.storage.weights import Normalisation, load_weights
+from spearshield.storage.weights import MisfitError, Normalisation, load_weights
 
 PUBLISHED = "published"
 """The value of ``--weights`` that stands for the weights that timm or torchvision publishes."""
@@ -93,13 +93,13 @@ def purifier(options: argparse.Namespace, images: Examples | None) -> PurifierSo
 
 @contextmanager
 def _counting(options: argparse.Namespace, images: Examples) -> Iterator[None]:
-    """A block in which the message of an error adds how many classes the labels show."""
+    """A block in which weights that do not fit say how many classes the labels show."""
     try:
         yield
-    except ValueError as error:
+    except MisfitError as error:
         if options.classes:
             raise
-        raise ValueError(
+        raise MisfitError(
             f"{error} (the labels of {images.source} show {images.classes} classes; --classes sets "
             "another number)"
         ) from error

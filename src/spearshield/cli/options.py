@@ -21,7 +21,7 @@ from spearshield.experiment.as_examples import as_examples
 from spearshield.experiment.card import Card
 from spearshield.experiment.defaults import budget_for, training_for
 from spearshield.experiment.device import checked_device
-from spearshield.experiment.folders import CARD
+from spearshield.experiment.folders import CARD, refuse_inside
 from spearshield.experiment.opened import open_run, spear_of
 from spearshield.experiment.overrides import override, view
 from spearshield.experiment.recipe import Recipe, load_recipe
@@ -82,6 +82,7 @@ def training_images(options: argparse.Namespace) -> Examples:
 
 def _read(options: argparse.Namespace, split: Split, otherwise: Split | None = None) -> Examples:
     size = tuple(options.size) if options.size else None
+    refuse_inside(options.out, Path(options.data))
     data = dataset(options.data, root=options.data_dir, size=size, classes=options.classes)
     images = as_examples(data, split=split, otherwise=otherwise, root=options.data_dir)
     console.classes(images)
@@ -135,7 +136,7 @@ def training_attack(options: argparse.Namespace, images: Examples) -> Attack | N
 
 NEED_A_MODEL = (
     *("weights", "purifier", "purifier_weights", "split", "images", "seed", "changes", "view"),
-    *("format", "classes", "size", "mean", "std", "output", "data_dir"),
+    *("format", "classes", "mean", "std", "output", "data_dir"),
 )
 """Options of `attack` that mean nothing where files are perturbed without a model."""
 
@@ -174,9 +175,16 @@ def recipe(options: argparse.Namespace) -> Recipe:
         ValueError: There is no such recipe or field.
         FileNotFoundError: There is no such file.
     """
-    value: Recipe = changed(load_recipe(options.recipe), options.changes)
-    value.check_names()
-    return value if options.seed is None else replace(value, seed=options.seed)
+    value = load_recipe(options.recipe)
+    if options.seed is not None:
+        value = replace(value, seed=options.seed)
+    changed_value: Recipe = changed(value, options.changes)
+    if options.seed not in (None, changed_value.seed):
+        raise ValueError(
+            f"--seed is {options.seed}, and --set makes it {changed_value.seed}; leave one out"
+        )
+    changed_value.check_names()
+    return changed_value
 
 
 def shield(options: argparse.Namespace) -> Shield:

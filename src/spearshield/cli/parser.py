@@ -108,7 +108,7 @@ def _images() -> Parser:
     group.add_argument("--data", metavar="NAME", help="a data set, or the path of a folder or npz")
     group.add_argument("--split", type=values.word, choices=("train", "validation", "test"))
     group.add_argument(
-        "--size", type=values.size, metavar="HxW", help="resize the images of a folder"
+        "--size", type=values.size, metavar="HxW", help="resize the images to this size"
     )
     group.add_argument(
         "--classes",
@@ -237,14 +237,11 @@ def _learn(learn: Parser) -> None:
 def _attack(attack: Parser) -> None:
     attack.add_argument(
         "--attack",
-        type=lambda text: [text],
-        default=["pgd"],
+        action="append",
         metavar="NAME",
         help="from `list attacks`, or the folder of a trained attack; default: pgd",
     )
-    attack.add_argument(
-        "--view", type=lambda text: [text], metavar="NAME", help="default: adaptive"
-    )
+    attack.add_argument("--view", action="append", metavar="NAME", help="default: adaptive")
     attack.add_argument(
         "--format", type=values.word, choices=("safetensors", "npz"), help="default: safetensors"
     )

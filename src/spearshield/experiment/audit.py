@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spearshield import spelling
 from spearshield.experiment.folders import AUDIT, RESULTS, claim, refuse_others
 from spearshield.experiment.subject import Subject
 from spearshield.judging import results
@@ -75,7 +76,7 @@ class Report:
         unaware = [row for row in attacks if row.view == "oblivious"]
         lines = [
             f"{worst.classifier}, {worst.method}: {worst.images} {worst.split} images, "
-            f"{worst.threat} {words.budget(worst.eps)}",
+            f"{worst.threat} {spelling.budget(worst.eps)}",
             f"  clean accuracy    {100 * self.clean:5.1f} %",
             f"  robust accuracy   {100 * self.robust:5.1f} %  "
             f"95 % interval {low:.1f} to {high:.1f}, worst of {tried}",

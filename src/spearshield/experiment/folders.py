@@ -43,6 +43,16 @@ def check_writable(folder: Path) -> None:
         raise ValueError(f"{there} cannot be written; {REMEDY}")
 
 
+def refuse_inside(folder: Path, data: Path) -> None:
+    """Raise if results would be written among the files of the data.
+
+    Raises:
+        ValueError: ``folder`` is the folder of the data, or inside it.
+    """
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise ValueError(f"{folder} is inside the data in {data}; {REMEDY}")
+
+
 def refuse_others(folder: Path, *own: str) -> None:
     """Raise if a folder holds anything else than ``own``, files of :data:`CONTENT`.
 

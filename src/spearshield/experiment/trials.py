@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from spearshield import discover
+from spearshield import discover, spelling
 from spearshield.adversary import Attack
 from spearshield.discover import name_of
 from spearshield.experiment.defaults import check_threat
@@ -23,7 +23,6 @@ from spearshield.inputs import check_model
 from spearshield.judging.battery import BATTERIES
 from spearshield.judging.trial import MADE_ELSEWHERE, Trial
 from spearshield.method import Defended, Outcome
-from spearshield.spelling import closest
 from spearshield.storage.digest import weights_digest
 from spearshield.threat import ThreatModel
 from spearshield.training.transfer_attack import Transfer
@@ -161,7 +160,7 @@ def battery(
         raise ValueError("give the budget: threat=Linf(8 / 255), or --eps 8/255")
     check_threat(budget, subject.images.shape)
     if effort not in BATTERIES:
-        raise ValueError(f"no effort {effort!r}; {closest(effort, BATTERIES)}")
+        raise ValueError(f"no effort {effort!r}; {spelling.closest(effort, BATTERIES)}")
     for source in transfer_from:
         check_model(source)
     sources = [Outcome(copy.deepcopy(source).eval()) for source in transfer_from]
@@ -178,7 +177,8 @@ def is_trained(name: str) -> bool:
         return False
     folder = Path(name)
     found = (folder / CARD).exists() or (folder.parent / RECIPE).exists()
-    if not found and folder.name != name:
+    spelled = spelling.plain(name) in map(spelling.plain, discover.registered("attacks"))
+    if not (found or spelled) and (folder.name != name or folder.is_dir()):
         raise FileNotFoundError(
             f"{name} is neither a saved attack nor in a run folder: there is no {folder / CARD} "
             f"and no {folder.parent / RECIPE}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spearshield import spelling
 from spearshield.judging.results import WORST_CASE, Row
 
 UNAWARE = "attacker unaware of the defence"
@@ -70,14 +71,7 @@ def counted(count: int, noun: str) -> str:
 
 def threat(name: str, eps: float) -> str:
     """A threat model, as ``L∞ 8/255``."""
-    return f"{norm(name)} {budget(eps)}"
-
-
-def budget(eps: float) -> str:
-    """A budget; one that is whole steps of 8-bit pixels is written as 8/255."""
-    levels = eps * 255
-    whole = eps < 1000 and abs(levels - round(levels)) < 1e-6 and len(f"{eps:g}") > 5
-    return f"{round(levels)}/255" if whole else f"{eps:g}"
+    return f"{norm(name)} {spelling.budget(eps)}"
 
 
 def norm(name: str) -> str:

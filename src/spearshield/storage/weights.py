@@ -39,6 +39,10 @@ def save_weights(module: nn.Module, path: Path) -> None:
     write_atomically(path, safetensors.torch.save(body))
 
 
+class MisfitError(ValueError):
+    """The weights in a file are of another network."""
+
+
 class Normalisation(NamedTuple):
     """The mean and standard deviation that are subtracted from images, and divide them."""
 
@@ -127,14 +131,15 @@ def _fitting(expected: Tensors, groups: Groups, path: Path) -> _Found:
     """The dictionary of a file that fits the network.
 
     Raises:
-        ValueError: None fits, or several that differ; names them.
+        MisfitError: None fits.
+        ValueError: Several fit that differ; names them.
     """
     found = {name: _under_names(expected, tensors) for name, tensors in groups.items()}
     fitting = {name: one for name, one in found.items() if not _fault(expected, one.tensors)}
     if not fitting:
         largest = max(found.values(), key=lambda one: len(one.tensors))
         fault = _fault(_without_counters(expected), _without_counters(largest.tensors))
-        raise ValueError(
+        raise MisfitError(
             f"{path} does not fit the network ({fault}); choose the architecture, number of "
             "classes and image size for which the file was made"
         )

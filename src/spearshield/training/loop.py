@@ -159,12 +159,17 @@ def check_trainable(training: Training, learner: Learner, images: int) -> None:
     """
     name, batch = training.display_name, training.batch_size
     if batch > images:
-        raise ValueError(f"batch_size of {name} is {batch} but there are {images} images")
+        raise ValueError(
+            f"batch_size of {name} is {batch} but there are {images} images; choose at most "
+            f"{images}"
+        )
     layers = [layer for layer in learner.modules() if isinstance(layer, _BatchNorm)]
     if batch == 1 and any(layer.training for layer in layers):
         raise ValueError(f"{name} normalises over a batch; batch_size must be at least 2, got 1")
     if training.steps == 0 and learner.has_optimisers:
-        raise ValueError(f"steps of {name} is 0, so its network would keep random weights")
+        raise ValueError(
+            f"steps of {name} is 0, so its network would keep random weights; choose at least 1"
+        )
 
 
 def _fresh(method: Method, task: Task, seed: int, device: torch.device | str) -> Learner:
