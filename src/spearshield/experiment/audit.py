@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spearshield.arguments import path
 from spearshield.experiment.folders import AUDIT, RESULTS, claim, refuse_others
 from spearshield.experiment.subject import Subject
 from spearshield.judging import results
@@ -108,7 +109,7 @@ class Report:
             ValueError: The folder holds another audit, or something else.
             OSError: As on a full disk.
         """
-        target = Path(folder)
+        target = path("folder", folder)
         _claim(target, self.record)
         pictures = self.folder / "pictures"
         if pictures.is_dir() and target.resolve() != self.folder.resolve():
