@@ -310,6 +310,8 @@ def load(
     place, device = with_name(path("folder", folder)), checked_device(device)
     if classifier is not None:
         check_network(classifier)
+    if place.is_file():
+        raise ValueError(f"{place} is a file; give the folder that holds it")
     if (place / CARD).exists():
         saved = load_saved(place, classifier)
     elif (place / RECIPE).exists() or (place.parent / RECIPE).exists():

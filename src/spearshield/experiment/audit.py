@@ -24,7 +24,7 @@ from spearshield.storage.lock import locked
 from spearshield.storage.serialization import dump
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """The result of an audit.
 
@@ -98,6 +98,8 @@ class Report:
             lines.append(f"  reused            {reused} of {len(attacks)} attacks, of earlier runs")
         lines += [f"  {found}" for found in self.findings]
         return "\n".join(lines)
+
+    __repr__ = __str__
 
     def save(self, folder: str | Path) -> Path:
         """Write ``report.html``, ``report.md``, ``results.json`` and the pictures to ``folder``.

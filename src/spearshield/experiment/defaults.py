@@ -42,7 +42,7 @@ def check_threat(threat: object, shape: Shape) -> None:
     Raises:
         ValueError: It is of another type, or no two images of this shape are as far apart.
     """
-    check_instance(threat, ThreatModel, "the threat model as Linf(8 / 255) or L2(0.5)")
+    ThreatModel.check(threat)
     assert isinstance(threat, ThreatModel)
     furthest = math.prod(shape) ** (1 / threat.p)
     if threat.eps > furthest * (1 + 1e-6):

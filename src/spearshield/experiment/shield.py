@@ -22,7 +22,13 @@ from spearshield import arguments
 from spearshield.adversary import as_images, check_images
 from spearshield.classifiers.user import UnnamedFunction
 from spearshield.experiment.card import Card, ClassifierCard
-from spearshield.experiment.folders import CARD, TRAINING, refuse_others, refuse_training_of_run
+from spearshield.experiment.folders import (
+    CARD,
+    TRAINING,
+    check_writable,
+    refuse_others,
+    refuse_training_of_run,
+)
 from spearshield.experiment.limits import built_from
 from spearshield.method import Defended, Outcome, RandomPurifier, Task
 from spearshield.nets.wrapped_classifier import WrappedClassifier
@@ -120,6 +126,9 @@ class Shield(Defended):
                 "exporting needs the packages onnx and onnxscript: pip install 'spearshield[onnx]'"
             ) from error
         file = arguments.path("path", path)
+        if file.is_dir():
+            raise ValueError(f"{file} is a folder; name a file, such as {file / 'shield.onnx'}")
+        check_writable(file.parent)
         example = torch.full(
             (max(whole_number("batch", batch, at_least=1), 2), *self.card.shape), 0.5
         )
