@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from spearshield.spelling import closest
+
 if TYPE_CHECKING:
     from spearshield import attacks, classifiers, datasets, methods
     from spearshield.api import as_classifier, attack, audit, learn_attack, load, protect
@@ -56,8 +58,9 @@ def __getattr__(name: str) -> Any:
             return getattr(import_module(f"{__name__}.{home}"), name)
     if name in __all__:
         return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    near = "" if name.startswith("_") else f"; {closest(name, __all__)}"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{near}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(["__version__", *__all__])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spearshield import foreign
+from spearshield.arguments import check_instance
 from spearshield.gradients import NoGradientError as NoGradientError  # noqa: PLC0414 - for authors
 from spearshield.gradients import NonFiniteGradientWarning as NonFiniteGradientWarning  # noqa: PLC0414
 from spearshield.gradients import gradients, one_warning, recording
@@ -95,6 +96,7 @@ class Attack(abc.ABC):
         y = as_labels(y).to(x.device)
         check_images(x)
         rng = rng or Rng.of_batch(0, len(x), x.device)
+        check_instance(rng, Rng, "the randomness as Rng(seed, ids)")
         if not len(x) == len(y) == len(rng.ids):
             raise ValueError(
                 f"{len(x)} images, {len(y)} labels and randomness for {len(rng.ids)}: "

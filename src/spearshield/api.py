@@ -17,23 +17,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
 from spearshield.adversary import Attack
+from spearshield.arguments import optional_path, path, switch
 from spearshield.experiment.as_examples import ImageSource, LabelSource, training_examples
 from spearshield.experiment.audit import Report, folder_of
 from spearshield.experiment.card import Measured
 from spearshield.experiment.defaults import budget_for, training_for
+from spearshield.experiment.device import checked_device
 from spearshield.experiment.folders import CARD, RECIPE
 from spearshield.experiment.learning import Learning
 from spearshield.experiment.opened import open_run, shield_of, spear_of, with_name
 from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.purifier import PurifierSource
 from spearshield.experiment.shield import Shield, Spear, load_saved
-from spearshield.experiment.subject import evaluating, for_model, subject_of
-from spearshield.experiment.trials import AttackSource, ViewSource, asked, battery, trials_of
+from spearshield.experiment.subject import check_network, evaluating, for_model, subject_of
+from spearshield.experiment.trials import (
+    AttackSource,
+    ViewSource,
+    as_attack,
+    as_view,
+    asked,
+    battery,
+    trials_of,
+)
 from spearshield.judging import adversarial_set
 from spearshield.judging.adversarial_set import AdversarialSet
 from spearshield.judging.battery import IMAGES
@@ -42,8 +52,9 @@ from spearshield.judging.examination import Examination
 from spearshield.logits import Output
 from spearshield.method import Method
 from spearshield.nets.wrapped_classifier import PerChannel, WrappedClassifier, numbers
-from spearshield.ranges import check, checked_seed
+from spearshield.ranges import checked_seed, optional_whole, whole_number
 from spearshield.rng import permutation
+from spearshield.spelling import known
 from spearshield.threat import ThreatModel
 
 Effort = Literal["quick", "standard"]
@@ -116,21 +127,23 @@ def audit(
     Raises:
         ValueError: These do not fit each other, or ``folder`` holds something else or is in use.
     """
-    seed = checked_seed(seed)
-    attacks, views = asked(attacks, views, transfer_from)
+    seed, limit = checked_seed(seed), optional_whole("limit", limit)
+    effort, examine = known(effort, get_args(Effort), "effort"), switch("examine", examine)
+    attacks, views, sources = asked(attacks, views, transfer_from)
+    kept = optional_path("folder", folder)
     with subject_of(model, images, labels, device, seed, purifier, limit or 0) as (subject, where):
         trials = [trial for one in attacks for trial in trials_of(one, threat, subject, views)]
-        trials = trials or battery(effort, threat, subject, transfer_from)
+        trials = trials or battery(effort, threat, subject, sources)
         if limit is None:
             limit = 0 if attacks else IMAGES[effort]
-        place = Path(folder or mkdtemp(prefix="spearshield-"))
         settings = EvaluationSettings(seed, subject.draws, batch_size, where)
+        place = kept or Path(mkdtemp(prefix="spearshield-"))
         examination = Examination(effort=effort) if examine and not attacks else None
         claim = folder_of(place, subject, trials, limit, settings.seed)
         with claim as record, progress_bars(progress) as bars:
             rows = subject.rows(trials, limit, settings, place, bars, examination)
             report = Report(tuple(rows), place, record)
-    if not folder:
+    if kept is None:
         weakref.finalize(report, shutil.rmtree, place, ignore_errors=True)
     if isinstance(model, Shield) and purifier is None:
         measured = Measured.of(report.worst, "attacks" if attacks else effort)
@@ -145,7 +158,7 @@ def protect(
     *,
     method: str | Method = "ape_gan",
     threat: ThreatModel | None = None,
-    training_attack: Attack | None = None,
+    training_attack: Attack | str | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     held_out: int = 200,
@@ -164,7 +177,8 @@ def protect(
         images, labels: Training images.
         method: The name of a method, or a method with its hyper-parameters.
         threat: The threat model; by default the usual one for the shape of the images.
-        training_attack: The attack that the defence is trained on; by default PGD with 7 steps.
+        training_attack: The attack that the defence is trained on, or its name; by default PGD
+            with 7 steps.
         steps: Batches to train on; by default 20 passes over the images, between 400 and 5,000.
         batch_size: Images in a batch; by default 64, or fewer for small sets.
         held_out: Images set aside for a closing quick audit without examination, at most a fifth;
@@ -181,7 +195,8 @@ def protect(
         Interrupted: A signal stopped the training; the message names the folder of its state.
     """
     seed = checked_seed(seed)
-    check("held_out", held_out, at_least=0, whole=True)
+    held_out = whole_number("held_out", held_out)
+    state, out = optional_path("folder", folder), optional_path("out", out)
     with evaluating(model, device) as (classifier, where):
         examples = for_model(classifier, training_examples(images, labels, seed))
         order = permutation(len(examples), seed, epoch=0)
@@ -189,14 +204,14 @@ def protect(
         shown = examples[order[aside:].sort().values]
         budget = budget_for(threat, examples.shape)
         training = training_for(method, shown, budget, training_attack, steps, batch_size)
-        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder, out)
+        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, state, out)
         with progress_bars(progress) as bars:
             shield = learning.shield(shown, bars)
     if aside:
         rest = examples[order[:aside]]
         audit(shield, rest, threat=budget, seed=seed, examine=False, progress=progress)
     if out:
-        shield.card.write(Path(out) / CARD)
+        shield.card.write(out / CARD)
     return shield
 
 
@@ -207,7 +222,7 @@ def learn_attack(
     *,
     method: str | Method = "adv_gan",
     threat: ThreatModel | None = None,
-    training_attack: Attack | None = None,
+    training_attack: Attack | str | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -224,11 +239,12 @@ def learn_attack(
         ValueError, Interrupted: See :func:`protect`; or the method trains no such network.
     """
     seed = checked_seed(seed)
+    state, out = optional_path("folder", folder), optional_path("out", out)
     with evaluating(model, device) as (classifier, where):
         examples = for_model(classifier, training_examples(images, labels, seed))
         budget = budget_for(threat, examples.shape)
         training = training_for(method, examples, budget, training_attack, steps, batch_size)
-        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, folder, out)
+        learning = Learning(copy.deepcopy(classifier), training, budget, seed, where, state, out)
         with progress_bars(progress) as bars:
             return learning.spear(examples, bars)
 
@@ -260,12 +276,13 @@ def attack(
     Raises:
         ValueError: The model, images, labels or attack do not fit each other.
     """
-    seed = checked_seed(seed)
+    seed, limit = checked_seed(seed), optional_whole("limit", limit)
+    attack, view = as_attack(attack), as_view(view)
     with (
         subject_of(model, images, labels, device, seed, purifier, limit or 0) as (subject, where),
         progress_bars(progress) as bars,
     ):
-        (trial,) = trials_of(attack, threat, subject, asked(attack, view)[1])
+        (trial,) = trials_of(attack, threat, subject, [view])
         examples = subject.sample(limit)
         return adversarial_set.make(
             subject.outcome.defended,
@@ -290,13 +307,17 @@ def load(
         FileNotFoundError: There is nothing in the folder that was saved or trained.
         ValueError: It cannot be read, or does not fit the classifier.
     """
-    path = with_name(Path(folder))
-    if (path / CARD).exists():
-        saved = load_saved(path, classifier)
-    elif (path / RECIPE).exists() or (path.parent / RECIPE).exists():
-        run = open_run(path, device=device)
+    place, device = with_name(path("folder", folder)), checked_device(device)
+    if classifier is not None:
+        check_network(classifier)
+    if place.is_file():
+        raise ValueError(f"{place} is a file; give the folder that holds it")
+    if (place / CARD).exists():
+        saved = load_saved(place, classifier)
+    elif (place / RECIPE).exists() or (place.parent / RECIPE).exists():
+        run = open_run(place, device=device)
         saved = shield_of(run) if run.outcome.is_defence else spear_of(run)
     else:
-        raise FileNotFoundError(f"{path} holds no {CARD}, and is not a training of a run")
+        raise FileNotFoundError(f"{place} holds no {CARD}, and is not a training of a run")
     (saved if isinstance(saved, nn.Module) else saved.network).to(device)
     return saved

@@ -74,7 +74,7 @@ def _described(array: Any) -> str:
     kind = words.get(array.dtype.kind, str(array.dtype))
     first = array.flat[0] if array.size else None
     if isinstance(first, str):
-        return f"{kind} such as '{first:.40}'"
+        return f"{kind} such as {first[:40]!r}"
     return f"{kind} of type {type(first).__name__}" if array.dtype.kind == "O" else kind
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from spearshield.spelling import known
+from spearshield.spelling import closest, known
 
 Thing = TypeVar("Thing")
 
@@ -130,11 +130,18 @@ def lazy_classes(kind: str) -> Callable[[str], Any]:
     """A module's ``__getattr__`` that imports the classes of one kind when they are first used."""
 
     def get(attribute: str) -> Any:
-        if not attribute.startswith("_") and attribute in (found := classes_of(kind)):
+        found = {} if attribute.startswith("_") else classes_of(kind)
+        if attribute in found:
             return getattr(load(kind, found[attribute]), attribute)
-        raise AttributeError(f"module {PACKAGES[kind]!r} has no attribute {attribute!r}")
+        near = f"; {closest(attribute, found)}" if not attribute.startswith("_") else ""
+        raise AttributeError(f"module {PACKAGES[kind]!r} has no attribute {attribute!r}{near}")
 
     return get
+
+
+def lazy_dir(kind: str) -> Callable[[], list[str]]:
+    """A module's ``__dir__`` that lists the classes of one kind; no module is imported."""
+    return lambda: sorted(classes_of(kind))
 
 
 def name_of(thing: object) -> str:

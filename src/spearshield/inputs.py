@@ -27,8 +27,9 @@ def check_budget(threat: ThreatModel, x: Images) -> None:
     """Raise if the budget is larger than the distance from the black to the white image.
 
     Raises:
-        ValueError: Names the budget and that distance.
+        ValueError: Names the budget and that distance; or it is no threat model.
     """
+    ThreatModel.check(threat)
     largest, shape = threat.diameter(x), tuple(x.shape[1:])
     if threat.eps > largest * (1 + 1e-6):
         raise ValueError(

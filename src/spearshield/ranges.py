@@ -7,6 +7,8 @@ from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
 
+from spearshield.spelling import got
+
 SEEDS = 2**63
 """Seeds are whole numbers from 0 to below this one."""
 
@@ -22,7 +24,8 @@ def require(
 ) -> None:
     """Raise if a field of ``value`` is out of range, NaN or infinite.
 
-    Fields that are ``None`` pass. A field that is annotated as ``int`` must be a whole number.
+    A field that is ``None`` passes if its annotation allows ``None``. A field that is annotated as
+    ``int`` must be a whole number.
 
     Args:
         names: The fields to check, all against the same bounds.
@@ -36,13 +39,14 @@ def require(
     """
     for name in names:
         field = getattr(value, name)
-        if field is None:
+        annotation = _annotation(value, name)
+        if field is None and "None" in str(annotation):
             continue
         if one_of is not None:
-            if field not in one_of:
-                raise ValueError(f"{name} must be one of {', '.join(one_of)}, got {field!r}")
+            if not isinstance(field, str) or field not in one_of:
+                raise ValueError(f"{name} must be one of {', '.join(one_of)}, got {got(field)}")
             continue
-        whole = _annotation(value, name) in ("int", "int | None", int)
+        whole = annotation in ("int", "int | None", int)
         check(name, field, at_least, above, at_most, below, whole=whole)
 
 
@@ -64,7 +68,7 @@ def check(
     kinds: Any = Integral if whole else Real
     if isinstance(number, bool) or not isinstance(number, kinds):
         kind = "whole number" if whole else "number"
-        raise ValueError(f"{name} must be a {kind}, got {number!r}")
+        raise ValueError(f"{name} must be a {kind}, got {got(number)}")
     bounds = (
         (at_least, "at least", at_least is None or number >= at_least),
         (above, "above", above is None or number > above),
@@ -78,14 +82,24 @@ def check(
         raise ValueError(f"{name} must be finite, got {number}")
 
 
+def whole_number(name: str, number: Any, at_least: int | None = 0, below: int | None = None) -> int:
+    """``number`` as an ``int``; see :func:`check`."""
+    check(name, number, at_least, below=below, whole=True)
+    return int(number)
+
+
+def optional_whole(name: str, number: Any) -> int | None:
+    """``number`` as an ``int`` of at least 0; ``None`` for ``None``. See :func:`check`."""
+    return None if number is None else whole_number(name, number)
+
+
 def checked_seed(seed: Any) -> int:
     """``seed`` as an ``int``.
 
     Raises:
         ValueError: It is not a whole number from 0 to 2^63 - 1.
     """
-    check("seed", seed, at_least=0, below=SEEDS, whole=True)
-    return int(seed)
+    return whole_number("seed", seed, below=SEEDS)
 
 
 def _annotation(value: object, name: str) -> Any:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 import unicodedata
 from collections.abc import Iterable
+from numbers import Real
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=str)
 
 SHOWN = 12
 """The most names in a message; of more than that, the closest ones are shown."""
 
 
-def known(name: str, names: Iterable[str], kind: str) -> str:
+def known(name: object, names: Iterable[Name], kind: str) -> Name:
     """The one of ``names`` that ``name`` means, in another case or with ``-`` for ``_``.
 
     Args:
         kind: What has these names, in the singular, for the message.
 
     Raises:
-        ValueError: It is none of them; lists the closest names first.
+        ValueError: It is no text, or none of them; lists the closest names first.
     """
     exact = [*dict.fromkeys(names)]
+    if not isinstance(name, str):
+        raise ValueError(f"name the {kind}, got {got(name)}; {closest('', exact)}")
     if name in exact:
         return name
     same = [one for one in exact if plain(one) == plain(name)]
@@ -41,6 +48,15 @@ def closest(name: str, names: Iterable[str]) -> str:
     if len(ordered) <= SHOWN:
         return f"there are {', '.join(ordered)}"
     return f"the closest of {len(ordered):,} are {', '.join(ordered[:SHOWN])}"
+
+
+def got(value: object) -> str:
+    """A value of any type in a message, at the end of "got ..."."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    simple = value is None or isinstance(value, (str, bytes, Real, list, tuple, dict))
+    shown = reprlib.repr(value) if simple else ""
+    return type(value).__name__ if not shown or " at 0x" in shown else shown
 
 
 def plain(name: str) -> str:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spearshield.arguments import check_instance
 from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.spelling import budget, known
@@ -52,6 +53,15 @@ class ThreatModel(abc.ABC):
     def __post_init__(self) -> None:
         object.__setattr__(self, "eps", _real(self.eps, self.norm))
         require(self, "eps", above=0, below=math.inf)
+
+    @staticmethod
+    def check(threat: object) -> None:
+        """Raise unless ``threat`` is a threat model.
+
+        Raises:
+            ValueError: It is of another type, such as a number or a class.
+        """
+        check_instance(threat, ThreatModel, "the threat model as Linf(8 / 255) or L2(0.5)")
 
     @staticmethod
     def norms() -> dict[str, type[ThreatModel]]:

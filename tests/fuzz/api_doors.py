@@ -251,10 +251,10 @@ def enter_purify(given: tuple[str, Any, str]) -> bool:
         return False
     if kind == "npz":
         found = dict(np.load("out"))
-        given_arrays = dict(np.load(path))
         name = next(n for n in ("x_adv", "x", "images", "x_test") if n in found)
-        require(found[name].dtype == given_arrays[name].dtype, "another type", found[name].dtype)
-        require(found[name].shape == given_arrays[name].shape, "another shape", found[name].shape)
+        images = np.load(path)[name]
+        require(found[name].dtype == images.dtype, "another type", found[name].dtype)
+        require(found[name].shape == images.shape, "another shape", found[name].shape)
         inside = found[name].dtype == np.uint8 or bool(
             ((found[name] >= 0) & (found[name] <= 1)).all()
         )

@@ -5,3 +5,4 @@ from __future__ import annotations
 from spearshield import discover
 
 __getattr__ = discover.lazy_classes("attacks")
+__dir__ = discover.lazy_dir("attacks")

@@ -43,3 +43,4 @@ def architecture(spec: str) -> Architecture:
 
 
 __getattr__ = discover.lazy_classes("classifiers")
+__dir__ = discover.lazy_dir("classifiers")

@@ -198,7 +198,7 @@ class _Pass:
         if isinstance(self.network, AttackAsModule):
             further = np.abs(stored.astype(np.float64) - x) > np.abs(answers.astype(np.float64) - x)
             stored = np.where(further, np.nextafter(stored, x.astype(dtype)), stored)
-        return stored
+        return stored.astype(dtype)  # where gives the byte order of this machine
 
     @torch.no_grad()
     def answers(self, x: Images, whole: bool) -> tuple[Images, Mask]:

@@ -101,7 +101,7 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
         "images": images,
         "method": method(options, images),
         "threat": threat(options),
-        "training_attack": training_attack(options, images),
+        "training_attack": options.attack or None,
         "steps": options.steps,
         "batch_size": options.batch_size,
         "seed": options.seed or 0,
@@ -120,18 +120,6 @@ def method(options: argparse.Namespace, images: Examples) -> str | Method:
     default = training_for(name, images, budget, None, options.steps, options.batch_size).method
     value: Method = changed(default, [c.removeprefix("method.") for c in options.changes])
     return value
-
-
-def training_attack(options: argparse.Namespace, images: Examples) -> Attack | None:
-    """The attack that ``--attack`` names for training, under the budget; ``None`` without it.
-
-    Raises:
-        ValueError: There is no such attack.
-    """
-    if not options.attack:
-        return None
-    kind = discover.find("attacks", Attack, options.attack)  # type: ignore[type-abstract]
-    return kind(budget_for(threat(options), images.shape))
 
 
 NEED_A_MODEL = (

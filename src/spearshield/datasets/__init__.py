@@ -56,3 +56,4 @@ def _kind(spec: str, root: Path | None) -> str:
 
 
 __getattr__ = discover.lazy_classes("datasets")
+__dir__ = discover.lazy_dir("datasets")

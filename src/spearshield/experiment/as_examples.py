@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from spearshield.arguments import path
 from spearshield.dataset import Dataset, Examples, MissingSplitError, Split
 from spearshield.datasets import dataset
 from spearshield.datasets.image_folder import UNLABELLED
@@ -59,7 +60,7 @@ def as_examples(
         FileNotFoundError: There is no such file.
     """
     if isinstance(images, (str, Path)):
-        images = dataset(str(images))
+        images = dataset(str(path("images", images)))
     if isinstance(images, Dataset):
         loaded = _loaded(images, split, otherwise, seed, root)
         images = replace(loaded, source=name_of(images))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spearshield import spelling
+from spearshield.arguments import path
 from spearshield.experiment.folders import AUDIT, RESULTS, claim, refuse_others
 from spearshield.experiment.subject import Subject
 from spearshield.judging import results
@@ -24,7 +25,7 @@ from spearshield.storage.lock import locked
 from spearshield.storage.serialization import dump
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """The result of an audit.
 
@@ -99,6 +100,8 @@ class Report:
         lines += [f"  {found}" for found in self.findings]
         return "\n".join(lines)
 
+    __repr__ = __str__
+
     def save(self, folder: str | Path) -> Path:
         """Write ``report.html``, ``report.md``, ``results.json`` and the pictures to ``folder``.
 
@@ -109,7 +112,7 @@ class Report:
             ValueError: The folder holds another audit, or something else.
             OSError: As on a full disk.
         """
-        target = Path(folder)
+        target = path("folder", folder)
         _claim(target, self.record)
         pictures = self.folder / "pictures"
         if pictures.is_dir() and target.resolve() != self.folder.resolve():

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spearshield.arrays import as_tensor
 from spearshield.pixels import as_labels, as_pixels, check_lengths, named
+from spearshield.spelling import got
 from spearshield.storage.images import GREY, flattened, stack
 
 ENDLESS = 70_000
@@ -134,7 +135,7 @@ def _items(source: Any) -> Iterator[Any]:
     if indexed:
         return (source[i] for i in range(len(source)))
     raise ValueError(
-        f"images are {type(source).__name__}; give a tensor, an array, a data set, a path, or "
+        f"images are {got(source)}; give a tensor, an array, a data set, a path, or "
         "batches of (images, labels)"
     )
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from spearshield import discover
 from spearshield.adversary import Attack
+from spearshield.arguments import check_instance
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
 from spearshield.method import Method
-from spearshield.ranges import check
+from spearshield.ranges import whole_number
 from spearshield.threat import Linf, ThreatModel
 from spearshield.training.loop import Training
 from spearshield.types import Shape
@@ -41,9 +42,8 @@ def check_threat(threat: object, shape: Shape) -> None:
     Raises:
         ValueError: It is of another type, or no two images of this shape are as far apart.
     """
-    if not isinstance(threat, ThreatModel):
-        got = f"the class {threat.__name__}" if isinstance(threat, type) else repr(threat)
-        raise ValueError(f"give the threat model as Linf(8 / 255) or L2(0.5), got {got}")
+    ThreatModel.check(threat)
+    assert isinstance(threat, ThreatModel)
     furthest = math.prod(shape) ** (1 / threat.p)
     if threat.eps > furthest * (1 + 1e-6):
         raise ValueError(
@@ -64,7 +64,7 @@ def training_for(
     method: str | Method,
     examples: Examples,
     threat: ThreatModel,
-    training_attack: Attack | None,
+    training_attack: Attack | str | None,
     steps: int | None,
     batch_size: int | None,
 ) -> Training:
@@ -74,8 +74,8 @@ def training_for(
     over time falls over all steps, unless the method was given as a value.
 
     Raises:
-        ValueError: There is no such method, a number is out of range, a budget is too large for the
-            images, or the images are fewer than two or all of one class.
+        ValueError: There is no such method or attack, a number is out of range, a budget is too
+            large for the images, or the images are fewer than two or all of one class.
     """
     count = len(examples)
     if count < 2:
@@ -85,13 +85,31 @@ def training_for(
             f"training needs images of at least 2 classes; all {count} are of class {only}"
         )
     batch = min(BATCH, max(2, count // 4)) if batch_size is None else batch_size
-    check("batch_size", batch, at_least=1, whole=True)
-    total = min(MOST_STEPS, max(LEAST_STEPS, PASSES * count // batch)) if steps is None else steps
-    value = method if isinstance(method, Method) else _method(method, threat, total)
-    attack = training_attack or PGD(threat, steps=7, step_size=threat.eps / 4, early_stop=False)
+    batch = whole_number("batch_size", batch, at_least=1)
+    usual = min(MOST_STEPS, max(LEAST_STEPS, PASSES * count // batch))
+    total = usual if steps is None else whole_number("steps", steps)
+    value = _method(method, threat, total) if isinstance(method, str) else method
+    check_instance(value, Method, "a method as DAE() or by name")
+    if training_attack is None:
+        attack: Any = PGD(threat, steps=7, step_size=threat.eps / 4, early_stop=False)
+    else:
+        attack = attack_named(training_attack, threat)
+    check_instance(attack, Attack, "a training attack as PGD(Linf(8 / 255)) or by name")
     for budget in (attack.threat, getattr(value, "threat", threat)):
         check_threat(budget, examples.shape)
     return Training(value, total, attack, batch)
+
+
+def attack_named(attack: Attack | str, threat: ThreatModel) -> Attack:
+    """The attack of a name under a budget; an attack itself.
+
+    Raises:
+        ValueError: There is no such attack.
+    """
+    if not isinstance(attack, str):
+        return attack
+    kind = discover.find("attacks", Attack, attack)  # type: ignore[type-abstract]
+    return kind(threat)
 
 
 def _method(name: str, threat: ThreatModel, steps: int) -> Method:

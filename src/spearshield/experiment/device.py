@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from types import NoneType
 
 import torch
+
+from spearshield.spelling import got
 
 
 def checked_device(device: object) -> str:
@@ -17,6 +20,8 @@ def checked_device(device: object) -> str:
         ValueError: There is no such device on this machine.
     """
     name = "cpu" if device is None else str(device)
+    if not isinstance(device, (str, torch.device, NoneType)):
+        name = got(device)
     if name == "cpu":
         return name
     if not re.fullmatch(r"cuda(:\d{1,3})?", name):

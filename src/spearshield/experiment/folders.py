@@ -54,11 +54,15 @@ def refuse_inside(folder: Path, data: Path) -> None:
 
 
 def refuse_others(folder: Path, *own: str) -> None:
-    """Raise if a folder holds anything else than ``own``, files of :data:`CONTENT`.
+    """Raise if a folder cannot be written, or holds anything else than ``own``.
+
+    Args:
+        own: Files of :data:`CONTENT`.
 
     Raises:
-        ValueError: Names what the folder holds.
+        ValueError: Names what the folder holds; or see :func:`check_writable`.
     """
+    check_writable(folder)
     products = [PRODUCTS[name] for name in own if name in PRODUCTS and (folder / name).exists()]
     for name, content in CONTENT.items():
         if name not in (*own, *products) and (folder / name).exists():

@@ -116,6 +116,7 @@ class Learning:
                 folder; or another process uses the folder.
             Interrupted: A signal stopped the training; its state is saved.
         """
+        check_writable(self.place(examples))
         with locked(self.place(examples)):
             self.claim(examples)
             learner = train(

@@ -15,13 +15,18 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from spearshield.arguments import switch
 from spearshield.progress import Progress, ProgressBar, no_progress
 
 
 @contextmanager
 def progress_bars(shown: bool = True) -> Iterator[Progress]:
-    """Opens a bar on stderr for each job inside the block; none with ``shown=False``."""
-    if not shown:
+    """Opens a bar on stderr for each job inside the block; none with ``shown=False``.
+
+    Raises:
+        ValueError: ``shown`` is neither ``True`` nor ``False``.
+    """
+    if not switch("progress", shown):
         yield no_progress
         return
     columns = (

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spearshield import foreign
 from spearshield.adversary import check_images
 from spearshield.method import Defended
+from spearshield.spelling import got
 from spearshield.types import Images
 
 PurifierSource: TypeAlias = "nn.Module | Callable[[Tensor], Tensor]"
@@ -34,10 +35,10 @@ def as_purifier(purifier: PurifierSource) -> nn.Module:
     Raises:
         ValueError: It cannot be called.
     """
-    if not callable(purifier):
+    if isinstance(purifier, type) or not callable(purifier):
         raise ValueError(
             f"a purifier must be an nn.Module or a function from images to images, got "
-            f"{type(purifier).__name__}"
+            f"{got(purifier)}"
         )
     return purifier if isinstance(purifier, nn.Module) else FunctionPurifier(purifier)
 

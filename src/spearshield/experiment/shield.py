@@ -18,13 +18,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spearshield import arguments
 from spearshield.adversary import as_images, check_images
 from spearshield.classifiers.user import UnnamedFunction
 from spearshield.experiment.card import Card, ClassifierCard
-from spearshield.experiment.folders import CARD, TRAINING, refuse_others, refuse_training_of_run
+from spearshield.experiment.folders import (
+    CARD,
+    TRAINING,
+    check_writable,
+    refuse_others,
+    refuse_training_of_run,
+)
 from spearshield.experiment.limits import built_from
 from spearshield.method import Defended, Outcome, RandomPurifier, Task
 from spearshield.nets.wrapped_classifier import WrappedClassifier
+from spearshield.ranges import whole_number
 from spearshield.rng import ambient
 from spearshield.storage.digest import digest
 from spearshield.storage.reading import file_bytes
@@ -84,7 +92,7 @@ class Shield(Defended):
         Raises:
             ValueError: The folder holds another saved shield or spear, or something else.
         """
-        self.card = _write(Path(folder), self, self.card)
+        self.card = _write(arguments.path("folder", folder), self, self.card)
 
     def export_onnx(self, path: str | Path, *, batch: int = 1) -> None:
         """Write the purifier and the classifier as one ONNX graph, for batches of any size.
@@ -117,15 +125,21 @@ class Shield(Defended):
             raise ValueError(
                 "exporting needs the packages onnx and onnxscript: pip install 'spearshield[onnx]'"
             ) from error
-        example = torch.full((max(batch, 2), *self.card.shape), 0.5)
+        file = arguments.path("path", path)
+        if file.is_dir():
+            raise ValueError(f"{file} is a folder; name a file, such as {file / 'shield.onnx'}")
+        check_writable(file.parent)
+        example = torch.full(
+            (max(whole_number("batch", batch, at_least=1), 2), *self.card.shape), 0.5
+        )
         network = copy.deepcopy(_plain(self)).cpu().eval()
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings(), quiet("torch.onnx"):
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network,
                 (example,),
-                str(path),
+                str(file),
                 dynamo=True,
                 input_names=["images"],
                 output_names=["logits"],
@@ -188,7 +202,7 @@ class Spear(LearnedAttack):
             ValueError: The folder holds another saved shield or spear, or something else.
         """
         assert self.card is not None
-        _write(Path(folder), self.network, self.card)
+        _write(arguments.path("folder", folder), self.network, self.card)
 
 
 class MissingClassifier(nn.Module):

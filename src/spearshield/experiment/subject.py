@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from spearshield import foreign
+from spearshield.arguments import path
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples, with_classes
@@ -221,21 +222,23 @@ def subject_of(
         images, labels = as_examples(images, labels, seed=seed, limit=limit), None
     elif labels is not None:
         raise ValueError("labels are given without images")
-    if isinstance(model, (str, Path)) and not (Path(model) / CARD).exists():
+    if isinstance(model, (str, Path)):
+        model = path("model", model)
+    if isinstance(model, Path) and not (model / CARD).exists():
         if purifier is not None:
             raise ValueError(
                 f"{model} is a training of a run; a purifier goes in front of a classifier or a "
                 "saved shield, as in audit(load(RUN/TRAINING), images, purifier=...)"
             )
-        run = open_run(Path(model), device=checked_device(device))
+        run = open_run(model, device=checked_device(device))
         given = None if images is None else as_examples(images, labels, seed=seed)
         if given is not None:
             given = for_model(run.victim, given)
         yield Subject.of_run(run, given), run.device
         return
-    module = load_saved(Path(model)) if isinstance(model, (str, Path)) else model
+    module = load_saved(model) if isinstance(model, Path) else model
     if isinstance(module, Spear):
-        raise ValueError(f"{model} is a saved attack; give a classifier or a shield")
+        raise ValueError(f"{name_of(module)} is a trained attack; give a classifier or a shield")
     if images is None:
         raise ValueError("images are missing: give test images and their labels")
     if purifier is None:
@@ -256,13 +259,8 @@ def evaluating(model: nn.Module, device: str | None = None) -> Iterator[tuple[nn
     Raises:
         ValueError: It is not an ``nn.Module``, or the device is not available.
     """
-    check_model(model)
-    if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"a classifier must be an nn.Module, got {type(model).__name__}; wrap a function with "
-            "as_classifier"
-        )
-    if device:
+    check_network(model)
+    if device is not None:
         model.to(checked_device(device))
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -271,6 +269,20 @@ def evaluating(model: nn.Module, device: str | None = None) -> Iterator[tuple[nn
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def check_network(model: object) -> None:
+    """Raise unless a model is an ``nn.Module`` with weights; see :func:`check_model`.
+
+    Raises:
+        ValueError: It is a function, or no model.
+    """
+    check_model(model)
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"a classifier must be an nn.Module, got {type(model).__name__}; wrap a function with "
+            "as_classifier"
+        )
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -12,14 +12,14 @@ from torch import nn
 
 from spearshield import discover, spelling
 from spearshield.adversary import Attack
+from spearshield.arguments import check_instance, path, several
 from spearshield.discover import name_of
-from spearshield.experiment.defaults import check_threat
+from spearshield.experiment.defaults import attack_named, check_threat
 from spearshield.experiment.folders import CARD, RECIPE
 from spearshield.experiment.opened import open_run
 from spearshield.experiment.overrides import view
 from spearshield.experiment.shield import Spear, load_saved
-from spearshield.experiment.subject import Subject, as_wrapped
-from spearshield.inputs import check_model
+from spearshield.experiment.subject import Subject, as_wrapped, check_network
 from spearshield.judging.battery import BATTERIES
 from spearshield.judging.trial import MADE_ELSEWHERE, Trial
 from spearshield.method import Defended, Outcome
@@ -39,29 +39,47 @@ VIEWS = (Oblivious(), Adaptive(), BPDA())
 
 
 def asked(
-    attacks: Any, views: Any, transfer_from: Sequence[nn.Module] = ()
-) -> tuple[Sequence[AttackSource], Sequence[View]]:
-    """The attacks and views of an audit, as sequences; one of them may be given alone.
+    attacks: Any, views: Any, transfer_from: Any
+) -> tuple[list[AttackSource], list[View], list[nn.Module]]:
+    """The attacks, views and other classifiers of an audit; one of a kind may be given alone.
 
     Raises:
         ValueError: One is of another type, there is no view of a name, or they exclude each other.
     """
-    some = [attacks] if isinstance(attacks, (Attack, Trial, str, Path)) else attacks
-    seen = [views] if isinstance(views, (View, str)) else views
-    if (some and transfer_from) or (seen and not some):
+    some = [as_attack(one) for one in several(attacks, (Attack, Trial, str, Path))]
+    seen = [as_view(one) for one in several(views, (View, str))]
+    sources = several(transfer_from, (nn.Module, str))
+    if (some and sources) or (seen and not some):
         raise ValueError("transfer_from goes with a battery, and views go with attacks")
-    for attack in some:
-        if not isinstance(attack, (Attack, Trial, str, Path)):
-            got = f"the class {attack.__name__}" if isinstance(attack, type) else repr(attack)
-            raise ValueError(
-                f"give an attack as PGD(Linf(8 / 255)), by name or by folder, got {got}"
-            )
-    found = [view(one) if isinstance(one, str) else one for one in seen]
-    for one in found:
-        if not isinstance(one, View):
-            got = f"the class {one.__name__}" if isinstance(one, type) else repr(one)
-            raise ValueError(f"give a view as Adaptive() or by name, got {got}")
-    return some, found
+    for source in sources:
+        check_network(source)
+    return some, seen, sources
+
+
+def as_attack(given: Any) -> AttackSource:
+    """``given`` as an attack.
+
+    Raises:
+        ValueError: It is of another type.
+    """
+    wanted = "an attack as PGD(Linf(8 / 255)), by name or by folder"
+    check_instance(given, (Attack, Trial, str, Path), wanted)
+    if isinstance(given, (str, Path)):
+        path("attack", given)
+    attack: AttackSource = given
+    return attack
+
+
+def as_view(given: Any) -> View:
+    """``given`` as a view, which may be given by name.
+
+    Raises:
+        ValueError: It is of another type, or there is no view of this name.
+    """
+    found = view(given) if isinstance(given, str) else given
+    check_instance(found, View, "a view as Adaptive() or by name")
+    seen: View = found
+    return seen
 
 
 def trials_of(
@@ -133,11 +151,11 @@ def _named(
 ) -> list[Trial]:
     """The trials of an attack that is given by its name or its folder."""
     if not is_trained(name):
-        budget = threat or subject.threat
+        budget = subject.threat if threat is None else threat
         if budget is None:
             raise ValueError("give the budget: --eps 8/255, or threat=Linf(8 / 255)")
-        kind = discover.find("attacks", Attack, name)  # type: ignore[type-abstract]
-        return [Trial(kind(budget), view) for view in views or VIEWS]
+        attack = attack_named(name, budget)
+        return [Trial(attack, view) for view in views or VIEWS]
     folder = Path(name)
     if (folder / CARD).exists():
         spear = load_saved(folder)
@@ -153,16 +171,12 @@ def battery(
     """The trials of a battery, under the budget ``threat`` or else the subject's own.
 
     Raises:
-        ValueError: There is no budget, or no such battery.
+        ValueError: There is no budget.
     """
-    budget = threat or subject.threat
+    budget = subject.threat if threat is None else threat
     if budget is None:
         raise ValueError("give the budget: threat=Linf(8 / 255), or --eps 8/255")
     check_threat(budget, subject.images.shape)
-    if effort not in BATTERIES:
-        raise ValueError(f"no effort {effort!r}; {spelling.closest(effort, BATTERIES)}")
-    for source in transfer_from:
-        check_model(source)
     sources = [Outcome(copy.deepcopy(source).eval()) for source in transfer_from]
     return [*BATTERIES[effort](budget, subject.images.classes, sources)]
 

@@ -12,7 +12,7 @@ import operator
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
+from spearshield.arguments import path
 from spearshield.dataset import Examples
 from spearshield.judging.answers import CleanAnswers
 from spearshield.judging.evaluation import EvaluationSettings, evaluate, score_attacked
@@ -27,6 +28,7 @@ from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended
 from spearshield.progress import ProgressBar, no_bar
+from spearshield.spelling import known
 from spearshield.storage.atomic import new_folder, write_atomically, write_json
 from spearshield.storage.images import quantize_towards, stack
 from spearshield.storage.images import read as read_picture
@@ -94,9 +96,10 @@ class AdversarialSet:
         the seed and the scores on the files.
 
         Raises:
-            ValueError: There is a file, or a folder with content.
+            ValueError: There is a file, or a folder with content; or ``form`` is unknown.
         """
-        with new_folder(Path(folder)) as made:
+        form = known(form, get_args(Format), "form")
+        with new_folder(path("folder", folder)) as made:
             return self._write(made, form)
 
     def _write(self, folder: Path, form: Format) -> list[FormScore]:

@@ -14,6 +14,7 @@ from spearshield.architecture import Architecture, Normalize
 from spearshield.inputs import check_model
 from spearshield.logits import Output, as_logits, check_kind
 from spearshield.ranges import require
+from spearshield.spelling import got
 from spearshield.types import Images
 
 PerChannel: TypeAlias = "Sequence[float] | Sequence[int] | float | NDArray[Any] | Tensor"
@@ -31,7 +32,7 @@ def numbers(values: PerChannel | None) -> tuple[float, ...] | None:
     try:
         found = torch.as_tensor(values, dtype=torch.float64).flatten().tolist()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"mean and std must be numbers, got {values!r}") from error
+        raise ValueError(f"mean and std must be numbers, got {got(values)}") from error
     if not found:
         raise ValueError("mean and std need one number for each channel, got none")
     return tuple(found)
@@ -71,11 +72,15 @@ class WrappedClassifier(nn.Module):
         super().__init__()
         check_model(module)
         if (mean is None) != (std is None) or len(mean or ()) != len(std or ()):
-            raise ValueError(f"mean and std need one number for each channel, got {mean} and {std}")
+            raise ValueError(
+                f"mean and std need one number for each channel, got {got(mean)} and {got(std)}"
+            )
         if not all(0 <= value <= 1 for value in mean or ()):
-            raise ValueError(f"mean must be in [0, 1], got {mean}; divide 8-bit numbers by 255")
+            raise ValueError(
+                f"mean must be in [0, 1], got {got(mean)}; divide 8-bit numbers by 255"
+            )
         if not all(0 < value <= 1 for value in std or ()):
-            raise ValueError(f"std must be positive and at most 1, got {std}; divide by 255")
+            raise ValueError(f"std must be positive and at most 1, got {got(std)}; divide by 255")
         self.module = module if isinstance(module, nn.Module) else _Function(module)
         self.mean, self.std, self.output = mean, std, output
         require(self, "output", one_of=get_args(Output))

@@ -16,6 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 
+from spearshield import arguments
 from spearshield.storage.atomic import write_atomically
 
 TIMEOUT = 5.0
@@ -90,9 +91,9 @@ def locate_path(path: str, root: Path | None) -> Path:
         ValueError: ``path`` is empty.
         FileNotFoundError: There is no such file; names the searched folders.
     """
-    if not path:
+    if path is None or path == "":
         raise ValueError("path is empty; set it to the path of the images, as --set data.path=PATH")
-    wanted = Path(path).expanduser()
+    wanted = arguments.path("path", path).expanduser()
     places = list(dict.fromkeys([wanted, *(folder / wanted for folder in folders(root))]))
     for place in places:
         if place.exists():

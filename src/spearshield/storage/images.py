@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from spearshield.dataset import Examples
+from spearshield.spelling import got
 from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error, npz
 from spearshield.types import Images
 
@@ -191,9 +193,12 @@ def check_size(size: tuple[int, int] | None) -> None:
     Raises:
         ValueError: Names the size.
     """
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"size must be a height and a width in pixels, got {size}")
-    if size is not None and size[0] * size[1] > LARGEST:
+    if size is None:
+        return
+    whole = isinstance(size, (tuple, list)) and all(isinstance(side, Integral) for side in size)
+    if not whole or len(size) != 2 or min(size) < 1:
+        raise ValueError(f"size must be a height and a width in pixels, got {got(size)}")
+    if size[0] * size[1] > LARGEST:
         raise ValueError(f"size must have at most {LARGEST} pixels, got {size[0]} x {size[1]}")
 
 

@@ -10,6 +10,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
 
+import numpy as np
 from torch import Tensor, nn
 
 from spearshield.discover import is_registered_module
@@ -34,6 +35,8 @@ def dump(value: Any, of_network: Callable[[nn.Module], str] = network_digest) ->
         }
     if isinstance(value, tuple):
         return [dump(v, of_network) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, nn.Module):
         return {"type": _name(value), "sha256": of_network(value)}
     return value
