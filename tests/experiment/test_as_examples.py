@@ -111,7 +111,7 @@ REFUSED = {
     "too few labels": (lambda: [(X, Y[:2])], None, "batch 0: there are 5 images and 2 labels"),
     "images without a range": (lambda: [(FLOATS * 255, Y)], None, "batch 0: images run from"),
     "one image": (lambda: X[0, 0].numpy().repeat(3, 0).reshape(3, 8, 6), [0], "batch axis"),
-    "no source": (lambda: 5, [0], "images are int; give a tensor"),
+    "no source": (lambda: 5, [0], "images are 5; give a tensor"),
     "no images": (lambda: None, [0], "images are None"),
     "no labels": (lambda: X, None, "labels are missing"),
 }
