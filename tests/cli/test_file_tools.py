@@ -20,6 +20,8 @@ from spearshield.dataset import Examples
 from spearshield.judging import adversarial_set
 from spearshield.storage import atomic
 from spearshield.storage.images import fit
+from spearshield.threat import Linf
+from spearshield.training.learned_attack import LearnedAttack
 
 SHAPE = (1, 8, 6)
 HALF = Apply(lambda x: x / 2)
@@ -167,3 +169,17 @@ def test_the_class_of_each_id_is_printed_where_it_is_not_its_name(capsys) -> Non
     assert capsys.readouterr().out == "classes: 2 = 10\n"
     console.classes(Examples.of(x, y, tuple(f"c{i}" for i in range(12))))
     assert "0 = c0, 1 = c1, " in (said := capsys.readouterr().out) and "and 2 more" in said
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "<f4", ">f4", "<f2", "<f8", ">f8"])
+def test_an_npz_keeps_its_type_and_the_budget_of_an_attack(tmp_path: Path, dtype: str) -> None:
+    threat, noise = Linf(0.1), np.random.default_rng(0).random((5, *SHAPE))
+    x = (noise * 255).astype(np.uint8) if dtype == "uint8" else noise.astype(dtype)
+    np.savez(tmp_path / "in.npz", x=x)
+    attack = LearnedAttack(threat, Apply(lambda x: (x + 0.1).clamp(0, 1)))
+    file_tools.perturb(attack, tmp_path / "in.npz", tmp_path / "out.npz", SHAPE, "cpu")
+    with np.load(tmp_path / "out.npz") as file:
+        found = file["x"]
+    assert found.dtype == x.dtype and not np.array_equal(found, x)
+    scale = 255.0 if dtype == "uint8" else 1.0
+    assert np.abs(found.astype(float) - x.astype(float)).max() / scale <= 0.1 + 1e-6
