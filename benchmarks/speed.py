@@ -6,7 +6,8 @@
         --out docs/results/speed/memory.json
 
 Each round runs one process of each version, in turn, on one thread. A time is the process time of
-the fastest round. ``hand-written`` is a plain loop in this file on the same network and images.
+the fastest round. ``hand-written`` is a plain loop in this file on the same network and images; the
+share of its speed is the median over the rounds, in which both alternate from batch to batch.
 The networks are trained for a few hundred steps and kept in DIR, so both versions load the same
 weights. Memory is the growth of the resident set of one process during one evaluation. Rows that
 the file of ``--out`` already has are not measured again.
@@ -24,6 +25,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -99,8 +101,18 @@ def row(
         for name, rounds in found.items()
         for figure in rounds[0]
     }
-    print(part, count, best, flush=True)
-    return {"part": part, "images": count, **best}
+    shares = {
+        f"{name}, share of the hand-written speed": round(median(map(share, rounds)), 3)
+        for name, rounds in found.items()
+        if "hand-written" in rounds[0]
+    }
+    print(part, count, best, shares, flush=True)
+    return {"part": part, "images": count, **best, **shares}
+
+
+def share(figures: dict[str, float]) -> float:
+    """The speed of an attack, as a share of the speed of a hand-written loop in the same round."""
+    return figures["hand-written"] / figures["seconds"]
 
 
 def network(name: str, work: Path) -> nn.Module:

@@ -22,7 +22,8 @@ def main() -> None:
         for row in saved["rows"]:
             print(f"| {row['images']:,} | {row['before, MB']:.0f} | {row['after, MB']:.0f} |")
         return
-    print("| part | before, s | after, s | times as fast | hand-written loop, s | of its speed |")
+    loop = "share of a hand-written loop's speed"
+    print(f"| part | before, s | after, s | times as fast | {loop}, before | {loop}, after |")
     print("|---|---:|---:|---:|---:|---:|")
     for row in saved["rows"]:
         print(line(row))
@@ -31,8 +32,8 @@ def main() -> None:
 def line(row: dict[str, Any]) -> str:
     """The line of one part."""
     before, after = row["before, seconds"], row["after, seconds"]
-    loop = row.get("after, hand-written")
-    beside = f"{loop:.2f} | {loop / after:.2f}" if loop else " | "
+    shares = [row.get(f"{tree}, share of the hand-written speed") for tree in ("before", "after")]
+    beside = " | ".join("" if share is None else f"{share:.2f}" for share in shares)
     return f"| {row['part']} | {before:.3g} | {after:.3g} | {before / after:.2f} | {beside} |"
 
 
