@@ -266,6 +266,13 @@ def test_the_old_format_of_torch_and_other_layouts_of_memory_are_read(tmp_path: 
     assert torch.equal(target[0].weight, torch.ones(4, 3))
 
 
+def test_a_type_that_torch_cannot_read_in_its_old_format_is_not_called_corrupt(tmp_path):
+    path = tmp_path / "w.pt"
+    weights = {"weight": torch.zeros(2, 2).to(torch.float8_e4m3fn)}
+    torch.save(weights, path, _use_new_zipfile_serialization=False)
+    refused(nn.Linear(2, 2, bias=False), path, "tensors of a type that torch cannot read; save")
+
+
 def test_names_that_fit_nowhere_are_listed_with_the_names_expected(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save({"model": {"conv.weight": torch.zeros(1)}}, path)
