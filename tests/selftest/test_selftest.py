@@ -23,7 +23,6 @@ CHEAP = (
     "noise seeded by the pixels",
     "softmax outputs",
     "purifier out of range",
-    "random resizing",
 )
 COMMON = ("plain", "logits x 0.001", "nearest class mean", "average pooling")
 
