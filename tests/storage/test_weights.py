@@ -270,7 +270,11 @@ def test_a_type_that_torch_cannot_read_in_its_old_format_is_not_called_corrupt(t
     path = tmp_path / "w.pt"
     weights = {"weight": torch.zeros(2, 2).to(torch.float8_e4m3fn)}
     torch.save(weights, path, _use_new_zipfile_serialization=False)
-    refused(nn.Linear(2, 2, bias=False), path, "tensors of a type that torch cannot read; save")
+    refused(
+        nn.Linear(2, 2, bias=False),
+        path,
+        "holds tensors of a type that the old format does not keep; save",
+    )
 
 
 def test_names_that_fit_nowhere_are_listed_with_the_names_expected(tmp_path: Path) -> None:

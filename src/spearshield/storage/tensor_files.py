@@ -142,12 +142,14 @@ def _torch_load(content: bytes) -> tuple[Any, list[str]]:
             return saved, foreign
         except (*DECODER_ERRORS, AssertionError, AttributeError, pickle.UnpicklingError) as error:
             text = str(error)  # not shown: torch suggests to load the file unsafely
-            unknown = isinstance(error, AttributeError)  # as of float8 in the old format
         named = re.search(r"GLOBAL (\S+)", text)
         if named is None and foreign:
             raise UnsuitableError(_holds(foreign[0]))
-        if named is None and unknown:
-            raise UnsuitableError(f"it holds tensors of a type that torch cannot read; {REMEDY}")
+        if named is None and not content.startswith(b"PK"):  # the old format, and no float8 in it
+            raise UnsuitableError(
+                "torch cannot read it: it is cut, or holds tensors of a type that the old format "
+                f"does not keep; {REMEDY}"
+            )
         if named is None:
             raise ValueError("not a whole file of torch.save")
         if named[1] in foreign or len(foreign) == MOST_FOREIGN:
