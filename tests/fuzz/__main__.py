@@ -16,7 +16,7 @@ from fuzz.door import Door, Tally, search
 from fuzz.doors import DOORS
 
 MEMORY = 3 << 30
-"""Most memory that the inputs may ask for, in bytes, beyond that of the imported packages."""
+"""Largest memory of the inputs, in bytes, without the imported packages."""
 
 
 def main() -> int:

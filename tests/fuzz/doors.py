@@ -1,4 +1,4 @@
-"""All doors, with a good input each, and those that they answered wrongly once."""
+"""All doors, each with a valid input and the inputs that once failed."""
 
 from __future__ import annotations
 
