@@ -19,13 +19,14 @@ from spearshield.discover import discover, find, name_of, names
 from spearshield.experiment.overrides import override
 from spearshield.judging.evaluation import check_victim
 from spearshield.method import Learner, Method, Outcome, Task, frozen
-from spearshield.methods import ape_gan, standard_training
+from spearshield.methods import ape_gan
 from spearshield.methods.ape_gan import APEGAN
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.rng import Rng, ambient
 from spearshield.storage import checkpoint
 from spearshield.storage.serialization import dump, load
 from spearshield.threat import Linf
+from spearshield.training import classifier_training
 from spearshield.training.loop import Training, train
 
 SHAPE = (1, 12, 12)
@@ -140,7 +141,7 @@ def test_a_missing_training_attack_is_noticed_before_the_first_step(method, task
 
 @fails_under(
     "training of the classifier of the task",
-    (standard_training.copy, "deepcopy", lambda network: network),
+    (classifier_training.copy, "deepcopy", lambda network: network),
     method=StandardTraining(),
 )
 def test_does_not_change_the_task(method, task, examples):

@@ -13,9 +13,10 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.attacks.rand_fgsm import RandFGSM
 from spearshield.method import Task
-from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining, scaled
+from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.rng import Rng
 from spearshield.threat import Linf
+from spearshield.training.classifier_training import scaled
 
 
 class Recorder(torch.nn.Module):

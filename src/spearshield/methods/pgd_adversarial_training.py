@@ -12,31 +12,28 @@ attack is the task's, with its own steps and restarts.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-import torch
 from torch.nn.functional import cross_entropy
 
-from spearshield.adversary import Attack
-from spearshield.method import Learner, Method, Outcome, Paper, Task, frozen
-from spearshield.ranges import require
+from spearshield.method import Paper, Task
 from spearshield.rng import Rng
-from spearshield.training.optim import cosine, minimise, set_lr
+from spearshield.training.classifier_training import (
+    AdversarialTraining,
+    ClassifierLearner,
+    accuracy,
+    scaled,
+)
 from spearshield.types import Images, Labels
 
 
 @dataclass(frozen=True)
-class PGDAdversarialTraining(Method):
+class PGDAdversarialTraining(AdversarialTraining):
     """Cross-entropy on adversarial images of the current classifier, by the task's attack.
 
-    Args:
-        lr: Learning rate of Adam at the start.
-        hold_steps: Steps with this learning rate.
-        decay_steps: Steps over which it then decays to zero on a half cosine; 0: it is constant.
-        warmup_steps: Steps over which eps grows linearly to the eps of the attack.
+    The settings are those of
+    :class:`~spearshield.training.classifier_training.AdversarialTraining`.
 
     Raises:
         ValueError: A number is out of range. At the start of training: there is no attack to train
@@ -51,53 +48,21 @@ class PGDAdversarialTraining(Method):
         "https://arxiv.org/abs/1706.06083",
     )
 
-    lr: float = 1e-3
-    hold_steps: int = 0
-    decay_steps: int = 0
-    warmup_steps: int = 0
-
-    def __post_init__(self) -> None:
-        require(self, "lr", "hold_steps", "decay_steps", "warmup_steps", at_least=0)
-
     def learner(self, task: Task) -> PGDAdversarialLearner:
         return PGDAdversarialLearner(self, task)
 
 
-class PGDAdversarialLearner(Learner):
-    taken: torch.Tensor
-
+class PGDAdversarialLearner(ClassifierLearner):
     def __init__(self, method: PGDAdversarialTraining, task: Task) -> None:
-        super().__init__()
-        self.method = method
+        super().__init__(method, task)
         self.attack = task.attack
-        self.classifier = copy.deepcopy(task.untrained)
-        self.optimiser = torch.optim.Adam(self.classifier.parameters(), method.lr)
-        self.register_buffer("taken", torch.tensor(0))
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
-        method, taken = self.method, int(self.taken)
-        self.taken += 1
-        set_lr(cosine(method.lr, taken, method.decay_steps, method.hold_steps), self.optimiser)
-        share = min(1.0, (taken + 1) / (method.warmup_steps + 1))
-
         # max over delta: the attack on the current classifier.
-        x_adv = scaled(self.attack, share)(frozen(self.classifier), x, y, rng=rng)
+        x_adv = scaled(self.attack, self.share)(self.attacked(), x, y, rng=rng)
 
         # min over theta.
-        logits = self.classifier.train()(x_adv)
+        logits = self.logits(x_adv)
         loss = cross_entropy(logits, y)
-        minimise(self.optimiser, loss)
-        return {
-            "cross_entropy": loss.item(),
-            "accuracy": (logits.argmax(1) == y).float().mean().item(),
-        }
-
-    def outcome(self) -> Outcome:
-        return Outcome(self.classifier.eval())
-
-
-def scaled(attack: Attack, share: float) -> Attack:
-    """The attack with its eps, and the lengths of its steps if given, multiplied by ``share``."""
-    lengths = {name: getattr(attack, name, None) for name in ("step_size", "alpha")}
-    changes: dict[str, Any] = {k: share * v for k, v in lengths.items() if v is not None}
-    return replace(attack, threat=replace(attack.threat, eps=share * attack.threat.eps), **changes)
+        self.minimise(loss)
+        return {"cross_entropy": loss.item(), "accuracy": accuracy(logits, y)}

@@ -8,27 +8,23 @@ Differences from the paper. The optimiser is Adam with a cosine decay.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch.nn.functional import cross_entropy
 
-from spearshield.method import Learner, Method, Outcome, Paper, Task
-from spearshield.ranges import require
+from spearshield.method import Paper, Task
 from spearshield.rng import Rng
-from spearshield.training.optim import cosine, minimise, set_lr
+from spearshield.training.classifier_training import ClassifierLearner, ClassifierTraining
 from spearshield.types import Images, Labels
 
 
 @dataclass(frozen=True)
-class StandardTraining(Method):
+class StandardTraining(ClassifierTraining):
     """Cross-entropy on clean images.
 
-    Args:
-        lr: Learning rate of Adam at the start.
-        decay_steps: Steps over which it decays to zero on a half cosine; 0: it is constant.
+    The settings are those of
+    :class:`~spearshield.training.classifier_training.ClassifierTraining`.
 
     Raises:
         ValueError: A number is out of range.
@@ -41,32 +37,12 @@ class StandardTraining(Method):
         "https://doi.org/10.1038/323533a0",
     )
 
-    lr: float = 1e-3
-    decay_steps: int = 0
-
-    def __post_init__(self) -> None:
-        require(self, "lr", "decay_steps", at_least=0)
-
     def learner(self, task: Task) -> StandardLearner:
         return StandardLearner(self, task)
 
 
-class StandardLearner(Learner):
-    taken: torch.Tensor
-
-    def __init__(self, method: StandardTraining, task: Task) -> None:
-        super().__init__()
-        self.method = method
-        self.classifier = copy.deepcopy(task.untrained)
-        self.optimiser = torch.optim.Adam(self.classifier.parameters(), method.lr)
-        self.register_buffer("taken", torch.tensor(0))
-
+class StandardLearner(ClassifierLearner):
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:  # noqa: ARG002
-        set_lr(cosine(self.method.lr, int(self.taken), self.method.decay_steps), self.optimiser)
-        self.taken += 1
-        loss = cross_entropy(self.classifier.train()(x), y)
-        minimise(self.optimiser, loss)
+        loss = cross_entropy(self.logits(x), y)
+        self.minimise(loss)
         return {"cross_entropy": loss.item()}
-
-    def outcome(self) -> Outcome:
-        return Outcome(self.classifier.eval())

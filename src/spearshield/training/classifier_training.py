@@ -1,0 +1,168 @@
+"""Trainings of a classifier: the optimiser, the schedules and the averages that they share.
+
+Every method that trains the classifier itself has these settings, so that methods are compared on
+one schedule. The loss is the paper's, in the method's file.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from spearshield.adversary import Attack
+from spearshield.method import Learner, Method, Outcome, Task, frozen
+from spearshield.ranges import require
+from spearshield.training.optim import cosine, minimise, set_lr
+from spearshield.types import Classifier, Images, Labels, Logits
+
+MOMENTUM = 0.9
+"""Momentum of SGD."""
+
+
+@dataclass(frozen=True)
+class ClassifierTraining(Method):
+    """Settings of every training of a classifier.
+
+    Args:
+        lr: Highest learning rate.
+        hold_steps: Steps before the learning rate decays.
+        decay_steps: Steps over which it then decays to zero on a half cosine; 0: it is constant.
+        rise_steps: Steps, from the first, over which it grows linearly to ``lr``.
+        optimiser: ``adam``, or ``sgd`` with a momentum of 0.9.
+        weight_decay: Factor of the L2 penalty on all weights; with Adam the decay is decoupled.
+        average: Decay per step of the exponential moving average of the weights, which is then the
+            result; 0: the result is the last weights.
+        precision: Number format of convolutions and linear layers in training. ``bfloat16`` takes
+            about half the time on processors that support it. Weights stay in float32.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    lr: float = 1e-3
+    hold_steps: int = 0
+    decay_steps: int = 0
+    rise_steps: int = 0
+    optimiser: Literal["adam", "sgd"] = "adam"
+    weight_decay: float = 0.0
+    average: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        require(self, "lr", "hold_steps", "decay_steps", "rise_steps", at_least=0)
+        require(self, "weight_decay", at_least=0)
+        require(self, "average", at_least=0, below=1)
+        require(self, "optimiser", one_of=("adam", "sgd"))
+        require(self, "precision", one_of=("float32", "bfloat16"))
+
+
+@dataclass(frozen=True)
+class AdversarialTraining(ClassifierTraining):
+    """Settings of every training of a classifier against an adversary.
+
+    Args:
+        warmup_steps: Steps over which eps grows linearly to the eps of the adversary.
+    """
+
+    warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "warmup_steps", at_least=0)
+
+
+class ClassifierLearner(Learner):
+    """A classifier, its optimiser, and the average of its weights."""
+
+    taken: Tensor
+
+    def __init__(self, method: ClassifierTraining, task: Task) -> None:
+        super().__init__()
+        self.method: Any = method
+        self.classifier = copy.deepcopy(task.untrained)
+        self.averaged = copy.deepcopy(self.classifier) if method.average else None
+        self.optimiser = optimiser_of(method, self.classifier)
+        self.register_buffer("taken", torch.tensor(0))
+
+    @property
+    def share(self) -> float:
+        """The share of eps at this step, in (0, 1]."""
+        return min(1.0, (int(self.taken) + 1) / (self.method.warmup_steps + 1))
+
+    def logits(self, x: Images) -> Logits:
+        """The logits of the classifier in training mode, in float32."""
+        with self.precise(x):
+            logits: Logits = self.classifier.train()(x)
+        return logits.to(x.dtype)
+
+    def attacked(self) -> Classifier:
+        """The current classifier in evaluation mode, for attacks: differentiable in its input."""
+        network = frozen(self.classifier)
+
+        def forward(x: Images) -> Logits:
+            with self.precise(x):
+                logits: Logits = network(x)
+            return logits.to(x.dtype)
+
+        return forward
+
+    @contextmanager
+    def precise(self, x: Images) -> Iterator[None]:
+        """The number format of the method inside the block."""
+        low = self.method.precision == "bfloat16"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
+            yield
+
+    def minimise(self, loss: Tensor) -> None:
+        """One step of the optimiser on ``loss``; advances the schedules and the average."""
+        method, taken = self.method, int(self.taken)
+        rise = min(1.0, (taken + 1) / (method.rise_steps + 1))
+        lr = rise * cosine(method.lr, taken, method.decay_steps, method.hold_steps)
+        set_lr(lr, self.optimiser)
+        minimise(self.optimiser, loss)
+        self.taken += 1
+        if self.averaged is not None:
+            move_towards(self.averaged, self.classifier, min(method.average, taken / (taken + 9)))
+
+    def outcome(self) -> Outcome:
+        network = self.classifier if self.averaged is None else self.averaged
+        return Outcome(network.eval())
+
+
+def accuracy(logits: Logits, y: Labels) -> float:
+    """Share of images that are classified as ``y``."""
+    share: float = (logits.argmax(1) == y).float().mean().item()
+    return share
+
+
+def optimiser_of(method: ClassifierTraining, network: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of the weights of ``network``."""
+    weights = list(network.parameters())
+    if method.optimiser == "sgd":
+        return torch.optim.SGD(weights, method.lr, MOMENTUM, weight_decay=method.weight_decay)
+    return torch.optim.AdamW(weights, method.lr, weight_decay=method.weight_decay)
+
+
+@torch.no_grad()
+def move_towards(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    """Multiply the averaged weights by ``decay`` and add the rest of ``network``.
+
+    Buffers, such as running averages of batch normalisation, are copied.
+    """
+    for mean, weight in zip(averaged.parameters(), network.parameters(), strict=True):
+        mean.lerp_(weight, 1 - decay)
+    for old, new in zip(averaged.buffers(), network.buffers(), strict=True):
+        old.copy_(new)
+
+
+def scaled(attack: Attack, share: float) -> Attack:
+    """The attack with its eps, and the lengths of its steps if given, multiplied by ``share``."""
+    lengths = {name: getattr(attack, name, None) for name in ("step_size", "alpha")}
+    changes: dict[str, Any] = {k: share * v for k, v in lengths.items() if v is not None}
+    return replace(attack, threat=replace(attack.threat, eps=share * attack.threat.eps), **changes)
