@@ -93,7 +93,8 @@ class ClassifierLearner(Learner):
     @property
     def share(self) -> float:
         """The share of eps at this step, in (0, 1]."""
-        return min(1.0, (int(self.taken) + 1) / (self.method.warmup_steps + 1))
+        warmup: int = self.method.warmup_steps
+        return min(1.0, (int(self.taken) + 1) / (warmup + 1))
 
     def logits(self, x: Images) -> Logits:
         """The logits of the classifier in training mode, in float32."""
