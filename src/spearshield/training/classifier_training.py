@@ -96,10 +96,17 @@ class ClassifierLearner(Learner):
         warmup: int = self.method.warmup_steps
         return min(1.0, (int(self.taken) + 1) / (warmup + 1))
 
+    @property
+    def decay(self) -> float:
+        """The learning rate at this step, as a share of the highest one."""
+        method, taken = self.method, int(self.taken)
+        rise: float = min(1.0, (taken + 1) / (method.rise_steps + 1))
+        return rise * cosine(1.0, taken, method.decay_steps, method.hold_steps)
+
     def logits(self, x: Images) -> Logits:
-        """The logits of the classifier in training mode, in float32."""
+        """The logits of the classifier in training mode."""
         with self.precise(x):
-            logits: Logits = self.classifier.train()(x)
+            logits: Tensor = self.classifier.train()(x)
         return logits.to(x.dtype)
 
     def attacked(self) -> Classifier:
@@ -123,9 +130,7 @@ class ClassifierLearner(Learner):
     def minimise(self, loss: Tensor) -> None:
         """One step of the optimiser on ``loss``; advances the schedules and the average."""
         method, taken = self.method, int(self.taken)
-        rise = min(1.0, (taken + 1) / (method.rise_steps + 1))
-        lr = rise * cosine(method.lr, taken, method.decay_steps, method.hold_steps)
-        set_lr(lr, self.optimiser)
+        set_lr(method.lr * self.decay, self.optimiser)
         minimise(self.optimiser, loss)
         self.taken += 1
         if self.averaged is not None:

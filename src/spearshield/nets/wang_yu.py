@@ -1,0 +1,81 @@
+"""Generators of Wang and Yu, for images of any size.
+
+Wang, Yu, "A Direct Approach to Robust Deep Learning Using Adversarial Networks", 2019,
+https://arxiv.org/abs/1905.09591; layers as in the authors' code,
+https://github.com/whxbergkamp/RobustDL_GAN. Images in [0, 1] are scaled to [-1, 1] first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from spearshield.nets.adv_gan import Residual, padded
+from spearshield.threat import ThreatModel
+from spearshield.types import Images
+
+GENERATORS = ("convolutional", "residual")
+
+
+class WangYuGenerator(nn.Module):
+    """A generator that outputs adversarial images, ``x + eps * G(x)`` inside the threat model.
+
+    Args:
+        kind: ``convolutional``: two strided convolutions, a deconvolution, and a deconvolution with
+            a tanh; the paper's for MNIST, with a width of 64. ``residual``: a convolution, two
+            strided ones, six residual blocks, two deconvolutions, and a convolution with a tanh;
+            the paper's for SVHN and CIFAR-10, with a width of 64.
+        channels: Channels of an image.
+        width: Channels of the first convolution.
+        more: Channels of further inputs.
+    """
+
+    def __init__(
+        self, kind: str, channels: int, width: int, threat: ThreatModel, more: int = 0
+    ) -> None:
+        super().__init__()
+        build = {"convolutional": convolutional, "residual": residual}[kind]
+        self.threat = threat
+        self.body = nn.Sequential(*build(channels + more, channels, width), nn.Tanh())
+
+    def forward(self, x: Images, *more: Tensor, share: float = 1.0) -> Images:
+        """Adversarial images of ``x``.
+
+        Args:
+            more: Further inputs of shape (n, m, h, w), at the scale of [-1, 1].
+            share: Factor of eps.
+        """
+        h, w = x.shape[2:]
+        output = self.body(padded(torch.cat([2 * x - 1, *more], 1)))[:, :, :h, :w]
+        threat = replace(self.threat, eps=share * self.threat.eps)
+        return threat.project(x + threat.eps * output, x)
+
+
+def convolutional(channels: int, outputs: int, width: int) -> list[nn.Module]:
+    """The layers of the paper's generator for MNIST."""
+    return [
+        *normalised(nn.Conv2d(channels, width, 5, 2, 2), width),
+        *normalised(nn.Conv2d(width, 2 * width, 5, 2, 2), 2 * width),
+        *normalised(nn.ConvTranspose2d(2 * width, width, 4, 2, 1), width),
+        nn.ConvTranspose2d(width, outputs, 4, 2, 1),
+    ]
+
+
+def residual(channels: int, outputs: int, width: int) -> list[nn.Module]:
+    """The layers of the paper's generator for colour images."""
+    return [
+        *normalised(nn.Conv2d(channels, width, 3, padding=1), width),
+        *normalised(nn.Conv2d(width, 2 * width, 3, 2, 1), 2 * width),
+        *normalised(nn.Conv2d(2 * width, 4 * width, 3, 2, 1), 4 * width),
+        *(Residual(4 * width) for _ in range(6)),
+        *normalised(nn.ConvTranspose2d(4 * width, 2 * width, 4, 2, 1), 2 * width),
+        *normalised(nn.ConvTranspose2d(2 * width, width, 4, 2, 1), width),
+        nn.Conv2d(width, outputs, 3, padding=1),
+    ]
+
+
+def normalised(layer: nn.Module, width: int) -> list[nn.Module]:
+    """The layer with batch normalisation and a ReLU."""
+    return [layer, nn.BatchNorm2d(width), nn.ReLU()]
