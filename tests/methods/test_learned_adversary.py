@@ -1,0 +1,88 @@
+"""Learned starting points: the shared backward pass, noise, several generators, replay."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mutations import fails_under
+from spearshield.adversary import loss_gradient
+from spearshield.losses.margin import LOSSES
+from spearshield.method import Task
+from spearshield.methods.learned_adversary import LearnedAdversary, LearnedAdversaryLearner
+from spearshield.rng import Rng, ambient
+from spearshield.threat import Linf
+
+SHAPE = (1, 8, 8)
+
+
+class Recorder(torch.nn.Module):
+    """A linear classifier that keeps its inputs in training mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(64, 3)
+        self.shown = []
+
+    def forward(self, x):
+        if self.training:
+            self.shown.append(x.detach().clone())
+        return self.linear(x.flatten(1))
+
+
+def learner(**settings) -> LearnedAdversaryLearner:
+    with ambient(0):
+        network = Recorder().eval()
+        method = LearnedAdversary(Linf(0.2), width=4, **settings)
+        return method.learner(Task(network, network, SHAPE, 3))
+
+
+def batch(n=8):
+    x = torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(0))
+    return x, torch.arange(n) % 3
+
+
+@fails_under("no gradient step", (Linf, "step", lambda self, x_adv, x, gradient, length: x_adv))
+def test_the_images_are_one_gradient_step_from_the_starting_points():
+    trained = learner(noise=False, step_size=0.5, generator_lr=0.0)
+    x, y = batch()
+    rng = Rng.of_batch(0, 8)
+    start = trained.start(x, rng).detach()
+    gradient = loss_gradient(trained.attacked(), start, y, LOSSES["cross_entropy"]).gradient
+    expected = (x + (start + 0.1 * gradient.sign() - x).clamp(-0.2, 0.2)).clamp(0, 1)
+    trained.step(x, y, rng=rng)
+    torch.testing.assert_close(trained.classifier.shown[0], expected)
+
+
+def test_noise_and_generators_give_an_image_other_starting_points():
+    x = torch.full((8, *SHAPE), 0.5)
+    same = learner(noise=False).start(x, Rng.of_batch(0, 8))
+    torch.testing.assert_close(same, same[:1].expand_as(same))
+    for settings in ({"noise": True}, {"noise": False, "generators": 3}):
+        start = learner(**settings).start(x, Rng.of_batch(0, 8))
+        assert len({round(value, 5) for value in start[:, 0, 3, 3].tolist()}) > 1
+
+
+def test_the_attack_gives_the_same_image_the_same_perturbation():
+    attack = learner(generators=2).outcome().attack
+    x, y = batch()
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)).eval()
+    torch.testing.assert_close(attack(model, x, y)[3:5], attack(model, x[3:5], y[3:5]))
+
+
+def test_earlier_generators_are_copies_and_make_half_of_the_images():
+    trained = learner(replay=2, replay_every=2, noise=False, generator_lr=0.01)
+    x, y = batch()
+    for _ in range(2):
+        trained.step(x, y, rng=Rng.of_batch(0, 8))
+    kept = [weight.clone() for weight in trained.G.networks[0].parameters()]
+    trained.step(x, y, rng=Rng.of_batch(0, 8))
+    assert all(map(torch.equal, trained.earlier.networks[0].parameters(), kept))
+    assert not all(map(torch.equal, trained.G.networks[0].parameters(), kept))
+    start = trained.start(x, Rng.of_batch(0, 8))
+    torch.testing.assert_close(start[:4], trained.earlier.networks[0](x[:4]))
+
+
+def test_settings_out_of_range_raise():
+    with pytest.raises(ValueError, match="generators must be at least 1, got 0"):
+        LearnedAdversary(generators=0)

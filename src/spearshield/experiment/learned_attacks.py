@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from spearshield.adversary import Attack
 from spearshield.experiment.recipe import Recipe, attack_from
 from spearshield.judging.trial import Trial
+from spearshield.training.classifier_training import ClassifierTraining
 from spearshield.views import Adaptive, Oblivious, Transferred, View
 
 
@@ -16,10 +17,29 @@ def learned_attack_view(recipe: Recipe, name: str, victim: str) -> View:
     Adaptive if it was trained on this victim, oblivious if it was trained on the classifier that
     the victim protects, else transferred.
     """
-    trained_on = recipe.trained_on(name)
-    if victim == trained_on:
+    target = target_of(recipe, name)
+    if victim == target:
         return Adaptive()
-    return Oblivious() if recipe.trained_on(victim) == trained_on else Transferred()
+    return Oblivious() if purified_by(recipe, victim) == target else Transferred()
+
+
+def target_of(recipe: Recipe, name: str) -> str:
+    """The name of the victim that the attack of the training ``name`` was trained on.
+
+    A training of a classifier trains its attack on that classifier.
+    """
+    return name if trains_classifier(recipe, name) else recipe.trained_on(name)
+
+
+def purified_by(recipe: Recipe, victim: str) -> str:
+    """The name of the classifier behind the purifier of ``victim``; "" if there is no purifier."""
+    return "" if trains_classifier(recipe, victim) else recipe.trained_on(victim)
+
+
+def trains_classifier(recipe: Recipe, name: str) -> bool:
+    """True if the training ``name`` trains the classifier itself."""
+    training = recipe.trainings.get(name)
+    return training is not None and isinstance(training.method, ClassifierTraining)
 
 
 def learned_attack_trials(
@@ -27,16 +47,17 @@ def learned_attack_trials(
 ) -> tuple[Trial, ...]:
     """The trials of learned attacks on the defence ``victim``, in addition to the recipe's trials.
 
-    They use the attacks that were trained on this defence, and the attack of its own training,
-    which was trained without its purifier. An attack in the trials of the recipe is omitted.
+    They use the attacks that were trained on this defence, and the attack of its own training; if
+    the defence is a purifier, that was trained without it. An attack in the trials of the recipe is
+    omitted.
 
     Args:
         attacks: The learned attack of each training that has one.
     """
     in_recipe = {attack_from(trial.attack) for trial in recipe.trials}
     views = {
-        name: Adaptive() if victim == recipe.trained_on(name) else Oblivious()
+        name: learned_attack_view(recipe, name, victim)
         for name in attacks
-        if name not in in_recipe and victim in (name, recipe.trained_on(name))
+        if name not in in_recipe and victim in (name, target_of(recipe, name))
     }
     return tuple(Trial(attacks[name], view) for name, view in views.items())

@@ -25,7 +25,7 @@ MOMENTUM = 0.9
 """Momentum of SGD."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClassifierTraining(Method):
     """Settings of every training of a classifier.
 
@@ -62,7 +62,7 @@ class ClassifierTraining(Method):
         require(self, "precision", one_of=("float32", "bfloat16"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdversarialTraining(ClassifierTraining):
     """Settings of every training of a classifier against an adversary.
 
