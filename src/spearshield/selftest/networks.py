@@ -47,28 +47,28 @@ class Networks:
     @cached_property
     def plain(self) -> nn.Module:
         """A small convolutional network, trained on clean images."""
-        return self._trained(StandardTraining(LR), self._cnn(0))
+        return self._trained(StandardTraining(lr=LR), self._cnn(0))
 
     @cached_property
     def hardened(self) -> nn.Module:
         """The same network after adversarial training."""
-        return self._trained(PGDAdversarialTraining(LR), self._cnn(0))
+        return self._trained(PGDAdversarialTraining(lr=LR), self._cnn(0))
 
     @cached_property
     def others(self) -> tuple[nn.Module, nn.Module]:
         """Two networks like ``plain``, from other initial weights."""
-        first, second = (self._trained(StandardTraining(LR), self._cnn(k)) for k in (1, 2))
+        first, second = (self._trained(StandardTraining(lr=LR), self._cnn(k)) for k in (1, 2))
         return first, second
 
     @cached_property
     def tanh(self) -> nn.Module:
         """A perceptron with tanh."""
-        return self._trained(StandardTraining(LR), _perceptron(nn.Tanh()))
+        return self._trained(StandardTraining(lr=LR), _perceptron(nn.Tanh()))
 
     @cached_property
     def gelu(self) -> nn.Module:
         """A perceptron with GELU and dropout."""
-        return self._trained(StandardTraining(LR), _perceptron(nn.GELU(), nn.Dropout(0.2)))
+        return self._trained(StandardTraining(lr=LR), _perceptron(nn.GELU(), nn.Dropout(0.2)))
 
     @cached_property
     def residual(self) -> nn.Module:
@@ -76,13 +76,13 @@ class Networks:
         with ambient(0):
             blocks = [Residual(16), Residual(16), nn.AvgPool2d(4), nn.Flatten()]
             network = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), *blocks, nn.Linear(64, 10))
-        return self._trained(StandardTraining(LR), network)
+        return self._trained(StandardTraining(lr=LR), network)
 
     @cached_property
     def pooled(self) -> nn.Module:
         """A perceptron on images of 4x4 pixels."""
         return self._trained(
-            StandardTraining(LR), nn.Sequential(nn.AvgPool2d(2), _perceptron(nn.ReLU(), side=4))
+            StandardTraining(lr=LR), nn.Sequential(nn.AvgPool2d(2), _perceptron(nn.ReLU(), side=4))
         )
 
     @cached_property
