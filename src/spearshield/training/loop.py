@@ -205,13 +205,16 @@ def fit(
     """
     done = resume(learner, folder) if folder else 0
     bar(done, {})
+    before = cpu_seconds(folder) if folder else 0.0
     batches = _batches(examples, batch_size, seed, done, steps, device)
-    saved = time.monotonic()
+    saved, started = time.monotonic(), time.process_time()
 
     def save(taken: int) -> None:
         log.flush()
         if folder:
-            checkpoint.save(folder / CHECKPOINT, {"steps": taken, "state": learner.state_dict()})
+            spent = before + time.process_time() - started
+            tree = {"steps": taken, "cpu_seconds": spent, "state": learner.state_dict()}
+            checkpoint.save(folder / CHECKPOINT, tree)
 
     with _stop_flag() as stop, LossLog(folder, done) as log:
         for step, x, y, rng in batches:
@@ -276,6 +279,16 @@ def resume(learner: Learner, folder: Path) -> int:
             "use another folder, or the settings it was made with"
         ) from error
     return int(steps)
+
+
+def cpu_seconds(folder: Path) -> float:
+    """Processor time of the steps so far of the training in ``folder``, over all its processes.
+
+    Attacks on the training images before the first step are not included. 0 without a checkpoint,
+    or if an earlier version wrote it.
+    """
+    path = folder / CHECKPOINT
+    return float(checkpoint.load(path).get("cpu_seconds", 0.0)) if path.exists() else 0.0
 
 
 def _check_finite(step: int, losses: Mapping[str, float]) -> None:
