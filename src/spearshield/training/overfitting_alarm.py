@@ -82,35 +82,23 @@ class OverfittingAlarm(nn.Module):
             CatastrophicOverfittingWarning: The gap exceeds ``THRESHOLD`` for the first time.
         """
         if step % self.every == 0:
+            pgd = PGD(threat, STEPS, step_size=threat.eps / 4)
             with ambient(0, step):
-                self._measure(step, model, x, y, x_adv, threat, rng)
+                x_pgd = pgd(model, x, y, rng=rng.fold(STREAM))
+                adversary, strong = accuracy(model, x_adv, y), accuracy(model, x_pgd, y)
+            self.gap.fill_(adversary - strong)
+            if adversary - strong > THRESHOLD and not self.warned:
+                self.warned.fill_(True)
+                warnings.warn(
+                    f"catastrophic overfitting at step {step}: the accuracy is {adversary:.0%} "
+                    f"under the adversary of the training and {strong:.0%} under PGD with the same "
+                    f"budget, {threat}; the training goes on, but its classifier is not robust: "
+                    "use a stronger adversary",
+                    CatastrophicOverfittingWarning,
+                    stacklevel=3,
+                )
         gap: float = self.gap.item()
         return gap
-
-    def _measure(
-        self,
-        step: int,
-        model: Classifier,
-        x: Images,
-        y: Labels,
-        x_adv: Images,
-        threat: ThreatModel,
-        rng: Rng,
-    ) -> None:
-        pgd = PGD(threat, STEPS, step_size=threat.eps / 4)
-        x_pgd = pgd(model, x, y, rng=rng.fold(STREAM))
-        under_adversary, under_pgd = accuracy(model, x_adv, y), accuracy(model, x_pgd, y)
-        self.gap.fill_(under_adversary - under_pgd)
-        if self.gap > THRESHOLD and not self.warned:
-            self.warned.fill_(True)
-            warnings.warn(
-                f"catastrophic overfitting at step {step}: the accuracy is {under_adversary:.0%} "
-                f"under the adversary of the training and {under_pgd:.0%} under PGD with the same "
-                f"budget, {threat}; the training goes on, but use more steps, a smaller step "
-                "length or another method",
-                CatastrophicOverfittingWarning,
-                stacklevel=4,
-            )
 
 
 def accuracy(model: Classifier, x: Images, y: Labels) -> float:
