@@ -20,8 +20,12 @@ from spearshield.rng import Rng, ambient
 from spearshield.threat import ThreatModel
 from spearshield.types import Classifier, Images, Labels
 
-THRESHOLD = 0.4
-"""The gap of accuracies, in (0, 1], above which the alarm warns."""
+THRESHOLD = 0.3
+"""The gap of accuracies, in (0, 1], above which the alarm warns.
+
+Between the gaps of LeNet on MNIST at Linf 0.3, in batches of 128: at most 0.13 in PGD training with
+3 steps, 0.91 at the end of training with FGSM. In small batches the gap is noisy.
+"""
 
 STEPS = 10
 """Steps of the alarm's PGD; their length is ``eps / 4``."""
@@ -92,8 +96,7 @@ class OverfittingAlarm(nn.Module):
                 warnings.warn(
                     f"catastrophic overfitting at step {step}: the accuracy is {adversary:.0%} "
                     f"under the adversary of the training and {strong:.0%} under PGD with the same "
-                    f"budget, {threat}; the training goes on, but its classifier is not robust: "
-                    "use a stronger adversary",
+                    f"budget, {threat}; the training goes on, but needs a stronger adversary",
                     CatastrophicOverfittingWarning,
                     stacklevel=3,
                 )
