@@ -45,7 +45,8 @@ class NFGSM(AdversarialTraining):
     :class:`~spearshield.training.classifier_training.AdversarialTraining`.
 
     Args:
-        k: Radius of the noise, as a multiple of eps.
+        k: Radius of the noise, as a multiple of eps. Where ``(k + alpha) * eps`` exceeds 0.5, black
+            and white can change places in a training image; use a smaller ``k`` there.
         alpha: Length of the step, as a multiple of eps.
 
     Raises:
