@@ -95,9 +95,10 @@ class OverfittingAlarm(nn.Module):
             if adversary - strong > THRESHOLD and not self.warned:
                 self.warned.fill_(True)
                 warnings.warn(
-                    f"possible catastrophic overfitting at step {step}: the accuracy is {adversary:.0%} "
-                    f"under the adversary of the training and {strong:.0%} under PGD with the same "
-                    f"budget, {threat}; the training goes on, but needs a stronger adversary",
+                    f"possible catastrophic overfitting at step {step}: the accuracy is "
+                    f"{adversary:.0%} under the adversary of the training and {strong:.0%} under "
+                    f"PGD with the same budget, {threat}; the training goes on, but may need a "
+                    "stronger adversary",
                     CatastrophicOverfittingWarning,
                     stacklevel=3,
                 )
