@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from fixtures.models import HalfSpace
+from fixtures.trainings import Recorder
 from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
@@ -17,20 +17,6 @@ from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.rng import Rng
 from spearshield.threat import Linf
 from spearshield.training.classifier_training import scaled
-
-
-class Recorder(torch.nn.Module):
-    """A classifier that keeps its inputs in training mode."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = HalfSpace()
-        self.shown: list[torch.Tensor] = []
-
-    def forward(self, x):
-        if self.training:
-            self.shown.append(x.detach().clone())
-        return self.model(x)
 
 
 @dataclass(frozen=True)

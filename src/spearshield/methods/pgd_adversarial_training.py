@@ -59,10 +59,12 @@ class PGDAdversarialLearner(ClassifierLearner):
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
         # max over delta: the attack on the current classifier.
-        x_adv = scaled(self.attack, self.share)(self.attacked(), x, y, rng=rng)
+        attack = scaled(self.attack, self.share)
+        x_adv = attack(self.attacked(), x, y, rng=rng)
+        watched = self.watched(x, y, x_adv, attack.threat, rng)
 
         # min over theta.
         logits = self.logits(x_adv)
         loss = cross_entropy(logits, y)
         self.minimise(loss)
-        return {"cross_entropy": loss.item(), "accuracy": accuracy(logits, y)}
+        return {"cross_entropy": loss.item(), "accuracy": accuracy(logits, y), **watched}

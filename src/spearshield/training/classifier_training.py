@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from spearshield.adversary import Attack
 from spearshield.method import Learner, Method, Outcome, Task, frozen
 from spearshield.ranges import require
+from spearshield.rng import Rng
+from spearshield.threat import ThreatModel
 from spearshield.training.optim import cosine, minimise, set_lr
+from spearshield.training.overfitting_alarm import OverfittingAlarm
 from spearshield.types import Classifier, Images, Labels, Logits
 
 MOMENTUM = 0.9
@@ -68,17 +71,25 @@ class AdversarialTraining(ClassifierTraining):
 
     Args:
         warmup_steps: Steps over which eps grows linearly to the eps of the adversary.
+        watch_every: Steps from one measurement of catastrophic overfitting to the next, see
+            :class:`~spearshield.training.overfitting_alarm.OverfittingAlarm`; 0: none. A
+            measurement takes at most as long as 10 steps of PGD.
+
+    Warns:
+        CatastrophicOverfittingWarning: Once in training, if ``watch_every`` is positive: the
+            classifier withstands the training's adversary but not PGD.
     """
 
     warmup_steps: int = 0
+    watch_every: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "warmup_steps", at_least=0)
+        require(self, "warmup_steps", "watch_every", at_least=0)
 
 
 class ClassifierLearner(Learner):
-    """A classifier, its optimiser, and the average of its weights."""
+    """A classifier, its optimiser, the average of its weights, and the alarm of its training."""
 
     taken: Tensor
 
@@ -89,6 +100,8 @@ class ClassifierLearner(Learner):
         self.averaged = copy.deepcopy(self.classifier) if method.average else None
         self.optimiser = optimiser_of(method, self.classifier)
         self.register_buffer("taken", torch.tensor(0))
+        every = method.watch_every if isinstance(method, AdversarialTraining) else 0
+        self.alarm = OverfittingAlarm(every) if every else None
 
     @property
     def share(self) -> float:
@@ -120,6 +133,32 @@ class ClassifierLearner(Learner):
 
         return forward
 
+    def watched(
+        self, x: Images, y: Labels, x_adv: Images, threat: ThreatModel, rng: Rng
+    ) -> dict[str, float]:
+        """What the alarm adds to the losses of this step; nothing without an alarm.
+
+        A method calls it before :meth:`minimise`, because ``x_adv`` was made for the weights before
+        it.
+
+        Args:
+            x: Clean images in [0, 1].
+            y: Their labels.
+            x_adv: What the adversary of the training made of them.
+            threat: The budget of the training at this step.
+            rng: Randomness of these images at this step.
+
+        Returns:
+            ``gap``: accuracy on ``x_adv`` minus accuracy under PGD, when last measured.
+
+        Warns:
+            CatastrophicOverfittingWarning: Once, if the gap is large.
+        """
+        if self.alarm is None:
+            return {}
+        model = self.attacked()
+        return {"gap": self.alarm.watch(int(self.taken), model, x, y, x_adv, threat, rng)}
+
     @contextmanager
     def precise(self, x: Images) -> Iterator[None]:
         """The number format of the method inside the block."""
@@ -139,6 +178,26 @@ class ClassifierLearner(Learner):
     def outcome(self) -> Outcome:
         network = self.classifier if self.averaged is None else self.averaged
         return Outcome(network.eval())
+
+
+def passes(learner: ClassifierLearner, x: Images, y: Labels, rng: Rng) -> float:
+    """Forward passes with a backward pass in a step of a training, per image; takes the step.
+
+    Includes those of the alarm, if it measures at this step. An attack that stops early at some
+    images has a fraction.
+    """
+    images = 0
+
+    def count(module: nn.Module, args: object, logits: Logits) -> None:  # noqa: ARG001
+        nonlocal images
+        images += len(logits) if logits.requires_grad else 0
+
+    hook = learner.classifier.register_forward_hook(count)
+    try:
+        learner.step(x, y, rng=rng)
+    finally:
+        hook.remove()
+    return images / len(x)
 
 
 def accuracy(logits: Logits, y: Labels) -> float:
@@ -171,4 +230,9 @@ def scaled(attack: Attack, share: float) -> Attack:
     """The attack with its eps, and the lengths of its steps if given, multiplied by ``share``."""
     lengths = {name: getattr(attack, name, None) for name in ("step_size", "alpha")}
     changes: dict[str, Any] = {k: share * v for k, v in lengths.items() if v is not None}
-    return replace(attack, threat=replace(attack.threat, eps=share * attack.threat.eps), **changes)
+    return replace(attack, threat=shrunk(attack.threat, share), **changes)
+
+
+def shrunk(threat: ThreatModel, share: float) -> ThreatModel:
+    """The threat model with its eps multiplied by ``share``."""
+    return replace(threat, eps=share * threat.eps)
