@@ -53,6 +53,7 @@ from spearshield.training.classifier_training import (
     AdversarialTraining,
     ClassifierLearner,
     accuracy,
+    shrunk,
 )
 from spearshield.training.learned_attack import LearnedAttack
 from spearshield.training.optim import minimise, set_lr
@@ -126,7 +127,7 @@ class GANAdversarialLearner(ClassifierLearner):
             else torch.optim.Adam(weights, method.generator_lr, betas=(0.5, 0.999))
         )
 
-    def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:  # noqa: ARG002
+    def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
         method, n = self.method, len(x)
         set_lr(method.generator_lr * self.decay, self.opt_g)
 
@@ -137,6 +138,7 @@ class GANAdversarialLearner(ClassifierLearner):
         # D: min over theta of CE(D(x), y) + f(theta, phi) +- gamma R.
         with torch.no_grad():
             x_adv = self.G.train()(x, share=self.share)
+        watched = self.watched(x, y, x_adv, shrunk(method.threat, self.share), rng)
         images = torch.cat([x, x_adv, self.moved(x, y)] if method.gamma else [x, x_adv])
         logits = self.logits(images)
         clean, f, *moved = (cross_entropy(part, y) for part in torch.split(logits, n))
@@ -149,6 +151,7 @@ class GANAdversarialLearner(ClassifierLearner):
             "clean": accuracy(logits[:n], y),
             "adversarial": accuracy(logits[n : 2 * n], y),
             "cross_entropy": (clean + f).item(),
+            **watched,
         }
 
     def f(self, x: Images, y: Labels) -> Scalar:

@@ -42,6 +42,7 @@ from spearshield.training.classifier_training import (
     AdversarialTraining,
     ClassifierLearner,
     accuracy,
+    shrunk,
 )
 from spearshield.training.guided_attack import GuidedAttack
 from spearshield.training.optim import minimise, set_lr
@@ -95,10 +96,12 @@ class L2LLearner(ClassifierLearner):
         self.A = L2LAttacker(task.shape[0], method.width)
         self.opt_a = torch.optim.Adam(self.A.parameters(), method.attacker_lr)
 
-    def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:  # noqa: ARG002
+    def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
         method, f, n = self.method, self.attacked(), len(x)
         set_lr(method.attacker_lr * self.decay, self.opt_a)
-        x_adv = self.attack(self.share).images(f, x, y)
+        attack = self.attack(self.share)
+        x_adv = attack.images(f, x, y)
+        watched = self.watched(x, y, x_adv.detach(), attack.threat, rng)
 
         # A: max of the loss of its images.
         if method.loss == "trades":
@@ -120,13 +123,13 @@ class L2LLearner(ClassifierLearner):
             "attacker": -loss_a.item(),
             "loss": loss.item(),
             "adversarial": accuracy(adversarial, y),
+            **watched,
         }
 
     def attack(self, share: float = 1.0) -> GuidedAttack:
         """The attack with the current attacker, in training mode."""
-        threat = self.method.threat
-        scaled = replace(threat, eps=share * threat.eps)
-        return GuidedAttack(scaled, self.A.train(), self.method.calls)
+        threat = shrunk(self.method.threat, share)
+        return GuidedAttack(threat, self.A.train(), self.method.calls)
 
     def outcome(self) -> Outcome:
         attack = self.attack()

@@ -51,6 +51,7 @@ from spearshield.training.classifier_training import (
     AdversarialTraining,
     ClassifierLearner,
     accuracy,
+    shrunk,
 )
 from spearshield.training.learned_attack import LearnedAttack
 from spearshield.training.optim import minimise, set_lr
@@ -122,7 +123,7 @@ class LearnedAdversaryLearner(ClassifierLearner):
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
         method, f = self.method, self.attacked()
-        threat = replace(method.threat, eps=self.share * method.threat.eps)
+        threat = shrunk(method.threat, self.share)
         set_lr(method.generator_lr * self.decay, self.opt_g)
 
         # G: max of CE(f(x_0), y); the same backward pass gives the first gradient step.
@@ -136,6 +137,8 @@ class LearnedAdversaryLearner(ClassifierLearner):
             if number > 0:
                 ascent = loss_gradient(f, x_adv, y, LOSSES["cross_entropy"]).gradient
             x_adv = threat.step(x_adv, x, ascent, method.step_size * threat.eps)
+
+        watched = self.watched(x, y, x_adv, threat, rng)
 
         # f: min over theta.
         if method.loss == "trades":
@@ -151,6 +154,7 @@ class LearnedAdversaryLearner(ClassifierLearner):
             "generator": -loss_g.item(),
             "loss": loss.item(),
             "adversarial": accuracy(adversarial, y),
+            **watched,
         }
 
     def start(self, x: Images, rng: Rng) -> Images:

@@ -22,9 +22,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import cross_entropy, kl_div
+from torch.nn.functional import cross_entropy
 
 from spearshield.adversary import loss_gradient
+from spearshield.losses.kl import kl_divergence
 from spearshield.method import Paper, Task
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -35,7 +36,7 @@ from spearshield.training.classifier_training import (
     accuracy,
     shrunk,
 )
-from spearshield.types import Images, Labels, Logits, PerImage
+from spearshield.types import Images, Labels
 
 NOISE = 1e-3
 """Standard deviation of the noise that the maximisation starts with, on the [0, 1] pixel scale."""
@@ -97,7 +98,7 @@ class TRADESLearner(ClassifierLearner):
         # CE(f(x), y) + beta KL(f(x) || f(x_adv)).
         clean, adversarial = self.logits(x), self.logits(x_adv)
         natural = cross_entropy(clean, y)
-        robust = divergence(clean, adversarial).mean()
+        robust = kl_divergence(clean, adversarial).mean()
         self.minimise(natural + self.method.beta * robust)
         return {
             "cross_entropy": natural.item(),
@@ -114,12 +115,7 @@ class TRADESLearner(ClassifierLearner):
         x_adv = threat.project(x + NOISE * rng.normal(x.shape[1:]), x)
         for _ in range(self.method.steps):
             gradient = loss_gradient(
-                model, x_adv, y, lambda adv, _: divergence(clean, adv)
+                model, x_adv, y, lambda adv, _: kl_divergence(clean, adv)
             ).gradient
             x_adv = threat.step(x_adv, x, gradient, self.share * self.step_size)
         return x_adv
-
-
-def divergence(p: Logits, q: Logits) -> PerImage:
-    """Kullback-Leibler divergence of the predictions of logits ``q`` from those of ``p``."""
-    return kl_div(q.log_softmax(1), p.log_softmax(1), reduction="none", log_target=True).sum(1)
