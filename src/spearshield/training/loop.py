@@ -28,7 +28,7 @@ from spearshield.discover import name_of
 from spearshield.method import Learner, Method, Task
 from spearshield.progress import Interrupted, Progress, ProgressBar, no_bar, no_progress
 from spearshield.ranges import require
-from spearshield.rng import Rng, ambient, permutation
+from spearshield.rng import Rng, ambient, permutation, repeated
 from spearshield.storage import checkpoint
 from spearshield.storage.serialization import field_of
 from spearshield.storage.weights import not_finite
@@ -38,6 +38,7 @@ from spearshield.training.precomputed_attack import precompute_attack
 CHECKPOINT = "checkpoint.safetensors"
 ATTACKED = "attacked"
 MOST_STEPS = 10**9
+MOST_REPLICATES = 9_999
 SAVE_EVERY = 60.0
 """Seconds between checkpoints."""
 
@@ -57,6 +58,8 @@ class Training:
         name: Name in the recipe; empty: the method's name.
         precompute: If true, each training image is attacked once, before the first step; else
             images are attacked at each step.
+        replicate: Number of an independent repetition: its initial weights, the order of its data
+            and its randomness are its own; 0: those of the seed.
 
     Raises:
         ValueError: A number is out of range, ``split`` is unknown, or ``name`` cannot be the name
@@ -71,6 +74,7 @@ class Training:
     split: Literal["train", "validation"] = "train"
     name: str = ""
     precompute: bool = False
+    replicate: int = 0
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_~-]{0,100}", self.name):
@@ -79,12 +83,18 @@ class Training:
             )
         require(self, "steps", at_least=0, at_most=MOST_STEPS)
         require(self, "batch_size", at_least=1)
+        require(self, "replicate", at_least=0, at_most=MOST_REPLICATES)
         require(self, "split", one_of=("train", "validation"))
 
     @property
     def display_name(self) -> str:
-        """``name``, or the method's name."""
-        return self.name or name_of(self.method)
+        """``name``, or the method's name; repetition 1 of ``dae`` is ``dae~2``."""
+        name = self.name or name_of(self.method)
+        return f"{name}~{self.replicate + 1}" if self.replicate else name
+
+    def seed(self, seed: int) -> int:
+        """The seed of this repetition, given the seed of all trainings."""
+        return repeated(seed, self.replicate)
 
 
 def train(
@@ -102,6 +112,7 @@ def train(
 
     Args:
         examples: Returns the training images; not called if no step is left.
+        seed: The seed of all trainings, from which that of a repetition follows.
         folder: Folder to save to and to resume from; ``None``: nothing is saved.
         progress: Opens the bars of the training and of the attack on its training images.
         finished: If true, raise instead of taking a step.
@@ -110,6 +121,7 @@ def train(
         ValueError: ``finished`` is true but steps are left; also see :func:`check_trainable` and
             :func:`fit`.
     """
+    seed = training.seed(seed)
     learner = _fresh(training.method, task, seed, device)
     taken = resume(learner, folder) if folder else 0
     if finished and taken < training.steps:
