@@ -103,6 +103,11 @@ def ambient(seed: int, step: int = 0) -> Iterator[None]:
         yield
 
 
+def repeated(seed: int, replicate: int) -> int:
+    """The seed of an independent repetition; repetition 0 has ``seed`` itself."""
+    return _mix_int(seed + _GOLDEN * (replicate + 1)) >> 1 if replicate else seed
+
+
 def permutation(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
     """The order of ``n`` images in epoch ``epoch``: a permutation of 0 to n - 1."""
     generator = torch.Generator().manual_seed(_mix_int(seed * _GOLDEN + epoch + 1))

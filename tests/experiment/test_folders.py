@@ -181,6 +181,16 @@ def test_a_state_folder_of_another_training_names_what_differs(tmp_path):
         protect(tmp_path)
 
 
+def test_a_state_folder_without_newer_fields_is_that_of_the_same_training(tmp_path):
+    protect(tmp_path)
+    record = json.loads((tmp_path / "training.json").read_text())
+    del record["training"]["replicate"]
+    (tmp_path / "training.json").write_text(json.dumps(record))
+    protect(tmp_path)
+    with pytest.raises(ValueError, match=r"other training.steps"):
+        protect(tmp_path, steps=2)
+
+
 @contextmanager
 def held(folder: Path):
     """Another process holds the lock of the folder inside the block."""

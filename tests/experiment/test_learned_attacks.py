@@ -165,4 +165,4 @@ def test_an_attack_without_a_training_is_refused_before_the_first_step(tmp_path)
 def test_an_attack_of_another_budget_is_refused(rounds):
     other = (Trial(AttackFrom(Linf(0.2), "one")),)
     with pytest.raises(ValueError, match=r"attack of 'one' was trained for Linf 0.1, not"):
-        _ = replace(rounds, recipe=replace(rounds.recipe, trials=other)).trials
+        _ = replace(rounds, recipe=replace(rounds.recipe, trials=other)).trials("one")

@@ -114,7 +114,7 @@ def test_a_method_without_an_attack_is_refused_as_one(done):
 def test_a_manifest_without_newer_fields_is_the_same_recipe(done, tmp_path):
     manifest = json.loads((done.folder / "recipe.json").read_text())
     for training in (manifest["recipe"]["pretraining"], *manifest["recipe"]["defences"]):
-        del training["name"], training["precompute"]
+        del training["name"], training["precompute"], training["replicate"]
     (tmp_path / "recipe.json").write_text(json.dumps(manifest))
     Run(RECIPE, "small", tmp_path).write_manifest()
     with pytest.raises(ValueError, match=r"another recipe \(other seed\)"):

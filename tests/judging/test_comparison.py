@@ -21,7 +21,7 @@ from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
 from spearshield.threat import Linf
 from spearshield.training.transfer_attack import Transfer
-from spearshield.views import BPDA, EOT, Adaptive, Oblivious
+from spearshield.views import BPDA, EOT, Adaptive, Oblivious, Transferred
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,20 @@ def test_weaker_attackers_are_compared_image_by_image(attacker, check, robust, f
 def test_all_white_box_attacks_count_together():
     white = [(Trial(STRONG), score(600)), (Trial(STRONG, BPDA()), score(500))]
     assert compare([*white, (Trial(GradientFree(BALL)), score(500))]) == ()
+
+
+@fails_under(
+    "transfer to itself counted as transfer",
+    (comparison, "_as_white_box", lambda trial: trial),
+)
+def test_a_transfer_from_the_victim_to_itself_is_a_white_box_attack():
+    itself = Trial(Transfer(BALL, (HalfSpace(),), STRONG, names=("victim",)), Adaptive())
+    other = replace(itself, view=Transferred())
+    assert grave(compare([(itself, score(600))])) == []
+    assert grave(compare([(Trial(STRONG), score(600)), (itself, score(400))])) == []
+    assert grave(compare([(itself, score(600)), (other, score(400))])) == [
+        ("transfer_wins", "high")
+    ]
 
 
 def test_images_broken_before_do_not_count_for_a_trial_on_survivors():

@@ -8,7 +8,8 @@ from unittest import mock
 import pytest
 import torch
 
-from spearshield.rng import Rng, ambient, permutation
+from spearshield.ranges import checked_seed
+from spearshield.rng import Rng, ambient, permutation, repeated
 
 N, D = 500, 400  # images, draws of each
 
@@ -205,3 +206,10 @@ def test_ambient_restores_after_an_error():
         torch.rand(3)
         raise RuntimeError("on purpose")
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_repetitions_have_seeds_of_their_own():
+    seeds = [0, 1, 2, 2**63 - 1]
+    assert [repeated(seed, 0) for seed in seeds] == seeds
+    others = [checked_seed(repeated(seed, k)) for seed in seeds for k in range(1, 200)]
+    assert len({*others, *seeds}) == len(others) + len(seeds)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -57,6 +58,21 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     a, b, c = (train(TRAINING, task(), examples, seed=s) for s in (0, 0, 1))
     assert all(map(torch.equal, weights(a), weights(b)))
     assert not all(map(torch.equal, weights(a), weights(c)))
+
+
+def test_a_repetition_has_a_seed_of_its_own_and_repetition_0_that_of_all():
+    again = replace(TRAINING, replicate=1)
+    first, second = (
+        weights(train(training, task(), examples, seed=3))
+        for training in (again, replace(again, replicate=2))
+    )
+    assert TRAINING.seed(3) == 3
+    own = weights(train(TRAINING, task(), examples, seed=again.seed(3)))
+    assert all(map(torch.equal, first, own)) and not any(map(torch.equal, first, second))
+    names = [replace(again, name=name).display_name for name in ("", "x")]
+    assert names == ["standard_training~2", "x~2"]
+    with pytest.raises(ValueError, match="replicate must be at least 0"):
+        replace(TRAINING, replicate=-1)
 
 
 def test_a_signal_saves_the_state_and_resuming_is_exact(tmp_path):

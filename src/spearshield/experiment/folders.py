@@ -9,6 +9,7 @@ from typing import Any
 
 from spearshield.storage.atomic import write_json
 from spearshield.storage.reading import read_json
+from spearshield.storage.serialization import dump, load
 from spearshield.training.loop import CHECKPOINT
 
 RECIPE, TRAINING, CARD = "recipe.json", "training.json", "card.json"
@@ -95,7 +96,7 @@ def claim(path: Path, own: Mapping[str, Any], content: str) -> None:
         write_json(path, own)
         return
     try:
-        saved = read_json(path)
+        saved = _with_new_fields(read_json(path))
     except ValueError as error:
         raise ValueError(f"{error}; {REMEDY}, or delete that one") from error
     if saved != own:
@@ -103,6 +104,14 @@ def claim(path: Path, own: Mapping[str, Any], content: str) -> None:
             f"{path.parent} holds {content} (other {differences(saved, own)}); {REMEDY}, or "
             "delete that one"
         )
+
+
+def _with_new_fields(record: Any) -> Any:
+    """A record with default values for the fields that its training has by now."""
+    try:
+        return {**record, "training": dump(load(record["training"]))}
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return record
 
 
 def differences(saved: Any, own: Any, path: str = "") -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from spearshield.adversary import Attack
 from spearshield.experiment.recipe import Recipe, attack_from
 from spearshield.judging.trial import Trial
+from spearshield.method import Defended
 from spearshield.training.classifier_training import ClassifierTraining
 from spearshield.views import Adaptive, Oblivious, Transferred, View
 
@@ -40,6 +41,24 @@ def trains_classifier(recipe: Recipe, name: str) -> bool:
     """True if the training ``name`` trains the classifier itself."""
     training = recipe.trainings.get(name)
     return training is not None and isinstance(training.method, ClassifierTraining)
+
+
+def transfer_view(victim: Defended, sources: Sequence[Defended]) -> View:
+    """The view under which an attack on other classifiers of a run attacks ``victim``.
+
+    Adaptive if the victim is a source, oblivious if it has purifiers in front of a source, else
+    transferred.
+    """
+    mine = _parts(victim)
+    shared = [len(theirs) for theirs in map(_parts, sources) if theirs == mine[-len(theirs) :]]
+    if len(mine) in shared:
+        return Adaptive()
+    return Oblivious() if shared else Transferred()
+
+
+def _parts(victim: Defended) -> list[int]:
+    """The identities of the purifiers, in order, and of the classifier behind them."""
+    return [id(part) for part in (*victim.purifiers, victim.innermost)]
 
 
 def learned_attack_trials(

@@ -136,14 +136,14 @@ class Learning:
         Raises:
             ValueError: The settings do not fit each other, the classifier or the images.
         """
-        with ambient(self.seed):
+        with ambient(self.training.seed(self.seed)):
             learner = self.training.method.learner(self.task(examples))
         check_trainable(self.training, learner, len(examples))
         return learner.outcome()
 
     def task(self, examples: Examples) -> Task:
         """The task of the method."""
-        with ambient(self.seed):
+        with ambient(self.training.seed(self.seed)):
             fresh = fresh_copy(self.classifier)
         return Task(
             self.classifier, fresh, examples.shape, examples.classes, self.training.learn_from

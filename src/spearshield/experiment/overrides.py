@@ -15,11 +15,10 @@ from spearshield.architecture import Architecture
 from spearshield.classifiers import architecture
 from spearshield.dataset import Dataset
 from spearshield.datasets import dataset
-from spearshield.experiment.recipe import Recipe
+from spearshield.experiment.recipe import Recipe, references
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
 from spearshield.spelling import closest, known, number, whole
-from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
 from spearshield.views import View
 
@@ -29,8 +28,8 @@ def override(value: Any, path: str, text: str) -> Any:
 
     In a tuple, a step of the path is a position or the name of an element: ``defences.ape_gan`` is
     the training with this name. A method, attack, classifier, data set or view is set by its name,
-    and gets default settings. If a defence is removed, the trials of its learned attack are removed
-    as well.
+    and gets default settings. If a defence is removed, the trials of its attack, and of attacks on
+    it that are transferred, are removed as well.
 
     Raises:
         ValueError: There is no such field (lists the fields), or ``text`` does not fit it.
@@ -64,11 +63,7 @@ def _without_trials_of(old: tuple[Training, ...], recipe: Recipe) -> Recipe:
     gone = {training.display_name for training in old} - {t.display_name for t in recipe.defences}
     return replace(
         recipe,
-        trials=tuple(
-            trial
-            for trial in recipe.trials
-            if not (isinstance(trial.attack, AttackFrom) and trial.attack.training in gone)
-        ),
+        trials=tuple(trial for trial in recipe.trials if gone.isdisjoint(references(trial.attack))),
     )
 
 
@@ -150,12 +145,12 @@ def view(text: str) -> View:
 
 
 def _parse_tuple(text: str, inner: tuple[Any, ...], old: Any, name: str) -> tuple[Any, ...]:
-    """Comma-separated text as a tuple of numbers, strings or trainings of the recipe."""
+    """Comma-separated text as a tuple of numbers, strings, architectures or trainings."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if inner[0] is Training:
         named = {discover.name_of(t): t for t in old}
         return tuple(named[known(part, named, name)] for part in parts)
-    if inner[0] not in SCALARS:
+    if inner[0] not in (*SCALARS, Architecture):
         raise ValueError(
             f"{name} cannot be set as a whole; set one of its parts, as {name}.0.FIELD"
         )

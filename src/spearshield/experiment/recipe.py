@@ -20,6 +20,7 @@ from spearshield.storage.serialization import dump, load
 from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
+from spearshield.training.transfer_attack import TransferFrom
 
 RESERVED = ("outcomes", "pictures", "con", "prn", "aux", "nul")
 """Names of other folders of a run, and of devices of Windows."""
@@ -79,9 +80,9 @@ class Recipe:
         bare = None if self.weights else self.pretraining
         named: dict[str, Training | None] = {name_of(bare) if bare else UNDEFENDED: bare}
         for training in self.defences:
-            name = base = name_of(training)
+            name = name_of(training)
             while name in named:
-                name = f"{base}~{int(name.partition('~')[2] or 1) + 1}"
+                name = _next(name)
             named[name] = training
         return named
 
@@ -146,18 +147,36 @@ class Recipe:
         """Raise if a training has a reserved name, or is referred to but absent or later.
 
         Raises:
-            ValueError: Names both.
+            ValueError: Names both; or a reference to a training does not fit its place.
         """
         for name, training in self.trainings.items():
             if name.lower() in RESERVED:
                 raise ValueError(f"a training cannot be called {name!r}; choose another name")
+            if training and isinstance(training.learn_from, TransferFrom):
+                raise ValueError(
+                    f"{name} is trained on {name_of(training.learn_from)}, which only trials of "
+                    "the recipe can use"
+                )
             source = training and attack_from(training.learn_from)
             for needed in (training and training.trained_on, source):
                 if needed:
                     self.require_earlier(name, needed)
         for trial in self.trials:
-            if isinstance(trial.attack, AttackFrom):
-                self.require_training(trial.attack.training)
+            for name in references(trial.attack):
+                self.require_training(name)
+            if isinstance(trial.attack, TransferFrom):
+                trial.attack.check()
+
+
+def _next(name: str) -> str:
+    """The next name in the order ``dae``, ``dae~2``, ``dae~3``."""
+    stem, _, number = name.rpartition("~")
+    return f"{stem}~{int(number) + 1}" if stem and number.isdecimal() else f"{name}~2"
+
+
+def references(attack: Attack) -> tuple[str, ...]:
+    """The names of the trainings that an attack refers to."""
+    return attack.trainings if isinstance(attack, (AttackFrom, TransferFrom)) else ()
 
 
 def attack_from(attack: Attack | None) -> str:

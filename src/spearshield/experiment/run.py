@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -25,7 +25,11 @@ from spearshield.classifiers.user import UnnamedFunction
 from spearshield.dataset import Examples, Split
 from spearshield.discover import name_of
 from spearshield.experiment.folders import RECIPE, RESULTS, TRAINING, claim, refuse_others
-from spearshield.experiment.learned_attacks import learned_attack_trials, learned_attack_view
+from spearshield.experiment.learned_attacks import (
+    learned_attack_trials,
+    learned_attack_view,
+    transfer_view,
+)
 from spearshield.experiment.limits import built_from
 from spearshield.experiment.manifest import Manifest, weights_of
 from spearshield.experiment.recipe import UNDEFENDED, Recipe
@@ -44,7 +48,7 @@ from spearshield.storage.lock import locked
 from spearshield.storage.weights import load_weights, save_weights
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.loop import CHECKPOINT, Training, check_trainable, train
-from spearshield.training.transfer_attack import Transfer
+from spearshield.training.transfer_attack import Transfer, TransferFrom
 from spearshield.types import Shape
 from spearshield.views import Transferred, View
 
@@ -175,7 +179,8 @@ class Run:
     @cached_property
     def bare(self) -> Outcome:
         """The classifier without a defence."""
-        recipe, network = self.recipe, self._untrained()
+        recipe = self.recipe
+        network = self._untrained(recipe.pretraining)
         if isinstance(network, UnnamedFunction):
             return Outcome(network)
         if recipe.weights:
@@ -201,9 +206,10 @@ class Run:
                 self._computed[name] = self._train(training, victim, name)
         return self._computed[name]
 
-    def _untrained(self) -> nn.Module:
-        """The classifier with fresh weights, which depend on the seed only."""
-        with ambient(self.recipe.seed, step=-2), built_from(f"the recipe {self.name}"):
+    def _untrained(self, training: Training | None) -> nn.Module:
+        """The classifier with fresh weights, which depend on the seed of the training only."""
+        seed = training.seed(self.recipe.seed) if training else self.recipe.seed
+        with ambient(seed, step=-2), built_from(f"the recipe {self.name}"):
             network = self.recipe.classifier.build(*self.data_shape)
         if isinstance(network, UnnamedFunction) and not self.trained:
             network.refuse()
@@ -220,7 +226,8 @@ class Run:
     def _fresh(self, training: Training) -> Learner:
         """The learner of a training before its first step."""
         with built_from(f"the recipe {self.name}"):
-            return rehearsed(training, self.recipe.seed, self._untrained, self.data_shape)
+            build = partial(self._untrained, training)
+            return rehearsed(training, self.recipe.seed, build, self.data_shape)
 
     def _images_of(self, training: Training) -> Examples:
         """The training images of a training."""
@@ -241,7 +248,7 @@ class Run:
             claim(folder / TRAINING, record, "another training")
         return train(
             replace(training, learn_from=learn_from),
-            Task(classifier, self._untrained(), *self.data_shape, learn_from),
+            Task(classifier, self._untrained(training), *self.data_shape, learn_from),
             lambda: self._images_of(training),
             seed=self.recipe.seed,
             folder=folder,
@@ -259,7 +266,7 @@ class Run:
         self.recipe.require_training(name)
         training = self.recipe.trainings[name]
         if self.trained and training and name not in self._computed:
-            outcome = self._train(training, self._untrained(), name)
+            outcome = self._train(training, self._untrained(training), name)
         else:
             outcome = self._outcome(name)
         if outcome.attack is None:
@@ -286,21 +293,42 @@ class Run:
             return Transferred()
         return learned_attack_view(self.recipe, self.selected_names[-1], victim.selected)
 
-    @property
-    def trials(self) -> tuple[Trial, ...]:
-        """The trials of the recipe, with learned attacks in place of references to them."""
-        trials = self.recipe.trials
-        return tuple(replace(trial, attack=self._attack_of(trial.attack)) for trial in trials)
+    def trials(self, victim: str) -> tuple[Trial, ...]:
+        """The trials of the recipe on a defence, with attacks in place of references to them."""
+        return tuple(self._trial(trial, victim) for trial in self.recipe.trials)
+
+    def _trial(self, trial: Trial, victim: str) -> Trial:
+        """A trial on a defence; a transfer attack gets the view that follows from its sources."""
+        attack = trial.attack
+        if not isinstance(attack, TransferFrom):
+            return replace(trial, attack=self._attack_of(attack))
+        sources = [self._classifier_of(name) for name in attack.trainings]
+        view = transfer_view(self._outcome(victim).defended, sources)
+        return replace(trial, attack=attack.of(sources), view=view)
+
+    def _classifier_of(self, name: str) -> Defended:
+        """The defended classifier of a training.
+
+        Raises:
+            ValueError: The training yields an attack only.
+        """
+        outcome = self._outcome(name)
+        if not outcome.is_defence:
+            raise ValueError(
+                f"{self.folder / name} is no source of a transfer attack: its method trains an "
+                "attack and no classifier"
+            )
+        return outcome.defended
 
     def rows(self) -> Iterator[results.Row]:
         """A row for each defence and trial, and for each worst case."""
         recipe = self.recipe
         settings = EvaluationSettings(recipe.seed, recipe.draws, recipe.batch_size, self.device)
         about = recipe.about(self.name), recipe.parameters, self.progress
-        judge = Judge(self.trials, self.images, self.folder, settings, *about)
         made = {} if self.trained else self.outcomes
         attacks = {name: self.attack(name) for name, outcome in made.items() if outcome.attack}
         for name, outcome in self.outcomes.items():
             if outcome.is_defence or self.selected:
-                trials = learned_attack_trials(recipe, attacks, name)
-                yield from judge.rows(name, outcome, recipe.trainings[name], trials)
+                judge = Judge(self.trials(name), self.images, self.folder, settings, *about)
+                more = learned_attack_trials(recipe, attacks, name)
+                yield from judge.rows(name, outcome, recipe.trainings[name], more)

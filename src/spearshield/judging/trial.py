@@ -9,10 +9,10 @@ from spearshield.adversary import Attack
 from spearshield.ranges import require
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.precomputed_attack import PrecomputedAttack
-from spearshield.training.transfer_attack import Transfer
+from spearshield.training.transfer_attack import Transfer, TransferFrom
 from spearshield.views import Adaptive, Transferred, View
 
-MADE_ELSEWHERE = (LearnedAttack, AttackFrom, Transfer, PrecomputedAttack)
+MADE_ELSEWHERE = (LearnedAttack, AttackFrom, Transfer, TransferFrom, PrecomputedAttack)
 """The attacks that are made before they see the victim, or on other classifiers."""
 
 

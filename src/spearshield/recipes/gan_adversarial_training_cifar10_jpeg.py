@@ -8,23 +8,3 @@ reflected and shifted by up to two pixels, as in the paper.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
-from typing import Any
-
-from spearshield.attacks.fgsm import FGSM
-from spearshield.attacks.pgd import PGD
-from spearshield.classifiers.wang_yu_resnet import WangYuResNet
-from spearshield.datasets.cifar10_jpeg import CIFAR10JPEG
-from spearshield.experiment.recipe import Recipe
-from spearshield.judging.trial import Trial
-from spearshield.method import Method
-from spearshield.methods.fgsm_rs import FGSMRS
-from spearshield.methods.gan_adversarial_training import GANAdversarialTraining
-from spearshield.methods.l2l import L2L
-from spearshield.methods.learned_adversary import LearnedAdversary
-from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
-from spearshield.methods.standard_training import StandardTraining
-from spearshield.threat import Linf
-from spearshield.training.augmentation import Augmentation
-from spearshield.training.loop import Training

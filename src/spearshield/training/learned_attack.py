@@ -91,6 +91,11 @@ class AttackFrom(Attack):
     training: str
 
     @property
+    def trainings(self) -> tuple[str, ...]:
+        """The names of the trainings that it refers to."""
+        return (self.training,)
+
+    @property
     def display_name(self) -> str:
         """The name of the training."""
         return self.training

@@ -28,16 +28,20 @@ from spearshield.discover import name_of
 from spearshield.method import Learner, Method, Task
 from spearshield.progress import Interrupted, Progress, ProgressBar, no_bar, no_progress
 from spearshield.ranges import require
-from spearshield.rng import Rng, ambient, permutation
+from spearshield.rng import Rng, ambient, permutation, repeated
 from spearshield.storage import checkpoint
 from spearshield.storage.serialization import field_of
 from spearshield.storage.weights import not_finite
+from spearshield.training.augmentation import Augmentation
 from spearshield.training.loss_log import LossLog
 from spearshield.training.precomputed_attack import precompute_attack
 
 CHECKPOINT = "checkpoint.safetensors"
 ATTACKED = "attacked"
 MOST_STEPS = 10**9
+MOST_REPLICATES = 9_999
+AUGMENTED = -2
+"""Names the randomness of augmentations, which no training uses."""
 SAVE_EVERY = 60.0
 """Seconds between checkpoints."""
 
@@ -57,6 +61,9 @@ class Training:
         name: Name in the recipe; empty: the method's name.
         precompute: If true, each training image is attacked once, before the first step; else
             images are attacked at each step.
+        replicate: Number of an independent repetition: its initial weights, the order of its data
+            and its randomness are its own; 0: those of the seed.
+        augmentation: Random changes of the images of each batch.
 
     Raises:
         ValueError: A number is out of range, ``split`` is unknown, or ``name`` cannot be the name
@@ -71,6 +78,8 @@ class Training:
     split: Literal["train", "validation"] = "train"
     name: str = ""
     precompute: bool = False
+    replicate: int = 0
+    augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_~-]{0,100}", self.name):
@@ -79,12 +88,20 @@ class Training:
             )
         require(self, "steps", at_least=0, at_most=MOST_STEPS)
         require(self, "batch_size", at_least=1)
+        require(self, "replicate", at_least=0, at_most=MOST_REPLICATES)
         require(self, "split", one_of=("train", "validation"))
+        if self.precompute and self.augmentation:
+            raise ValueError("images that are attacked once cannot change; unset augmentation")
 
     @property
     def display_name(self) -> str:
-        """``name``, or the method's name."""
-        return self.name or name_of(self.method)
+        """``name``, or the method's name; repetition 1 of ``dae`` is ``dae~2``."""
+        name = self.name or name_of(self.method)
+        return f"{name}~{self.replicate + 1}" if self.replicate else name
+
+    def seed(self, seed: int) -> int:
+        """The seed of this repetition, given the seed of all trainings."""
+        return repeated(seed, self.replicate)
 
 
 def train(
@@ -102,6 +119,7 @@ def train(
 
     Args:
         examples: Returns the training images; not called if no step is left.
+        seed: The seed of all trainings, from which that of a repetition follows.
         folder: Folder to save to and to resume from; ``None``: nothing is saved.
         progress: Opens the bars of the training and of the attack on its training images.
         finished: If true, raise instead of taking a step.
@@ -110,6 +128,7 @@ def train(
         ValueError: ``finished`` is true but steps are left; also see :func:`check_trainable` and
             :func:`fit`.
     """
+    seed = training.seed(seed)
     learner = _fresh(training.method, task, seed, device)
     taken = resume(learner, folder) if folder else 0
     if finished and taken < training.steps:
@@ -142,6 +161,7 @@ def train(
         folder=folder,
         device=device,
         bar=progress(f"train {training.display_name}", training.steps),
+        augmentation=training.augmentation,
     )
     return learner
 
@@ -191,12 +211,14 @@ def fit(
     folder: Path | None = None,
     device: torch.device | str = "cpu",
     bar: ProgressBar = no_bar,
+    augmentation: Augmentation | None = None,
 ) -> None:
     """Train ``learner`` until it has taken ``steps`` steps.
 
     Args:
         folder: Folder to save to and to resume from; ``None``: nothing is saved.
         bar: Called after each step with the number of steps taken and the losses.
+        augmentation: Random changes of the images of each batch; ``None``: none.
 
     Raises:
         Interrupted: The process received SIGINT or SIGTERM; the state has been saved.
@@ -206,7 +228,7 @@ def fit(
     done = resume(learner, folder) if folder else 0
     bar(done, {})
     before = cpu_seconds(folder) if folder else 0.0
-    batches = _batches(examples, batch_size, seed, done, steps, device)
+    batches = _batches(examples, batch_size, seed, done, steps, device, augmentation)
     saved, started = time.monotonic(), time.process_time()
 
     def save(taken: int) -> None:
@@ -240,6 +262,7 @@ def _batches(
     done: int,
     steps: int,
     device: torch.device | str,
+    augmentation: Augmentation | None,
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, Rng]]:
     """Yields step number, images, labels and randomness, from step ``done`` to step ``steps``."""
     # All at once, because indexing on the device is fast.
@@ -252,7 +275,8 @@ def _batches(
             order, order_epoch = permutation(len(examples), seed, epoch).to(device), epoch
         index = order[batch * batch_size : (batch + 1) * batch_size]
         rng = Rng(seed, ids[index]).fold(step)
-        yield step, pixels[index].float() / 255, labels[index], rng
+        x = pixels[index].float() / 255
+        yield step, augmentation(x, rng.fold(AUGMENTED)) if augmentation else x, labels[index], rng
 
 
 def resume(learner: Learner, folder: Path) -> int:

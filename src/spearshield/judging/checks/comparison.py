@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -80,8 +80,16 @@ def _outcomes(scored: Scored) -> list[TrialOutcome]:
         broken = ~score.first(count).robust
         if trial.survivors and outcomes:
             broken &= ~_broken(outcomes)
-        outcomes.append(TrialOutcome(trial, score, broken))
+        outcomes.append(TrialOutcome(_as_white_box(trial), score, broken))
     return outcomes
+
+
+def _as_white_box(trial: Trial) -> Trial:
+    """The trial; if a run transfers an attack from the victim to itself, the attack on it."""
+    attack, adaptive = trial.attack, isinstance(trial.view, Adaptive)
+    if isinstance(attack, Transfer) and attack.names and adaptive:
+        return replace(trial, attack=attack.on_sources)
+    return trial
 
 
 def _findings(outcomes: Sequence[TrialOutcome]) -> Iterator[Finding | None]:
