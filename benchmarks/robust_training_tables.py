@@ -1,0 +1,142 @@
+"""The tables of docs/results/gan_adversarial_training_mnist and ..._cifar10_jpeg, as Markdown.
+
+    python benchmarks/robust_training_tables.py FOLDER
+
+FOLDER holds ``results.json``, the rows of all runs of the recipe, one run for each seed;
+``battery.json``, the rows of audits of their trainings; and ``cost.json``, which
+``training_cost.py`` wrote. Shares are in percent; several seeds are the mean, with the lowest and the
+highest.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from inspect import cleandoc
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from spearshield.judging import results
+from spearshield.judging.results import WORST_CASE, Row
+
+
+class Measured:
+    """The rows and the cost of trainings, by name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.rows = results.read(folder / "results.json")
+        battery = folder / "battery.json"
+        self.battery = results.read(battery) if battery.exists() else []
+        self.cost: dict[str, dict[str, Any]] = json.loads((folder / "cost.json").read_text())
+        self.methods = list(dict.fromkeys(row.method for row in self.rows))
+
+    def of(self, method: str, attack: str, steps: int = 0, restarts: int = 1) -> list[Row]:
+        """The rows of an attack on a method, one for each seed."""
+        return [
+            row
+            for row in self.rows
+            if row.method == method and is_attack(row, attack, steps, restarts)
+        ]
+
+    def worst(self, method: str) -> list[Row]:
+        """The worst cases under the battery."""
+        return [row for row in self.battery if row.method == method and row.attack == WORST_CASE]
+
+    def costs(self, method: str, of: str) -> list[float]:
+        """A cost of the training of a method, for each seed."""
+        found = [one[method][of] for one in self.cost.values() if method in one]
+        return [number for number in found if number is not None]
+
+
+def is_attack(row: Row, attack: str, steps: int, restarts: int) -> bool:
+    """True if the row is of this attack, with these steps and restarts."""
+    about = row.parameters.get("attack") or {}
+    return row.attack == attack and (
+        not steps or (about.get("steps"), about.get("restarts")) == (steps, restarts)
+    )
+
+
+def trainings(measured: Measured) -> list[str]:
+    """Accuracy, proofs and cost of each training.
+
+    Clean, FGSM and PGD-10: all test images. PGD-100 with 5 starts, and the standard battery: the
+    first 1,000. Certified: share of these with a proof. Minutes of processor time. Gradients: per
+    image and epoch. Gap: highest difference between the accuracy under the training's own adversary
+    and under PGD; above 40 is the alarm for catastrophic overfitting.
+    """
+    head = [
+        "training",
+        "clean",
+        "FGSM",
+        "PGD-10",
+        "PGD-100",
+        "standard battery",
+        "certified",
+        "verdict",
+    ]
+    lines = [[*head, "minutes", "gradients", "gap"]]
+    for method in measured.methods:
+        if method.startswith("source"):
+            continue
+        fgsm, worst = measured.of(method, "fgsm"), measured.worst(method)
+        lines.append(
+            [
+                f"`{method}`",
+                spread([row.acc for row in fgsm]),
+                spread([row.robust_acc for row in fgsm]),
+                spread([row.robust_acc for row in measured.of(method, "pgd", 10)]),
+                spread([row.robust_acc for row in measured.of(method, "pgd", 100, 5)]),
+                spread([row.robust_acc for row in worst]),
+                spread([row.proved for row in worst]),
+                ", ".join(dict.fromkeys(str(row.verdict) for row in worst)),
+                number(measured.costs(method, "minutes")),
+                number(measured.costs(method, "passes")),
+                spread(measured.costs(method, "gap")),
+            ]
+        )
+    return table(lines)
+
+
+def transfer(measured: Measured) -> list[str]:
+    """Black box: accuracy under images that were made on independently trained models.
+
+    The first 1,000 test images; FGSM / PGD-10 on the source.
+    """
+    sources = [method for method in measured.methods if method.startswith("source")]
+    lines = [["training", *(f"from `{source}`" for source in sources)]]
+    for method in measured.methods:
+        cells = []
+        for source in sources:
+            pair = (measured.of(method, f"{kind}_from_{source}") for kind in ("fgsm", "pgd"))
+            cells.append(" / ".join(spread([row.robust_acc for row in rows]) for rows in pair))
+        lines.append([f"`{method}`", *cells])
+    return table(lines) if sources else []
+
+
+def spread(shares: Sequence[float | None]) -> str:
+    """Mean, lowest and highest in percent."""
+    return number([100 * share for share in shares if share is not None])
+
+
+def number(values: Sequence[float]) -> str:
+    """Mean, lowest and highest."""
+    if not values:
+        return ""
+    ends = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
+    return f"{fmean(values):.1f}{ends}"
+
+
+def table(lines: list[list[str]]) -> list[str]:
+    """A Markdown table."""
+    first, *rest = lines
+    rule = ["---", *["---:"] * (len(first) - 1)]
+    return ["| " + " | ".join(cells) + " |" for cells in (first, rule, *rest)]
+
+
+if __name__ == "__main__":
+    found = Measured(Path(sys.argv[1]))
+    for make in (trainings, transfer):
+        print(f"\n{cleandoc(make.__doc__ or '')}\n")
+        print("\n".join(make(found)))

@@ -1,0 +1,58 @@
+"""The recipes of robust training on small artificial data, and the tables of their results."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fixtures.recipes import recipe, small
+from spearshield.judging import results
+
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "name", ["gan_adversarial_training_mnist", "gan_adversarial_training_cifar10_jpeg"]
+)
+def test_the_rows_of_a_run_and_their_tables(tmp_path, name):
+    short = small(recipe(name), tmp_path)
+    kept = {"gan", "gan_no_regulariser", "l2l", "pgd", "source_pgd~2"}
+    chosen = tuple(one for one in short.recipe.defences if one.display_name in kept)
+    gone = {one.display_name for one in short.recipe.defences} - kept
+    trials = tuple(
+        trial
+        for trial in short.recipe.trials
+        if gone.isdisjoint(getattr(trial.attack, "trainings", ()))
+    )
+    run = replace(short, recipe=replace(short.recipe, defences=chosen, trials=trials))
+    rows = run()
+    by = {(row.method, row.attack, row.view) for row in rows}
+    assert ("gan", "gan", "adaptive") in by  # its own generator
+    assert ("l2l", "fgsm", "adaptive") in by
+    if "mnist" in name:
+        assert ("gan", "fgsm_from_source_pgd~2", "transferred") in by
+        assert ("source_pgd~2", "pgd_from_source_pgd~2", "adaptive") in by
+
+    cost = script("training_cost")
+    costs = {
+        training.display_name: cost.cost(run, training.display_name, training)
+        for training in chosen
+    }
+    assert costs["pgd"]["passes"] > costs["l2l"]["passes"] > 1
+    (tmp_path / "cost.json").write_text(json.dumps({0: costs}))
+    (tmp_path / "results.json").write_text(json.dumps(results.to_json(rows)))
+    tables = script("robust_training_tables")
+    lines = tables.trainings(tables.Measured(tmp_path))
+    assert any(line.startswith("| `gan`") for line in lines)
+    assert not any("source" in line for line in lines[2:])
