@@ -1,0 +1,67 @@
+"""A fixed first layer that nearly binarises the pixels, for networks with a certificate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spearshield.ranges import check, require
+
+
+class Threshold(nn.Module):
+    """Compares each pixel with each threshold, by a steep ramp from -1 to 1.
+
+    ::
+
+        r_t(x) = 2 * clamp((x - t) / width + 1/2, 0, 1) - 1 + leak * x
+
+    A change of at most eps moves only pixels that are within ``eps + width / 2`` of the threshold,
+    except for the leak, so the interval bounds of the layers that follow are tighter. The leak
+    keeps a gradient everywhere. The layer has no weights; it is nondecreasing in each pixel.
+
+    Args:
+        thresholds: Numbers on the [0, 1] pixel scale.
+        width: Length of the ramp, on the [0, 1] pixel scale.
+        leak: Slope outside the ramp.
+    """
+
+    thresholds: Tensor
+
+    def __init__(self, thresholds: tuple[float, ...], width: float, leak: float) -> None:
+        super().__init__()
+        column = torch.tensor(thresholds)[:, None, None]
+        self.register_buffer("thresholds", column, persistent=False)
+        self.width, self.leak = width, leak
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c_out h w"]:
+        """The images with one channel for each channel of ``x`` and each threshold."""
+        pixels = x.unsqueeze(2)
+        ramp = ((pixels - self.thresholds) / self.width + 0.5).clamp(0, 1)
+        return (2 * ramp - 1 + self.leak * pixels).flatten(1, 2)
+
+
+def thresholded(
+    channels: int, thresholds: tuple[float, ...], width: float, leak: float
+) -> tuple[nn.Module, int]:
+    """The first layer for images with ``channels`` channels, and the channels after it.
+
+    Without thresholds it is the identity.
+    """
+    if not thresholds:
+        return nn.Identity(), channels
+    return Threshold(thresholds, width, leak), channels * len(thresholds)
+
+
+def check_thresholds(architecture: Any) -> None:
+    """Raise unless the fields ``thresholds``, ``ramp`` and ``leak`` are in range.
+
+    Raises:
+        ValueError: Names the field and the number.
+    """
+    for threshold in architecture.thresholds:
+        check("thresholds", threshold, above=0, below=1)
+    require(architecture, "ramp", above=0)
+    require(architecture, "leak", at_least=0)
