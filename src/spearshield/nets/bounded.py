@@ -2,8 +2,11 @@
 
 A network is called with a :class:`Bounded` in place of images. Every operation of PyTorch that it
 performs then computes its values and their bounds over a box of images, in float32 and
-differentiable in the weights. The networks are those of :func:`spearshield.judging.certify`, but
-rounding errors are ignored, so these bounds train a network and prove nothing.
+differentiable in the weights.
+
+The bounds of the judge, :mod:`spearshield.judging.bounds`, take most of the same operations, but
+are in float64, widened by rounding errors and without gradient in the weights, as they record the
+network below autograd. These bounds ignore rounding errors. They train a network and prove nothing.
 
 Gowal et al., "On the Effectiveness of Interval Bound Propagation for Training Verifiably Robust
 Models", 2018, https://arxiv.org/abs/1810.12715, section 3.
@@ -141,10 +144,14 @@ def check_boundable(network: nn.Module, shape: Shape) -> None:
     """
     network = copy.deepcopy(network).train()
     entered: list[str] = []
+
+    def leave(*_: Any) -> None:
+        entered.pop()
+
     for name, layer in network.named_modules():
         place = f"{name or 'the network'} ({type(layer).__name__})"
         layer.register_forward_pre_hook(lambda *_, place=place: entered.append(place))
-        layer.register_forward_hook(lambda *_: entered.pop() and None)
+        layer.register_forward_hook(leave)
     weight = next(network.parameters(), None)
     x = torch.zeros(2, *shape, device=None if weight is None else weight.device)
     try:
