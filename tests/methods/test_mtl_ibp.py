@@ -65,12 +65,12 @@ def test_the_loss_by_hand_in_the_warmup(monkeypatch):
     monkeypatch.setattr(
         trained, "minimise", lambda loss: mixed.append(loss.item()) or minimise(loss)
     )
-    for eps in (EPS / 2, EPS):
+    for eps, alpha in ((EPS / 2, 0.125), (EPS, 0.25)):
         losses = trained.step(X, Y, rng=Rng.of_batch(0, 2))
         attacked, worst = expected(eps)
         assert losses["cross_entropy"] == pytest.approx(attacked)
         assert losses["worst_cross_entropy"] == pytest.approx(worst)
-        assert mixed[-1] == pytest.approx(0.75 * attacked + 0.25 * worst)
+        assert mixed[-1] == pytest.approx((1 - alpha) * attacked + alpha * worst)
 
 
 def test_a_number_of_steps_sets_the_warmup():

@@ -11,10 +11,11 @@ The last linear layer is merged with the difference of two logits, as in
 :mod:`~spearshield.methods.ibp`.
 
 Differences from the paper. The attack is the task's, with its own steps. The schedules are those of
-all trainings of this package. There is no L1 penalty, and neither the initialisation nor the
-regularisation of Shi et al., "Fast Certified Robust Training with Short Warmup", 2021,
-https://arxiv.org/abs/2103.17134. Batch normalisation takes its statistics from the adversarial
-images, also for the bounds.
+all trainings of this package. alpha grows from zero with eps: with all of alpha from the first step
+the logits of a network with ordinary initial weights may shrink to constants. There is no L1
+penalty, and neither the initialisation nor the regularisation of Shi et al., "Fast Certified Robust
+Training with Short Warmup", 2021, https://arxiv.org/abs/2103.17134. Batch normalisation takes its
+statistics from the adversarial images, also for the bounds.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class MTLIBP(AdversarialTraining):
     number of steps is given, half of them.
 
     Args:
-        alpha: Weight of the bounds, in [0, 1]: 0 is adversarial training, 1 is IBP without clean
-            images.
+        alpha: Weight of the bounds after the warm-up, in [0, 1]: 0 is adversarial training, 1 is
+            IBP without clean images.
 
     Raises:
         ValueError: A number is out of range. At the start of training: there is no attack to train
@@ -97,7 +98,7 @@ class MTLIBPLearner(ClassifierLearner):
 
         # L
         attacked, worst = cross_entropy(logits.value, y), cross_entropy(z_hat, y)
-        alpha = self.method.alpha
+        alpha = self.share * self.method.alpha
         self.minimise((1 - alpha) * attacked + alpha * worst)
         return {
             "cross_entropy": attacked.item(),
