@@ -399,8 +399,31 @@ def test_the_bounds_of_a_large_network_do_not_go_back_to_the_image(monkeypatch):
     monkeypatch.setattr(certificate, "MAX_COST", 0)
     loose = certify(model, x, y, Linf(0.003))
     assert expected.any() and (loose <= expected).all()
-    monkeypatch.setattr(certificate, "lower_bound", None)  # is not called
+    monkeypatch.setattr(Input, "pull", None)  # is not called
     assert torch.equal(certify(model, x, y, Linf(0.003)), loose)
+
+
+def test_linear_bounds_are_never_below_interval_bounds():
+    """Far from the image, linear bounds of rectified layers alone would be looser."""
+    with ambient(0):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(9, 30), nn.ReLU(), nn.Linear(30, 3)).eval()
+        x = torch.rand(8, 1, 3, 3)
+    looser = 0
+    for eps in (0.01, 0.1, 1.0):
+        with torch.no_grad():
+            logits = bounded(model, x, Linf(eps), tighten=False)
+            one = torch.eye(3, dtype=torch.float64)
+            differences = (one[[0, 1, 2]] - one[[1, 2, 0]])[:, None].expand(-1, 8, -1)
+            apart = logits.constant_bound(differences)
+            near = lower_bound(logits, differences, affine_only=True)
+            far = lower_bound(logits, differences)
+            constant, (pulled,) = logits.pull(differences)
+            (relu,) = logits.parts
+            merged = constant + relu.constant_bound(pulled)
+        assert (near >= apart).all() and (far >= near).all()
+        torch.testing.assert_close(near, torch.maximum(apart, merged), rtol=1e-3, atol=1e-5)
+        looser += int((near > apart).sum()) + int((far > near).sum())
+    assert looser > 0
 
 
 def test_the_result_does_not_depend_on_chunks_and_blocks(monkeypatch):

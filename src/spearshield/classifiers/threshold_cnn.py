@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from spearshield.architecture import Architecture, check_size
-from spearshield.nets.threshold import Threshold
+from spearshield.nets.threshold import check_thresholds, thresholded
 from spearshield.ranges import require
 from spearshield.types import Shape
 
@@ -26,7 +26,8 @@ class ThresholdCNN(Architecture):
 
     Args:
         width: Channels of the first convolution; the others have two, four and four times as many.
-        low, high: Ends of the steep part of the threshold, on the [0, 1] pixel scale.
+        thresholds: Thresholds of the pixels, on the [0, 1] pixel scale; each is a channel.
+        ramp: Length of the steep part of the threshold, on the same scale.
         leak: Slope of the threshold outside the steep part.
 
     Raises:
@@ -34,24 +35,23 @@ class ThresholdCNN(Architecture):
     """
 
     width: int = 32
-    low: float = 0.45
-    high: float = 0.55
+    thresholds: tuple[float, ...] = (0.5,)
+    ramp: float = 0.1
     leak: float = 0.01
 
     def __post_init__(self) -> None:
         require(self, "width", at_least=1)
-        require(self, "low", at_least=0, below=1)
-        require(self, "high", above=self.low, at_most=1)
-        require(self, "leak", above=0)
+        check_thresholds(self)
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         check_size(shape, 4)
         channels, h, w = shape
+        threshold, channels = thresholded(channels, self.thresholds, self.ramp, self.leak)
         one, two, four = self.width, 2 * self.width, 4 * self.width
         rows, columns = ((side + 3) // 4 for side in (h, w))
         return nn.Sequential(
             OrderedDict(
-                threshold=Threshold(self.low, self.high, self.leak),
+                threshold=threshold,
                 conv1=nn.Conv2d(channels, one, 5, 2, 2),
                 relu1=nn.ReLU(),
                 conv2=nn.Conv2d(one, two, 3, padding=1),

@@ -208,21 +208,30 @@ class Rectifier(Node):
         return constant, (rising * line + falling * chord,)
 
 
-def lower_bound(node: Node, functional: Functionals) -> PerFunctional:
+def lower_bound(node: Node, functional: Functionals, *, affine_only: bool = False) -> PerFunctional:
     """A lower bound of linear functions of the values of a node, over all images of its input.
 
-    Every node that it depends on has been bounded.
+    Every node that it depends on has been bounded. At every node on the way back to the image, the
+    interval bounds of the nodes reached so far give a bound too, and the largest one is returned.
+    For a network that was trained on interval bounds it is often one of the last layers'.
+
+    Args:
+        affine_only: Go back through the affine operations at the end only.
     """
     total = functional.new_zeros(functional.shape[:2])
-    pending = {node: functional}
+    pending, best = {node: functional}, node.constant_bound(functional)
     while pending:
         last = max(pending, key=lambda reached: reached.depth)
+        if affine_only and not isinstance(last, (Affine, Input)):
+            break
         coefficients = pending.pop(last)
         constant, pulled = last.pull(coefficients)
         total = total + constant - _total(coefficients.abs() * last.slack)
         for part, own in zip(last.parts, pulled, strict=False):
             pending[part] = pending[part] + own if part in pending else own
-    return total
+        rest = sum(part.constant_bound(own) for part, own in pending.items())
+        best = torch.maximum(best, total + rest)
+    return best
 
 
 def value_range(node: Node, functional: Functionals) -> tuple[PerFunctional, PerFunctional]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal, TypeAlias
 
 import torch
 from torch import nn
@@ -17,6 +18,9 @@ from spearshield.types import Images, Labels, Mask
 
 __all__ = ["NotCertifiable", "certify"]
 
+Effort: TypeAlias = Literal["intervals", "differences", "layers"]
+
+EFFORTS: tuple[Effort, ...] = ("intervals", "differences", "layers")
 CHUNK = 16
 """Number of images that are bounded together; limits memory, changes no result."""
 MAX_VALUES = 2**20
@@ -36,8 +40,9 @@ def certify(model: nn.Module, x: Images, y: Labels, threat: ThreatModel) -> Mask
     around ``x``, including its tolerance. False means that there is no proof, not that there is an
     adversarial image. Networks that were not trained for a certificate have few proofs.
 
-    First by interval bound propagation, with linear bounds of the differences of logits; images
-    that remain unproved are tried again with linear bounds of every rectified layer (CROWN).
+    First by interval bound propagation, in which the affine end of the network is merged with the
+    differences of logits. Images that remain unproved are tried again with linear bounds of these
+    differences (CROWN-IBP), and then with linear bounds of every rectified layer (CROWN).
 
     The proof is for the rounded arithmetic of the deployed network. Bounds are in float64, and
     every operation is widened by the worst case of its rounding errors in its own type: a sum of n
@@ -67,32 +72,32 @@ def certify(model: nn.Module, x: Images, y: Labels, threat: ThreatModel) -> Mask
     # The tolerance of the judge, and the rounding of the distance that it computes.
     threat = replace(threat, eps=(threat.eps + TOLERANCE) * (1 + 1e-6))
     proved = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    for tighten in (False, True):
+    for effort in EFFORTS:
         left = (~proved).nonzero()[:, 0]
         for part in torch.split(left, CHUNK):
             right = part[model(x[part]).argmax(1) == y[part]]
             if len(right) > 0:
-                proved[right] = _proved(model, x[right], y[right], threat, tighten)
+                proved[right] = _proved(model, x[right], y[right], threat, effort)
     return proved
 
 
-def _proved(model: nn.Module, x: Images, y: Labels, threat: ThreatModel, tighten: bool) -> Mask:
-    """True for each image with a proof, with or without tightened bounds of rectified layers."""
+def _proved(model: nn.Module, x: Images, y: Labels, threat: ThreatModel, effort: Effort) -> Mask:
+    """True for each image with a proof by linear bounds of nothing, of differences or of layers."""
     alone = len(x) == 1
     if alone:  # two images show an operation that combines the images of a batch
         x, y = x.expand(2, -1, -1, -1), y.expand(2)
     logits = trace(model, Input(x, threat))
     for node in _in_order(logits):
-        if tighten and isinstance(node, Rectifier):
+        if effort == "layers" and isinstance(node, Rectifier):
             _tighten(node.parts[0])
         node.bound()
     classes = logits.shape[1]
     one = torch.eye(classes, dtype=torch.float64, device=x.device)
     other = torch.arange(classes, device=x.device)[:, None] != y
     differences = one[y] - one[:, None]
-    bound = lower_bound if classes * _largest(logits) <= MAX_COST else Node.constant_bound
+    near = effort == "intervals" or classes * _largest(logits) > MAX_COST
     rows = torch.split(differences, max(1, MAX_VALUES // _largest(logits)))
-    margins = torch.cat([bound(logits, part) for part in rows])
+    margins = torch.cat([lower_bound(logits, part, affine_only=near) for part in rows])
     proved: Mask = ((margins > 0) | ~other).all(0)
     return proved[:1] if alone else proved
 

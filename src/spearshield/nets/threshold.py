@@ -1,4 +1,4 @@
-"""A steep threshold of pixels, for images that are nearly black and white.
+"""A fixed first layer that nearly binarises the pixels.
 
 On MNIST, a network that is trained on adversarial images learns to threshold pixels in its first
 layer: Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards Deep Learning Models Resistant to
@@ -8,28 +8,68 @@ of the network from the start.
 
 from __future__ import annotations
 
-from torch import nn
-from torch.nn.functional import hardtanh
+from typing import Any
 
-from spearshield.types import Images
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spearshield.ranges import check, require
 
 
 class Threshold(nn.Module):
-    """Maps pixels below ``low`` to about -1, above ``high`` to about 1, and between on a line.
+    """Compares each pixel with each threshold, by a steep ramp from -1 to 1.
 
-    The function grows strictly everywhere, with a slope of at least ``leak``: the sign of a
-    gradient in a pixel is the sign of the gradient behind the threshold, so attacks in the
-    L-infinity norm are not blocked.
+    ::
+
+        r_t(x) = 2 * clamp((x - t) / width + 1/2, 0, 1) - 1 + leak * x
+
+    A change of at most eps moves only pixels that are within ``eps + width / 2`` of the threshold,
+    except for the leak, so the interval bounds of the layers that follow are tighter. The layer
+    has no weights. With a leak it grows strictly in each pixel: the sign of a gradient in a pixel
+    is the sign of the gradient behind the threshold, so attacks in the L-infinity norm are not
+    blocked.
 
     Args:
-        low, high: Ends of the steep part, in [0, 1].
-        leak: Slope outside the steep part.
+        thresholds: Numbers on the [0, 1] pixel scale.
+        width: Length of the ramp, on the [0, 1] pixel scale.
+        leak: Slope outside the ramp.
     """
 
-    def __init__(self, low: float, high: float, leak: float) -> None:
-        super().__init__()
-        self.low, self.high, self.leak = low, high, leak
+    thresholds: Tensor
 
-    def forward(self, x: Images) -> Images:
-        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
-        return hardtanh((x - middle) / half) + self.leak * (x - middle)
+    def __init__(self, thresholds: tuple[float, ...], width: float, leak: float) -> None:
+        super().__init__()
+        column = torch.tensor(thresholds)[:, None, None]
+        self.register_buffer("thresholds", column, persistent=False)
+        self.width, self.leak = width, leak
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c_out h w"]:
+        """The images with one channel for each channel of ``x`` and each threshold."""
+        pixels = x.unsqueeze(2)
+        ramp = ((pixels - self.thresholds) / self.width + 0.5).clamp(0, 1)
+        return (2 * ramp - 1 + self.leak * pixels).flatten(1, 2)
+
+
+def thresholded(
+    channels: int, thresholds: tuple[float, ...], width: float, leak: float
+) -> tuple[nn.Module, int]:
+    """The first layer for images with ``channels`` channels, and the channels after it.
+
+    Without thresholds it is the identity.
+    """
+    if not thresholds:
+        return nn.Identity(), channels
+    return Threshold(thresholds, width, leak), channels * len(thresholds)
+
+
+def check_thresholds(architecture: Any) -> None:
+    """Raise unless the fields ``thresholds``, ``ramp`` and ``leak`` are in range.
+
+    Raises:
+        ValueError: Names the field and the number.
+    """
+    for threshold in architecture.thresholds:
+        check("thresholds", threshold, above=0, below=1)
+    require(architecture, "ramp", above=0)
+    require(architecture, "leak", at_least=0)

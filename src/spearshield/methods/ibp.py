@@ -1,0 +1,105 @@
+"""IBP: a classifier trained on interval bounds of its logits, for a certificate.
+
+Gowal, Dvijotham, Stanforth, Bunel, Qin, Uesato, Arandjelovic, Mann, Kohli, "On the Effectiveness of
+Interval Bound Propagation for Training Verifiably Robust Models", 2018.
+https://arxiv.org/abs/1810.12715
+
+    z_hat  the worst case of the logits over the box of images around x, by interval arithmetic
+    L = kappa * CE(f(x), y) + (1 - kappa) * CE(z_hat, y)
+
+The last linear layer is merged with the difference of two logits, so z_hat is the upper bound of
+f_j - f_y for each class j. eps grows from zero and kappa falls from one over the warm-up.
+
+Differences from the paper. The learning rate has the schedule of all trainings of this package,
+not two drops. There is no phase at eps = 0 before the warm-up; kappa starts near one. The box is
+clipped to [0, 1]. Batch normalisation, which the paper's networks do not have, takes its statistics
+from the clean images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch.nn.functional import cross_entropy
+
+from spearshield.method import Paper, Task
+from spearshield.nets.bounded import bounded_logits, box, check_boundable, worst_case
+from spearshield.ranges import require
+from spearshield.rng import Rng
+from spearshield.training.classifier_training import (
+    AdversarialTraining,
+    ClassifierLearner,
+    accuracy,
+)
+from spearshield.types import Images, Labels
+
+
+@dataclass(frozen=True)
+class IBP(AdversarialTraining):
+    """Cross-entropy on interval bounds, mixed with cross-entropy on clean images.
+
+    eps is the task's attack's; the attack itself is not used. Where its norm is another than Linf,
+    the box around its ball is bounded. A larger eps than the one to certify may certify more.
+
+    The other settings are those of
+    :class:`~spearshield.training.classifier_training.AdversarialTraining`. Bounds are in float32,
+    whatever the ``precision``. A training of this kind needs ``warmup_steps``; where only a number
+    of steps is given, half of them.
+
+    Args:
+        kappa: Weight of the clean images after the warm-up, in [0, 1].
+
+    Raises:
+        ValueError: A number is out of range. At the start of training: there is no attack to take
+            eps from, or the classifier has a layer without interval bounds; the message names it.
+    """
+
+    paper = Paper(
+        "On the Effectiveness of Interval Bound Propagation for Training Verifiably Robust Models",
+        "Gowal, Sven and Dvijotham, Krishnamurthy and Stanforth, Robert and Bunel, Rudy and Qin, "
+        "Chongli and Uesato, Jonathan and Arandjelovic, Relja and Mann, Timothy and Kohli, "
+        "Pushmeet",
+        2018,
+        "https://arxiv.org/abs/1810.12715",
+    )
+
+    kappa: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "kappa", at_least=0, at_most=1)
+
+    def for_steps(self, steps: int) -> IBP:
+        """The same method for ``steps`` steps: eps grows over half of them."""
+        return replace(self, decay_steps=steps, warmup_steps=self.warmup_steps or steps // 2)
+
+    def learner(self, task: Task) -> IBPLearner:
+        return IBPLearner(self, task)
+
+
+class IBPLearner(ClassifierLearner):
+    def __init__(self, method: IBP, task: Task) -> None:
+        super().__init__(method, task)
+        self.eps = task.attack.threat.eps
+        check_boundable(self.classifier, task.shape)
+
+    def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:  # noqa: ARG002
+        # eps grows from zero, kappa falls from one.
+        eps = self.share * self.eps
+        kappa = 1 - self.share * (1 - self.method.kappa)
+
+        # f(x) and z_hat, in one pass.
+        logits = bounded_logits(self.classifier.train(), x, *box(x, eps))
+        z_hat = worst_case(logits, y)
+
+        # L
+        clean, worst = cross_entropy(logits.value, y), cross_entropy(z_hat, y)
+        # Without its weight the clean term costs a third of the backward pass.
+        self.minimise(kappa * clean + (1 - kappa) * worst if kappa else worst)
+        return {
+            "cross_entropy": clean.item(),
+            "worst_cross_entropy": worst.item(),
+            "accuracy": accuracy(logits.value, y),
+            "bounded_accuracy": accuracy(z_hat, y),
+        }
