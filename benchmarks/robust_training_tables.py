@@ -4,8 +4,8 @@
 
 FOLDER holds ``results.json``, the rows of all runs of the recipe, one run for each seed;
 ``battery.json``, the rows of audits of their trainings; and ``cost.json``, which
-``training_cost.py`` wrote. Shares are in percent; several seeds are the mean, with the lowest and the
-highest.
+``training_cost.py`` wrote. Shares are in percent; several seeds are the mean, with the lowest and
+the highest.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 All trainings have one network, one schedule and one number of steps, and differ in the adversary:
 none (standard), a generator (``gan``, ``l2l``, ``learned_adversary``), gradient steps (PGD, TRADES,
 FGSM-RS, N-FGSM), other models (ensemble), or interval bounds (IBP, MTL-IBP). ``gan`` has the
-generator of the paper with a quarter of its width, and three forms of the regulariser. The trainings
-called ``source`` are independent repetitions, whose adversarial images are transferred to every
-victim. A step of ``gan`` with the regulariser needs float32; all others are in bfloat16.
+generator of the paper with a quarter of its width, and three forms of the regulariser. The
+trainings called ``source`` are independent repetitions, whose adversarial images are transferred to
+every victim. A step of ``gan`` with the regulariser needs float32; all others are in bfloat16.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ RECIPE = Recipe(
         Trial(PGD_10),
         Trial(PGD_100, images=1_000),
         *(
-            Trial(TransferFrom(BUDGET, source.name, attack), Transferred(), images=1_000)
+            Trial(TransferFrom(BUDGET, source.display_name, attack), Transferred(), images=1_000)
             for source in SOURCES
             for attack in (FGSM(BUDGET), replace(PGD_10, early_stop=False))
         ),
