@@ -33,6 +33,15 @@ def test_every_image_is_a_shift_or_a_reflection_and_all_occur(shift, flip):
     assert len(found) == len(options)
 
 
+@pytest.mark.parametrize(("shift", "flip"), [(0, True), (2, False), (2, True)])
+def test_undo_restores_what_did_not_leave_the_image(shift, flip):
+    augmentation, rng = Augmentation(shift, flip), Rng.of_batch(0, 200)
+    restored = augmentation.undo(augmentation(X, rng), rng)
+    inner = (slice(None), slice(None), slice(shift, 5 - shift), slice(shift, 4 - shift))
+    assert torch.equal(restored[inner], X[inner])
+    assert ((restored == X) | (restored == 0)).all()
+
+
 def test_an_image_is_changed_alike_in_every_batch():
     augmentation, rng = Augmentation(2, flip=True), Rng.of_batch(0, 200)
     assert torch.equal(augmentation(X, rng)[7:9], augmentation(X[7:9], rng[7:9]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 from torch.nn.functional import pad
 
 from spearshield.ranges import require
@@ -37,15 +39,35 @@ class Augmentation:
         Args:
             rng: Randomness of the images.
         """
-        n, channels, h, w = x.shape
+        rows, columns, reflected = self._drawn(x, rng)
+        columns = torch.where(reflected, columns.flip(1), columns)
+        return self._picked(x, rows, columns)
+
+    def undo(self, x: Images, rng: Rng) -> Images:
+        """The images before the change; black where they had left the image.
+
+        Args:
+            rng: Randomness of the change.
+        """
+        rows, columns, reflected = self._drawn(x, rng)
+        back = 2 * self.shift + torch.arange(x.shape[3], device=x.device).mul(2) - columns
+        columns = torch.where(reflected, columns.flip(1), back)
+        back = 2 * self.shift + torch.arange(x.shape[2], device=x.device).mul(2) - rows
+        return self._picked(x, back, columns)
+
+    def _drawn(
+        self, x: Images, rng: Rng
+    ) -> tuple[Int[Tensor, "n h"], Int[Tensor, "n w"], Bool[Tensor, "n 1"]]:
+        """Rows and columns of the padded images, and whether the columns are reflected."""
         offsets = rng.fold(0).integers((2,), 2 * self.shift + 1)
-        rows = offsets[:, 0, None] + torch.arange(h, device=x.device)
-        columns = offsets[:, 1, None] + torch.arange(w, device=x.device)
-        if self.flip:
-            reflected = rng.fold(1).integers((1,), 2) == 1
-            columns = torch.where(reflected, columns.flip(1), columns)
-        image = torch.arange(n, device=x.device)[:, None, None, None]
-        channel = torch.arange(channels, device=x.device)[:, None, None]
+        rows = offsets[:, 0, None] + torch.arange(x.shape[2], device=x.device)
+        columns = offsets[:, 1, None] + torch.arange(x.shape[3], device=x.device)
+        return rows, columns, rng.fold(1).integers((1,), 2) < int(self.flip)
+
+    def _picked(self, x: Images, rows: Int[Tensor, "n h"], columns: Int[Tensor, "n w"]) -> Images:
+        """These rows and columns of the images, which black pixels surround."""
+        image = torch.arange(len(x), device=x.device)[:, None, None, None]
+        channel = torch.arange(x.shape[1], device=x.device)[:, None, None]
         padded = pad(x, (self.shift,) * 4)
-        changed: Images = padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
-        return changed
+        picked: Images = padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+        return picked
