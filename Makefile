@@ -11,7 +11,7 @@ quickstart: $(READY)
 	$(VENV)/bin/spearshield run quickstart
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(VENV)/bin/ruff format --check .
