@@ -67,6 +67,7 @@ def training(
 
 GAN = GANAdversarialTraining(BUDGET, width=16, **SCHEDULE)
 PGD_TRAINING = PGDAdversarialTraining(**FAST)
+LEARNED = LearnedAdversary(BUDGET, gradient_steps=3, step_size=2 / 3, **FAST)
 ENSEMBLE = EnsembleAdversarialTraining(**FAST)
 SOURCES = (
     training(StandardTraining(**STANDARD), "source_standard", replicate=1),
@@ -85,7 +86,7 @@ RECIPE = Recipe(
         training(replace(GAN, gamma=0.0), "gan_no_regulariser"),
         training(L2L(BUDGET, **FAST), "l2l"),
         training(L2L(BUDGET, calls=2, **FAST), "l2l_two_calls"),
-        training(LearnedAdversary(BUDGET, **FAST), "learned_adversary"),
+        training(LEARNED, "learned_adversary"),
         training(PGD_TRAINING, "pgd"),
         training(TRADES(steps=7, step_size=0.1, **FAST), "trades"),
         training(ENSEMBLE, "ensemble", FGSM(BUDGET)),
