@@ -13,12 +13,12 @@ Examples", 2020. https://arxiv.org/abs/1912.11969
 A classifier changes little from one epoch to the next, so the perturbations stay adversarial, and a
 few steps in each epoch attack like many.
 
-Differences from the paper. The text of the paper was not available; this is the idea of its title
-and abstract. In place of clearing the memory after a number of epochs, a share of the images starts
-at random in every epoch. Where images are shifted or reflected, the memory holds the perturbation
-of the unchanged image, so augmentation is a setting of the method. The memory has 8 bits for a
-pixel. The optimiser is Adam, and eps can grow over the first steps. The budget is the eps of the
-task's attack; nothing else of that attack is used.
+Differences from the paper. Only its abstract and its first pages were available. In place of
+clearing the memory after a number of epochs, a share of the images starts at random in every epoch.
+Where images are shifted or reflected, the memory holds the perturbation of the unchanged image, so
+augmentation is a setting of the method. The memory has 8 bits for a pixel. The optimiser is Adam,
+and eps can grow over the first steps. The budget is the eps of the task's attack; nothing else of
+that attack is used.
 """
 
 from __future__ import annotations

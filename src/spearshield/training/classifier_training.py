@@ -87,6 +87,13 @@ class AdversarialTraining(ClassifierTraining):
         super().__post_init__()
         require(self, "warmup_steps", "watch_every", at_least=0)
 
+    def for_steps(self, steps: int) -> AdversarialTraining:
+        """The same method for ``steps`` steps; if ``warmup_steps`` is 0, eps grows over a fifth.
+
+        Without a warm-up, the training of small networks at a large eps can fail to start.
+        """
+        return replace(self, decay_steps=steps, warmup_steps=self.warmup_steps or steps // 5)
+
 
 class ClassifierLearner(Learner):
     """A classifier, its optimiser, the average of its weights, and the alarm of its training."""
