@@ -224,7 +224,7 @@ def test_a_recipe_is_read_by_name_and_from_a_file(tmp_path):
 
 
 def test_a_file_that_is_not_a_recipe_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no recipe 'quikstart'; there are quickstart"):
+    with pytest.raises(ValueError, match="no recipe 'quikstart'; the closest of"):
         load_recipe("quikstart")
     with pytest.raises(FileNotFoundError, match="absent.json"):
         load_recipe(str(tmp_path / "absent.json"))
