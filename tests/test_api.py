@@ -422,6 +422,8 @@ def test_methods_that_do_not_fit_the_verb_are_refused(model, data, tmp_path, mon
         api.protect(model, *data[:2], method="uap", **settings)
     with pytest.raises(ValueError, match="trains no attack"):
         api.learn_attack(model, *data[:2], method="ape_gan", **{**settings, "folder": tmp_path})
+    with pytest.raises(ValueError, match="trains its attack on a classifier of its own"):
+        api.learn_attack(model, *data[:2], method="l2l", **{**settings, "folder": tmp_path})
 
 
 def test_an_altered_weights_file_is_refused(model, data, tmp_path):

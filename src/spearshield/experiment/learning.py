@@ -81,10 +81,16 @@ class Learning:
         """Train, save and return the attack.
 
         Raises:
-            ValueError: The method trains no attack that is a network, or ``out`` holds something
-                else.
+            ValueError: The method trains no attack on this classifier that is a network, or ``out``
+                holds something else.
         """
-        if not isinstance(self.untrained(examples).attack, LearnedAttack):
+        untrained = self.untrained(examples)
+        if untrained.robust:
+            raise ValueError(
+                f"{self.training.display_name} trains its attack on a classifier of its own, not "
+                "on this one; adv_gan, cycle_adv_gan and uap attack this one"
+            )
+        if not isinstance(untrained.attack, LearnedAttack):
             raise ValueError(
                 f"{self.training.display_name} trains no attack that is a network; "
                 "adv_gan, cycle_adv_gan and uap do"
