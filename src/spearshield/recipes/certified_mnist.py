@@ -13,6 +13,7 @@ from spearshield.datasets.mnist import MNIST
 from spearshield.experiment.recipe import Recipe
 from spearshield.judging.trial import Trial
 from spearshield.methods.ibp import IBP
+from spearshield.methods.standard_training import StandardTraining
 from spearshield.threat import Linf
 from spearshield.training.loop import Training
 
@@ -22,7 +23,7 @@ STEPS = 30_000
 RECIPE = Recipe(
     data=MNIST(),
     classifier=DMSmall(thresholds=(0.34, 0.5, 0.66), ramp=0.06),
-    pretraining=None,
+    pretraining=Training(StandardTraining(decay_steps=1_716), 1_716, name="standard"),
     defences=(
         Training(
             IBP(

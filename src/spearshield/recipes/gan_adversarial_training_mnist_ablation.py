@@ -23,7 +23,6 @@ RECIPE = replace(
     WHOLE,
     split="validation",
     images=1_000,
-    pretraining=None,
     defences=(
         training(BLIND, "blind"),
         training(replace(BLIND, noise=True), "noise"),

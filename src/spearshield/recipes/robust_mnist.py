@@ -23,6 +23,7 @@ from spearshield.judging.trial import Trial
 from spearshield.methods.atta import ATTA
 from spearshield.methods.learned_adversary import LearnedAdversary
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
+from spearshield.methods.standard_training import StandardTraining
 from spearshield.threat import Linf
 from spearshield.training.augmentation import Augmentation
 from spearshield.training.loop import Training
@@ -49,7 +50,11 @@ def schedule(epochs: int) -> dict[str, Any]:
 RECIPE = Recipe(
     data=MNIST(),
     classifier=ThresholdCNN(width=32, ramp=0.4),
-    pretraining=None,
+    pretraining=Training(
+        StandardTraining(lr=3e-3, decay_steps=2 * EPOCH, precision="bfloat16"),
+        2 * EPOCH,
+        name="standard",
+    ),
     defences=(
         Training(
             ATTA(steps=4, step_size=1 / 3, augmentation=SHIFT, **schedule(20)),
