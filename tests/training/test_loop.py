@@ -24,7 +24,15 @@ from spearshield.progress import Interrupted, ProgressBar, no_bar
 from spearshield.rng import Rng, ambient
 from spearshield.storage import checkpoint
 from spearshield.training import loop
-from spearshield.training.loop import CHECKPOINT, Training, check_trainable, fit, train
+from spearshield.training.augmentation import Augmentation
+from spearshield.training.loop import (
+    CHECKPOINT,
+    Training,
+    check_trainable,
+    cpu_seconds,
+    fit,
+    train,
+)
 from spearshield.training.loss_log import LOSSES
 
 
@@ -210,6 +218,27 @@ def test_randomness_belongs_to_the_image_and_the_step():
     (_, first), (_, second) = learner.shown
     draws = [rng.uniform((2,))[rng.ids.argsort()] for rng in (first, second)]
     assert not torch.equal(*draws)
+
+
+@fails_under("images that stay as they are", (Augmentation, "__call__", lambda self, x, rng: x))
+def test_augmentation_changes_the_images_of_each_step_and_resumes(tmp_path):
+    training = replace(TRAINING, augmentation=Augmentation(shift=1))
+    whole = train(training, task(), examples, seed=0)
+    train(replace(training, steps=7), task(), examples, seed=0, folder=tmp_path)
+    resumed = train(training, task(), examples, seed=0, folder=tmp_path)
+    assert all(map(torch.equal, weights(whole), weights(resumed)))
+    without = train(TRAINING, task(), examples, seed=0)
+    assert not all(map(torch.equal, weights(whole), weights(without)))
+    with pytest.raises(ValueError, match="unset augmentation"):
+        replace(training, precompute=True)
+
+
+def test_the_processor_time_of_all_processes_is_counted(tmp_path):
+    train(replace(TRAINING, steps=7), task(), examples, seed=0, folder=tmp_path)
+    first = cpu_seconds(tmp_path)
+    train(TRAINING, task(), examples, seed=0, folder=tmp_path)
+    assert 0 < first < cpu_seconds(tmp_path)
+    assert cpu_seconds(tmp_path / "absent") == 0
 
 
 def test_a_batch_larger_than_the_data_raises():
