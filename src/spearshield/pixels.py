@@ -72,7 +72,7 @@ def channels_first(images: Tensor, torch_order: bool) -> Tensor:
         torch_order: Read images with two axes that can be the channels as (n, c, h, w).
 
     Raises:
-        ValueError: No axis, or more than one, can be the channels; or there is no image.
+        ValueError: No axis, or more than one, can be the channels; or the array is empty.
     """
     shape = tuple(images.shape)
     if 0 in shape:

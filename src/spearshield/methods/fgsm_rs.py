@@ -11,7 +11,7 @@ The start may leave [0, 1]; x + delta after the step is clamped. If the start we
 of more than eps would move every pixel that is 0 or 1 to an end of its interval, as without a
 random start.
 
-Differences from the paper. The gradient is that of the classifier in evaluation mode. alpha is a
+Differences from the paper. The classifier is in evaluation mode when it is attacked. alpha is a
 multiple of eps. In other norms than Linf, the step is the steepest one of the norm and the start is
 uniform in its ball. The optimiser is Adam, and eps can grow over the first steps. The budget is the
 eps of the task's attack; nothing else of that attack is used.

@@ -10,7 +10,7 @@ Single-Step Adversarial Training", 2022. https://arxiv.org/abs/2202.01181
 The noise and the result are clamped to the range of pixels, as in the authors' code. So a pixel
 changes by up to (k + alpha) eps in training, while the classifier is to withstand eps.
 
-Differences from the paper. The gradient is that of the classifier in evaluation mode. alpha is a
+Differences from the paper. The classifier is in evaluation mode when it is attacked. alpha is a
 multiple of eps. In other norms than Linf, the step is the steepest one of the norm and the noise is
 uniform in its ball. The optimiser is Adam, and eps can grow over the first steps. The budget is the
 eps of the task's attack; nothing else of that attack is used.

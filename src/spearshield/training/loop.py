@@ -119,7 +119,7 @@ def train(
 
     Args:
         examples: Returns the training images; not called if no step is left.
-        seed: The seed of all trainings, from which that of a repetition follows.
+        seed: The seed of all trainings; the seed of a repetition follows from it.
         folder: Folder to save to and to resume from; ``None``: nothing is saved.
         progress: Opens the bars of the training and of the attack on its training images.
         finished: If true, raise instead of taking a step.
