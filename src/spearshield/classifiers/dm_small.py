@@ -1,10 +1,10 @@
 """DM-small: the small network of papers on interval bound propagation.
 
 Gowal et al., "On the Effectiveness of Interval Bound Propagation for Training Verifiably Robust
-Models", 2018, https://arxiv.org/abs/1810.12715. The name is that of Zhang et al., "Towards Stable
-and Efficient Training of Verifiably Robust Neural Networks", 2019,
-https://arxiv.org/abs/1906.06316. Layers as in the authors' code,
-https://github.com/deepmind/interval-bound-propagation.
+Models", 2018, https://arxiv.org/abs/1810.12715. Layers as in the authors' code,
+https://github.com/deepmind/interval-bound-propagation. The name comes from Zhang et al., "Towards
+Stable and Efficient Training of Verifiably Robust Neural Networks", 2019,
+https://arxiv.org/abs/1906.06316.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ class MTLIBP(AdversarialTraining):
     is bounded.
 
     The other settings are those of
-    :class:`~spearshield.training.classifier_training.AdversarialTraining`. ``precision`` is that of
-    the attack; bounds are in float32. A training of this kind needs ``warmup_steps``; where only a
+    :class:`~spearshield.training.classifier_training.AdversarialTraining`. ``precision`` is
+    for the attack; bounds are in float32. A training of this kind needs ``warmup_steps``; where only a
     number of steps is given, half of them.
 
     Args:
