@@ -19,7 +19,7 @@ from the clean images.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch.nn.functional import cross_entropy
 
@@ -44,8 +44,7 @@ class IBP(AdversarialTraining):
 
     The other settings are those of
     :class:`~spearshield.training.classifier_training.AdversarialTraining`. Bounds are in float32,
-    whatever the ``precision``. A training of this kind needs ``warmup_steps``; where only a number
-    of steps is given, half of them.
+    whatever the ``precision``. Without a warm-up of eps the training fails to start.
 
     Args:
         kappa: Weight of the clean images after the warm-up, in [0, 1].
@@ -64,15 +63,13 @@ class IBP(AdversarialTraining):
         "https://arxiv.org/abs/1810.12715",
     )
 
+    warmup_share = 0.5
+
     kappa: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "kappa", at_least=0, at_most=1)
-
-    def for_steps(self, steps: int) -> IBP:
-        """The same method for ``steps`` steps: eps grows over half of them."""
-        return replace(self, decay_steps=steps, warmup_steps=self.warmup_steps or steps // 2)
 
     def learner(self, task: Task) -> IBPLearner:
         return IBPLearner(self, task)

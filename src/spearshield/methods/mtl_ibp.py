@@ -21,7 +21,7 @@ statistics from the adversarial images, also for the bounds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch.nn.functional import cross_entropy
 
@@ -47,8 +47,7 @@ class MTLIBP(AdversarialTraining):
 
     The other settings are those of
     :class:`~spearshield.training.classifier_training.AdversarialTraining`. ``precision`` is
-    for the attack; bounds are in float32. A training of this kind needs ``warmup_steps``; where only a
-    number of steps is given, half of them.
+    for the attack; bounds are in float32. Without a warm-up of eps the training fails to start.
 
     Args:
         alpha: Weight of the bounds after the warm-up, in [0, 1]: 0 is adversarial training, 1 is
@@ -67,15 +66,13 @@ class MTLIBP(AdversarialTraining):
         "https://arxiv.org/abs/2305.13991",
     )
 
+    warmup_share = 0.5
+
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "alpha", at_least=0, at_most=1)
-
-    def for_steps(self, steps: int) -> MTLIBP:
-        """The same method for ``steps`` steps: eps grows over half of them."""
-        return replace(self, decay_steps=steps, warmup_steps=self.warmup_steps or steps // 2)
 
     def learner(self, task: Task) -> MTLIBPLearner:
         return MTLIBPLearner(self, task)

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,9 @@ class AdversarialTraining(ClassifierTraining):
             classifier withstands the training's adversary but not PGD.
     """
 
+    warmup_share: ClassVar[float] = 0.2
+    """Share of the steps over which eps grows, where only a number of steps is given."""
+
     warmup_steps: int = 0
     watch_every: int = 0
 
@@ -88,11 +91,12 @@ class AdversarialTraining(ClassifierTraining):
         require(self, "warmup_steps", "watch_every", at_least=0)
 
     def for_steps(self, steps: int) -> AdversarialTraining:
-        """The same method for ``steps`` steps; if ``warmup_steps`` is 0, eps grows over a fifth.
+        """The same method for ``steps`` steps; ``warmup_steps`` of 0 become a share of them.
 
         Without a warm-up, the training of small networks at a large eps can fail to start.
         """
-        return replace(self, decay_steps=steps, warmup_steps=self.warmup_steps or steps // 5)
+        warmup = self.warmup_steps or int(self.warmup_share * steps)
+        return replace(self, decay_steps=steps, warmup_steps=warmup)
 
 
 class ClassifierLearner(Learner):
