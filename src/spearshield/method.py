@@ -63,19 +63,19 @@ class Outcome:
         purifier: The network in front of it, in evaluation mode; by default the identity.
         attack: The attack that was trained, if any.
         queries: Number of images that a black-box classifier was queried with.
-        robust: True if the training made the classifier itself robust, against its own attack.
+        retrained: True if the method trained ``classifier`` itself, which is then a defence.
     """
 
     classifier: nn.Module
     purifier: nn.Module = field(default_factory=lambda: nn.Identity().eval())
     attack: Attack | None = None
     queries: int = 0
-    robust: bool = False
+    retrained: bool = False
 
     @property
     def is_defence(self) -> bool:
         """True if this outcome is a defence, False if the method only produced an attack."""
-        return self.attack is None or self.robust or not isinstance(self.purifier, nn.Identity)
+        return self.attack is None or self.retrained or not isinstance(self.purifier, nn.Identity)
 
     @property
     def defended(self) -> Defended:

@@ -9,6 +9,7 @@ from torch import nn
 from mutations import fails_under
 from spearshield.attacks.fgsm import FGSM
 from spearshield.classifiers.dm_small import DMSmall
+from spearshield.classifiers.thresholded import Thresholded
 from spearshield.method import Task
 from spearshield.methods import ibp
 from spearshield.methods.ibp import IBP
@@ -98,7 +99,7 @@ def test_eps_grows_and_kappa_falls_over_the_warmup(monkeypatch):
 def test_a_few_steps_certify_more_images():
     """The bounds of a convolutional network with thresholds shrink."""
     with ambient(0):
-        network = DMSmall(thresholds=(0.5,)).build((1, 12, 12), 2).eval()
+        network = Thresholded(DMSmall()).build((1, 12, 12), 2).eval()
     task = Task(network, network, (1, 12, 12), 2, FGSM(Linf(0.2)))
     trained = IBP(kappa=0.0, lr=3e-3, warmup_steps=15).learner(task)
     y = torch.arange(16) % 2

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from torch import nn
 
 from spearshield.architecture import Architecture, check_size
-from spearshield.nets.threshold import check_thresholds, thresholded
 from spearshield.types import Shape
 
 
@@ -23,32 +22,13 @@ class DMSmall(Architecture):
     """Two unpadded 4x4 convolutions, the first with stride 2, and two linear layers.
 
     Images from 10x10 pixels. 329,606 weights for MNIST.
-
-    Args:
-        thresholds: Thresholds of a fixed first layer,
-            :class:`~spearshield.nets.threshold.Threshold`, on the [0, 1] pixel scale, each of which
-            multiplies the channels; empty: the network of the paper.
-        ramp: Length of the ramp at each threshold, on the [0, 1] pixel scale.
-        leak: Slope outside the ramps.
-
-    Raises:
-        ValueError: A number is out of range.
     """
-
-    thresholds: tuple[float, ...] = ()
-    ramp: float = 0.1
-    leak: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_thresholds(self)
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         check_size(shape, 10)
         channels, h, w = shape
-        first, channels = thresholded(channels, self.thresholds, self.ramp, self.leak)
         rows, columns = ((side - 4) // 2 - 2 for side in (h, w))
         return nn.Sequential(
-            first,
             nn.Conv2d(channels, 16, 4, 2),
             nn.ReLU(),
             nn.Conv2d(16, 32, 4),

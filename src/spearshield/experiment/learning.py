@@ -85,7 +85,7 @@ class Learning:
                 holds something else.
         """
         untrained = self.untrained(examples)
-        if untrained.robust:
+        if untrained.retrained and untrained.attack:
             raise ValueError(
                 f"{self.training.display_name} trains its attack on a classifier of its own, not "
                 "on this one; adv_gan, cycle_adv_gan and uap attack this one"

@@ -178,4 +178,4 @@ class GANAdversarialLearner(ClassifierLearner):
 
     def outcome(self) -> Outcome:
         attack = LearnedAttack(self.method.threat, self.G.eval())
-        return replace(super().outcome(), attack=attack, robust=True)
+        return replace(super().outcome(), attack=attack)

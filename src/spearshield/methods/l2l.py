@@ -134,4 +134,4 @@ class L2LLearner(ClassifierLearner):
     def outcome(self) -> Outcome:
         attack = self.attack()
         attack.network.eval()
-        return replace(super().outcome(), attack=attack, robust=True)
+        return replace(super().outcome(), attack=attack)

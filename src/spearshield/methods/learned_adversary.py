@@ -177,7 +177,7 @@ class LearnedAdversaryLearner(ClassifierLearner):
 
     def outcome(self) -> Outcome:
         attack = LearnedAttack(self.method.threat, self.G.eval())
-        return replace(super().outcome(), attack=attack, robust=True)
+        return replace(super().outcome(), attack=attack)
 
 
 class Generators(nn.Module):

@@ -8,13 +8,9 @@ of the network from the start.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-
-from spearshield.ranges import check, require
 
 
 class Threshold(nn.Module):
@@ -49,27 +45,3 @@ class Threshold(nn.Module):
         pixels = x.unsqueeze(2)
         ramp = ((pixels - self.thresholds) / self.width + 0.5).clamp(0, 1)
         return (2 * ramp - 1 + self.leak * pixels).flatten(1, 2)
-
-
-def thresholded(
-    channels: int, thresholds: tuple[float, ...], width: float, leak: float
-) -> tuple[nn.Module, int]:
-    """The first layer for images with ``channels`` channels, and the channels after it.
-
-    Without thresholds it is the identity.
-    """
-    if not thresholds:
-        return nn.Identity(), channels
-    return Threshold(thresholds, width, leak), channels * len(thresholds)
-
-
-def check_thresholds(architecture: Any) -> None:
-    """Raise unless the fields ``thresholds``, ``ramp`` and ``leak`` are in range.
-
-    Raises:
-        ValueError: Names the field and the number.
-    """
-    for threshold in architecture.thresholds:
-        check("thresholds", threshold, above=0, below=1)
-    require(architecture, "ramp", above=0)
-    require(architecture, "leak", at_least=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.dm_small import DMSmall
+from spearshield.classifiers.thresholded import Thresholded
 from spearshield.datasets.mnist import MNIST
 from spearshield.experiment.recipe import Recipe
 from spearshield.judging.trial import Trial
@@ -22,7 +23,7 @@ STEPS = 30_000
 
 RECIPE = Recipe(
     data=MNIST(),
-    classifier=DMSmall(thresholds=(0.34, 0.5, 0.66), ramp=0.06),
+    classifier=Thresholded(DMSmall(), thresholds=(0.34, 0.5, 0.66), ramp=0.06),
     pretraining=Training(StandardTraining(decay_steps=1_716), 1_716, name="standard"),
     defences=(
         Training(

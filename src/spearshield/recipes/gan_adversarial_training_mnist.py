@@ -16,7 +16,8 @@ from typing import Any
 from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
-from spearshield.classifiers.threshold_cnn import ThresholdCNN
+from spearshield.classifiers.strided_cnn import StridedCNN
+from spearshield.classifiers.thresholded import Thresholded
 from spearshield.datasets.mnist import MNIST
 from spearshield.experiment.recipe import Recipe
 from spearshield.judging.trial import Trial
@@ -78,7 +79,7 @@ SOURCES = (
 
 RECIPE = Recipe(
     data=MNIST(),
-    classifier=ThresholdCNN(width=16),
+    classifier=Thresholded(StridedCNN(width=16)),
     pretraining=training(StandardTraining(**STANDARD), "standard"),
     defences=(
         training(GAN, "gan"),

@@ -7,7 +7,7 @@ is a CNN behind a threshold of the pixels. Images are shifted by up to one pixel
 
 A network without the threshold, as a source of transferred attacks:
 
-    spearshield run robust_mnist --set classifier.thresholds= --set defences=pgd --out runs/plain
+    spearshield run robust_mnist --set classifier=strided_cnn --set defences=pgd --out runs/plain
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
-from spearshield.classifiers.threshold_cnn import ThresholdCNN
+from spearshield.classifiers.strided_cnn import StridedCNN
+from spearshield.classifiers.thresholded import Thresholded
 from spearshield.datasets.mnist import MNIST
 from spearshield.experiment.recipe import Recipe
 from spearshield.judging.trial import Trial
@@ -49,7 +50,7 @@ def schedule(epochs: int) -> dict[str, Any]:
 
 RECIPE = Recipe(
     data=MNIST(),
-    classifier=ThresholdCNN(width=32, ramp=0.4),
+    classifier=Thresholded(StridedCNN(width=32), ramp=0.4),
     pretraining=Training(
         StandardTraining(lr=3e-3, decay_steps=2 * EPOCH, precision="bfloat16"),
         2 * EPOCH,

@@ -188,7 +188,7 @@ class ClassifierLearner(Learner):
 
     def outcome(self) -> Outcome:
         network = self.classifier if self.averaged is None else self.averaged
-        return Outcome(network.eval())
+        return Outcome(network.eval(), retrained=True)
 
 
 def passes(learner: ClassifierLearner, x: Images, y: Labels, rng: Rng) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from spearshield.classifiers.dm_medium import DMMedium
-from spearshield.classifiers.dm_small import DMSmall
+from spearshield.classifiers.small_cnn import SmallCNN
+from spearshield.classifiers.strided_cnn import StridedCNN
+from spearshield.classifiers.thresholded import Thresholded
 from spearshield.nets.threshold import Threshold
 
 
@@ -23,18 +24,20 @@ def test_each_channel_has_all_thresholds_in_order():
     torch.testing.assert_close(r[0, :, 0, 0], torch.tensor([1.0, -1, -1, 1, 1, -1]))
 
 
-@pytest.mark.parametrize("kind", [DMSmall, DMMedium])
-def test_a_network_with_thresholds_sees_them_alone(kind):
-    network = kind(thresholds=(0.3, 0.7), leak=0.0).build((3, 16, 17), 5)
+@pytest.mark.parametrize("inner", [SmallCNN(), StridedCNN(4)])
+def test_a_network_with_thresholds_sees_them_alone(inner):
+    network = Thresholded(inner, (0.3, 0.7), leak=0.0).build((3, 16, 17), 5)
     x = torch.rand(2, 3, 16, 17, generator=torch.Generator().manual_seed(0))
     binary = torch.where(x > 0.7, 0.9, torch.where(x > 0.3, 0.5, 0.0))
     moved = torch.where((x - 0.3).abs().minimum((x - 0.7).abs()) > 0.05, binary, x)
     torch.testing.assert_close(network(x), network(moved))
-    assert network[0].thresholds.shape == (2, 1, 1)
+    assert network.threshold.thresholds.shape == (2, 1, 1)
 
 
 def test_thresholds_out_of_range_raise():
     with pytest.raises(ValueError, match=r"thresholds must be below 1, got 1\.5"):
-        DMSmall(thresholds=(0.5, 1.5))
+        Thresholded(thresholds=(0.5, 1.5))
     with pytest.raises(ValueError, match=r"ramp must be above 0, got 0\.0"):
-        DMMedium(ramp=0.0)
+        Thresholded(ramp=0.0)
+    with pytest.raises(ValueError, match="at least one number, got none"):
+        Thresholded(thresholds=())
