@@ -14,8 +14,10 @@ import sys
 from collections.abc import Iterable
 from inspect import cleandoc
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any
+
+from markdown_tables import spread, table
 
 from spearshield.judging import results
 from spearshield.judging.results import WORST_CASE, Row
@@ -171,21 +173,6 @@ def title(name: str) -> str:
 
 def share(rows: list[Row], of: str) -> str:
     return spread([getattr(row, of) for row in rows])
-
-
-def spread(shares: list[float | None]) -> str:
-    """Mean, minimum and maximum in percent."""
-    known = [share for share in shares if share is not None]
-    if not known:
-        return "n/a" if shares else ""
-    ends = f" ({100 * min(known):.1f} to {100 * max(known):.1f})" if len(known) > 1 else ""
-    return f"{100 * fmean(known):.1f}{ends}"
-
-
-def table(lines: list[list[str]]) -> list[str]:
-    first, *rest = lines
-    rule = ["---", *["---:"] * (len(first) - 1)]
-    return ["| " + " | ".join(cells) + " |" for cells in (first, rule, *rest)]
 
 
 if __name__ == "__main__":

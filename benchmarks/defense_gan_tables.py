@@ -11,8 +11,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from statistics import fmean
 from typing import Any
+
+from markdown_tables import spread
 
 from spearshield.judging import results
 from spearshield.judging.results import WORST_CASE, Row
@@ -150,11 +151,6 @@ def seeds(rows: list[Row]) -> list[str]:
         shares = " | ".join(spread(share) for share in ([row.acc for row in fgsm], *left))
         lines.append(f"| {name} | {protected} | {len(fgsm)} | {shares} |")
     return lines
-
-
-def spread(shares: list[float]) -> str:
-    low, mean, high = (100 * f(shares) for f in (min, fmean, max))
-    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
 
 
 if __name__ == "__main__":

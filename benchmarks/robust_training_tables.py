@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from inspect import cleandoc
 from pathlib import Path
-from statistics import fmean
 from typing import Any
+
+from markdown_tables import number, spread, table
 
 from spearshield.judging import results
 from spearshield.judging.results import WORST_CASE, Row
@@ -113,26 +113,6 @@ def transfer(measured: Measured) -> list[str]:
             cells.append(" / ".join(spread([row.robust_acc for row in rows]) for rows in pair))
         lines.append([f"`{method}`", *cells])
     return table(lines) if sources else []
-
-
-def spread(shares: Sequence[float | None]) -> str:
-    """Mean, lowest and highest in percent."""
-    return number([100 * share for share in shares if share is not None])
-
-
-def number(values: Sequence[float]) -> str:
-    """Mean, lowest and highest."""
-    if not values:
-        return ""
-    ends = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
-    return f"{fmean(values):.1f}{ends}"
-
-
-def table(lines: list[list[str]]) -> list[str]:
-    """A Markdown table."""
-    first, *rest = lines
-    rule = ["---", *["---:"] * (len(first) - 1)]
-    return ["| " + " | ".join(cells) + " |" for cells in (first, rule, *rest)]
 
 
 if __name__ == "__main__":

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from fixtures.recipes import recipe, small
+from fixtures.scripts import script
 from spearshield.storage import checkpoint
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "cycle_adv_gan_tables.py"
-
-
-def script():
-    spec = importlib.util.spec_from_file_location("cycle_adv_gan_tables", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def cells(lines):
@@ -59,7 +49,7 @@ def test_the_rows_of_a_run_and_their_tables(tmp_path, name, rounds):
     assert (("cycle_pgd", "round_2", "adaptive") in by) == rounds
     assert (("round_2", "round_2", "oblivious") in by) == rounds
 
-    tables = script()
+    tables = script("cycle_adv_gan_tables")
     found = tables.Found([run.folder])
     attacks, recovery, queried = (
         cells(make(found)) for make in (tables.attacks, tables.recovery, tables.black_boxes)
