@@ -23,7 +23,7 @@ from spearshield.methods.standard_training import StandardTraining
 from spearshield.progress import Interrupted, ProgressBar, no_bar
 from spearshield.rng import Rng, ambient
 from spearshield.storage import checkpoint
-from spearshield.training import loop
+from spearshield.training import batches, loop
 from spearshield.training.augmentation import Augmentation
 from spearshield.training.loop import (
     CHECKPOINT,
@@ -59,8 +59,8 @@ TRAINING = Training(StandardTraining(decay_steps=20), steps=20, batch_size=8)
 @fails_under(
     "ignored training seed",
     (loop, "ambient", lambda seed, step=0: contextlib.nullcontext()),
-    (loop, "permutation", lambda n, seed, epoch: torch.arange(n)),
-    (loop, "Rng", lambda seed, ids: Rng(0, ids)),
+    (batches, "permutation", lambda n, seed, epoch: torch.arange(n)),
+    (batches, "Rng", lambda seed, ids: Rng(0, ids)),
 )
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     a, b, c = (train(TRAINING, task(), examples, seed=s) for s in (0, 0, 1))

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 import torch
@@ -28,20 +24,20 @@ from spearshield.discover import name_of
 from spearshield.method import Learner, Method, Task
 from spearshield.progress import Interrupted, Progress, ProgressBar, no_bar, no_progress
 from spearshield.ranges import require
-from spearshield.rng import Rng, ambient, permutation, repeated
+from spearshield.rng import ambient, repeated
 from spearshield.storage import checkpoint
 from spearshield.storage.serialization import field_of
 from spearshield.storage.weights import not_finite
 from spearshield.training.augmentation import Augmentation
+from spearshield.training.batches import batches
 from spearshield.training.loss_log import LossLog
 from spearshield.training.precomputed_attack import precompute_attack
+from spearshield.training.stop_flag import stop_flag
 
 CHECKPOINT = "checkpoint.safetensors"
 ATTACKED = "attacked"
 MOST_STEPS = 10**9
 MOST_REPLICATES = 9_999
-AUGMENTED = -2
-"""Names the randomness of augmentations, which no training uses."""
 SAVE_EVERY = 60.0
 """Seconds between checkpoints."""
 
@@ -228,7 +224,7 @@ def fit(
     done = resume(learner, folder) if folder else 0
     bar(done, {})
     before = cpu_seconds(folder) if folder else 0.0
-    batches = _batches(examples, batch_size, seed, done, steps, device, augmentation)
+    shown = batches(examples, batch_size, seed, done, steps, device, augmentation)
     saved, started = time.monotonic(), time.process_time()
 
     def save(taken: int) -> None:
@@ -238,8 +234,8 @@ def fit(
             tree = {"steps": taken, "cpu_seconds": spent, "state": learner.state_dict()}
             checkpoint.save(folder / CHECKPOINT, tree)
 
-    with _stop_flag() as stop, LossLog(folder, done) as log:
-        for step, x, y, rng in batches:
+    with stop_flag() as stop, LossLog(folder, done) as log:
+        for step, x, y, rng in shown:
             with ambient(seed, step):
                 losses = learner.step(x, y, rng=rng)
             _check_finite(step, losses)
@@ -253,30 +249,6 @@ def fit(
                 raise Interrupted(f"stopped after step {step + 1} of {steps}{where}")
         if steps > done:
             save(steps)
-
-
-def _batches(
-    examples: Examples,
-    batch_size: int,
-    seed: int,
-    done: int,
-    steps: int,
-    device: torch.device | str,
-    augmentation: Augmentation | None,
-) -> Iterator[tuple[int, torch.Tensor, torch.Tensor, Rng]]:
-    """Yields step number, images, labels and randomness, from step ``done`` to step ``steps``."""
-    # All at once, because indexing on the device is fast.
-    pixels, labels, ids = (t.to(device) for t in (examples.pixels, examples.y, examples.ids))
-    per_epoch = len(examples) // batch_size
-    order, order_epoch = torch.empty(0, dtype=torch.long), -1
-    for step in range(done, steps):
-        epoch, batch = divmod(step, per_epoch)
-        if epoch != order_epoch:
-            order, order_epoch = permutation(len(examples), seed, epoch).to(device), epoch
-        index = order[batch * batch_size : (batch + 1) * batch_size]
-        rng = Rng(seed, ids[index]).fold(step)
-        x = pixels[index].float() / 255
-        yield step, augmentation(x, rng.fold(AUGMENTED)) if augmentation else x, labels[index], rng
 
 
 def resume(learner: Learner, folder: Path) -> int:
@@ -322,24 +294,3 @@ def _check_finite(step: int, losses: Mapping[str, float]) -> None:
             f"losses at step {step} are not finite: {bad}; the last checkpoint is from an earlier "
             "step; decrease the learning rate"
         )
-
-
-@contextmanager
-def _stop_flag() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that the loop can save before it stops."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def request_stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        stop.set()
-
-    before = {
-        number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,39 @@
+"""The batches of a training: a function of the images, the seed and the number of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from spearshield.dataset import Examples
+from spearshield.rng import Rng, permutation
+from spearshield.training.augmentation import Augmentation
+from spearshield.types import Images, Labels
+
+AUGMENTED = -2
+"""Names the randomness of augmentations, which no training uses."""
+
+
+def batches(
+    examples: Examples,
+    batch_size: int,
+    seed: int,
+    done: int,
+    steps: int,
+    device: torch.device | str,
+    augmentation: Augmentation | None,
+) -> Iterator[tuple[int, Images, Labels, Rng]]:
+    """Yields step number, images, labels and randomness, from step ``done`` to step ``steps``."""
+    # All at once, because indexing on the device is fast.
+    pixels, labels, ids = (t.to(device) for t in (examples.pixels, examples.y, examples.ids))
+    per_epoch = len(examples) // batch_size
+    order, order_epoch = torch.empty(0, dtype=torch.long), -1
+    for step in range(done, steps):
+        epoch, batch = divmod(step, per_epoch)
+        if epoch != order_epoch:
+            order, order_epoch = permutation(len(examples), seed, epoch).to(device), epoch
+        index = order[batch * batch_size : (batch + 1) * batch_size]
+        rng = Rng(seed, ids[index]).fold(step)
+        x = pixels[index].float() / 255
+        yield step, augmentation(x, rng.fold(AUGMENTED)) if augmentation else x, labels[index], rng
