@@ -3,9 +3,9 @@
 All trainings have one network, one schedule and one number of steps, and differ in the adversary:
 none (standard), a generator (``gan``, ``l2l``, ``learned_adversary``), gradient steps (PGD, TRADES,
 FGSM-RS, N-FGSM), other models (ensemble), or interval bounds (IBP, MTL-IBP). ``gan`` has the
-generator of the paper with a quarter of its width, and three forms of the regulariser. The
-trainings called ``source`` are independent repetitions, whose adversarial images are transferred to
-every victim. A step of ``gan`` with the regulariser needs float32; all others are in bfloat16.
+generator of the paper with a quarter of its width. The trainings called ``source`` are independent
+repetitions, whose adversarial images are transferred to every victim. A step of ``gan`` needs
+float32; all others are in bfloat16.
 """
 
 from __future__ import annotations
@@ -83,8 +83,6 @@ RECIPE = Recipe(
     pretraining=training(StandardTraining(**STANDARD), "standard"),
     defences=(
         training(GAN, "gan"),
-        training(replace(GAN, regulariser="reward"), "gan_reward"),
-        training(replace(GAN, gamma=0.0), "gan_no_regulariser"),
         training(L2L(BUDGET, **FAST), "l2l"),
         training(L2L(BUDGET, calls=2, **FAST), "l2l_two_calls"),
         training(LEARNED, "learned_adversary"),

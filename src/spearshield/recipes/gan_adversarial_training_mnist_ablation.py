@@ -1,8 +1,9 @@
 """MNIST, L-inf 0.3: parts of learned adversaries one by one, on 1,000 validation images.
 
-The network and the schedule are those of ``gan_adversarial_training_mnist``. ``blind`` is a
-generator alone, as in the paper, with one step for each step of the classifier; each further
-training adds one part to it or to ``gradient_3``, a generator and three gradient steps.
+The network and the schedule are those of ``gan_adversarial_training_mnist``. ``gan``, the method of
+Wang and Yu, has the regulariser as a penalty (``gan``), as a reward, and not at all. ``blind`` is a
+generator alone with one step for each step of the classifier; each further training adds one part
+to it or to ``gradient_3``, a generator and three gradient steps.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from spearshield.attacks.apgd import APGD
 from spearshield.attacks.pgd import PGD
 from spearshield.judging.trial import Trial
 from spearshield.methods.learned_adversary import LearnedAdversary
-from spearshield.recipes.gan_adversarial_training_mnist import BUDGET, FAST, training
+from spearshield.recipes.gan_adversarial_training_mnist import BUDGET, FAST, GAN, training
 from spearshield.recipes.gan_adversarial_training_mnist import RECIPE as WHOLE
 
 BLIND = LearnedAdversary(BUDGET, gradient_steps=0, noise=False, **FAST)
@@ -24,6 +25,9 @@ RECIPE = replace(
     split="validation",
     images=1_000,
     defences=(
+        training(GAN, "gan"),
+        training(replace(GAN, regulariser="reward"), "gan_reward"),
+        training(replace(GAN, gamma=0.0), "gan_no_regulariser"),
         training(BLIND, "blind"),
         training(replace(BLIND, noise=True), "noise"),
         training(replace(BLIND, generators=3), "three_generators"),
