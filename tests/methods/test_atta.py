@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from fixtures.trainings import Recorder
 from mutations import fails_under
 from spearshield.attacks.fgsm import FGSM
 from spearshield.method import Task
-from spearshield.methods.atta import ATTA, PerturbationMemory
+from spearshield.methods.atta import ATTA, ATTALearner, PerturbationMemory
 from spearshield.rng import Rng
 from spearshield.threat import Linf
 from spearshield.training.augmentation import Augmentation
@@ -58,6 +59,24 @@ def test_a_perturbation_moves_with_its_image():
     trained.step(X, Y, rng=rng)
     moved = trained.method.augmentation(X + 0.2 * stored, rng.fold(2))
     torch.testing.assert_close(trained.classifier.shown[0], moved, atol=2e-3, rtol=0.0)
+
+
+@fails_under(
+    "choice of the first images",
+    (ATTALearner, "hardest", lambda self, x, y, share: torch.arange(round(share * len(x)))),
+)
+def test_the_hardest_images_are_attacked_and_trained_on():
+    trained = learner(steps=1, step_size=0.5, restart=0.0, hardest=0.5)
+    x = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    ids = torch.arange(6)
+    trained.memory.grow(ids)
+    trained.memory.store(ids, torch.zeros(6, 1, 4, 4))
+    losses = cross_entropy(trained.attacked()(x), Y, reduction="none")
+    trained.step(x, Y, rng=Rng.of_batch(0, 6))
+    chosen = set(losses.topk(3).indices.tolist())
+    moved = trained.memory(ids).abs().amax((1, 2, 3)).nonzero()[:, 0].tolist()
+    assert set(moved) == chosen
+    assert len(trained.classifier.shown[0]) == 3
 
 
 def test_the_memory_grows_and_is_saved():

@@ -54,6 +54,19 @@ def test_the_images_are_one_gradient_step_from_the_starting_points():
     torch.testing.assert_close(trained.classifier.shown[0], expected)
 
 
+def test_both_players_train_on_the_hardest_images():
+    trained = learner(noise=False, gradient_steps=0, generator_lr=0.0, hardest=0.25)
+    x, y = batch()
+    rng = Rng.of_batch(0, 8)
+    start = trained.start(x, rng).detach()
+    losses = LOSSES["cross_entropy"](trained.attacked()(start), y)
+    trained.step(x, y, rng=rng)
+    (shown,) = trained.classifier.shown
+    hard = losses.topk(2).indices
+    assert len(shown) == 2
+    assert ((shown - x[hard]).abs() <= 0.2 + 1e-6).all()
+
+
 def test_noise_and_generators_give_an_image_other_starting_points():
     x = torch.full((8, *SHAPE), 0.5)
     same = learner(noise=False).start(x, Rng.of_batch(0, 8))

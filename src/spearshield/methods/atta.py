@@ -6,6 +6,7 @@ Examples", 2020. https://arxiv.org/abs/1912.11969
     M  memory      the last perturbation of each training image
 
     delta_0     = M[image], or for a share of the images a random perturbation
+    delta_0     = those with the highest CE(f(x + delta_0), y), if only a share is trained on
     delta_(k+1) = delta_k + s sign(gradient of CE(f(x + delta_k), y)), projected
     M[image]    = delta_r
     L = CE(f(x + delta_r), y)
@@ -13,12 +14,17 @@ Examples", 2020. https://arxiv.org/abs/1912.11969
 A classifier changes little from one epoch to the next, so the perturbations stay adversarial, and a
 few steps in each epoch attack like many.
 
+Late in a training most images withstand the attack, and a step on them changes little. With
+``hardest`` below 1, only the images of a batch with the highest loss at delta_0 are attacked
+further and trained on: Jiang et al., "Accelerating Deep Learning by Focusing on the Biggest
+Losers", 2019, https://arxiv.org/abs/1910.00762. The paper has no such choice.
+
 Differences from the paper. Only its abstract and its first pages were available. In place of
 clearing the memory after a number of epochs, a share of the images starts at random in every epoch.
-Where images are shifted or reflected, the memory holds the perturbation of the unchanged image, so
-augmentation is a setting of the method. The memory has 8 bits for a pixel. The optimiser is Adam,
-and eps can grow over the first steps. The budget is the eps of the task's attack; nothing else of
-that attack is used.
+Where images are shifted, reflected or warped, the memory holds the perturbation of the unchanged
+image, so augmentation is a setting of the method. The memory has 8 bits for a pixel. The optimiser
+is Adam, and eps can grow over the first steps. The budget is the eps of the task's attack; nothing
+else of that attack is used.
 """
 
 from __future__ import annotations
@@ -61,6 +67,7 @@ class ATTA(AdversarialTraining):
         steps: Gradient steps in each epoch.
         step_size: Length of a step, as a multiple of eps.
         restart: Share of the images that start at random, in [0, 1].
+        hardest: Share of a batch, in (0, 1], that is attacked further and trained on.
         augmentation: Random changes of the images; use it in place of the training's.
 
     Raises:
@@ -79,6 +86,7 @@ class ATTA(AdversarialTraining):
     steps: int = 2
     step_size: float = 0.5
     restart: float = 0.05
+    hardest: float = 1.0
     augmentation: Augmentation = Augmentation()  # noqa: RUF009 - a frozen value
 
     def __post_init__(self) -> None:
@@ -86,6 +94,7 @@ class ATTA(AdversarialTraining):
         require(self, "steps", at_least=1)
         require(self, "step_size", above=0)
         require(self, "restart", at_least=0, at_most=1)
+        require(self, "hardest", above=0, at_most=1)
 
     def learner(self, task: Task) -> ATTALearner:
         return ATTALearner(self, task)
@@ -106,10 +115,12 @@ class ATTALearner(ClassifierLearner):
         fresh = (rng.fold(1).uniform((1, 1, 1)) < method.restart) | ~self.memory.knows(rng.ids)
         delta = torch.where(fresh, drawn, remembered)
         moves = rng.fold(2)
-        x, delta = method.augmentation(x, moves), method.augmentation(delta, moves)
+        x, delta = method.augmentation(x, moves), method.augmentation.move(delta, moves)
+        x_adv = threat.project(x + delta, x)
+        hard = self.hardest(x_adv, y, method.hardest)
+        x, y, x_adv, rng, moves = x[hard], y[hard], x_adv[hard], rng[hard], moves[hard]
 
         # delta_r: steps of steepest ascent.
-        x_adv = threat.project(x + delta, x)
         for _ in range(method.steps):
             gradient = loss_gradient(f, x_adv, y, margin.cross_entropy).gradient
             x_adv = threat.step(x_adv, x, gradient, method.step_size * threat.eps)

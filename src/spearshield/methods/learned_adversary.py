@@ -4,7 +4,7 @@
     G  generator    (image, noise) -> image in the threat model
     r  gradient steps, of length s
 
-    x_0     = G(x, z)
+    x_0     = G(x, z); those with the highest CE(f(x_0), y), if only a share is trained on
     x_(k+1) = x_k + s sign(gradient of CE(f(x_k), y) in x_k), projected;    x_adv = x_r
     L_G = -CE(f(x_0), y)
     L_f = CE(f(x_adv), y)                                        cross-entropy
@@ -24,7 +24,8 @@ generators, and copies of the generator from earlier steps (replay) give an imag
 perturbations.
 
 Differences from the paper. Everything but the two players: one step of G for each step of f,
-gradient steps, noise, several generators, replay, the divergence of TRADES (Zhang et al., 2019,
+gradient steps, noise, several generators, replay, training on the hardest images (Jiang et al.,
+2019, https://arxiv.org/abs/1910.00762), the divergence of TRADES (Zhang et al., 2019,
 https://arxiv.org/abs/1901.08573), Adam for G, and no clean images in the cross-entropy.
 """
 
@@ -73,6 +74,8 @@ class LearnedAdversary(AdversarialTraining):
         replay_every: Steps between copies.
         gradient_steps: Number r of gradient steps.
         step_size: Length s of a gradient step, in units of eps.
+        hardest: Share of a batch, in (0, 1], that both players train on: the images whose starting
+            points have the highest loss.
         generator_lr: Learning rate of the generator's Adam; it decays with the classifier's.
         loss: ``cross_entropy`` or ``trades``.
         beta: Weight of the divergence, for ``trades``.
@@ -97,6 +100,7 @@ class LearnedAdversary(AdversarialTraining):
     replay_every: int = 100
     gradient_steps: int = 1
     step_size: float = 1.0
+    hardest: float = 1.0
     generator_lr: float = 1e-3
     loss: Literal["cross_entropy", "trades"] = "cross_entropy"
     beta: float = 6.0
@@ -109,6 +113,7 @@ class LearnedAdversary(AdversarialTraining):
         require(self, "width", "generators", "replay_every", at_least=1)
         require(self, "replay", "gradient_steps", "generator_lr", "beta", at_least=0)
         require(self, "step_size", above=0)
+        require(self, "hardest", above=0, at_most=1)
 
     def learner(self, task: Task) -> LearnedAdversaryLearner:
         return LearnedAdversaryLearner(self, task)
@@ -125,6 +130,11 @@ class LearnedAdversaryLearner(ClassifierLearner):
         method, f = self.method, self.attacked()
         threat = shrunk(method.threat, self.share)
         set_lr(method.generator_lr * self.decay, self.opt_g)
+
+        if method.hardest < 1:
+            with torch.no_grad():
+                hard = self.hardest(self.start(x, rng), y, method.hardest)
+            x, y, rng = x[hard], y[hard], rng[hard]
 
         # G: max of CE(f(x_0), y); the same backward pass gives the first gradient step.
         x_0 = self.start(x, rng)

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from spearshield.adversary import Attack
 from spearshield.method import Learner, Method, Outcome, Task, frozen
@@ -143,6 +145,14 @@ class ClassifierLearner(Learner):
             return logits.to(x.dtype)
 
         return forward
+
+    @torch.no_grad()
+    def hardest(self, x: Images, y: Labels, share: float) -> Int[Tensor, " kept"]:
+        """The positions of the images with the highest cross-entropy; all, if ``share`` is 1."""
+        if share == 1:
+            return torch.arange(len(x), device=x.device)
+        kept = max(1, round(share * len(x)))
+        return cross_entropy(self.attacked()(x), y, reduction="none").topk(kept).indices
 
     def watched(
         self, x: Images, y: Labels, x_adv: Images, threat: ThreatModel, rng: Rng
