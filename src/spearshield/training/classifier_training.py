@@ -22,6 +22,7 @@ from spearshield.method import Learner, Method, Outcome, Task, frozen
 from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.threat import ThreatModel
+from spearshield.training.mixture import Mixture
 from spearshield.training.optim import cosine, minimise, set_lr
 from spearshield.training.overfitting_alarm import OverfittingAlarm
 from spearshield.types import Classifier, Images, Labels, Logits
@@ -248,9 +249,14 @@ def move_towards(averaged: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def scaled(attack: Attack, share: float) -> Attack:
-    """The attack with its eps, and the lengths of its steps if given, multiplied by ``share``."""
+    """The attack with its eps, and the lengths of its steps if given, multiplied by ``share``.
+
+    The attacks of a :class:`~spearshield.training.mixture.Mixture` change alike.
+    """
     lengths = {name: getattr(attack, name, None) for name in ("step_size", "alpha")}
     changes: dict[str, Any] = {k: share * v for k, v in lengths.items() if v is not None}
+    if isinstance(attack, Mixture):
+        changes["attacks"] = tuple(scaled(one, share) for one in attack.attacks)
     return replace(attack, threat=shrunk(attack.threat, share), **changes)
 
 
