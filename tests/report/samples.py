@@ -114,7 +114,8 @@ def draw(path: Path, **changes: Any) -> None:
         "x_hat": x,
     } | changes
     path.parent.mkdir(exist_ok=True)
-    tensors = {name: about.pop(name) for name in ("x", "x_adv", "x_hat")}
+    stages = ("x", "x_adv", "x_hat", "feature_plane", "feature_distances")
+    tensors = {name: about.pop(name, None) for name in stages}
     save_file(
         {k: v for k, v in tensors.items() if v is not None}, path, {"picture": json.dumps(about)}
     )

@@ -52,6 +52,28 @@ def test_pictures_show_every_stage(tmp_path: Path) -> None:
     assert [sheet.getpixel((100, y)) for y in (0, 100, 200, 300)] == [128, 191, 255, 128]
 
 
+def test_a_purifier_has_a_picture_of_the_features(tmp_path: Path) -> None:
+    plane = np.zeros((3, 2, 2), dtype=np.float32)
+    plane[0, 1], plane[1, 1], plane[2, 1] = (10, 0), (10, 5), (5, 5)
+    distances = np.array([[0.5, 0.7], [0.1, 0.2]], dtype=np.float32)
+    run = run_folder(
+        tmp_path / "run", rows(), feature_plane=plane, feature_distances=distances, eps=0.25
+    )
+    page, markdown = written(tmp_path, run)
+    assert "adversarial 0.60, purified 0.15." in page.text
+    assert "adversarial 0.60, purified 0.15." in markdown
+    (target,) = re.findall(r"!\[features\]\((\S+)\)", markdown)
+    drawn = np.asarray(Image.open(tmp_path / "out" / unquote(target)).convert("RGB")).astype(int)
+    assert drawn.shape == (360, 360, 3)
+    assert np.array_equal(np.asarray(embedded(page)[-1].convert("RGB")), drawn)
+    red = (drawn[..., 0] > drawn[..., 2] + 60).nonzero()
+    blue = (drawn[..., 2] > drawn[..., 0] + 60).nonzero()
+    # Adversarial: bottom left, and right above the clean image. Purified: bottom left and middle.
+    assert red[1].min() < 20 and red[1].max() > 340
+    assert blue[1].min() < 20 and 175 < blue[1].max() < 190
+    assert red[0].min() < 100 and red[0].max() > 260  # up is up
+
+
 def test_in_l2_the_largest_change_is_the_full_range(tmp_path: Path) -> None:
     page, _ = written(tmp_path, run_folder(tmp_path / "run", rows(), threat="L2", eps=4.0))
     perturbation = np.asarray(embedded(page)[5])
@@ -74,6 +96,21 @@ def test_without_a_purifier_there_is_no_purified_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
+        ({"feature_plane": np.zeros((3, 2, 2), np.float32)}, "does not contain tensor"),
+        (
+            {
+                "feature_plane": np.zeros((3, 2, 2), np.float32),
+                "feature_distances": np.zeros((2, 3), np.float32),
+            },
+            "the features have shapes",
+        ),
+        (
+            {
+                "feature_plane": np.full((3, 2, 2), np.nan, np.float32),
+                "feature_distances": np.zeros((2, 2), np.float32),
+            },
+            "the features are not finite",
+        ),
         ({"x_hat": None}, "x_hat"),
         ({"x_adv": np.zeros((3, 1, 4, 4), np.float32)}, "x_adv is"),
         ({"x_adv": np.full((2, 1, 4, 4), np.nan, np.float32)}, "x_adv has pixels outside"),

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save as to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
 from spearshield.judging.answers import CleanAnswers
 from spearshield.judging.evaluation import EvaluationSettings, evaluate
+from spearshield.judging.feature_space import FeatureSpace
 from spearshield.judging.provenance import Provenance, processor
 from spearshield.judging.score import NO_CLASS, REJECTED, TENSORS, Score
 from spearshield.judging.trial import Trial
@@ -34,6 +35,9 @@ OUTCOMES = "outcomes"
 
 PICTURES = 10
 """Number of images of each trial that are stored for the report."""
+
+FEATURES = 100
+"""Number of images of each trial whose features are stored for the report."""
 
 
 def title(trial: Trial) -> str:
@@ -112,8 +116,8 @@ class CachedEvaluation:
         first: list[Images] = []
 
         def keep(x_adv: Images) -> None:
-            if sum(len(part) for part in first) < PICTURES:
-                first.append(x_adv[:PICTURES].cpu())
+            if sum(len(part) for part in first) < FEATURES:
+                first.append(x_adv[:FEATURES].cpu())
 
         score = evaluate(
             self.victim,
@@ -128,7 +132,7 @@ class CachedEvaluation:
         tensors = {name: getattr(score, name) for name in TENSORS}
         cost = {"seconds": score.seconds, "forwards": score.forwards}
         origin = Provenance.now(device_name(self.settings.device), self.data, self._weights)
-        self._save_pictures(stem, trial, images[:PICTURES], torch.cat(first)[:PICTURES], score)
+        self._save_pictures(stem, trial, images[:FEATURES], torch.cat(first)[:FEATURES], score)
         checkpoint.save(path, {"key": key, **tensors, **cost, "provenance": asdict(origin)})
         return Measurement(score, origin)
 
@@ -150,7 +154,10 @@ class CachedEvaluation:
     def _save_pictures(
         self, stem: str, trial: Trial, images: Examples, x_adv: Images, score: Score
     ) -> None:
-        """Store the first images, clean, attacked and purified, for the report."""
+        """Store the first images for the report: clean, attacked and purified, and features."""
+        x = images.images()
+        features = self._features(x, x_adv)
+        x, x_adv = x[:PICTURES], x_adv[:PICTURES]
         with torch.no_grad():
             x_hat = self.victim.purifier(x_adv.to(self.settings.device, copy=True)).cpu()
 
@@ -171,10 +178,19 @@ class CachedEvaluation:
             "victim_clean": names(score.victim_clean),
             "victim_adv": names(score.victim_adv),
         }
-        tensors = {"x": images.images(), "x_adv": x_adv, "x_hat": x_hat}
+        tensors = {"x": x, "x_adv": x_adv, "x_hat": x_hat, **features}
         body = {key: value.contiguous().clone() for key, value in tensors.items()}
         content = to_bytes(body, {"picture": json.dumps(about)})
         write_atomically(self.folder / "pictures" / f"{stem}.safetensors", content)
+
+    def _features(self, x: Images, x_adv: Images) -> dict[str, Tensor]:
+        """The first images in the features of the classifier; empty without a purifier."""
+        if isinstance(self.victim.purifier, nn.Identity):
+            return {}
+        device = self.settings.device
+        space = FeatureSpace.of(self.victim, x.to(device), x_adv.to(device))
+        found = {"feature_plane": space.plane, "feature_distances": torch.stack(space.distances)}
+        return found if all(value.isfinite().all() for value in found.values()) else {}
 
     def _key(self, trial: Trial, images: Examples) -> str:
         """The digest of everything that a score depends on.

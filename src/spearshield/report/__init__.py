@@ -45,6 +45,8 @@ def write_report(sources: Sequence[Path], folder: Path) -> None:
     for plates in report.plates.values():
         for plate in plates:
             write_atomically(folder / "pictures" / plate.sheet, plate.picture.sheet())
+            if features := plate.picture.features:
+                write_atomically(folder / "pictures" / f"features.{plate.sheet}", features.png())
     pages = {"report.md": render.markdown(report), "report.html": render.html(report)}
     for name, page in pages.items():
         write_atomically(folder / name, page.encode(errors="backslashreplace"))

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from spearshield.report import words
+from spearshield.report.feature_plane import FeaturePlane
 from spearshield.storage.reading import check_file, parse_json
 
 SIDE = 96
@@ -69,6 +70,7 @@ class Picture:
         bare_clean, bare_adv: Predictions of the classifier without its purifier.
         victim_clean, victim_adv: Predictions of the defended classifier.
         x, x_adv, x_hat: Clean, adversarial and purified images.
+        features: These and further images in the features of the classifier; only with a purifier.
     """
 
     stem: str
@@ -86,6 +88,7 @@ class Picture:
     x: Pixels
     x_adv: Pixels
     x_hat: Pixels
+    features: FeaturePlane | None = None
 
     @property
     def title(self) -> str:
@@ -155,6 +158,7 @@ def _verdicts(
 PLACE = ("method", "attack", "view", "threat")
 NAMES = ("truth", "bare_clean", "bare_adv", "victim_clean", "victim_adv")
 STAGES = ("x", "x_adv", "x_hat")
+FEATURES = ("feature_plane", "feature_distances")
 
 
 def read(path: Path) -> Picture:
@@ -168,15 +172,18 @@ def read(path: Path) -> Picture:
         with safe_open(path, framework="numpy") as file:
             header = parse_json((file.metadata() or {})["picture"])
             stages = {name: file.get_tensor(name) for name in STAGES}
+            stored = FEATURES if FEATURES[0] in file.keys() else ()  # noqa: SIM118 - not a dict
+            both = [file.get_tensor(name) for name in stored]
         about: dict[str, Any] = {name: str(header[name]) for name in PLACE}
         about |= {"eps": float(header["eps"]), "parameters": dict(header.get("parameters", {}))}
         about |= {name: tuple(map(str, header[name])) for name in NAMES}
         _check(about, stages)
+        features = FeaturePlane(*both) if both else None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is truncated or not a picture ({error}); delete it to do without"
         ) from error
-    return Picture(path.stem, **about, **stages)
+    return Picture(path.stem, **about, **stages, features=features)
 
 
 def _check(about: dict[str, Any], stages: dict[str, Any]) -> None:
