@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fixtures import files
 from spearshield.dataset import Dataset
@@ -31,6 +32,18 @@ def small(folder: Path, wnids: tuple[str, ...] = WNIDS) -> Dataset:
 def test_there_are_no_training_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="test images only"):
         ImageNetSample().load("train", root=tmp_path)
+
+
+def test_training_images_are_no_test_images(tmp_path: Path) -> None:
+    small(tmp_path)
+    data = ImageNetSample(size=28, training=2)
+    train, test = data.read("train", tmp_path), data.read("test", tmp_path)
+    assert len(train) == 2 and len(test) == 1
+    assert sorted([*train.y.tolist(), *test.y.tolist()]) == [0, 1, 2]
+    whole = ImageNetSample(size=28).read("test", tmp_path)
+    assert torch.equal(train.pixels, whole.pixels[train.ids])
+    with pytest.raises(ValueError, match="training must be below 3, got 3"):
+        ImageNetSample(size=28, training=3).read("test", tmp_path)
 
 
 @pytest.mark.parametrize("wnids", [(WNIDS[1], WNIDS[0], WNIDS[2]), WNIDS[:2]])

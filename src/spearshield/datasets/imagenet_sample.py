@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from spearshield.dataset import Dataset, Examples
 from spearshield.ranges import require
+from spearshield.rng import permutation
 from spearshield.storage.archives import UnsuitableError, corrupt_as_value_error
 from spearshield.storage.downloads import File, locate
 from spearshield.storage.images import fit, stack, zipped_pictures
@@ -40,24 +39,33 @@ _LARGEST = 4 << 20
 
 @dataclass(frozen=True)
 class ImageNetSample(Dataset):
-    """1,000 test images, without training images.
+    """1,000 images, all of them test images by default.
 
     Args:
         size: Height and width of an image, in pixels.
+        training: Number of images that are training images in place of test images. They are drawn
+            at random, always alike; a purifier of images needs images, not classes.
 
     Raises:
-        ValueError: ``size`` is not positive; from ``read``: ``split`` is ``train``.
+        ValueError: ``size`` is not positive, or ``training`` negative; from ``read``: there are not
+            more than ``training`` images, or ``split`` is ``train`` and there are no training
+            images.
     """
 
     size: int = 224
+    training: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "size", at_least=1)
+        require(self, "training", at_least=0)
 
     def read(self, split: Literal["train", "test"], root: Path | None) -> Examples:
-        if split == "train":
-            raise ValueError("imagenet_sample has test images only; train on another data set")
+        if split == "train" and not self.training:
+            raise ValueError(
+                "imagenet_sample has test images only; set training=700, or train on another data "
+                "set"
+            )
         archive, classes = locate("imagenet_sample", FILES, root)
         content = classes.read_bytes()
         with corrupt_as_value_error(classes):
@@ -72,7 +80,12 @@ class ImageNetSample(Dataset):
                 raise UnsuitableError(
                     f"its {len(names)} names do not follow the classes in {classes}"
                 )
+            if self.training >= len(names):
+                raise ValueError(f"training must be below {len(names)}, got {self.training}")
+            order = permutation(len(names), seed=0, epoch=0)
+            drawn = order[: self.training] if split == "train" else order[self.training :]
+            chosen = drawn.sort().values
             size = (self.size, self.size)
-            pictures = zipped_pictures(members, names, _LARGEST)
-            pixels = stack((fit(image, size, margin=8 / 7) for image in pictures), len(names))
-            return Examples.of(pixels, torch.arange(len(names)), tuple(listed.values()))
+            pictures = zipped_pictures(members, [names[i] for i in chosen], _LARGEST)
+            pixels = stack((fit(image, size, margin=8 / 7) for image in pictures), len(chosen))
+            return Examples(pixels, chosen, chosen, tuple(listed.values()))

@@ -50,7 +50,8 @@ PGD_7 = PGD(BUDGET, steps=7, step_size=0.1, early_stop=False)
 SEEN = Mixture(BUDGET, (FGSM(BUDGET), PGD_10))
 """The attacks that IP-GAN and APE-GAN are trained on."""
 
-IP_GAN = IPGAN(width=16, decay_steps=STEPS)
+IP_GAN = IPGAN(width=8, blocks=2, decay_steps=STEPS)
+GRIP_GAN = GRIPGAN(width=8, blocks=2, decay_steps=STEPS)
 ADAPTIVE = replace(IP_GAN, view="adaptive", warmup_steps=STEPS // 4)
 
 GRADIENT_BASED = (
@@ -71,7 +72,7 @@ RECIPE = Recipe(
     defences=(
         Training(UAP(BUDGET), EPOCH, name="uap"),
         Training(IP_GAN, STEPS, SEEN, name="ip_gan"),
-        Training(GRIPGAN(width=16, decay_steps=STEPS), STEPS, name="grip_gan"),
+        Training(GRIP_GAN, STEPS, name="grip_gan"),
         Training(UIPD(), EPOCH, name="uipd"),
         Training(APEGAN(width=32), STEPS, SEEN, name="ape_gan"),
         Training(DAE(width=16), STEPS, name="dae"),
