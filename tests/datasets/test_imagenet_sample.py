@@ -42,7 +42,7 @@ def test_training_images_are_no_test_images(tmp_path: Path) -> None:
     assert sorted([*train.y.tolist(), *test.y.tolist()]) == [0, 1, 2]
     whole = ImageNetSample(size=28).read("test", tmp_path)
     assert torch.equal(train.pixels, whole.pixels[train.ids])
-    with pytest.raises(ValueError, match="training must be below 3, got 3"):
+    with pytest.raises(ValueError, match="it has 3 images; training must be below that, got 3"):
         ImageNetSample(size=28, training=3).read("test", tmp_path)
 
 

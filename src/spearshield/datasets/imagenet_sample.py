@@ -81,7 +81,9 @@ class ImageNetSample(Dataset):
                     f"its {len(names)} names do not follow the classes in {classes}"
                 )
             if self.training >= len(names):
-                raise ValueError(f"training must be below {len(names)}, got {self.training}")
+                raise UnsuitableError(
+                    f"it has {len(names)} images; training must be below that, got {self.training}"
+                )
             order = permutation(len(names), seed=0, epoch=0)
             drawn = order[: self.training] if split == "train" else order[self.training :]
             chosen = drawn.sort().values

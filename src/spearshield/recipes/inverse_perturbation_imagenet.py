@@ -28,6 +28,7 @@ from spearshield.methods.ip_gan import IPGAN
 from spearshield.methods.uap import UAP
 from spearshield.methods.uipd import UIPD
 from spearshield.threat import L2, Linf
+from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
 from spearshield.training.mixture import Mixture
 from spearshield.views import Adaptive, Oblivious
@@ -68,6 +69,7 @@ RECIPE = Recipe(
         Trial(PGD(BUDGET, steps=10, step_size=1 / 255, early_stop=False), Oblivious()),
         Trial(CarliniWagner(L2_BUDGET, steps=30, lr=0.02, searches=3, initial_c=1.0), Oblivious()),
         Trial(DeepFool(L2_BUDGET, steps=20), Oblivious()),
+        Trial(AttackFrom(BUDGET, "uap"), Oblivious()),
         Trial(PGD(BUDGET, steps=20, step_size=1 / 255), Adaptive()),
     ),
     batch_size=25,

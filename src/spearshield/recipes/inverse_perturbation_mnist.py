@@ -35,6 +35,7 @@ from spearshield.methods.standard_training import StandardTraining
 from spearshield.methods.uap import UAP
 from spearshield.methods.uipd import UIPD
 from spearshield.threat import L2, Linf
+from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
 from spearshield.training.mixture import Mixture
 from spearshield.views import Adaptive, Oblivious
@@ -65,6 +66,8 @@ OPTIMISATION_BASED = (
     DeepFool(L2_BUDGET),
 )
 
+UAP_TRIAL = Trial(AttackFrom(BUDGET, "uap"), Oblivious())
+
 RECIPE = Recipe(
     data=MNIST(),
     classifier=LeNet(),
@@ -88,6 +91,7 @@ RECIPE = Recipe(
     trials=(
         *(Trial(attack, Oblivious()) for attack in GRADIENT_BASED),
         *(Trial(attack, Oblivious(), images=1_000) for attack in OPTIMISATION_BASED),
+        UAP_TRIAL,
         Trial(FGSM(BUDGET), Adaptive()),
         Trial(PGD(BUDGET, steps=40, step_size=0.02, restarts=3), Adaptive(), images=1_000),
     ),

@@ -20,6 +20,7 @@ from spearshield.recipes.inverse_perturbation_mnist import (
     PGD_10,
     SEEN,
     STEPS,
+    UAP_TRIAL,
 )
 from spearshield.recipes.inverse_perturbation_mnist import RECIPE as WHOLE
 from spearshield.threat import Linf
@@ -53,5 +54,8 @@ RECIPE = replace(
         Training(UIPD(source="pixels", lr=0.01), EPOCH, name="uipd_pixels"),
         Training(UIPD(Linf(0.1)), EPOCH, name="uipd_small"),
     ),
-    trials=tuple(Trial(attack, Oblivious()) for attack in GRADIENT_BASED + OPTIMISATION_BASED),
+    trials=(
+        *(Trial(attack, Oblivious()) for attack in GRADIENT_BASED + OPTIMISATION_BASED),
+        UAP_TRIAL,
+    ),
 )

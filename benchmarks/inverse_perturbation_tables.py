@@ -1,0 +1,149 @@
+"""The tables of docs/results/inverse_perturbation_mnist and ..._imagenet, as Markdown.
+
+    python benchmarks/inverse_perturbation_tables.py FOLDER
+
+FOLDER holds ``results.json``, the rows of all runs of the recipe, for each classifier and seed, and
+``battery.json``, the rows of audits of their defences. Shares are in percent; several seeds are the
+mean, with the lowest and the highest.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from inspect import cleandoc
+from pathlib import Path
+from statistics import mean
+
+from markdown_tables import spread, table
+
+from spearshield.judging import results
+from spearshield.judging.results import WORST_CASE, Row
+
+GRADIENT = ("fgsm", "bim", "mi_fgsm", "pgd")
+OPTIMISATION = ("carlini_wagner", "deepfool", "uap")
+BLOCKS = {"gradient-based": GRADIENT, "optimisation-based": OPTIMISATION}
+
+PUBLISHED = {
+    ("gradient-based", "alexnet"): (72.40, 83.40, 84.54, 88.92, 97.10, 97.83),
+    ("gradient-based", "m_cnn"): (70.31, 82.36, 85.68, 87.45, 98.25, 98.91),
+    ("gradient-based", "lenet"): (68.26, 80.71, 85.25, 86.89, 97.79, 98.04),
+    ("optimisation-based", "alexnet"): (82.43, 82.46, 83.66, 87.92, 89.34, 95.76),
+    ("optimisation-based", "m_cnn"): (86.13, 85.14, 86.88, 87.54, 93.58, 94.77),
+    ("optimisation-based", "lenet"): (80.34, 85.01, 84.17, 85.22, 92.69, 94.57),
+}
+"""Defence success rates of the paper's table, for the methods ``IN_TABLE``."""
+IN_TABLE = ("defense_gan", "ape_gan", "dae", "uipd", "grip_gan", "ip_gan")
+
+
+class Measured:
+    """The rows of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.rows = [row for row in results.read(folder / "results.json") if row.attack]
+        battery = folder / "battery.json"
+        self.battery = results.read(battery) if battery.exists() else []
+        self.classifiers = list(dict.fromkeys(row.classifier for row in self.rows))
+        self.methods = list(dict.fromkeys(row.method for row in self.rows))
+
+    def unaware(self, classifier: str, method: str, attack: str) -> list[Row]:
+        """The rows of an attack that does not know the defence, one for each seed."""
+        return [
+            row
+            for row in self.rows
+            if (row.classifier, row.method, row.attack) == (classifier, method, attack)
+            and row.view == "oblivious"
+        ]
+
+    def of_block(
+        self, classifier: str, method: str, block: tuple[str, ...], of: Callable[[Row], float]
+    ) -> list[float]:
+        """A number, mean over the attacks of a block, for each seed that has all of them."""
+        seeds: dict[int, list[float]] = {}
+        for attack in block:
+            for row in self.unaware(classifier, method, attack):
+                seeds.setdefault(row.seed, []).append(of(row))
+        return [mean(found) for found in seeds.values() if len(found) == len(block)]
+
+    def worst(self, classifier: str, method: str) -> list[Row]:
+        """The worst cases under the standard battery."""
+        return [
+            row
+            for row in self.battery
+            if (row.classifier, row.method, row.attack) == (classifier, method, WORST_CASE)
+        ]
+
+
+def dsr(row: Row) -> float:
+    """The defence success rate; 1 where the attack had no success."""
+    return 1.0 if row.dsr is None else row.dsr
+
+
+def published_table(measured: Measured) -> list[str]:
+    """Defence success rate against attackers unaware of the defence; published / measured.
+
+    The mean over the attacks of a block. The attacks and budgets of the paper are not known.
+    """
+    lines = [["block", "classifier", *(f"`{method}`" for method in IN_TABLE)]]
+    for (block, classifier), cells in PUBLISHED.items():
+        if classifier not in measured.classifiers:
+            continue
+        line = [block, classifier]
+        for method, cell in zip(IN_TABLE, cells, strict=True):
+            own = measured.of_block(classifier, method, BLOCKS[block], dsr)
+            line.append(f"{cell:.2f} / {spread(own)}" if own else f"{cell:.2f} / not measured")
+        lines.append(line)
+    return table(lines) if len(lines) > 1 else []
+
+
+def attacks_table(measured: Measured) -> list[str]:
+    """Defence success rate for each attack, the attacker unaware of the defence."""
+    attacks = GRADIENT + OPTIMISATION
+    lines = [["classifier", "defence", *attacks]]
+    for classifier in measured.classifiers:
+        for method in measured.methods:
+            found = [measured.unaware(classifier, method, attack) for attack in attacks]
+            if any(found):
+                cells = (spread([dsr(row) for row in rows]) for rows in found)
+                lines.append([classifier, f"`{method}`", *cells])
+    return table(lines)
+
+
+def aware_table(measured: Measured) -> list[str]:
+    """Clean accuracy, similarity, and robust accuracy against attackers who know the defence.
+
+    SSIM of clean and attacked images under PGD. FGSM: all test images; PGD and the standard
+    battery: the first 1,000.
+    """
+    head = ["classifier", "defence", "clean", "FGSM, aware", "PGD, aware", "standard battery"]
+    lines = [[*head, "verdict"]]
+    for classifier in measured.classifiers:
+        for method in measured.methods:
+            aware = [
+                row
+                for row in measured.rows
+                if (row.classifier, row.method, row.view) == (classifier, method, "adaptive")
+            ]
+            worst = measured.worst(classifier, method)
+            if aware:
+                lines.append(
+                    [
+                        classifier,
+                        f"`{method}`",
+                        spread([row.acc for row in aware if row.attack == "fgsm"]),
+                        spread([row.robust_acc for row in aware if row.attack == "fgsm"]),
+                        spread([row.robust_acc for row in aware if row.attack == "pgd"]),
+                        spread([row.robust_acc for row in worst]),
+                        ", ".join(dict.fromkeys(str(row.verdict) for row in worst)),
+                    ]
+                )
+    return table(lines)
+
+
+if __name__ == "__main__":
+    found = Measured(Path(sys.argv[1]))
+    for make in (published_table, attacks_table, aware_table):
+        lines = make(found)
+        if lines:
+            print(f"\n{cleandoc(make.__doc__ or '')}\n")
+            print("\n".join(lines))
