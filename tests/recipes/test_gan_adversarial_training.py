@@ -43,6 +43,11 @@ def test_the_rows_of_a_run_and_their_tables(tmp_path, name):
     assert costs["l2l"]["passes"] == 4  # its input, its update, and the update on two batches
     (tmp_path / "cost.json").write_text(json.dumps({0: costs}))
     (tmp_path / "results.json").write_text(json.dumps(results.to_json(rows)))
+    transductive = script("transductive")
+    transductive.IMAGES = rows[0].images
+    found = transductive.accuracies(run.folder / "pgd")
+    assert set(found) == {"frozen", "transductive"}
+    assert found["frozen"]["clean"] == next(row.acc for row in rows if row.method == "pgd")
     tables = script("robust_training_tables")
     lines = tables.trainings(tables.Measured(tmp_path))
     assert any(line.startswith("| `gan`") for line in lines)
