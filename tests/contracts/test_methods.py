@@ -71,6 +71,7 @@ def method(request) -> Method:
 SMALL = {
     "defense_gan": {"width": "4", "search.steps": "20", "search.restarts": "2"},
     "encoder_projection": {"gan.width": "4", "gan_steps": "1"},
+    "s2snets": {"width": "4"},
 }
 """Settings of methods that take seconds with their defaults."""
 
