@@ -6,34 +6,30 @@ import pytest
 import torch
 from torch import nn
 
+import spearshield as ss
 from mutations import fails_under
 from spearshield.judging import feature_space
 from spearshield.judging.feature_space import FeatureSpace
-from spearshield.method import Defended
+from spearshield.report import pictures
 
 
-class Halfway(nn.Module):
-    """A purifier that maps every pixel halfway to 0.5."""
-
-    def forward(self, x):
-        return 0.5 + (x - 0.5) / 2
-
-
-def victim(purifier):
-    return Defended(purifier.eval(), nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval())
+def classifier():
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
 
 
 X = torch.full((25, 1, 2, 2), 0.5)
 
 
 @fails_under(
-    "features of the attacked images, not purified", (Halfway, "forward", lambda self, x: x)
+    "features that ignore the image",
+    (feature_space, "features_seen", lambda network, x: torch.ones(len(x), 4)),
 )
 def test_distances_are_relative_to_the_clean_features():
-    # The features are the pixels: norm 1. The attack moves one pixel by 0.4.
-    x_adv = X.clone()
+    # The features are the pixels: norm 1. The attack moves one pixel by 0.4, the purifier by -0.2.
+    x_adv, x_hat = X.clone(), X.clone()
     x_adv[:, 0, 0, 0] += 0.4
-    attacked, purified = FeatureSpace.of(victim(Halfway()), X, x_adv).distances
+    x_hat[:, 0, 0, 0] += 0.2
+    attacked, purified = FeatureSpace.of(classifier(), X, x_adv, x_hat).distances
     torch.testing.assert_close(attacked, torch.full((25,), 0.4))
     torch.testing.assert_close(purified, torch.full((25,), 0.2))
 
@@ -58,12 +54,50 @@ def test_one_feature_has_a_plane_too():
 
 def test_images_are_seen_in_small_groups(monkeypatch):
     sizes = []
-    inner = feature_space.features_of
+    inner = feature_space.features_seen
 
-    def watched(classifier, x):
+    def watched(network, x):
         sizes.append(len(x))
-        return inner(classifier, x)
+        return inner(network, x)
 
-    monkeypatch.setattr(feature_space, "features_of", watched)
-    FeatureSpace.of(victim(Halfway()), X, X)
+    monkeypatch.setattr(feature_space, "features_seen", watched)
+    FeatureSpace.of(classifier(), X, X, X)
     assert max(sizes) <= 10 and sum(sizes) == 75
+
+
+class Odd(nn.Module):
+    """A classifier that names its argument, and whose features are not finite on bright images."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.linear(input=torch.where(x > 0.9, torch.nan, x).flatten(1))
+
+
+def test_features_that_are_not_finite_have_no_plane():
+    assert FeatureSpace.of(Odd().eval(), X, X, X).finite
+    assert not FeatureSpace.of(Odd().eval(), X, X + 0.45, X).finite
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("form", ["plain", "scripted", "odd"])
+def test_an_audit_of_any_classifier_behind_a_purifier_keeps_its_pictures(tmp_path, form):
+    forms = {"plain": classifier, "scripted": lambda: torch.jit.script(classifier()), "odd": Odd}
+    network = forms[form]().eval()
+    x = torch.rand(12, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    report = ss.audit(
+        network,
+        x,
+        torch.arange(12) % 3,
+        purifier=lambda images: images.clamp(0.1, 0.8),
+        threat=ss.Linf(0.2),
+        attacks="fgsm",
+        views="adaptive",
+        folder=tmp_path / "audit",
+        progress=False,
+    )
+    assert report.worst.images == 12
+    (path,) = (tmp_path / "audit" / "pictures").iterdir()
+    assert (pictures.read(path).features is None) == (form == "odd")  # whose features are NaN

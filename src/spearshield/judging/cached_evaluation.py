@@ -155,15 +155,17 @@ class CachedEvaluation:
         self, stem: str, trial: Trial, images: Examples, x_adv: Images, score: Score
     ) -> None:
         """Store the first images for the report: clean, attacked and purified, and features."""
-        x = images.images()
-        features = self._features(x, x_adv)
-        x, x_adv = x[:PICTURES], x_adv[:PICTURES]
+        purified = not isinstance(self.victim.purifier, nn.Identity)
+        kept = FEATURES if purified else PICTURES
+        x, x_adv = images.images()[:kept], x_adv[:kept]
         with torch.no_grad():
             x_hat = self.victim.purifier(x_adv.to(self.settings.device, copy=True)).cpu()
+        stages = {"x": x, "x_adv": x_adv, "x_hat": x_hat}
+        features = self._features(*stages.values()) if purified else {}
 
         def names(labels: Tensor) -> list[str]:
             other = {REJECTED: "rejected", NO_CLASS: "no class"}
-            return [other.get(i) or images.names[i] for i in labels[: len(x_adv)].tolist()]
+            return [other.get(i) or images.names[i] for i in labels[:PICTURES].tolist()]
 
         about = {
             "method": self.name,
@@ -178,19 +180,18 @@ class CachedEvaluation:
             "victim_clean": names(score.victim_clean),
             "victim_adv": names(score.victim_adv),
         }
-        tensors = {"x": x, "x_adv": x_adv, "x_hat": x_hat, **features}
+        tensors = {name: stage[:PICTURES] for name, stage in stages.items()} | features
         body = {key: value.contiguous().clone() for key, value in tensors.items()}
         content = to_bytes(body, {"picture": json.dumps(about)})
         write_atomically(self.folder / "pictures" / f"{stem}.safetensors", content)
 
-    def _features(self, x: Images, x_adv: Images) -> dict[str, Tensor]:
-        """The first images in the features of the classifier; empty without a purifier."""
-        if isinstance(self.victim.purifier, nn.Identity):
-            return {}
+    def _features(self, *stages: Images) -> dict[str, Tensor]:
+        """Clean, attacked and purified images in the features of the classifier, if finite."""
         device = self.settings.device
-        space = FeatureSpace.of(self.victim, x.to(device), x_adv.to(device))
-        found = {"feature_plane": space.plane, "feature_distances": torch.stack(space.distances)}
-        return found if all(value.isfinite().all() for value in found.values()) else {}
+        space = FeatureSpace.of(self.victim.classifier, *(stage.to(device) for stage in stages))
+        if not space.finite:
+            return {}
+        return {"feature_plane": space.plane, "feature_distances": torch.stack(space.distances)}
 
     def _key(self, trial: Trial, images: Examples) -> str:
         """The digest of everything that a score depends on.

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from spearshield.method import Defended
-from spearshield.nets.features import features_of
+from spearshield.nets.features import features_seen
 from spearshield.types import Images, PerImage
 
 AT_ONCE = 10
@@ -30,19 +29,26 @@ class FeatureSpace:
     purified: Float[Tensor, "n d"]
 
     @classmethod
-    def of(cls, victim: Defended, x: Images, x_adv: Images) -> FeatureSpace:
-        """The features of clean images and of attacked images in front of ``victim``, on the CPU.
+    def of(cls, classifier: nn.Module, x: Images, x_adv: Images, x_hat: Images) -> FeatureSpace:
+        """The features of clean, attacked and purified images, on the CPU.
 
         Args:
-            x, x_adv: Images in [0, 1] of shape (n, c, h, w), on the device of the victim.
+            classifier: The classifier behind the purifier.
+            x, x_adv, x_hat: Images in [0, 1] of shape (n, c, h, w), on the device of the
+                classifier.
         """
-        with torch.no_grad():
-            x_hat = victim.purifier(x_adv.clone())
-            parts = (
-                torch.cat([features_of(victim.classifier, part)[0] for part in each.split(AT_ONCE)])
-                for each in (x, x_adv, x_hat)
+        parts = (
+            torch.cat(
+                [features_seen(classifier, part.clone()) for part in torch.split(each, AT_ONCE)]
             )
-            return cls(*(part.float().cpu() for part in parts))
+            for each in (x, x_adv, x_hat)
+        )
+        return cls(*(part.float().cpu() for part in parts))
+
+    @property
+    def finite(self) -> bool:
+        """True if no feature is NaN or infinite; otherwise there is no plane."""
+        return all(bool(part.isfinite().all()) for part in vars(self).values())
 
     @property
     def distances(self) -> tuple[PerImage, PerImage]:

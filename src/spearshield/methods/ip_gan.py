@@ -13,6 +13,8 @@ https://www.ejournal.org.cn
         + pixel_weight * MSE(x_hat, x)
     L_f = CE(f(x_hat), y)                                            joint training only
 
+The updates of D and G are in :mod:`spearshield.training.guided_purifier`.
+
 Differences from the paper. Its abstract and its table were available. Known are the inverse
 perturbation that is added to the adversarial image, the guidance of its direction by the classifier
 and by its features, and the discriminator. The losses, their weights, the networks, the attacks and
@@ -30,41 +32,28 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy, mse_loss
+from torch import nn
+from torch.nn.functional import cross_entropy
 
-from spearshield.losses.features import feature_distance
-from spearshield.losses.gan import bce
-from spearshield.method import Defended, Learner, Method, Outcome, Paper, Task, frozen
-from spearshield.nets.adv_gan import Discriminator
-from spearshield.nets.features import features_of
-from spearshield.nets.inverse_perturbation import Fusion, InversePerturbation
+from spearshield.method import Defended, Outcome, Paper, Task, frozen
 from spearshield.ranges import require
 from spearshield.rng import Rng
-from spearshield.training.classifier_training import accuracy, scaled
-from spearshield.training.optim import cosine, minimise, set_lr
+from spearshield.training.classifier_training import scaled
+from spearshield.training.guided_purifier import GuidedPurifierLearner, GuidedPurifierTraining
+from spearshield.training.optim import minimise, set_lr
 from spearshield.types import Images, Labels
 
 
 @dataclass(frozen=True)
-class IPGAN(Method):
-    """Hyper-parameters of IP-GAN.
+class IPGAN(GuidedPurifierTraining):
+    """Hyper-parameters of IP-GAN; further settings are those of ``GuidedPurifierTraining``.
 
     Args:
-        width: Channels of the first convolution of the generator.
-        blocks: Number of residual blocks of the generator.
         clean_share: Share of the images, in [0, 1], that are not attacked.
-        adversarial_weight: Weight of the discriminator's loss.
-        logit_weight: Weight of the classifier's cross-entropy.
-        feature_weight: Weight of the distance of penultimate features.
-        pixel_weight: Weight of the mean squared error of the pixels.
         view: ``oblivious``: the attack differentiates the classifier; ``adaptive``: it
             differentiates the generator and the classifier.
         warmup_steps: Steps over which the eps of the attack grows to its full value.
         joint: If true, a copy of the classifier is trained, too.
-        lr: Learning rate of all Adam optimisers.
-        decay_steps: Steps over which the learning rate decays to zero on a half cosine; 0: it is
-            constant.
 
     Raises:
         ValueError: A number is out of range. At the start of training: there is no attack to train
@@ -78,77 +67,39 @@ class IPGAN(Method):
         "https://www.ejournal.org.cn",
     )
 
-    width: int = 32
-    blocks: int = 4
     clean_share: float = 0.2
-    adversarial_weight: float = 0.02
-    logit_weight: float = 1.0
-    feature_weight: float = 1.0
-    pixel_weight: float = 10.0
     view: Literal["oblivious", "adaptive"] = "oblivious"
     warmup_steps: int = 0
     joint: bool = False
-    lr: float = 1e-3
-    decay_steps: int = 0
 
     def __post_init__(self) -> None:
-        require(self, "width", "blocks", at_least=1)
+        super().__post_init__()
         require(self, "clean_share", at_least=0, at_most=1)
-        require(self, "adversarial_weight", "logit_weight", "feature_weight", at_least=0)
-        require(self, "pixel_weight", "warmup_steps", "lr", "decay_steps", at_least=0)
+        require(self, "warmup_steps", at_least=0)
         require(self, "view", one_of=("oblivious", "adaptive"))
 
     def learner(self, task: Task) -> IPGANLearner:
         return IPGANLearner(self, task)
 
 
-class IPGANLearner(Learner):
-    taken: Tensor
-
+class IPGANLearner(GuidedPurifierLearner):
     def __init__(self, method: IPGAN, task: Task) -> None:
-        super().__init__()
-        self.method = method
-        self.task = task
+        super().__init__(method, task)
         self.attack = task.attack
-        self.G = Fusion(InversePerturbation(task.shape[0], method.width, method.blocks))
-        self.D = Discriminator(task.shape, method.width)
-        self.opt_g = torch.optim.Adam(self.G.parameters(), method.lr, betas=(0.5, 0.999))
-        self.opt_d = torch.optim.Adam(self.D.parameters(), method.lr, betas=(0.5, 0.999))
         if method.joint:
             self.classifier = copy.deepcopy(task.classifier)
             self.opt_f = torch.optim.Adam(self.classifier.parameters(), method.lr)
-        self.register_buffer("taken", torch.tensor(0))
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
-        method, G, D, f = self.method, self.G.train(), self.D.train(), self.f
-        optimisers = [self.opt_g, self.opt_d] + ([self.opt_f] if method.joint else [])
-        set_lr(cosine(method.lr, int(self.taken), method.decay_steps), *optimisers)
-        x_adv = self.attacked(x, y, rng)
-        self.taken += 1
-        x_hat = G(x_adv)
-
-        # D: high scores for clean images, low scores for purified images.
-        loss_d = bce(D(x), real=True) + bce(D(x_hat.detach()), real=False)
-        minimise(self.opt_d, loss_d)
-
-        # G: natural images with the features and the class of the clean image.
-        phi, _ = features_of(f, x)
-        phi_hat, logits = features_of(f, x_hat)
-        loss_g = (
-            method.adversarial_weight * bce(D(x_hat), real=True)
-            + method.logit_weight * cross_entropy(logits, y)
-            + method.feature_weight * feature_distance(phi_hat, phi.detach())
-            + method.pixel_weight * mse_loss(x_hat, x)
-        )
-        minimise(self.opt_g, loss_g)
-
-        # f: the class of the purified image.
-        if method.joint:
-            minimise(self.opt_f, cross_entropy(self.classifier.train()(x_hat.detach()), y))
-        return {"d": loss_d.item(), "g": loss_g.item(), "accuracy": accuracy(logits, y)}
+        x_adv, lr = self.attacked(x, y, rng), self.lr
+        losses, x_hat = self.restore(self.f, x_adv, x, y)
+        if self.method.joint:
+            set_lr(lr, self.opt_f)
+            minimise(self.opt_f, cross_entropy(self.classifier.train()(x_hat), y))
+        return losses
 
     @property
-    def f(self) -> torch.nn.Module:
+    def f(self) -> nn.Module:
         """The classifier behind the purifier."""
         return self.classifier if self.method.joint else self.task.classifier
 
