@@ -43,7 +43,7 @@ def test_the_rows_of_a_run_and_their_tables(tmp_path, monkeypatch):
 )
 def test_the_other_recipes_run(tmp_path, name):
     mnist = recipe("inverse_perturbation_mnist")
-    same = {part: getattr(mnist, part) for part in ("data", "classifier", "pretraining")}
+    same = {part: getattr(mnist, part) for part in ("data", "classifier", "pretraining", "weights")}
     short = small(replace(recipe(name), **same), tmp_path)
     defences = tuple(
         one for one in short.recipe.defences if one.display_name in ("uap", "ip_gan", "uipd")

@@ -33,7 +33,7 @@ from spearshield.rng import Rng
 from spearshield.threat import Linf, ThreatModel
 from spearshield.training.classifier_training import accuracy
 from spearshield.training.optim import minimise
-from spearshield.types import Images, Labels
+from spearshield.types import Images, Labels, Shape
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class UIPDLearner(Learner):
         self.G: nn.Module = (
             UniversalGenerator(task.shape, method.latent, method.width)
             if method.source == "generator"
-            else Pixels(task)
+            else Pixels(task.shape)
         )
         self.optimiser = torch.optim.Adam(self.G.parameters(), method.lr)
 
@@ -107,9 +107,9 @@ class UIPDLearner(Learner):
 class Pixels(nn.Module):
     """A perturbation whose pixels are the weights; it starts at zero."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.pixels = nn.Parameter(torch.zeros(1, *task.shape))
+        self.pixels = nn.Parameter(torch.zeros(1, *shape))
 
     def forward(self) -> Tensor:
         return self.pixels.tanh()

@@ -1,14 +1,15 @@
 """Natural images of 224 pixels: IP-GAN and GRIP-GAN in front of a published classifier, Linf 4/255.
 
 600 of the 1,000 images train the purifiers, 100 are for validation, and 300 are attacked; the
-classifier is pretrained and does not change. With the files of the data folder:
+classifier is pretrained and does not change. ``WEIGHTS`` is looked for in the working directory;
+another file, and another classifier:
 
     spearshield run inverse_perturbation_imagenet --set classifier=squeezenet \\
         --set weights=weights/imagenet_squeezenet1.1.npz
 
-With a network and other images: ``--set classifier=timm:resnet50``, ``timm:vgg19`` or
-``timm:inception_v3 --set data.size=299``. The backward pass through the generator keeps the
-activations of one part at a time.
+With timm and its published weights: ``--set weights=published`` and ``--set
+classifier=timm:resnet50``, ``timm:vgg19`` or ``timm:inception_v3 --set data.size=299``. The
+backward pass through the generator keeps the activations of one part at a time.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from spearshield.views import Adaptive, Oblivious
 
 BUDGET = Linf(4 / 255)
 L2_BUDGET = L2(4.0)
+WEIGHTS = "weights/imagenet_mobilenetv2_1.0_tfslim.npz"
 STEPS = 750
 """Ten epochs of batches of 8."""
 
@@ -45,6 +47,7 @@ RECIPE = Recipe(
     data=ImageNetSample(training=700, validation=100),
     classifier=MobileNetV2(),
     pretraining=None,
+    weights=WEIGHTS,
     defences=(
         Training(UAP(BUDGET), 150, batch_size=8, name="uap"),
         Training(

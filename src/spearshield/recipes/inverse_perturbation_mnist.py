@@ -7,7 +7,7 @@ training. DAE and GRIP-GAN are trained on noise, UIPD on clean images.
 
 ``ip_gan_adaptive`` and ``ip_gan_joint`` are trained on attacks that differentiate the purifier, the
 second one together with the classifier; ``pgd`` is the classifier's own adversarial training, on
-as many images. Their attackers, and those of all others, also know the defence.
+as many images. Adaptive attackers attack every defence.
 
 For the other classifiers of the paper: ``--set classifier=alexnet`` and ``--set classifier=m_cnn``.
 """
