@@ -7,9 +7,13 @@ another file, and another classifier:
     spearshield run inverse_perturbation_imagenet --set classifier=squeezenet \\
         --set weights=weights/imagenet_squeezenet1.1.npz
 
-With timm and its published weights: ``--set weights=published`` and ``--set
-classifier=timm:resnet50``, ``timm:vgg19`` or ``timm:inception_v3 --set data.size=299``. The
-backward pass through the generator keeps the activations of one part at a time.
+With timm, and its published weights:
+
+    spearshield run inverse_perturbation_imagenet --set classifier=timm:resnet50 \\
+        --set classifier.pretrained=true --set weights=
+
+and alike ``timm:vgg19``, and ``timm:inception_v3`` with ``--set data.size=299``. The backward pass
+through the generator keeps the activations of one part at a time.
 """
 
 from __future__ import annotations
