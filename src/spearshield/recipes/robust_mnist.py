@@ -4,7 +4,8 @@
 and the 128 hardest of them are attacked by four gradient steps and trained on. ``pgd`` and
 ``learned_adversary`` have the same network and take equal time, 25 minutes, on images that change
 less: seven steps from random starts, and three steps from the starts of a generator at the 128
-hardest images. The network is a CNN behind a threshold of the pixels.
+hardest images. The network is a CNN behind a threshold of the pixels. After training, its logits
+are averaged over the image and the image shifted by one pixel.
 
 A network without the threshold, as a source of transferred attacks:
 
@@ -51,6 +52,7 @@ def schedule(steps: int) -> dict[str, Any]:
         "decay_steps": steps,
         "warmup_steps": steps * 3 // 20,
         "average": 0.998,
+        "ensemble_shift": 1,
         "precision": "bfloat16",
         "watch_every": EPOCH,
     }
