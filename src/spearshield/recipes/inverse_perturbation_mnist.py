@@ -3,11 +3,12 @@
 Two families of attacks on the bare classifier: gradient-based, L-inf 0.3 (FGSM, BIM, MI-FGSM, PGD);
 optimisation-based (Carlini-Wagner and DeepFool, L2 of at most 4; a universal perturbation, L-inf
 0.3). IP-GAN and APE-GAN are trained on FGSM and PGD images; the other attacks are never seen in
-training. DAE and GRIP-GAN are trained on noise, UIPD on clean images.
+training. Each training image is attacked once. DAE and GRIP-GAN are trained on noise, UIPD on clean images.
 
 ``ip_gan_adaptive`` and ``ip_gan_joint`` are trained on attacks that differentiate the purifier, the
 second one together with the classifier; ``pgd`` is the classifier's own adversarial training, on
-as many images. Adaptive attackers attack every defence.
+as many images. ``ip_gan_on_pgd`` is a purifier in front of that classifier, trained on attacks that
+differentiate both. Adaptive attackers attack every defence.
 
 For the other classifiers of the paper: ``--set classifier=alexnet`` and ``--set classifier=m_cnn``.
 """
@@ -74,10 +75,10 @@ RECIPE = Recipe(
     pretraining=Training(StandardTraining(decay_steps=5 * EPOCH), 5 * EPOCH, name="standard"),
     defences=(
         Training(UAP(BUDGET), EPOCH, name="uap"),
-        Training(IP_GAN, STEPS, SEEN, name="ip_gan"),
+        Training(IP_GAN, STEPS, SEEN, name="ip_gan", precompute=True),
         Training(GRIP_GAN, STEPS, name="grip_gan"),
         Training(UIPD(), EPOCH, name="uipd"),
-        Training(APEGAN(width=32), STEPS, SEEN, name="ape_gan"),
+        Training(APEGAN(width=32), STEPS, SEEN, name="ape_gan", precompute=True),
         Training(DAE(width=16), STEPS, name="dae"),
         Training(ADAPTIVE, STEPS, PGD_7, name="ip_gan_adaptive"),
         Training(replace(ADAPTIVE, joint=True), STEPS, PGD_7, name="ip_gan_joint"),
@@ -87,6 +88,7 @@ RECIPE = Recipe(
             PGD_7,
             name="pgd",
         ),
+        Training(ADAPTIVE, STEPS, PGD_7, trained_on="pgd", name="ip_gan_on_pgd"),
     ),
     trials=(
         *(Trial(attack, Oblivious()) for attack in GRADIENT_BASED),

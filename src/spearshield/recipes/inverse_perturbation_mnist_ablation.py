@@ -30,7 +30,7 @@ from spearshield.views import Oblivious
 
 def ip_gan(name: str, **changes: Any) -> Training:
     """IP-GAN with changed hyper-parameters."""
-    return Training(replace(IP_GAN, **changes), STEPS, SEEN, name=name)
+    return Training(replace(IP_GAN, **changes), STEPS, SEEN, name=name, precompute=True)
 
 
 RECIPE = replace(
@@ -46,7 +46,8 @@ RECIPE = replace(
         ip_gan("no_features", feature_weight=0.0),
         ip_gan("no_pixels", pixel_weight=0.0),
         ip_gan("no_clean_images", clean_share=0.0),
-        Training(IP_GAN, STEPS, PGD_10, name="pgd_only"),
+        Training(IP_GAN, STEPS, PGD_10, name="pgd_only", precompute=True),
+        Training(IP_GAN, STEPS, SEEN, name="attacked_at_each_step"),
         Training(GRIP_GAN, STEPS, name="grip_gan"),
         Training(replace(GRIP_GAN, noise=0.25), STEPS, name="grip_gan_weak_noise"),
         Training(replace(GRIP_GAN, noise=1.0), STEPS, name="grip_gan_strong_noise"),
