@@ -3,7 +3,8 @@
 Two families of attacks on the bare classifier: gradient-based, L-inf 0.3 (FGSM, BIM, MI-FGSM, PGD);
 optimisation-based (Carlini-Wagner and DeepFool, L2 of at most 4; a universal perturbation, L-inf
 0.3). IP-GAN and APE-GAN are trained on FGSM and PGD images; the other attacks are never seen in
-training. Each training image is attacked once. DAE and GRIP-GAN are trained on noise, UIPD on clean images.
+training. Each training image is attacked once. DAE and GRIP-GAN are trained on noise, UIPD on clean
+images.
 
 ``ip_gan_adaptive`` and ``ip_gan_joint`` are trained on attacks that differentiate the purifier, the
 second one together with the classifier; ``pgd`` is the classifier's own adversarial training, on
