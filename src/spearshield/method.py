@@ -99,8 +99,8 @@ class Trainable(nn.Module):
             optimiser.load_state_dict(state[name])
 
     @property
-    def has_optimisers(self) -> bool:
-        """True if there is something to train."""
+    def needs_steps(self) -> bool:
+        """True if the outcome is of no use before the first step."""
         return bool(self._optimisers())
 
     def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
@@ -133,6 +133,8 @@ class Method(abc.ABC):
     """The hyper-parameters of a published method."""
 
     paper: ClassVar[Paper]
+    trained: ClassVar[bool] = True
+    """False for a fixed rule, whose training has no steps."""
 
     @abc.abstractmethod
     def learner(self, task: Task) -> Learner:

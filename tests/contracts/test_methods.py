@@ -68,6 +68,12 @@ def method(request) -> Method:
     return find("methods", Method, request.param)()
 
 
+@pytest.fixture(params=[name for name in names("methods") if find("methods", Method, name).trained])
+def trained(request) -> Method:
+    """A method that is trained, and no fixed rule."""
+    return find("methods", Method, request.param)()
+
+
 SMALL = {
     "defense_gan": {"width": "4", "search.steps": "20", "search.restarts": "2"},
     "encoder_projection": {"gan.width": "4", "gan_steps": "1"},
@@ -100,15 +106,20 @@ def test_names_its_paper_and_the_differences(method):
     assert method.paper.bibtex("x").count("{") == method.paper.bibtex("x").count("}")
 
 
-def test_a_number_of_steps_is_enough_to_train_it(method, task, examples):
+def state(learner) -> dict[str, torch.Tensor]:
+    """Weights and buffers."""
+    return {**dict(learner.named_parameters()), **dict(learner.named_buffers())}
+
+
+def test_a_number_of_steps_is_enough_to_train_it(trained, task, examples):
     """A front door that is given a name and a number of steps trains every part of the method."""
-    learner = learner_of(method, task, steps=20)
+    learner = learner_of(trained, task, steps=20)
     x, y, rng = batch(examples)
-    before = {name: value.clone() for name, value in learner.named_parameters()}
+    before = {name: value.clone() for name, value in state(learner).items()}
     for _ in range(20):
         learner.step(x, y, rng=rng)
     moved: dict[str, bool] = {}
-    for name, value in learner.named_parameters():
+    for name, value in state(learner).items():
         part = name.partition(".")[0]
         moved[part] = moved.get(part, False) or not torch.equal(value, before[name])
     assert moved and all(moved.values()), moved
@@ -119,20 +130,29 @@ def test_has_a_test_of_its_own(method):
     assert (Path(__file__).parents[1] / "methods" / f"test_{name}.py").exists()
 
 
-def test_a_step_changes_parameters_and_returns_finite_losses(method, task, examples):
-    learner = learner_of(method, task)
-    before = [p.clone() for p in learner.parameters()]
+def test_a_step_changes_the_state_and_returns_finite_losses(trained, task, examples):
+    learner = learner_of(trained, task)
+    before = [value.clone() for value in state(learner).values()]
     x, y, rng = batch(examples)
     losses = learner.step(x, y, rng=rng)
     assert losses and all(math.isfinite(v) for v in losses.values())
-    assert not all(map(torch.equal, before, learner.parameters()))
+    assert not all(map(torch.equal, before, state(learner).values()))
 
 
-def test_a_missing_training_attack_is_noticed_before_the_first_step(method, task, examples):
+def test_a_fixed_rule_refuses_steps(method, task, examples):
+    if method.trained:
+        return
+    with pytest.raises(ValueError, match="needs no training; set steps to 0, got 3"):
+        train(Training(method, 3, batch_size=8), task, lambda: examples, seed=0)
+    with pytest.raises(ValueError, match="set the number of steps to 0"):
+        learner_of(method, task).step(*batch(examples)[:2], rng=Rng(0, examples.ids))
+
+
+def test_a_missing_training_attack_is_noticed_before_the_first_step(trained, task, examples):
     """A run builds all learners first, so it must fail before hours of pretraining."""
     task = replace(task, learn_from=None)
     try:
-        learner = learner_of(method, task)
+        learner = learner_of(trained, task)
     except ValueError as error:
         assert "set learn_from" in str(error)
     else:
@@ -150,7 +170,8 @@ def test_does_not_change_the_task(method, task, examples):
     before = [{k: v.clone() for k, v in n.state_dict().items()} for n in networks]
     learner = learner_of(method, task)
     x, y, rng = batch(examples)
-    learner.step(x, y, rng=rng)
+    if method.trained:
+        learner.step(x, y, rng=rng)
     for network, state in zip(networks, before, strict=True):
         assert all(torch.equal(state[k], v) for k, v in network.state_dict().items())
         assert all(p.grad is None and p.requires_grad for p in network.parameters())
@@ -176,7 +197,8 @@ def brighter(forward):
 def test_the_outcome_is_admitted_by_the_judge(method, task, examples):
     learner = learner_of(method, task)
     x, y, rng = batch(examples)
-    learner.step(x, y, rng=rng)
+    if method.trained:
+        learner.step(x, y, rng=rng)
     outcome = learner.outcome()
     assert not any(module.training for module in outcome.defended.modules())
     check_victim(outcome.defended, SHAPE, 3)
@@ -186,7 +208,8 @@ def test_the_outcome_is_admitted_by_the_judge(method, task, examples):
 def test_the_output_for_an_image_does_not_depend_on_its_batch(method, task, examples):
     learner = learner_of(method, task)
     x, y, rng = batch(examples)
-    learner.step(x, y, rng=rng)
+    if method.trained:
+        learner.step(x, y, rng=rng)
     victim = learner.outcome().defended
     one_by_one = torch.cat([victim(x[i : i + 1]) for i in range(len(x))])
     torch.testing.assert_close(victim(x), one_by_one, rtol=1e-4, atol=1e-5)
@@ -197,13 +220,13 @@ def test_the_output_for_an_image_does_not_depend_on_its_batch(method, task, exam
     "optimiser that is not saved",
     (Learner, "get_extra_state", lambda self: {}),
     (Learner, "set_extra_state", lambda self, state: None),
-    method=APEGAN(),
+    trained=APEGAN(),
 )
-def test_resuming_changes_nothing(method, task, examples, tmp_path):
+def test_resuming_changes_nothing(trained, task, examples, tmp_path):
     """Half of the steps, a checkpoint, and the other half give the same bits as all steps."""
-    whole = Training(method, 6, task.learn_from, batch_size=8)
+    whole = Training(trained, 6, task.learn_from, batch_size=8)
     straight = train(whole, task, lambda: examples, seed=2)
-    half = Training(method, 3, task.learn_from, batch_size=8)
+    half = Training(trained, 3, task.learn_from, batch_size=8)
     train(half, task, lambda: examples, seed=2, folder=tmp_path)
     resumed = train(whole, task, lambda: examples, seed=2, folder=tmp_path)
     assert_same_tree(resumed.state_dict(), straight.state_dict())
@@ -222,7 +245,8 @@ def test_accepts_colour_images_that_are_not_square(method):
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 12, 3)).eval()
     learner = learner_of(method, Task(network, network, shape, 3, FGSM(Linf(0.1))))
     x = torch.rand(8, *shape, generator=torch.Generator().manual_seed(0))
-    learner.step(x, torch.arange(8) % 3, rng=Rng.of_batch(0, 8))
+    if method.trained:
+        learner.step(x, torch.arange(8) % 3, rng=Rng.of_batch(0, 8))
     check_victim(learner.outcome().defended, shape, 3)
 
 

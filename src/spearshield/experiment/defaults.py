@@ -90,6 +90,8 @@ def training_for(
     total = usual if steps is None else whole_number("steps", steps)
     value = _method(method, threat, total) if isinstance(method, str) else method
     check_instance(value, Method, "a method as DAE() or by name")
+    if steps is None and not value.trained:
+        total = 0
     if training_attack is None:
         attack: Any = PGD(threat, steps=7, step_size=threat.eps / 4, early_stop=False)
     else:

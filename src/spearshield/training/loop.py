@@ -171,7 +171,8 @@ def check_trainable(training: Training, learner: Learner, images: int) -> None:
 
     Raises:
         ValueError: There are fewer images than ``batch_size``; the batches have one image and the
-            method normalises over a batch; or there are no steps for networks with fresh weights.
+            method normalises over a batch; there are no steps for networks with fresh weights; or
+            there are steps for a method that is not trained.
     """
     name, batch = training.display_name, training.batch_size
     if batch > images:
@@ -182,9 +183,14 @@ def check_trainable(training: Training, learner: Learner, images: int) -> None:
     layers = [layer for layer in learner.modules() if isinstance(layer, _BatchNorm)]
     if batch == 1 and any(layer.training for layer in layers):
         raise ValueError(f"{name} normalises over a batch; batch_size must be at least 2, got 1")
-    if training.steps == 0 and learner.has_optimisers:
+    if training.steps == 0 and learner.needs_steps:
         raise ValueError(
             f"steps of {name} is 0, so its network would keep random weights; choose at least 1"
+        )
+    if training.steps > 0 and not training.method.trained:
+        raise ValueError(
+            f"{name} is a fixed transformation, which needs no training; set steps to 0, got "
+            f"{training.steps}"
         )
 
 
