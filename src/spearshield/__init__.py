@@ -13,9 +13,18 @@ from spearshield.spelling import closest
 
 if TYPE_CHECKING:
     from spearshield import attacks, classifiers, datasets, methods
-    from spearshield.api import as_classifier, attack, audit, learn_attack, load, protect
+    from spearshield.api import (
+        as_classifier,
+        attack,
+        audit,
+        learn_attack,
+        load,
+        protect,
+        transfer_matrix,
+    )
     from spearshield.experiment.audit import Report
     from spearshield.experiment.shield import Shield, Spear
+    from spearshield.experiment.transfer import TransferMatrix
     from spearshield.threat import L2, Linf
     from spearshield.views import BPDA, EOT, Adaptive, Oblivious
 
@@ -31,6 +40,7 @@ __all__ = [
     "Report",
     "Shield",
     "Spear",
+    "TransferMatrix",
     "as_classifier",
     "attack",
     "attacks",
@@ -41,12 +51,17 @@ __all__ = [
     "load",
     "methods",
     "protect",
+    "transfer_matrix",
 ]
 
 _HOMES = {
-    "api": ("as_classifier", "attack", "audit", "learn_attack", "load", "protect"),
+    "api": (
+        *("as_classifier", "attack", "audit", "learn_attack", "load", "protect"),
+        "transfer_matrix",
+    ),
     "experiment.audit": ("Report",),
     "experiment.shield": ("Shield", "Spear"),
+    "experiment.transfer": ("TransferMatrix",),
     "threat": ("L2", "Linf"),
     "views": ("BPDA", "EOT", "Adaptive", "Oblivious"),
 }

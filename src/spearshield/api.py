@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import shutil
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -23,7 +23,13 @@ from torch import nn
 
 from spearshield.adversary import Attack
 from spearshield.arguments import optional_path, path, switch
-from spearshield.experiment.as_examples import ImageSource, LabelSource, training_examples
+from spearshield.experiment.as_examples import (
+    ImageSource,
+    LabelSource,
+    as_examples,
+    drawn,
+    training_examples,
+)
 from spearshield.experiment.audit import Report, folder_of
 from spearshield.experiment.card import Measured
 from spearshield.experiment.defaults import budget_for, training_for
@@ -35,6 +41,8 @@ from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.purifier import PurifierSource
 from spearshield.experiment.shield import Shield, Spear, load_saved
 from spearshield.experiment.subject import check_network, evaluating, for_model, subject_of
+from spearshield.experiment.transfer import TransferMatrix, attacks_of, evaluated, record
+from spearshield.experiment.transfer import folder_of as folder_of_matrix
 from spearshield.experiment.trials import (
     AttackSource,
     ViewSource,
@@ -49,6 +57,7 @@ from spearshield.judging.adversarial_set import AdversarialSet
 from spearshield.judging.battery import IMAGES
 from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.examination import Examination
+from spearshield.judging.transferability import transferability
 from spearshield.logits import Output
 from spearshield.method import Method
 from spearshield.nets.wrapped_classifier import PerChannel, WrappedClassifier, numbers
@@ -149,6 +158,53 @@ def audit(
         measured = Measured.of(report.worst, "attacks" if attacks else effort)
         model.card = replace(model.card, measured=measured)
     return report
+
+
+def transfer_matrix(
+    classifiers: Mapping[str, nn.Module],
+    images: ImageSource,
+    labels: LabelSource = None,
+    *,
+    attacks: Attack | str | Sequence[Attack | str] = ("fgsm", "pgd"),
+    threat: ThreatModel | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int = 250,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> TransferMatrix:
+    """Attack every classifier, and classify the adversarial images by all of them.
+
+    Args:
+        classifiers: At least two classifiers or shields, each with its name.
+        images, labels: Test images.
+        attacks: Attacks, as values or names. Attacks given by name do not stop early.
+        threat: The threat model of attacks given by name; by default the usual one for the shape.
+        limit: Number of images, drawn by seed 0; 0: all; by default 1,000.
+        seed, device, batch_size, progress: As for :func:`audit`.
+        folder: Folder for the predictions, which a repeated call resumes.
+
+    Raises:
+        ValueError: These do not fit each other, or ``folder`` holds something else or is in use.
+    """
+    seed, limit = checked_seed(seed), optional_whole("limit", limit)
+    kept = optional_path("folder", folder)
+    examples = drawn(as_examples(images, labels, seed=seed), IMAGES["standard"], limit)
+    with evaluated(classifiers, examples, device) as (networks, examples, where):
+        chosen = attacks_of(attacks, threat, examples)
+        settings = EvaluationSettings(seed, batch_size=batch_size, device=where)
+        place = kept or Path(mkdtemp(prefix="spearshield-"))
+        try:
+            claim = folder_of_matrix(place, networks, chosen, examples, seed)
+            with claim, progress_bars(progress) as bars:
+                measured, origin = transferability(
+                    networks, chosen, examples, settings, place, bars
+                )
+        finally:
+            if kept is None:
+                shutil.rmtree(place, ignore_errors=True)
+    return TransferMatrix(measured, record(measured, chosen, examples, seed, origin))
 
 
 def protect(

@@ -167,6 +167,30 @@ def _perturb(words: argparse.Namespace) -> None:
     out.print(f"{count} images perturbed into {words.out}, {spear.threat}", markup=False)
 
 
+def do_transfer(words: argparse.Namespace) -> None:
+    """Attack every classifier, and classify the adversarial images by all of them.
+
+    Raises:
+        ValueError: The classifiers, images and attacks do not fit each other.
+    """
+    check_writable(words.out)
+    images = options.examples(words)
+    if images is None:
+        raise ValueError("--data is missing: name the test images")
+    matrix = api.transfer_matrix(
+        options.classifiers(words, images),
+        images,
+        attacks=options.transferred(words, images),
+        threat=options.threat(words),
+        limit=words.images,
+        seed=words.seed or 0,
+        device=options.device(words),
+        folder=words.out,
+    )
+    out.print(str(matrix), markup=False)
+    out.print(f"page: {matrix.save(words.out)}", markup=False)
+
+
 def do_purify(words: argparse.Namespace) -> None:
     """Purify a folder of images or an npz file."""
     shield = options.shield(words)
@@ -230,8 +254,7 @@ def do_selftest(words: argparse.Namespace) -> int:  # noqa: ARG001
 def do_report(words: argparse.Namespace) -> None:
     """Put any number of runs side by side."""
     check_writable(words.out)
-    write_report(words.runs, words.out)
-    out.print(f"report: {words.out / 'report.html'}", markup=False)
+    out.print(f"report: {write_report(words.runs, words.out)}", markup=False)
 
 
 def _run(words: argparse.Namespace, recipe: Recipe, progress: Progress) -> Run:

@@ -26,6 +26,7 @@ from spearshield.experiment.opened import open_run, spear_of
 from spearshield.experiment.overrides import override, view
 from spearshield.experiment.recipe import Recipe, load_recipe
 from spearshield.experiment.shield import Shield, Spear
+from spearshield.experiment.transfer import attacks_of
 from spearshield.experiment.trials import VIEWS, is_trained
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
@@ -274,6 +275,55 @@ def known_threat(chosen: nn.Module | Path) -> ThreatModel | None:
     if isinstance(chosen, Shield):
         return chosen.card.threat
     return None if isinstance(chosen, nn.Module) else open_run(chosen).recipe.threat
+
+
+def classifiers(options: argparse.Namespace, images: Examples) -> dict[str, nn.Module]:
+    """The models of a transfer matrix, by name.
+
+    Raises:
+        ValueError: One cannot be built for these images or loaded, or is named twice.
+        FileNotFoundError: There is no such file.
+    """
+    names = [_short(word) for word in options.models]
+    found: dict[str, nn.Module] = {}
+    for name, word in zip(names, options.models, strict=True):
+        unique = name if names.count(name) == 1 else _long(word)
+        if unique in found:
+            raise ValueError(f"two models are called {unique}; rename a file or folder")
+        found[unique] = _model_of(word, options, images)
+    return found
+
+
+def _short(word: str) -> str:
+    """The name of a model in a matrix: the classifier, or the last folder of its path."""
+    return word.partition("=")[0].partition(":")[2] or Path(word.partition("=")[0]).name
+
+
+def _long(word: str) -> str:
+    """The name with the file of the weights, or with the folder above."""
+    name, _, weights = word.partition("=")
+    return f"{_short(word)}_{Path(weights).stem}" if weights else "_".join(Path(name).parts[-2:])
+
+
+def _model_of(word: str, options: argparse.Namespace, images: Examples) -> nn.Module:
+    """The classifier NAME=WEIGHTS, one with published weights, or the one in a folder."""
+    if Path(word).is_dir():
+        return network(Path(word), options)
+    name, _, weights = word.partition("=")
+    if not weights and name.startswith(("timm:", "torchvision:")):
+        weights = networks.PUBLISHED
+    words = {**vars(options), "classifier": name, "weights": weights or None}
+    return networks.classifier(argparse.Namespace(**words), images)
+
+
+def transferred(options: argparse.Namespace, images: Examples) -> list[Attack]:
+    """The attacks of ``--attack``, ``--eps`` and ``--set`` for a transfer matrix.
+
+    Raises:
+        ValueError: There is no such attack or field.
+    """
+    found = attacks_of(options.attack or ["fgsm", "pgd"], threat(options), images)
+    return [changed(attack, options.changes) for attack in found]
 
 
 def changed(value: Any, changes: list[str]) -> Any:

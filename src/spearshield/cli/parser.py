@@ -33,6 +33,17 @@ def parser() -> Parser:
             _budget(),
         )
     )
+    _transfer(
+        command(
+            "transfer",
+            "See how far adversarial images of each classifier fool the others.",
+            _normalisation(),
+            _images(),
+            _settings(),
+            _machine(),
+            _budget(),
+        )
+    )
     _purify(command("purify", "Purify a folder of images or an npz file.", _saved()))
     _export(command("export", "Write a shield as an ONNX graph.", _saved()))
     command("run", "Train, attack, evaluate and report; run again, it resumes.", _recipe())
@@ -90,6 +101,11 @@ def _network() -> Parser:
     group.add_argument(
         "--weights", metavar="FILE", help="its weights: safetensors, npz, pt, pth; or published"
     )
+    return group
+
+
+def _normalisation() -> Parser:
+    group = Parser(add_help=False)
     group.add_argument(
         "--mean", type=values.numbers, metavar="N,N,N", help="of the normalisation that it expects"
     )
@@ -120,7 +136,10 @@ def _images() -> Parser:
 
 
 def _model() -> Parser:
-    group = Parser(add_help=False, parents=[_network(), _images(), _settings(), _machine()])
+    group = Parser(
+        add_help=False,
+        parents=[_network(), _normalisation(), _images(), _settings(), _machine()],
+    )
     group.add_argument(
         "model",
         nargs="?",
@@ -140,7 +159,10 @@ def _model() -> Parser:
 
 
 def _own() -> Parser:
-    group = Parser(add_help=False, parents=[_network(), _images(), _settings(), _machine()])
+    group = Parser(
+        add_help=False,
+        parents=[_network(), _normalisation(), _images(), _settings(), _machine()],
+    )
     for action in group._actions:
         action.required = action.dest in ("classifier", "data")
     group.add_argument("--attack", metavar="NAME", help="attack to train on; default: PGD, 7 steps")
@@ -245,6 +267,25 @@ def _attack(attack: Parser) -> None:
     attack.add_argument(
         "--format", type=values.word, choices=("safetensors", "npz"), help="default: safetensors"
     )
+
+
+def _transfer(transfer: Parser) -> None:
+    transfer.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="NAME=WEIGHTS, timm:NAME or torchvision:NAME, a shield, or RUN/TRAINING; two or more",
+    )
+    transfer.add_argument(
+        "--attack",
+        action="append",
+        metavar="NAME",
+        help="from `list attacks`; again for more; default: fgsm and pgd",
+    )
+    transfer.add_argument(
+        "--images", type=values.images, metavar="N", help="default: 1,000; 0: all"
+    )
+    transfer.add_argument("--out", type=Path, metavar="DIR", required=True, help="where to write")
 
 
 def _purify(purify: Parser) -> None:

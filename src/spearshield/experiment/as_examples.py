@@ -18,6 +18,7 @@ from spearshield.datasets.image_folder import UNLABELLED
 from spearshield.discover import name_of
 from spearshield.experiment.batches import collected, is_array
 from spearshield.pixels import as_labels, as_pixels, check_lengths
+from spearshield.rng import permutation
 from spearshield.types import Labels
 
 ImageSource: TypeAlias = (
@@ -73,6 +74,18 @@ def as_examples(
     pixels, y = as_pixels(images), as_labels(labels).cpu()
     check_lengths(len(pixels), len(y))
     return Examples.of(pixels, y, _numbered(y))
+
+
+def drawn(examples: Examples, usual: int, limit: int | None) -> Examples:
+    """At most ``limit`` of the examples, drawn by seed 0; 0: all.
+
+    Args:
+        usual: The number where ``limit`` is ``None``.
+    """
+    count = usual if limit is None else limit
+    if not count or count >= len(examples):
+        return examples
+    return examples[permutation(len(examples), 0, epoch=0)[:count]]
 
 
 def training_examples(images: ImageSource, labels: LabelSource, seed: int) -> Examples:

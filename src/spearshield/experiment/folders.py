@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from spearshield.report.transfer import TRANSFER
 from spearshield.storage.atomic import write_json
 from spearshield.storage.reading import read_json
 from spearshield.storage.serialization import dump, load
@@ -22,6 +23,7 @@ CONTENT = {
     CARD: "a saved shield or attack",
     AUDIT: "an audit",
     RESULTS: "results",
+    TRANSFER: "a transfer matrix",
 }
 """The files that show what a folder holds."""
 

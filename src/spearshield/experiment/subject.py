@@ -15,7 +15,13 @@ from spearshield import foreign
 from spearshield.arguments import path
 from spearshield.dataset import Examples
 from spearshield.discover import name_of
-from spearshield.experiment.as_examples import ImageSource, LabelSource, as_examples, with_classes
+from spearshield.experiment.as_examples import (
+    ImageSource,
+    LabelSource,
+    as_examples,
+    drawn,
+    with_classes,
+)
 from spearshield.experiment.card import ClassifierCard
 from spearshield.experiment.device import checked_device
 from spearshield.experiment.folders import CARD
@@ -39,7 +45,6 @@ from spearshield.method import Defended, Outcome
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.progress import Progress
 from spearshield.ranges import check
-from spearshield.rng import permutation
 from spearshield.storage.digest import weights_digest
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import Training
@@ -73,11 +78,9 @@ class Subject:
             ValueError: ``limit`` is negative.
         """
         check("limit", limit or 0, at_least=0, whole=True)
-        if not limit or limit >= len(self.images):
-            return self.images
-        if self.run:
+        if limit and self.run:
             return self.images[:limit]
-        return self.images[permutation(len(self.images), 0, epoch=0)[:limit]]
+        return drawn(self.images, 0, limit)
 
     def rows(
         self,

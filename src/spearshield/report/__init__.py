@@ -14,13 +14,15 @@ from spearshield.judging import results
 from spearshield.report import render, runs
 from spearshield.report.defences import group
 from spearshield.report.document import document
+from spearshield.report.transfer import TRANSFER, write_transfer
 from spearshield.storage.atomic import write_atomically, write_json
 
 
-def write_report(sources: Sequence[Path], folder: Path) -> None:
-    """Write ``report.html``, ``report.md`` and the picture sheets to ``folder``.
+def write_report(sources: Sequence[Path], folder: Path) -> Path:
+    """Write ``report.html``, ``report.md`` and the picture sheets to ``folder``; returns the page.
 
-    With several sources, ``results.json`` with all their rows is written as well.
+    With several sources, ``results.json`` with all their rows is written as well. A single source
+    that is a ``transfer.json``, or its folder, gives the page of that matrix.
 
     Args:
         sources: Run folders, or files such as ``results.json``, which have rows but no pictures.
@@ -32,6 +34,10 @@ def write_report(sources: Sequence[Path], folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; a report needs a folder")
+    (first, *more) = sources
+    matrix = first / TRANSFER if first.is_dir() else first
+    if not more and matrix.name == TRANSFER and matrix.exists():
+        return write_transfer(matrix, folder)
     found = runs.read(sources)
     several = len(found) > 1
     joint = (folder / runs.RESULTS).resolve()
@@ -52,3 +58,4 @@ def write_report(sources: Sequence[Path], folder: Path) -> None:
         write_atomically(folder / name, page.encode(errors="backslashreplace"))
     if several:
         write_json(folder / runs.RESULTS, results.to_json(rows))
+    return folder / "report.html"

@@ -20,12 +20,21 @@ ESCAPED = "surrogateescape"
 
 def html(report: Report) -> str:
     """One page that needs no network; its script sorts and filters only. Every text is escaped."""
-    return _environment(autoescape=True).get_template("report.html.j2").render(report=report)
+    return page("report.html.j2", report, escaped=True)
 
 
 def markdown(report: Report) -> str:
     """GitHub Markdown; every text from outside goes through the filter ``text`` or ``code``."""
-    return _environment(autoescape=False).get_template("report.md.j2").render(report=report)
+    return page("report.md.j2", report, escaped=False)
+
+
+def page(template: str, report: object, *, escaped: bool) -> str:
+    """A template filled with a report.
+
+    Args:
+        escaped: True for HTML, whose text is escaped by itself.
+    """
+    return _environment(autoescape=escaped).get_template(template).render(report=report)
 
 
 @cache

@@ -1,0 +1,123 @@
+"""The transfer matrix through the front door: forms of input, folders, pages and errors."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import spearshield as ss
+from spearshield.cli.main import main
+from spearshield.rng import ambient
+
+THREAT = ss.Linf(0.2)
+
+
+@pytest.fixture
+def setup():
+    with ambient(0):
+        a, b = (nn.Sequential(nn.Flatten(), nn.Linear(16, 3)) for _ in range(2))
+        x = torch.rand(12, 1, 4, 4)
+    return {"first": a, "second": b}, x, a(x).argmax(1)
+
+
+def test_a_matrix_prints_and_saves_a_page(setup, tmp_path):
+    classifiers, x, y = setup
+    matrix = ss.transfer_matrix(classifiers, x, y, threat=THREAT, progress=False)
+    said = str(matrix)
+    assert "fgsm, Linf 0.2: attack success rate in percent, 12 images" in said
+    assert len(matrix.statements) == 2 and all(one in said for one in matrix.statements)
+    page = matrix.save(tmp_path / "out").read_text()
+    assert page.count('class="heat"') == 4 and "heat-10" in page and "<style>" in page
+    told = (tmp_path / "out" / "transfer.md").read_text()
+    assert "| first |" in told
+    # The page is made again from the numbers alone.
+    assert main(["report", str(tmp_path / "out"), "--out", str(tmp_path / "page")]) == 0
+    assert (tmp_path / "page" / "transfer.html").read_text() == page
+
+
+def test_named_attacks_do_not_stop_early(setup):
+    classifiers, x, y = setup
+    matrix = ss.transfer_matrix(classifiers, x, y, attacks="pgd", threat=THREAT, progress=False)
+    assert matrix.record["attack_settings"][0]["settings"]["early_stop"] is False
+
+
+def test_modes_are_restored_and_the_folder_resumes(setup, tmp_path):
+    classifiers, x, y = setup
+    classifiers["first"].train()
+    arguments = {"threat": THREAT, "folder": tmp_path, "progress": False}
+    first = ss.transfer_matrix(classifiers, x, y, **arguments)
+    assert classifiers["first"].training
+    again = ss.transfer_matrix(classifiers, x, y, **arguments)
+    assert torch.equal(first.measured.attacked, again.measured.attacked)
+    with pytest.raises(ValueError, match="another transfer matrix"):
+        ss.transfer_matrix(classifiers, x, y, attacks="fgsm", **arguments)
+
+
+def test_another_matrix_is_not_written_over(setup, tmp_path):
+    classifiers, x, y = setup
+    ss.transfer_matrix(classifiers, x, y, threat=THREAT, progress=False).save(tmp_path)
+    other = ss.transfer_matrix(classifiers, x, y, attacks="fgsm", threat=THREAT, progress=False)
+    with pytest.raises(ValueError, match="holds another transfer matrix"):
+        other.save(tmp_path)
+    with pytest.raises(ValueError, match="holds a transfer matrix"):
+        ss.audit(classifiers["first"], x, y, threat=THREAT, folder=tmp_path, progress=False)
+
+
+def wider(classifiers):
+    return {**classifiers, "second": nn.Sequential(nn.Flatten(), nn.Linear(16, 4))}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: {"first": c["first"]}, "give 2 to 20 classifiers by name"),
+        (lambda c: {"a/b": c["first"], "c": c["second"]}, "must be a word, got 'a/b'"),
+        (wider, "different numbers of classes: {'first': 3, 'second': 4}"),
+    ],
+)
+def test_unusable_classifiers_raise(setup, change, message):
+    classifiers, x, y = setup
+    with pytest.raises(ValueError) as error:
+        ss.transfer_matrix(change(classifiers), x, y, threat=THREAT, progress=False)
+    assert message in str(error.value)
+
+
+def test_unusable_attacks_raise(setup):
+    classifiers, x, y = setup
+    for attacks, message in (((), "got none"), (("fgsm", "fgsm"), "got fgsm, fgsm")):
+        with pytest.raises(ValueError, match=message):
+            ss.transfer_matrix(classifiers, x, y, attacks=attacks, progress=False)
+
+
+def test_a_file_that_is_no_matrix_is_refused(tmp_path, capsys):
+    for content in ({}, {"classifiers": ["a"], "statements": 3}):
+        (tmp_path / "transfer.json").write_text(json.dumps(content))
+        assert main(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 2
+        assert "is not a transfer matrix" in capsys.readouterr().err
+
+
+def test_the_command(tmp_path, capsys):
+    """Two trained weights of one architecture, and the saved predictions of a second call."""
+    from safetensors.torch import save_file
+
+    from spearshield.classifiers.m_cnn import MCNN
+
+    words = []
+    for seed in (0, 1):
+        with ambient(seed):
+            network = MCNN().build((1, 8, 8), 10)
+        save_file(network.state_dict(), tmp_path / f"{seed}.safetensors")
+        words.append(f"m_cnn={tmp_path / f'{seed}.safetensors'}")
+    options = ["--data", "digits", "--images", "5", "--attack", "fgsm", "--eps", "0.1"]
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["transfer", *words, *options, *out]) == 0
+    said = capsys.readouterr().out
+    assert "fgsm, Linf 0.1: attack success rate in percent, 5 images" in said
+    assert "transfer.html" in said and "m_cnn_0" in said
+    assert main(["transfer", words[0], words[0], *options, *out]) == 2
+    assert "two models are called m_cnn_0" in capsys.readouterr().err
+    assert main(["transfer", *words, "--eps", "0.1", *out]) == 2
+    assert "--data is missing" in capsys.readouterr().err

@@ -1,0 +1,144 @@
+"""Transferability by hand: rates, intervals, statements, and what is computed again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from mutations import fails_under
+from spearshield.adversary import Attack
+from spearshield.dataset import Examples
+from spearshield.judging import transferability as module
+from spearshield.judging.evaluation import EvaluationSettings, OutsideThreatError
+from spearshield.judging.transferability import Transferability, transferability
+from spearshield.threat import Linf
+
+
+class Brightness(nn.Module):
+    """Class 1 if the mean of the image is above a threshold, else class 0."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = nn.Parameter(torch.tensor(threshold))
+
+    def forward(self, x):
+        z = 20 * (x.mean((1, 2, 3)) - self.threshold)
+        return torch.stack([-z, z], 1)
+
+
+@dataclass(frozen=True)
+class Brighter(Attack):
+    """Adds as much as it takes to cross the source's threshold, at most eps."""
+
+    display_name: ClassVar[str] = "brighter"
+
+    def perturb(self, model, x, y, rng):
+        for step in torch.linspace(0, self.threat.eps, 61):
+            x_adv = (x + step).clamp(0, 1)
+            if (model(x_adv).argmax(1) == 1).all():
+                break
+        return self.threat.project(x_adv, x)
+
+
+@pytest.fixture
+def images() -> Examples:
+    values = torch.tensor([0.2, 0.3, 0.45, 0.9])
+    pixels = (255 * values).round().to(torch.uint8)[:, None, None, None].expand(4, 1, 2, 2)
+    return Examples.of(pixels.clone(), torch.tensor([0, 0, 0, 1]), ("dark", "bright"))
+
+
+def measured(images, folder, thresholds=(0.4, 0.6), batch_size=1):
+    networks = {f"at {t}": Brightness(t).eval() for t in thresholds}
+    settings = EvaluationSettings(batch_size=batch_size)
+    found, _ = transferability(networks, [Brighter(Linf(0.3))], images, settings, folder)
+    return found
+
+
+@fails_under(
+    "rates over all images, right or not",
+    (Transferability, "_rates", lambda self, w: (self.attacked != self.y).float() @ w.T / w.sum(1)),
+)
+def test_rates_by_hand(images, tmp_path):
+    """Threshold 0.4 gets image 2 wrong. What just crosses 0.4 stays below 0.6."""
+    found = measured(images, tmp_path)
+    assert found.names == ("at 0.4", "at 0.6") and found.attacks == ("brighter",)
+    assert found.clean.tolist() == [[0, 0, 1, 1], [0, 0, 0, 1]]
+    assert found.attacked[0, 0].tolist() == [[1, 1, 1, 1], [0, 0, 0, 1]]
+    assert found.attacked[0, 1].tolist() == [[1, 1, 1, 1], [0, 0, 1, 1]]
+    torch.testing.assert_close(found.asr(0), torch.tensor([[2 / 3, 0.0], [2 / 3, 1 / 4]]))
+    torch.testing.assert_close(found.accuracy(0), torch.tensor([[0.25, 1.0], [0.25, 0.75]]))
+    # On the first classifier: 0.2 more for image 0, 0.1 for image 1, nothing for the others.
+    assert found.l2[0, 0] == pytest.approx((0.2 / 0.2 + 0.1 / 0.3) / 4, rel=0.05)
+
+
+def made(attacked):
+    """A matrix of two classifiers that get all 100 images right, from the shares that fool them."""
+    y = torch.zeros(100, dtype=torch.long)
+    rows = [[(torch.arange(100) < 100 * share).long() for share in row] for row in attacked]
+    predicted = torch.stack([torch.stack(row) for row in rows])[None]
+    clean = torch.zeros(2, 100, dtype=torch.long)
+    return Transferability(("a", "b"), ("fgsm",), y, clean, predicted, torch.zeros(1, 2))
+
+
+@fails_under(
+    "the classifier's attacks on itself counted",
+    (torch, "eye", lambda n, dtype: torch.zeros(n, n, dtype=dtype)),
+)
+def test_statements_by_hand():
+    easiest, furthest = made([[1.0, 0.8], [0.1, 1.0]]).statements()
+    assert easiest.startswith("Easiest to fool by adversarial images of the others: b, 80.0 %")
+    assert "more than a, 10.0 %" in easiest and "by 70.0 points" in easiest
+    assert furthest.startswith("Adversarial images fool the others most: a, 80.0 %")
+    for statement in made([[0.0, 0.5], [0.48, 0.0]]).statements():
+        assert "not distinguishable from" in statement
+
+
+def test_the_interval_is_near_the_one_of_theory():
+    statement = made([[0.0, 0.5], [0.1, 0.0]]).statements()[0]
+    low, high = statement.partition("50.0 % (")[2].partition(")")[0].split(" to ")
+    assert float(low) == pytest.approx(40.2, abs=1.5)
+    assert float(high) == pytest.approx(59.8, abs=1.5)
+
+
+def test_the_batch_size_changes_nothing(images, tmp_path):
+    one, all_ = measured(images, tmp_path / "1"), measured(images, tmp_path / "4", batch_size=4)
+    assert torch.equal(one.clean, all_.clean)
+
+
+class Same:
+    sha256 = "the same"
+
+
+@fails_under(
+    "the stored outcome of another network",
+    (module, "content", lambda value: Same),
+)
+def test_only_what_changed_is_computed_again(images, tmp_path, monkeypatch):
+    first = measured(images, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(module._Cell, "_batch", None)
+        assert torch.equal(measured(images, tmp_path).attacked, first.attacked)
+    other = measured(images, tmp_path, thresholds=(0.4, 0.95))
+    assert not torch.equal(first.attacked, other.attacked)
+
+
+def test_an_attack_outside_its_budget_raises(images, tmp_path):
+    class TooFar(Brighter):
+        def perturb(self, model, x, y, rng):
+            return 1 - x
+
+    with pytest.raises(OutsideThreatError, match="left Linf"):
+        networks = {"a": Brightness(0.4).eval(), "b": Brightness(0.6).eval()}
+        transferability(networks, [TooFar(Linf(0.1))], images, EvaluationSettings(), tmp_path)
+
+
+def test_where_nothing_can_be_said(images, tmp_path):
+    """One classifier alone; and a classifier that is never right, whose rates are not numbers."""
+    assert measured(images, tmp_path, thresholds=(0.4,)).statements() == ()
+    wrong = Examples(images.pixels, 1 - images.y, images.ids, images.names)
+    found = measured(wrong, tmp_path, thresholds=(0.6, 0.4))
+    assert found.statements() == () and found.to_json()["asr"][0][0][0] is None
