@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from spearshield.judging.evaluation import EvaluationSettings, evaluate
 from spearshield.judging.feature_space import FeatureSpace
 from spearshield.judging.provenance import Provenance, processor
 from spearshield.judging.score import NO_CLASS, REJECTED, TENSORS, Score
+from spearshield.judging.shared_images import SharedImages
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended
 from spearshield.progress import ProgressBar, no_bar
@@ -29,6 +30,7 @@ from spearshield.storage.digest import digest, weights_digest
 from spearshield.storage.installed import source_digest
 from spearshield.storage.serialization import dump
 from spearshield.types import Images
+from spearshield.views import Adaptive, Oblivious
 
 OUTCOMES = "outcomes"
 """The folder of the scores in a run folder."""
@@ -113,15 +115,17 @@ class CachedEvaluation:
                 return self._reused(stored)
             except (LookupError, TypeError, ValueError) as error:
                 raise StoredScoreError(f"{path} holds no score ({error}); delete it") from error
-        first: list[Images] = []
+        shared = self._shared(trial, images)
+        known = _load(shared.path) if shared else {}
+        kept: list[Images] = []
 
         def keep(x_adv: Images) -> None:
-            if sum(len(part) for part in first) < FEATURES:
-                first.append(x_adv[:FEATURES].cpu())
+            if shared or sum(len(part) for part in kept) < FEATURES:
+                kept.append(x_adv.cpu())
 
         score = evaluate(
             self.victim,
-            trial.attack,
+            shared.replayed(known) if shared and known else trial.attack,
             images,
             trial.view,
             self.settings,
@@ -129,12 +133,27 @@ class CachedEvaluation:
             bar=bar,
             keep=keep,
         )
+        if known:
+            score = replace(score, seconds=known["seconds"], forwards=known["forwards"])
+        elif shared:
+            shared.store(torch.cat(kept), score)
         tensors = {name: getattr(score, name) for name in TENSORS}
         cost = {"seconds": score.seconds, "forwards": score.forwards}
         origin = Provenance.now(device_name(self.settings.device), self.data, self._weights)
-        self._save_pictures(stem, trial, images[:FEATURES], torch.cat(first)[:FEATURES], score)
+        self._save_pictures(stem, trial, images[:FEATURES], torch.cat(kept)[:FEATURES], score)
         checkpoint.save(path, {"key": key, **tensors, **cost, "provenance": asdict(origin)})
         return Measurement(score, origin)
+
+    def _shared(self, trial: Trial, images: Examples) -> SharedImages | None:
+        """The images that every purifier of this classifier is given; ``None`` for other views."""
+        alone = isinstance(trial.view, Adaptive) and len(self.victim.purifiers) == 0
+        if not (alone or isinstance(trial.view, Oblivious)):
+            return None
+        folder = self.folder / OUTCOMES / "shared"
+        settings = self.settings
+        return SharedImages.of(
+            trial.attack, self.victim.classifier, images, folder, settings.seed, settings.device
+        )
 
     def _reused(self, stored: dict[str, Any]) -> Measurement:
         """The measurement in a file, as part of this evaluation."""
