@@ -124,7 +124,7 @@ def test_what_is_not_shared(examples, tmp_path, monkeypatch):
 
 def test_a_corrupt_file_is_named(examples, tmp_path):
     evaluation(tmp_path)(Trial(ATTACK, Adaptive()), examples)
-    (file,) = (tmp_path / "outcomes" / "shared").iterdir()
+    (file,) = (tmp_path / "shared_images").iterdir()
     file.write_bytes(b"nothing")
     with pytest.raises(StoredScoreError, match=file.name):
         evaluation(tmp_path, Darken(0.1))(UNAWARE, examples)

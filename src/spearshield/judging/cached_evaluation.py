@@ -32,8 +32,8 @@ from spearshield.storage.serialization import dump
 from spearshield.types import Images
 from spearshield.views import Adaptive, Oblivious
 
-OUTCOMES = "outcomes"
-"""The folder of the scores in a run folder."""
+OUTCOMES, SHARED = "outcomes", "shared_images"
+"""The folders of scores, and of adversarial images for several victims, in a run folder."""
 
 PICTURES = 10
 """Number of images of each trial that are stored for the report."""
@@ -149,7 +149,7 @@ class CachedEvaluation:
         alone = isinstance(trial.view, Adaptive) and len(self.victim.purifiers) == 0
         if not (alone or isinstance(trial.view, Oblivious)):
             return None
-        folder = self.folder / OUTCOMES / "shared"
+        folder = self.folder / SHARED
         settings = self.settings
         return SharedImages.of(
             trial.attack, self.victim.classifier, images, folder, settings.seed, settings.device
