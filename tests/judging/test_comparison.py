@@ -40,7 +40,7 @@ def score(robust: int, n: int = 1000, first: int = 0) -> Score:
     index = torch.arange(n)
     victim_adv = (~((index >= first) & (index < first + robust))).long()
     columns = dict.fromkeys(("y", "victim_clean", "bare_clean", "bare_adv"), y)
-    columns |= dict.fromkeys(("l2", "linf", "ssim"), torch.full((n,), 0.1))
+    columns |= dict.fromkeys(("l2", "linf", "normalised_l2", "ssim"), torch.full((n,), 0.1))
     columns |= {"clean_margin": torch.full((n,), -2.0), "adv_margin": torch.full((n,), -1.0)}
     columns |= dict.fromkeys(("clean_draws", "adv_draws"), y[:, None][:, :0])
     columns |= dict.fromkeys(("clean_detection", "adv_detection"), torch.empty(n, 0))

@@ -27,6 +27,7 @@ def row() -> results.Row:
         bare_adv=labels,
         l2=torch.tensor([1.0, 2.0, 3.0, 4.0]),
         linf=torch.full((4,), 0.1),
+        normalised_l2=torch.tensor([0.1, 0.2, 0.3, 0.4]),
         ssim=torch.full((4,), 0.9),
         clean_margin=-torch.ones(4),
         adv_margin=torch.ones(4),

@@ -16,7 +16,7 @@ def score(y, victim_clean, victim_adv, bare_clean, bare_adv) -> Score:
     n = len(y)
     columns = (y, victim_clean, victim_adv, bare_clean, bare_adv)
     labels = [torch.tensor(column) for column in columns]
-    floats = [torch.zeros(n), torch.zeros(n), torch.ones(n), torch.zeros(n), torch.zeros(n)]
+    floats = [*[torch.zeros(n)] * 3, torch.ones(n), torch.zeros(n), torch.zeros(n)]
     none = [torch.empty(n, 0, dtype=kind) for kind in (*[torch.long] * 2, *[torch.float] * 2)]
     return Score(torch.arange(n), *labels, *floats, *none, seconds=1.0, forwards=n)
 

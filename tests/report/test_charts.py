@@ -38,6 +38,7 @@ def outcomes(robust_adv: Sequence[int], l2: Sequence[float], linf: Sequence[floa
         bare_adv=zero,
         l2=torch.tensor(l2),
         linf=torch.tensor(linf),
+        normalised_l2=torch.tensor(l2),
         ssim=ones,
         clean_margin=-ones,
         adv_margin=ones,

@@ -128,6 +128,7 @@ def score_attacked(clean: CleanAnswers, x: Images, x_adv: Images, y: Labels, ids
         bare_adv=after.bare,
         l2=delta.norm(dim=1).cpu(),
         linf=delta.abs().amax(1).cpu(),
+        normalised_l2=(delta.norm(dim=1) / x.flatten(1).norm(dim=1).clamp(min=1e-12)).cpu(),
         ssim=ssim(x, x_adv),
         clean_margin=before.margin,
         adv_margin=after.margin,

@@ -78,6 +78,7 @@ class Row:
         rejected: For a victim that rejects images: the rejected shares of clean and of attacked
             images.
         auc: For a victim with a detector: area under its ROC curve.
+        normalised_l2: Mean of the L2 norm of the perturbation, divided by the L2 norm of the image.
         curve: For an attack that searches for the smallest perturbation: distances from 0 to
             ``eps``, each with the robust accuracy at that distance.
         command: The command that measured the row, such as ``spearshield run mnist_purifiers``.
@@ -121,6 +122,7 @@ class Row:
     repeated: dict[Statistic, CleanAndAttacked] | None = None
     rejected: CleanAndAttacked | None = None
     auc: Share | None = None
+    normalised_l2: Size | None = None
     curve: Curve | None = None
     command: Text | None = None
     commit: Text | None = None
@@ -216,6 +218,7 @@ def row(score: Score, provenance: Provenance, **about: Any) -> Row:
         ssim=float(score.ssim.double().mean()),
         l2=float(score.l2.double().mean()),
         linf=float(score.linf.double().mean()),
+        normalised_l2=float(score.normalised_l2.double().mean()),
         seconds_per_image=score.seconds / score.images,
         forwards_per_image=score.forwards / score.images,
         repeated=score.repeated,

@@ -41,6 +41,7 @@ class Score:
             attacked image, or ``REJECTED``.
         bare_clean, bare_adv: The same for the classifier without its purifier.
         l2, linf: Norm of each perturbation, on the [0, 1] pixel scale.
+        normalised_l2: L2 norm of each perturbation, divided by the L2 norm of the clean image.
         ssim: Structural similarity of the attacked and the clean image.
         clean_margin, adv_margin: Margin loss of the victim: the highest other logit minus the logit
             of the label, mean over the draws of a random victim.
@@ -61,6 +62,7 @@ class Score:
     bare_adv: Labels
     l2: PerImage
     linf: PerImage
+    normalised_l2: PerImage
     ssim: PerImage
     clean_margin: PerImage
     adv_margin: PerImage

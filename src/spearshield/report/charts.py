@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from spearshield.report import words
 from spearshield.report.defences import Defence, Measured, Selection
@@ -36,6 +37,13 @@ class Line:
     @property
     def label(self) -> str:
         return ", ".join(part for part in (self.defence, self.trial, self.note) if part)
+
+    def at(self, position: float) -> float | None:
+        """The share at a position, on a straight line between two points; ``None`` beyond them."""
+        for (left, a), (right, b) in pairwise(self.points):
+            if left <= position <= right:
+                return a if right == left else a + (b - a) * (position - left) / (right - left)
+        return None
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,8 @@ class Chart:
 
     @property
     def positions(self) -> list[float]:
-        """The positions of the points; the same for all lines."""
-        return [position for position, _ in self.lines[0].points]
+        """The positions of the points of all lines, in order."""
+        return sorted({position for line in self.lines for position, _ in line.points})
 
     @property
     def end(self) -> float:
@@ -86,10 +94,11 @@ class Chart:
 
     def described(self, line: Line) -> str:
         """The line in words, for screen readers."""
-        points = (line.points[k] for k in self.shown)
+        at = [self.positions[k] for k in self.shown]
         shares = (
             f"{words.percent(y)} % {self.axes.point} {words.size(position)}"
-            for position, y in points
+            for position in at
+            if (y := line.at(position)) is not None
         )
         return f"{line.label}: {', '.join(shares)}."
 
@@ -109,7 +118,7 @@ def curves(defences: Iterable[Defence]) -> list[Chart]:
     return [
         Chart(setting if len(parts) == 1 else f"{setting}, part {i} of {len(parts)}", axes, part)
         for (setting, axes, _), lines in together.items()
-        for parts in [_parts(lines)]
+        for parts in [parts_of(lines)]
         for i, part in enumerate(parts, 1)
     ]
 
@@ -126,7 +135,7 @@ def _curve(defence: Defence, selected: Selection) -> Line:
     return Line(defence.label, trial, ", ".join(notes), selected.curve)
 
 
-def _parts(lines: Sequence[Line]) -> list[tuple[Line, ...]]:
+def parts_of(lines: Sequence[Line]) -> list[tuple[Line, ...]]:
     """The lines of each chart, divided such that marks and dash patterns suffice."""
     defences, trials = _numbers(lines)
     parts: dict[tuple[int, int], list[Line]] = {}

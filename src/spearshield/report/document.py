@@ -14,6 +14,7 @@ from spearshield.report.headline import headline
 from spearshield.report.pictures import Picture
 from spearshield.report.provenance import Sources, details, measured
 from spearshield.report.runs import Run
+from spearshield.report.strengths import strengths
 from spearshield.report.tables import Table
 
 OPEN = 4
@@ -74,7 +75,11 @@ def document(runs: Sequence[Run], defences: Sequence[Defence]) -> Report:
 
 def _parts(defences: Sequence[Defence]) -> Iterator[Part]:
     """The parts that have charts to show."""
-    for name, charts in (("curves", curves(defences)), ("rounds", rounds(defences))):
+    for name, charts in (
+        ("curves", curves(defences)),
+        ("strengths", strengths(defences)),
+        ("rounds", rounds(defences)),
+    ):
         drawn = ((chart, tables.chart(chart, f"{name}-{i}")) for i, chart in enumerate(charts))
         if charts:
             yield Part(name, tuple(drawn))

@@ -178,7 +178,7 @@ def chart(given: Chart, name: str) -> Table:
             (
                 Cell(drawing=(given, line)),
                 Cell(line.label),
-                *(Cell(words.percent(line.points[k][1])) for k in given.shown),
+                *(Cell(words.percent(line.at(given.positions[k]))) for k in given.shown),
             )
         )
         for line in given.lines
