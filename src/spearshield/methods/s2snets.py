@@ -17,8 +17,8 @@ of the maxima are piecewise constant, which can hide gradients.
 Differences from the paper. Its text was not available; the networks follow the authors' code for
 their other paper, https://github.com/spalaciob/s2snets-reconstruction. The loss of the first stage,
 the optimiser, the learning rate and the schedules are reconstructed. The paper learns structure
-from YFCC100m. With ``structure_steps`` alone, the outcome is the autoencoder without the second
-stage, as a control.
+from YFCC100m. As a control without the second stage: ``weights`` and no steps, or
+``structure_steps`` alone.
 """
 
 from __future__ import annotations
@@ -121,6 +121,10 @@ class S2SNetsLearner(Learner):
         self.opt_e = torch.optim.Adam(self.E.parameters(), method.lr)
         self.opt_d = torch.optim.Adam(self.D.parameters(), method.lr)
         self.register_buffer("taken", torch.tensor(0))
+
+    @property
+    def needs_steps(self) -> bool:
+        return not self.method.weights
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:  # noqa: ARG002
         method, taken = self.method, int(self.taken)
