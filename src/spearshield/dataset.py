@@ -14,6 +14,7 @@ from torch import Tensor
 from spearshield.pixels import check_levels, eight_bit
 from spearshield.ranges import require
 from spearshield.rng import permutation
+from spearshield.stored_pixels import StoredPixels
 from spearshield.types import Ids, Images, Labels, Shape
 
 Split = Literal["train", "validation", "test"]
@@ -25,10 +26,10 @@ class MissingSplitError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Images with labels, in memory as 8-bit pixels.
+    """Images with labels, as 8-bit pixels in memory or on disk.
 
     Args:
-        pixels: From 0 to 255.
+        pixels: From 0 to 255, of shape (n, c, h, w).
         y: Class ids, from 0 to ``len(names) - 1``.
         ids: The position of each image in its official split. The randomness of an image depends on
             its id, not on its batch.
@@ -39,7 +40,7 @@ class Examples:
         ValueError: The pixels are not uint8, the lengths differ, or a label is out of range.
     """
 
-    pixels: UInt8[Tensor, "n c h w"]
+    pixels: UInt8[Tensor, "n c h w"] | StoredPixels
     y: Labels
     ids: Ids
     names: tuple[str, ...]
@@ -83,6 +84,11 @@ class Examples:
     def classes(self) -> int:
         """Number of classes."""
         return len(self.names)
+
+    @property
+    def content(self) -> Tensor | str:
+        """What a digest of the images covers: the pixels, or what is known of them on disk."""
+        return self.pixels.fingerprint if isinstance(self.pixels, StoredPixels) else self.pixels
 
     def __len__(self) -> int:
         return len(self.pixels)

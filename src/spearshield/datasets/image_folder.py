@@ -12,10 +12,14 @@ else by text. :attr:`~spearshield.dataset.Examples.names` holds the folder of ea
 the order of their names. Files that do not end in .png, .jpg or .jpeg are ignored, as are names
 that begin with a dot; pictures in other formats are refused. EXIF's rotation is applied, palettes
 are resolved, transparent pixels are put on white, and colour profiles are ignored.
+
+Images of more than 1 GiB of pixels stay on disk: worker processes decode those of a batch when
+they are needed, so memory does not grow with the folder.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +41,13 @@ from spearshield.storage.images import (
     read,
     stack,
 )
+from spearshield.storage.picture_pixels import PicturePixels
 
 UNLABELLED = "unlabelled"
 """The class of images that are in no class folder."""
+
+IN_MEMORY = 1 << 30
+"""Largest size of all pixels, in bytes, that is kept in memory; others are read when needed."""
 
 PARTS = ("train", "test", "val", "valid", "validation")
 """Names of folders that hold class folders; of these, ``train`` and ``test`` are read."""
@@ -83,9 +91,17 @@ class ImageFolder(Dataset):
         folder = locate_path(self.path, root)
         files, folders = _listed(folder, split)
         names = self._names(folder, folders)
-        y = torch.tensor([names.index(name) for _, name in files])
-        pixels = stack(self._pictures([file for file, _ in files]), len(files))
-        return Examples.of(pixels, y, names)
+        paths = [file for file, _ in files]
+        ids = {name: i for i, name in enumerate(names)}
+        y = torch.tensor([ids[name] for _, name in files])
+        channels = self.channels or (1 if all(map(is_grey, paths)) else 3)
+        first = read(paths[0], channels)
+        size = self.size or (first.height, first.width)
+        if len(paths) * channels * math.prod(size) <= IN_MEMORY:
+            return Examples.of(stack(self._pictures(paths, channels), len(paths)), y, names)
+        rows, resize = torch.arange(len(paths)), self.size is not None
+        pixels = PicturePixels(tuple(paths), channels, size, resize, rows)
+        return Examples(pixels, y, rows, names)
 
     def _names(self, folder: Path, folders: list[str]) -> tuple[str, ...]:
         """The names of all classes, in the order of their ids."""
@@ -104,9 +120,8 @@ class ImageFolder(Dataset):
             )
         return names
 
-    def _pictures(self, files: list[Path]) -> Iterator[Image.Image]:
+    def _pictures(self, files: list[Path], channels: int) -> Iterator[Image.Image]:
         first: tuple[int, int] | None = None
-        channels = self.channels or (1 if all(map(is_grey, files)) else 3)
         for file in files:
             image = read(file, channels)
             if self.size is not None:

@@ -21,5 +21,5 @@ def training_record(
         "training": dump(training, weights_digest),
         "seed": seed,
         "classifier": lasting_digest(classifier),
-        "images": digest(images.pixels, images.y, images.ids),
+        "images": digest(images.content, images.y, images.ids),
     }

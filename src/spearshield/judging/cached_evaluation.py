@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import operator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +37,9 @@ from spearshield.views import Adaptive, Oblivious
 OUTCOMES, SHARED = "outcomes", "shared_images"
 """The folders of scores, and of adversarial images for several victims, in a run folder."""
 
+SHARD = 10_000
+"""Most images whose scores are stored in one file."""
+
 PICTURES = 10
 """Number of images of each trial that are stored for the report."""
 
@@ -49,7 +54,7 @@ def title(trial: Trial) -> str:
 
 def data_digest(images: Examples) -> str:
     """The digest of images, their labels and their ids."""
-    return digest(images.ids, images.y, images.pixels)
+    return digest(images.ids, images.y, images.content)
 
 
 class StoredScoreError(ValueError):
@@ -97,16 +102,43 @@ class CachedEvaluation:
         code, the attack, the view, the images, the seed, the draws, the kind of device, and the
         versions of torch and of this package. Otherwise it is replaced.
 
+        Many images are evaluated and stored in shards, so that a stopped evaluation goes on with
+        the shard that it stopped in.
+
         Raises:
             StoredScoreError: The stored score is corrupt.
             ValueError: As in
                 :func:`spearshield.judging.evaluation.evaluate`.
         """
-        key = self._key(trial, images)
         settings = json.dumps(
             [dump(trial, weights_digest), self.settings.seed, self.settings.draws]
         )
         stem = f"{self.name}.{title(trial)}.{digest(settings)[:8]}"
+        if len(images) <= SHARD:
+            return self._measured(stem, trial, images, bar)
+        parts = []
+        for start in range(0, len(images), SHARD):
+            shard, done = f"{stem}.{start // SHARD:06d}", partial(_further, bar, start)
+            part = images[start : start + SHARD]
+            parts.append(self._measured(shard, trial, part, done, pictures=start == 0))
+        score = reduce(operator.add, [part.score for part in parts])
+        return Measurement(score, Provenance.of_all([part.provenance for part in parts]))
+
+    def _measured(
+        self,
+        stem: str,
+        trial: Trial,
+        images: Examples,
+        bar: ProgressBar,
+        pictures: bool = True,
+    ) -> Measurement:
+        """The score on the images of one file.
+
+        Args:
+            stem: The name of the file.
+            pictures: Store the first images for the report.
+        """
+        key = self._key(trial, images)
         path = self.folder / OUTCOMES / f"{stem}.safetensors"
         stored = _load(path)
         if stored.get("key") == key:
@@ -121,7 +153,7 @@ class CachedEvaluation:
 
         def keep(x_adv: Images) -> None:
             if shared or sum(len(part) for part in kept) < FEATURES:
-                kept.append(x_adv.cpu())
+                kept.append((x_adv if shared else x_adv[:FEATURES]).cpu())
 
         score = evaluate(
             self.victim,
@@ -140,7 +172,8 @@ class CachedEvaluation:
         tensors = {name: getattr(score, name) for name in TENSORS}
         cost = {"seconds": score.seconds, "forwards": score.forwards}
         origin = Provenance.now(device_name(self.settings.device), self.data, self._weights)
-        self._save_pictures(stem, trial, images[:FEATURES], torch.cat(kept)[:FEATURES], score)
+        if pictures:
+            self._save_pictures(stem, trial, images[:FEATURES], torch.cat(kept)[:FEATURES], score)
         checkpoint.save(path, {"key": key, **tensors, **cost, "provenance": asdict(origin)})
         return Measurement(score, origin)
 
@@ -225,6 +258,11 @@ class CachedEvaluation:
             source_digest(),
         )
         return digest(*parts, data_digest(images))
+
+
+def _further(bar: ProgressBar, start: int, done: int, values: Mapping[str, float]) -> None:
+    """Moves a bar that counts from ``start``."""
+    bar(start + done, values)
 
 
 def device_name(device: str) -> str:

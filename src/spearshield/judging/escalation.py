@@ -8,6 +8,7 @@ attacks that were too short.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from spearshield.adversary import Attack
@@ -119,7 +120,7 @@ def _transfer(
     seed: int,
 ) -> Attack:
     """A transfer attack from a student that is trained now."""
-    large = examples.pixels[0, 0].numel() > LARGE
+    large = math.prod(examples.shape[1:]) > LARGE
     student = EFFORTS["quick"].student if large else numbers.student
     device = next((p.device for p in victim.parameters()), examples.pixels.device)
     part = examples[: student.images]

@@ -65,7 +65,7 @@ class SharedImages:
             f"{seed} {torch.device(device).type} {torch.__version__} {source_digest()}",
             examples.ids,
             examples.y,
-            examples.pixels,
+            examples.content,
         )
         return SharedImages(attack, folder / f"{key[:32]}.safetensors", examples)
 

@@ -47,6 +47,7 @@ L2_BUDGET = L2(4.0)
 EPOCH = 429
 """Batches of 128 in 55,000 training images."""
 STEPS = 4 * EPOCH
+ADAPTIVE_STEPS = 2 * EPOCH
 
 PGD_10 = PGD(BUDGET, steps=10, step_size=0.075, early_stop=False)
 PGD_7 = PGD(BUDGET, steps=7, step_size=0.1, early_stop=False)
@@ -55,7 +56,13 @@ SEEN = Mixture(BUDGET, (FGSM(BUDGET), PGD_10))
 
 IP_GAN = IPGAN(width=8, blocks=2, decay_steps=STEPS)
 GRIP_GAN = GRIPGAN(width=8, blocks=2, decay_steps=STEPS)
-ADAPTIVE = replace(IP_GAN, view="adaptive", warmup_steps=STEPS // 4)
+ADAPTIVE = replace(
+    IP_GAN,
+    view="adaptive",
+    warmup_steps=ADAPTIVE_STEPS // 4,
+    decay_steps=ADAPTIVE_STEPS,
+    clean_share=0.0,
+)
 
 GRADIENT_BASED = (
     FGSM(BUDGET),
@@ -81,15 +88,15 @@ RECIPE = Recipe(
         Training(UIPD(), EPOCH, name="uipd"),
         Training(APEGAN(width=32), STEPS, SEEN, name="ape_gan", precompute=True),
         Training(DAE(width=16), STEPS, name="dae"),
-        Training(ADAPTIVE, STEPS, PGD_7, name="ip_gan_adaptive"),
-        Training(replace(ADAPTIVE, joint=True), STEPS, PGD_7, name="ip_gan_joint"),
+        Training(ADAPTIVE, ADAPTIVE_STEPS, PGD_7, name="ip_gan_adaptive"),
+        Training(replace(ADAPTIVE, joint=True), ADAPTIVE_STEPS, PGD_7, name="ip_gan_joint"),
         Training(
-            PGDAdversarialTraining(decay_steps=STEPS, warmup_steps=STEPS // 4),
-            STEPS,
+            PGDAdversarialTraining(decay_steps=ADAPTIVE_STEPS, warmup_steps=ADAPTIVE_STEPS // 4),
+            ADAPTIVE_STEPS,
             PGD_7,
             name="pgd",
         ),
-        Training(ADAPTIVE, STEPS, PGD_7, trained_on="pgd", name="ip_gan_on_pgd"),
+        Training(ADAPTIVE, ADAPTIVE_STEPS, PGD_7, trained_on="pgd", name="ip_gan_on_pgd"),
     ),
     trials=(
         *(Trial(attack, Oblivious()) for attack in GRADIENT_BASED),

@@ -8,6 +8,7 @@ import torch
 
 from spearshield.dataset import Examples
 from spearshield.rng import Rng, permutation
+from spearshield.stored_pixels import StoredPixels
 from spearshield.training.augmentation import Augmentation
 from spearshield.types import Images, Labels
 
@@ -25,8 +26,10 @@ def batches(
     augmentation: Augmentation | None,
 ) -> Iterator[tuple[int, Images, Labels, Rng]]:
     """Yields step number, images, labels and randomness, from step ``done`` to step ``steps``."""
-    # All at once, because indexing on the device is fast.
-    pixels, labels, ids = (t.to(device) for t in (examples.pixels, examples.y, examples.ids))
+    # All at once, because indexing on the device is fast; but not images that stay on disk.
+    stored = isinstance(examples.pixels, StoredPixels)
+    pixels = examples.pixels if stored else examples.pixels.to(device)
+    labels, ids = examples.y.to(device), examples.ids.to(device)
     per_epoch = len(examples) // batch_size
     order, order_epoch = torch.empty(0, dtype=torch.long), -1
     for step in range(done, steps):
@@ -35,5 +38,5 @@ def batches(
             order, order_epoch = permutation(len(examples), seed, epoch).to(device), epoch
         index = order[batch * batch_size : (batch + 1) * batch_size]
         rng = Rng(seed, ids[index]).fold(step)
-        x = pixels[index].float() / 255
+        x = pixels[index.cpu() if stored else index].to(device).float() / 255
         yield step, augmentation(x, rng.fold(AUGMENTED)) if augmentation else x, labels[index], rng

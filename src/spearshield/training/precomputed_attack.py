@@ -91,7 +91,7 @@ def precompute_attack(
     source = digest(json.dumps([dump(attack), seed]), network_digest(classifier))
     for start in range(0, len(examples), PART):
         part = examples[start : start + PART]
-        key = digest(source, part.ids, part.y, part.pixels)
+        key = digest(source, part.ids, part.y, part.content)
         path = folder / f"{start:06d}.safetensors" if folder else None
         kept = checkpoint.load(path) if path and path.exists() else {}
         if kept.get("key") != key:
