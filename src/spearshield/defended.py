@@ -176,7 +176,7 @@ def _declares(purifier: nn.Module) -> bool:
     return declared or hasattr(purifier, "differentiable_approximation")
 
 
-def _output(module: nn.Module, x: Images, draw: int) -> Tensor:
+def _output(module: nn.Module, x: Tensor, draw: int) -> Tensor:
     """The output of a module under one draw of its randomness; draw 0 is the deployed one."""
     if draw and isinstance(module, (RandomPurifier, Purifiers, Defended)):
         output: Tensor = foreign.call(module, x, draw=draw)
