@@ -54,10 +54,11 @@ PGD_7 = PGD(BUDGET, steps=7, step_size=0.1, early_stop=False)
 SEEN = Mixture(BUDGET, (FGSM(BUDGET), PGD_10))
 """The attacks that IP-GAN and APE-GAN are trained on."""
 
-IP_GAN = IPGAN(width=8, blocks=2, decay_steps=STEPS)
-GRIP_GAN = GRIPGAN(width=8, blocks=2, decay_steps=STEPS)
+IP_GAN = IPGAN(width=16, blocks=2, clean_share=0.3, decay_steps=STEPS)
+GRIP_GAN = GRIPGAN(width=16, blocks=2, noise=1.0, decay_steps=STEPS)
 ADAPTIVE = replace(
     IP_GAN,
+    width=8,
     view="adaptive",
     warmup_steps=ADAPTIVE_STEPS // 4,
     decay_steps=ADAPTIVE_STEPS,
