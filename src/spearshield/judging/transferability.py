@@ -35,8 +35,8 @@ from spearshield.storage.installed import source_digest
 from spearshield.storage.serialization import dump
 from spearshield.types import Labels
 
-RESAMPLES = 2_000
-"""Resamples of the images for an interval."""
+RESAMPLES, AT_ONCE = 2_000, 100
+"""Resamples of the images for an interval, and number of them that are in memory together."""
 
 Matrix = Float[Tensor, "sources targets"]
 
@@ -67,8 +67,11 @@ class Transferability:
         return (self.attacked[attack] == self.y).float().mean(2)
 
     def asr(self, attack: int) -> Matrix:
-        """Attack success rate: of the images that the target classifies correctly, the share that
-        it misclassifies after the attack on the source. NaN where it classifies none correctly."""
+        """Attack success rate of every source on every target.
+
+        Of the images that the target classifies correctly, the share that it misclassifies after
+        the attack on the source; NaN where it classifies none correctly.
+        """
         return self._rates(torch.ones(1, len(self.y)))[attack, :, :, 0]
 
     def statements(self) -> tuple[str, ...]:
@@ -80,16 +83,20 @@ class Transferability:
         """
         if len(self.names) < 2 or not (self.clean == self.y).any(1).all():
             return ()
+        count = len(self.y)
+        rates = [self._rates(torch.ones(1, count)).mean(0)]
         with ambient(0):
-            drawn = torch.randint(len(self.y), (RESAMPLES, len(self.y)))
-        weights = torch.zeros(RESAMPLES + 1, len(self.y))
-        weights[0] = 1
-        weights[1:].scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float))
-        rates = self._rates(weights).mean(0)
+            for _ in range(RESAMPLES // AT_ONCE):
+                drawn = torch.randint(count, (AT_ONCE, count))
+                times = torch.zeros(AT_ONCE, count).scatter_add_(
+                    1, drawn, torch.ones(AT_ONCE, count)
+                )
+                rates.append(self._rates(times).mean(0))
+        every = torch.cat(rates, 2)
         others = ~torch.eye(len(self.names), dtype=torch.bool)
         shares = [
-            ("Easiest to fool by adversarial images of the others", _mean(rates, others, dim=0)),
-            ("Adversarial images fool the others most", _mean(rates, others, dim=1)),
+            ("Easiest to fool by adversarial images of the others", _mean(every, others, dim=0)),
+            ("Adversarial images fool the others most", _mean(every, others, dim=1)),
         ]
         return tuple(self._statement(about, share) for about, share in shares)
 
@@ -163,7 +170,8 @@ def transferability(
     computes only the missing ones.
 
     Args:
-        classifiers: In evaluation mode, by name.
+        classifiers: In evaluation mode, by name. Rejections are not counted, and a random defence
+            predicts once for each image.
         attacks: With different names.
 
     Raises:
@@ -173,7 +181,8 @@ def transferability(
     if len(images) == 0:
         raise ValueError("there are no images to attack")
     for network in classifiers.values():
-        check_victim(Outcome(network).defended, images.shape, images.classes)
+        victim = Outcome(network).defended
+        check_victim(victim, images.shape, images.classes, settings.device)
     cells = [
         _Cell(source, attack, classifiers, images, settings, folder)
         for attack in attacks
