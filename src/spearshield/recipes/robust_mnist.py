@@ -1,105 +1,46 @@
 """MNIST, L-inf 0.3: the most robust network that one core trains in two hours.
 
 ``robust`` is trained by ATTA: each batch has 512 images, which are shifted, turned and distorted,
-and the 128 hardest of them are attacked by four gradient steps and trained on. ``pgd`` and
-``learned_adversary`` have the same network and take equal time, 25 minutes, on images that change
-less: seven steps from random starts, and three steps from the starts of a generator at the 128
-hardest images. The network is a CNN behind a threshold of the pixels. After training, its logits
-are averaged over the image and the image shifted by one pixel.
+and the 128 hardest of them are attacked by four gradient steps and trained on. The network is the
+mean of two CNNs behind a threshold of the pixels.
 
 A network without the threshold, as a source of transferred attacks:
 
-    spearshield run robust_mnist --set classifier=strided_cnn --set defences=pgd --out runs/plain
+    spearshield run learned_adversary_mnist --set classifier=strided_cnn --set defences=pgd
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from spearshield.attacks.fgsm import FGSM
-from spearshield.attacks.pgd import PGD
+from spearshield.classifiers.ensemble import Ensemble
 from spearshield.classifiers.strided_cnn import StridedCNN
 from spearshield.classifiers.thresholded import Thresholded
-from spearshield.datasets.mnist import MNIST
 from spearshield.experiment.recipe import Recipe
-from spearshield.judging.trial import Trial
 from spearshield.methods.atta import ATTA
-from spearshield.methods.learned_adversary import LearnedAdversary
-from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
-from spearshield.methods.standard_training import StandardTraining
-from spearshield.threat import Linf
-from spearshield.training.augmentation import Augmentation
+from spearshield.recipes.learned_adversary_mnist import BUDGET, CHANGES, POOL, schedule
+from spearshield.recipes.learned_adversary_mnist import RECIPE as SINGLE
 from spearshield.training.loop import Training
-from spearshield.training.warp import Warp
 
-BUDGET = Linf(0.3)
-EPOCH = 429
-"""Batches of 128 in 55,000 training images."""
-CHANGES = Augmentation(shift=1, warp=Warp())
-STRONG_CHANGES = Augmentation(shift=2, warp=Warp(rotation=15.0, zoom=0.15, elastic=1.0))
-POOL = 512
-"""Images of which the hardest 128 are trained on."""
-ROBUST_STEPS = 15_000
-LEARNED_STEPS = 3_600
-PGD_STEPS = 3_300
-
-
-def schedule(steps: int) -> dict[str, Any]:
-    """The schedule of every training, over its own number of steps."""
-    return {
-        "lr": 3e-3,
-        "rise_steps": steps // 10,
-        "decay_steps": steps,
-        "warmup_steps": steps * 3 // 20,
-        "average": 0.998,
-        "ensemble_shift": 1,
-        "precision": "bfloat16",
-        "watch_every": EPOCH,
-    }
-
+STEPS = 6_000
 
 RECIPE = Recipe(
-    data=MNIST(),
-    classifier=Thresholded(StridedCNN(width=32), ramp=0.4),
-    pretraining=Training(
-        StandardTraining(lr=3e-3, decay_steps=2 * EPOCH, precision="bfloat16"),
-        2 * EPOCH,
-        name="standard",
-    ),
+    data=SINGLE.data,
+    classifier=Thresholded(Ensemble(StridedCNN(width=32), members=2), ramp=0.4),
+    pretraining=SINGLE.pretraining,
     defences=(
         Training(
             ATTA(
                 steps=4,
                 step_size=1 / 3,
                 hardest=0.25,
-                augmentation=STRONG_CHANGES,
-                **schedule(ROBUST_STEPS),
+                augmentation=CHANGES,
+                **schedule(STEPS),
             ),
-            ROBUST_STEPS,
+            STEPS,
             FGSM(BUDGET),
             POOL,
             name="robust",
         ),
-        Training(
-            LearnedAdversary(
-                BUDGET,
-                gradient_steps=3,
-                step_size=2 / 3,
-                hardest=0.25,
-                **schedule(LEARNED_STEPS),
-            ),
-            LEARNED_STEPS,
-            batch_size=POOL,
-            name="learned_adversary",
-            augmentation=CHANGES,
-        ),
-        Training(
-            PGDAdversarialTraining(**schedule(PGD_STEPS)),
-            PGD_STEPS,
-            PGD(BUDGET, steps=7, step_size=0.1, early_stop=False),
-            name="pgd",
-            augmentation=CHANGES,
-        ),
     ),
-    trials=(Trial(FGSM(BUDGET)), Trial(PGD(BUDGET, steps=100, step_size=0.03), images=1_000)),
+    trials=SINGLE.trials,
 )

@@ -19,7 +19,6 @@ from torch.nn.functional import cross_entropy
 
 from spearshield.adversary import Attack
 from spearshield.method import Learner, Method, Outcome, Task, frozen
-from spearshield.nets.shift_ensemble import ShiftEnsemble
 from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.threat import ThreatModel
@@ -45,9 +44,6 @@ class ClassifierTraining(Method):
         weight_decay: Factor of the L2 penalty on all weights; with Adam the decay is decoupled.
         average: Decay per step of the exponential moving average of the weights, which is then the
             result; 0: the result is the last weights.
-        ensemble_shift: The result averages its logits over diagonal shifts of the image by up to
-            this number of pixels, see :class:`~spearshield.nets.shift_ensemble.ShiftEnsemble`; 0:
-            it classifies the image alone. The training is the same.
         precision: Number format of convolutions and linear layers in training. ``bfloat16`` takes
             about half the time on processors that support it. Weights stay in float32.
 
@@ -62,12 +58,11 @@ class ClassifierTraining(Method):
     optimiser: Literal["adam", "sgd"] = "adam"
     weight_decay: float = 0.0
     average: float = 0.0
-    ensemble_shift: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         require(self, "lr", "hold_steps", "decay_steps", "rise_steps", at_least=0)
-        require(self, "weight_decay", "ensemble_shift", at_least=0)
+        require(self, "weight_decay", at_least=0)
         require(self, "average", at_least=0, below=1)
         require(self, "optimiser", one_of=("adam", "sgd"))
         require(self, "precision", one_of=("float32", "bfloat16"))
@@ -203,9 +198,8 @@ class ClassifierLearner(Learner):
             move_towards(self.averaged, self.classifier, min(method.average, taken / (taken + 9)))
 
     def outcome(self) -> Outcome:
-        network = (self.classifier if self.averaged is None else self.averaged).eval()
-        shift = self.method.ensemble_shift
-        return Outcome(ShiftEnsemble(network, shift) if shift else network, retrained=True)
+        network = self.classifier if self.averaged is None else self.averaged
+        return Outcome(network.eval(), retrained=True)
 
 
 def passes(learner: ClassifierLearner, x: Images, y: Labels, rng: Rng) -> float:
