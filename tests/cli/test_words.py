@@ -56,7 +56,7 @@ FREE = {
     *("help", "debug", "require_valid", "dry_run", "json", "version"),  # flags
     *("model", "classifier", "weights", "data", "purifier", "purifier_weights", "out", "changes"),
     *("threat", "attack", "view", "transfer_from", "method", "input", "output_path", "onnx"),
-    *("recipe", "runs", "names"),
+    *("recipe", "runs", "names", "models"),
 }
 """Options whose values are names and paths, which are looked up when the command runs."""
 
@@ -119,7 +119,7 @@ def test_every_option_is_tried():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["lst"], "no command 'lst'; there are list"),
+        (["lst"], "no command 'lst'; the closest of 13 are list"),
         (["audit", "--out=o", "--clasifier=x"], "no option '--clasifier'; "),
         (["audit", "--out=o", "model", "extra"], "no use for 'extra'"),
         (["run", "quickstart", "--out", ""], "--out is empty"),
