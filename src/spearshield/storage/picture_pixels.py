@@ -30,11 +30,11 @@ class PicturePixels(StoredPixels):
     """PNG and JPEG files with pixels of one shape.
 
     Args:
-        files: The files of all pictures, also of those that are not in this part.
+        files: The files of the whole folder; ``rows`` selects a part of them.
         channels: 1 or 3.
         size: Height and width of the pixels.
         resize: If true, pictures are resized and cropped to ``size``; else each must have it.
-        rows: Positions in ``files`` of the pictures of this part.
+        rows: Positions in ``files``, of shape (n,).
     """
 
     files: tuple[Path, ...]
