@@ -5,9 +5,9 @@ https://arxiv.org/abs/1711.00117
 
     x_hat = resize(crop(x, at random))
 
-Differences from the paper. The paper averages the predictions of 30 crops; here the victim
-classifies one crop, and the evaluation averages over draws. The crop is differentiable, so EOT
-attacks it.
+Differences from the paper. The paper averages the predictions of many crops; here the victim
+classifies one crop, and the evaluation takes the majority over draws. The crop is differentiable,
+so EOT attacks it.
 """
 
 from __future__ import annotations

@@ -93,12 +93,13 @@ class ImageQuiltingLearner(Learner):
         h, w = x.shape[2:]
         side, database = self.method.patch, self.quilt.database
         each = max(1, len(database) // (4 * len(x)))
-        rows = rng.fold(0).integers((each,), h - side + 1)[:, :, None] + torch.arange(side)
-        columns = rng.fold(1).integers((each,), w - side + 1)[:, :, None] + torch.arange(side)
-        image = torch.arange(len(x))[:, None, None, None]
+        across = torch.arange(side, device=x.device)
+        rows = rng.fold(0).integers((each,), h - side + 1)[:, :, None] + across
+        columns = rng.fold(1).integers((each,), w - side + 1)[:, :, None] + across
+        image = torch.arange(len(x), device=x.device)[:, None, None, None]
         pixels = x.permute(0, 2, 3, 1)[image, rows[..., None], columns[:, :, None]]
         found = pixels.permute(0, 1, 4, 2, 3).flatten(0, 1).flatten(1)
-        places = (int(self.taken) + torch.arange(len(found))) % len(database)
+        places = (int(self.taken) + torch.arange(len(found), device=x.device)) % len(database)
         database[places] = found
         self.taken += len(found)
         return {"patches": float(min(int(self.taken), len(database)))}
