@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import math
@@ -203,6 +204,7 @@ def test_the_outcome_is_admitted_by_the_judge(method, task, examples):
     assert not any(module.training for module in outcome.defended.modules())
     check_victim(outcome.defended, SHAPE, 3)
     check_images(outcome.defended.purifier(x))
+    assert torch.equal(copy.deepcopy(outcome.defended)(x), outcome.defended(x))
 
 
 def test_the_output_for_an_image_does_not_depend_on_its_batch(method, task, examples):

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import pad, unfold
 
@@ -29,6 +29,9 @@ from spearshield.method import Learner, Method, Outcome, Paper, RandomPurifier, 
 from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.types import Images, Labels
+
+PLACES = 512
+"""Patches that are compared with the database at a time."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class ImageQuilting(Method):
 
     patch: int = 5
     overlap: int = 2
-    patches: int = 20_000
+    patches: int = 10_000
     nearest: int = 10
 
     def __post_init__(self) -> None:
@@ -146,17 +149,16 @@ class Quilt(RandomPurifier):
         self, wanted: Float[Tensor, "n places pixels"], rng: Rng
     ) -> Float[Tensor, "n places pixels"]:
         """A near patch of the database for each place."""
-        pick = rng.integers((wanted.shape[1],), self.method.nearest)
-        found = [self._nearest(patches, which) for patches, which in zip(wanted, pick, strict=True)]
-        return torch.stack(found)
-
-    def _nearest(
-        self, patches: Float[Tensor, "places pixels"], which: Int[Tensor, " places"]
-    ) -> Float[Tensor, "places pixels"]:
-        """For each patch, the one of the database that is next but ``which``."""
-        distance = torch.cdist(patches, self.database.to(patches.dtype))
-        near = distance.topk(self.method.nearest, largest=False).indices
-        return self.database[near.gather(1, which[:, None])[:, 0]].to(patches.dtype)
+        pick = rng.integers((wanted.shape[1],), self.method.nearest).flatten()
+        flat, database = wanted.flatten(0, 1), self.database.to(wanted.dtype)
+        # |p - q|^2 without |p|^2, which is the same for all q.
+        half, parts = database.square().sum(1) / 2, []
+        for patches, which in zip(
+            torch.split(flat, PLACES), torch.split(pick, PLACES), strict=True
+        ):
+            near = (half - patches @ database.T).topk(self.method.nearest, largest=False).indices
+            parts.append(database[near.gather(1, which[:, None])[:, 0]])
+        return torch.cat(parts).view_as(wanted)
 
 
 def before_cut(error: Float[Tensor, "n length width"]) -> Bool[Tensor, "n length width"]:

@@ -16,7 +16,6 @@ is never the source of another. The denoiser has no gradient; BPDA with the iden
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +27,8 @@ from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.training.transformation import ArrayPurifier, Transformation
 from spearshield.types import Images
+
+SCIKIT_IMAGE = "skimage.restoration"
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,11 @@ class WaveletDenoising(ArrayPurifier):
     def __init__(self, sigma: float) -> None:
         super().__init__()
         self.sigma = sigma
-        package("pywt")
-        self.restoration: Any = package("skimage.restoration")
+        for name in ("pywt", SCIKIT_IMAGE):
+            package(name)  # raises now, if it is missing
 
     def purified(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        denoised: NDArray[np.float32] = self.restoration.denoise_wavelet(
+        denoised: NDArray[np.float32] = package(SCIKIT_IMAGE).denoise_wavelet(
             image,
             sigma=self.sigma,
             convert2ycbcr=image.shape[2] == 3,

@@ -15,7 +15,6 @@ pixels count, so nothing is random. BPDA with the identity attacks it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,8 @@ from spearshield.method import Paper, Task
 from spearshield.nets.external import package
 from spearshield.ranges import require
 from spearshield.training.transformation import ArrayPurifier, Transformation
+
+SCIKIT_IMAGE = "skimage.restoration"
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class Smoothing(ArrayPurifier):
     def __init__(self, weight: float) -> None:
         super().__init__()
         self.weight = weight
-        self.restoration: Any = package("skimage.restoration")
+        package(SCIKIT_IMAGE)  # raises now, if it is missing
 
     def purified(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        smooth: NDArray[np.float32] = self.restoration.denoise_tv_chambolle(
+        smooth: NDArray[np.float32] = package(SCIKIT_IMAGE).denoise_tv_chambolle(
             image, weight=self.weight, channel_axis=2
         )
         return smooth
