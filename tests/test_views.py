@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fixtures.models import HalfSpace
+from mutations import fails_under
 from spearshield.method import Defended, RandomPurifier
 from spearshield.rng import Rng
 from spearshield.views import BPDA, EOT, Adaptive, Oblivious, Transferred
@@ -102,9 +103,44 @@ def test_eot_averages_over_draws_other_than_the_deployed_one():
     torch.testing.assert_close(victim(X).detach(), draws[0])
 
 
+class RoundedNoise(RandomPurifier):
+    """Random, and without a useful gradient."""
+
+    def __init__(self, seed=0):
+        super().__init__(seed)
+        self.differentiable_approximation = Halve()
+
+    def purify(self, x, rng):
+        return (4 * (x + rng.uniform(x.shape[1:]))).round() / 4
+
+
+def bpda_of_the_deployed_draw(view, victim):
+    """BPDA that ignores the number of the draw."""
+    return lambda x, draw=0: CALL(view, victim)(x)
+
+
+CALL = BPDA.__call__
+
+
+@fails_under("the deployed draw in place of others", (BPDA, "__call__", bpda_of_the_deployed_draw))
+@pytest.mark.parametrize(("of", "slope"), [(BPDA(), 1), (BPDA("approximation"), 0.5)])
+def test_eot_of_bpda_averages_over_draws_and_has_the_gradient_of_the_replacement(of, slope):
+    bare = HalfSpace().eval()
+    victim = Defended(RoundedNoise(), bare).eval()
+    logits, gradient = logits_and_gradient(EOT(2, of), victim)
+    draws = [bare(victim.purifier(X, draw=k)).detach() for k in range(3)]
+    torch.testing.assert_close(logits, (draws[1] + draws[2]) / 2)
+    assert not torch.allclose(draws[0], draws[1])
+    torch.testing.assert_close(gradient, slope * 2 * bare.w.detach().expand(3, 1, 4, 4))
+    assert not logits_and_gradient(EOT(2), victim)[1].any()
+    assert EOT(2, of).applies_to(victim)
+    assert not EOT(2, of).applies_to(Defended(Halve(), bare))
+
+
 def test_views_are_named_in_results():
-    names = [str(v) for v in (Oblivious(), Adaptive(), BPDA(), EOT(20))]
-    assert names == ["oblivious", "adaptive", "bpda", "eot(20)"]
+    views = (Oblivious(), Adaptive(), BPDA(), EOT(20), EOT(5, BPDA("approximation")))
+    names = [str(v) for v in views]
+    assert names == ["oblivious", "adaptive", "bpda", "eot(20)", "eot(5, bpda(approximation))"]
 
 
 def test_arguments_out_of_range_raise(monkeypatch):

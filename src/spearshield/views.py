@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -113,12 +114,12 @@ class BPDA(View):
     def __call__(self, victim: Defended) -> Classifier:
         purifiers, classifier = victim.purifiers, victim.innermost
 
-        def view(x: Images) -> Logits:
+        def view(x: Images, draw: int = 0) -> Logits:
             if self.through == "identity":
-                x = _replaced(purifiers, x, x.clone())
+                x = _replaced(purifiers, x, x.clone(), draw)
             else:
                 for purifier in purifiers:
-                    x = _approximated(purifier, x)
+                    x = _approximated(purifier, x, draw)
             logits: Logits = classifier(x)
             return logits
 
@@ -139,11 +140,13 @@ class EOT(View):
 
     Expectation over transformation: Athalye, Engstrom, Ilyas, Kwok, "Synthesizing Robust
     Adversarial Examples", 2018, https://arxiv.org/abs/1707.07397. The mean is over logits, and the
-    gradient is the exact gradient of that mean. Without a random purifier this is the adaptive
-    view.
+    gradient is the gradient of that mean: exact, or each draw's through BPDA. Without a random
+    purifier this is the view ``of`` one draw.
 
     Args:
         draws: Number of draws; each costs a forward and a backward pass of the victim.
+        of: The view of one draw: the victim itself, or BPDA, for a random purifier without a useful
+            gradient.
 
     Raises:
         ValueError: ``draws`` is not from 1 to 10,000.
@@ -151,25 +154,27 @@ class EOT(View):
 
     needs = "a purifier that draws at random"
     draws: int = 20
+    of: Adaptive | BPDA = Adaptive()
 
     def __post_init__(self) -> None:
         require(self, "draws", at_least=1, at_most=10_000)
 
     def __call__(self, victim: Defended) -> Classifier:
-        if not self.applies_to(victim):
-            return victim
+        one: Callable[..., Logits] = self.of(victim)
+        if not victim.purifiers.are_random:
+            return one
 
         def view(x: Images) -> Logits:
-            draws = [victim(x.clone(), draw=k + 1) for k in range(self.draws)]
+            draws = [one(x.clone(), draw=k + 1) for k in range(self.draws)]
             return torch.stack(draws).mean(0)
 
         return view
 
     def applies_to(self, victim: Defended) -> bool:
-        return victim.purifiers.are_random
+        return victim.purifiers.are_random and self.of.applies_to(victim)
 
     def __str__(self) -> str:
-        return f"eot({self.draws})"
+        return f"eot({self.draws})" if self.of == Adaptive() else f"eot({self.draws}, {self.of})"
 
 
 @dataclass(frozen=True)
@@ -211,19 +216,19 @@ class InRange(View):
         return any(isinstance(purifier, Generates) for purifier in victim.purifiers)
 
 
-def _approximated(purifier: nn.Module, x: Tensor) -> Tensor:
+def _approximated(purifier: nn.Module, x: Tensor, draw: int) -> Tensor:
     """The output of a purifier, with the gradient of its approximation if it has one."""
     approximation = getattr(purifier, "differentiable_approximation", None)
-    x_hat: Tensor = (
-        purifier(x) if approximation is None else _replaced(purifier, x, approximation(x))
-    )
-    return x_hat
+    if approximation is None:
+        x_hat: Tensor = Purifiers(purifier)(x, draw)
+        return x_hat
+    return _replaced(Purifiers(purifier), x, approximation(x), draw)
 
 
-def _replaced(purifier: nn.Module, x: Tensor, smooth: Tensor) -> Tensor:
-    """The output of a purifier, with the gradient of ``smooth``."""
+def _replaced(purifiers: Purifiers, x: Tensor, smooth: Tensor, draw: int) -> Tensor:
+    """The output of purifiers, with the gradient of ``smooth``."""
     with torch.no_grad():
-        x_hat = purifier(x)
+        x_hat = purifiers(x, draw)
     replaced: Tensor = _StraightThrough.apply(smooth, x_hat)  # type: ignore[no-untyped-call]
     return replaced
 

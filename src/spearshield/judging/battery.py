@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from spearshield.adversary import Attack
 from spearshield.attacks.apgd import APGD
 from spearshield.attacks.auto_attack import AutoAttack
 from spearshield.attacks.fab import FAB
@@ -43,7 +44,8 @@ def standard(
 
     - APGD of 100 steps on the cross-entropy, also through BPDA with the identity and with the
       purifier's differentiable approximation;
-    - APGD on the cross-entropy and on the DLR, averaged over 20 draws of a random purifier;
+    - APGD on the cross-entropy and on the DLR, averaged over 20 draws of a random purifier; on the
+      cross-entropy also through BPDA in each draw;
     - APGD of 100 steps on the DLR towards any class, the gradient half of guided search;
     - FMN of 100 steps, from the clean image and from 9 far starts, in Linf from 2;
     - FAB of 100 steps towards 3 other classes;
@@ -71,6 +73,7 @@ def standard(
         Trial(ce, BPDA(), survivors=True),
         Trial(ce, BPDA("approximation"), survivors=True),
         *(Trial(attack, EOT(20), survivors=True) for attack in averaged),
+        *_averaged_bpda(averaged[0], 20),
         Trial(_gradient_half(threat, classes), Adaptive(), survivors=True),
         Trial(_fmn(threat), Adaptive(), survivors=True),
         Trial(FAB(threat, targets=3), Adaptive(), survivors=True),
@@ -104,6 +107,7 @@ def quick(threat: ThreatModel, classes: int, sources: Sequence[Outcome] = ()) ->
         Trial(ce, BPDA(), survivors=True),
         Trial(ce, BPDA("approximation"), survivors=True),
         Trial(averaged, EOT(10), survivors=True),
+        *_averaged_bpda(averaged, 10),
         Trial(_gradient_half(threat, classes), Adaptive(), survivors=True),
         Trial(_fmn(threat), Adaptive(), survivors=True),
         Trial(FAB(threat, targets=1), Adaptive(), survivors=True),
@@ -113,6 +117,12 @@ def quick(threat: ThreatModel, classes: int, sources: Sequence[Outcome] = ()) ->
         Trial(GuidedSearch(threat), Adaptive(), survivors=True),
         _oblivious_pgd(threat),
     )
+
+
+def _averaged_bpda(attack: Attack, draws: int) -> list[Trial]:
+    """Attacks on a random purifier without a useful gradient."""
+    views = (BPDA(), BPDA("approximation"))
+    return [Trial(attack, EOT(draws, view), survivors=True) for view in views]
 
 
 def _gradient_half(threat: ThreatModel, classes: int) -> APGD:

@@ -95,6 +95,7 @@ RECIPE = Recipe(
         *(Trial(pgd(budget), BPDA(), images=500) for budget in BUDGETS),
         *(Trial(pgd(budget), BPDA("approximation"), images=500) for budget in BUDGETS),
         *(Trial(pgd(budget), EOT(10), images=200) for budget in BUDGETS),
+        *(Trial(pgd(budget), EOT(10, BPDA()), images=200) for budget in BUDGETS),
     ),
     images=1_000,
     draws=5,

@@ -76,6 +76,7 @@ RECIPE = Recipe(
         *(Trial(pgd(budget), BPDA(), images=50) for budget in BUDGETS),
         *(Trial(pgd(budget), BPDA("approximation"), images=50) for budget in BUDGETS),
         *(Trial(pgd(budget), EOT(5), images=50) for budget in BUDGETS),
+        *(Trial(pgd(budget), EOT(5, BPDA()), images=50) for budget in BUDGETS),
     ),
     draws=3,
     batch_size=25,
