@@ -13,49 +13,20 @@ plan, in ``plan.json``, is written first, so the same command resumes the run. A
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from planned_steps import planned_steps
 
 from spearshield.architecture import Architecture
 from spearshield.classifiers import architecture
 from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run
-from spearshield.method import Task
 from spearshield.recipes.gan_adversarial_training_cifar10_jpeg import RECIPE, schedule
-from spearshield.rng import Rng, ambient
-from spearshield.storage.atomic import write_json
-from spearshield.training.loop import Training
+from spearshield.rng import ambient
 
 SHAPE, CLASSES = (3, 32, 32), 10
-WARM_UP, MEASURED = 3, 10
-"""Steps before the clock starts, and steps of the measurement."""
-
-
-def seconds_of_a_step(training: Training, classifier: Architecture, device: str) -> float:
-    """Time of one step of a training, on images of noise."""
-    with ambient(0):
-        networks = [classifier.build(SHAPE, CLASSES).eval().to(device) for _ in range(2)]
-        task = Task(*networks, SHAPE, CLASSES, training.learn_from)
-        learner = training.method.learner(task).to(device)
-    x = torch.rand(training.batch_size, *SHAPE, device=device)
-    y = torch.arange(training.batch_size, device=device) % CLASSES
-    for number in range(WARM_UP + MEASURED):
-        if number == WARM_UP:
-            started = clock(device)
-        learner.step(x, y, rng=Rng.of_batch(number, len(x), device))
-    return (clock(device) - started) / MEASURED
-
-
-def clock(device: str) -> float:
-    """The time in seconds, after all work on the device is done."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def planned(steps: dict[str, int], classifier: Architecture) -> Recipe:
@@ -82,17 +53,12 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     network = architecture(options.classifier)
-    plan = options.out / "plan.json"
-    if not plan.exists():
-        options.out.mkdir(parents=True, exist_ok=True)
-        counts = {
-            training.display_name: max(
-                2, int(options.seconds / seconds_of_a_step(training, network, options.device))
-            )
-            for training in RECIPE.defences
-        }
-        write_json(plan, counts)
-    recipe = planned(json.loads(plan.read_text()), network)
+    with ambient(0):
+        built = network.build(SHAPE, CLASSES).eval().to(options.device)
+    steps = planned_steps(
+        options.out / "plan.json", RECIPE.defences, options.seconds, built, SHAPE, CLASSES
+    )
+    recipe = planned(steps, network)
     run = Run(
         replace(recipe, images=options.images),
         "gpu_robust_cifar10",
