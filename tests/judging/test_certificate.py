@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils import parametrizations
 
@@ -370,6 +370,13 @@ def test_wrappers_and_hooks_are_part_of_the_network():
     assert logits.shape == (2, 2)
 
 
+@fails_under(
+    "values in the memory order of the weights",
+    (Tensor, "contiguous", lambda values: values),
+    raises=RuntimeError,
+    name="lenet",
+    shape=(1, 28, 28),
+)
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -383,6 +390,7 @@ def test_wrappers_and_hooks_are_part_of_the_network():
 def test_the_networks_of_this_package_can_be_bounded(name, shape):
     with ambient(0):
         model = architecture(name).build(shape, 10).eval()
+    model.to(memory_format=torch.channels_last)  # as in an audit
     x = Rng.of_batch(0, 2).uniform(shape)
     with torch.no_grad():
         out = model(x).double()

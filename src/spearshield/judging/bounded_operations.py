@@ -82,8 +82,11 @@ class Call:
         )
 
     def apply(self, *values: Tensor) -> Tensor:
-        """The result of the operation on values of its nodes, in their order."""
-        rest = iter(values)
+        """The result of the operation on values of its nodes, in their order.
+
+        The values are contiguous in the operation, so that every recorded view of them exists.
+        """
+        rest = (value.contiguous() for value in values)
         args, kwargs = tree_map(
             lambda leaf: next(rest) if isinstance(leaf, Node) else leaf, (self.args, self.kwargs)
         )
