@@ -3,12 +3,14 @@
     python benchmarks/inverse_perturbation_tables.py FOLDER
 
 FOLDER holds ``results.json``, the rows of all runs of the recipe, for each classifier and seed, and
-``battery.json``, the rows of audits of their defences. Shares are in percent; several seeds are the
+``battery.json``, the rows of audits of their defences, and ``cost.json``, the output of
+``training_cost.py`` for each classifier. Shares are in percent; several seeds are the
 mean, with the lowest and the highest.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from inspect import cleandoc
@@ -43,6 +45,8 @@ class Measured:
         self.rows = [row for row in results.read(folder / "results.json") if row.attack]
         battery = folder / "battery.json"
         self.battery = results.read(battery) if battery.exists() else []
+        cost = folder / "cost.json"
+        self.cost = json.loads(cost.read_text()) if cost.exists() else {}
         self.classifiers = list(dict.fromkeys(row.classifier for row in self.rows))
         self.methods = list(dict.fromkeys(row.method for row in self.rows))
 
@@ -72,6 +76,12 @@ class Measured:
             for row in self.battery
             if (row.classifier, row.method, row.attack) == (classifier, method, WORST_CASE)
         ]
+
+    def minutes(self, classifier: str, method: str) -> str:
+        """Processor time of a training."""
+        seeds = self.cost.get(classifier, {}).values()
+        found = [seed[method]["minutes"] for seed in seeds if method in seed]
+        return f"{mean(found):.1f}" if found else ""
 
 
 def dsr(row: Row) -> float:
@@ -110,13 +120,14 @@ def attacks_table(measured: Measured) -> list[str]:
 
 
 def aware_table(measured: Measured) -> list[str]:
-    """Clean accuracy, similarity, and robust accuracy against attackers who know the defence.
+    """Accuracy on clean images and against both attackers, similarity, and cost.
 
-    SSIM of clean and attacked images under PGD. FGSM: all test images; PGD and the standard
-    battery: the first 1,000.
+    FGSM: all test images; PGD and the standard battery: the first 1,000, PGD with three starts for
+    the attacker who knows the defence. SSIM: of the images of the unaware PGD and the clean ones.
+    Minutes: processor time of the training, its attacks included where they are made in each step.
     """
-    head = ["classifier", "defence", "clean", "FGSM, aware", "PGD, aware", "standard battery"]
-    lines = [[*head, "verdict"]]
+    head = ["classifier", "defence", "clean", "PGD, unaware", "FGSM, aware", "PGD, aware"]
+    lines = [[*head, "standard battery", "verdict", "SSIM", "minutes"]]
     for classifier in measured.classifiers:
         for method in measured.methods:
             aware = [
@@ -124,20 +135,32 @@ def aware_table(measured: Measured) -> list[str]:
                 for row in measured.rows
                 if (row.classifier, row.method, row.view) == (classifier, method, "adaptive")
             ]
+            unaware = measured.unaware(classifier, method, "pgd")
             worst = measured.worst(classifier, method)
             if aware:
+                fgsm = [row for row in aware if row.attack == "fgsm"]
+                pgd = [row for row in aware if row.attack == "pgd" and _starts(row) == 3]
                 lines.append(
                     [
                         classifier,
                         f"`{method}`",
-                        spread([row.acc for row in aware if row.attack == "fgsm"]),
-                        spread([row.robust_acc for row in aware if row.attack == "fgsm"]),
-                        spread([row.robust_acc for row in aware if row.attack == "pgd"]),
+                        spread([row.acc for row in fgsm]),
+                        spread([row.robust_acc for row in unaware]),
+                        spread([row.robust_acc for row in fgsm]),
+                        spread([row.robust_acc for row in pgd]),
                         spread([row.robust_acc for row in worst]),
                         ", ".join(dict.fromkeys(str(row.verdict) for row in worst)),
+                        spread([row.ssim for row in unaware]),
+                        measured.minutes(classifier, method),
                     ]
                 )
     return table(lines)
+
+
+def _starts(row: Row) -> int:
+    """The number of starts of PGD."""
+    starts: int = row.parameters["attack"].get("restarts", 1)
+    return starts
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""The cost of the trainings of classifiers in finished runs, as JSON on the standard output.
+"""The cost of the trainings in finished runs, as JSON on the standard output.
 
     python benchmarks/training_cost.py RUN ... > cost.json
 
-Each RUN is one seed of a recipe. For each training of a classifier:
+Each RUN is one seed of a recipe. For each training:
 
     minutes  processor time of all its steps, on the machine of the run; compare only within a run
-    passes   forward passes of the classifier with a backward pass, per training image and epoch
+    passes   forward passes of the classifier with a backward pass, per training image and epoch;
+             null where the training changes no classifier
     gap      highest gap of the overfitting alarm; null where the alarm is off
 
 ``passes`` is counted in one step of a fresh learner, without the alarm.
@@ -44,8 +45,8 @@ def cost(run: Run, name: str, training: Training) -> dict[str, Any]:
     }
 
 
-def counted(run: Run, training: Training) -> float:
-    """Forward passes with a backward pass of one step, per image."""
+def counted(run: Run, training: Training) -> float | None:
+    """Forward passes with a backward pass of one step, per image; for classifiers alone."""
     method: Any = training.method
     if isinstance(method, AdversarialTraining):
         method = replace(method, watch_every=0)
@@ -55,7 +56,8 @@ def counted(run: Run, training: Training) -> float:
     with ambient(0):
         networks = [run.recipe.classifier.build(shape, classes).eval() for _ in range(2)]
         learner = method.learner(Task(*networks, shape, classes, training.learn_from))
-    assert isinstance(learner, ClassifierLearner)
+    if not isinstance(learner, ClassifierLearner):
+        return None
     images = run.training_set[: training.batch_size]
     return passes(learner, images.images(), images.y, Rng(0, images.ids))
 
