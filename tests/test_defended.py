@@ -120,7 +120,7 @@ def test_a_detector_behind_noise_rejects_draw_by_draw(chained):
 
 @fails_under(
     "gradient of the purifiers kept",
-    (views, "_replaced", lambda purifier, x, smooth: purifier(x)),
+    (views, "_replaced", lambda purifier, x, smooth, draw: purifier(x)),
     chained=behind,
 )
 @both

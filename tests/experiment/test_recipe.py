@@ -68,6 +68,12 @@ def test_every_recipe_is_plain_json_with_a_description(name):
         ("trials.0.attack.step_size", "none", lambda r: r.trials[0].attack.step_size is None),
         ("trials.0.attack.early_stop", "false", lambda r: not r.trials[0].attack.early_stop),
         ("trials.0.view", "eot(7)", lambda r: r.trials[0].view == EOT(7)),
+        ("trials.0.view", "eot(7, bpda)", lambda r: r.trials[0].view == EOT(7, BPDA())),
+        (
+            "trials.0.view",
+            "eot(7, bpda(approximation))",
+            lambda r: r.trials[0].view == EOT(7, BPDA("approximation")),
+        ),
         (
             "trials.0.view",
             "bpda(approximation)",
@@ -102,6 +108,8 @@ def test_override_makes_a_changed_copy(path, text, read):
         ("data", "mnits", "mnist"),
         ("trials.0.view", "whitebox", "no view 'whitebox'; there are .*adaptive"),
         ("trials.0.view", "eot(many)", "draws: 'many' is not a whole number"),
+        ("trials.0.view", "eot(7, oblivious)", "of must be adaptive or bpda, got 'oblivious'"),
+        ("trials.0.view", "eot(7, bpda, 3)", "view eot has 2 settings"),
         ("trials.0.view", "adaptive(3)", "view adaptive has no setting"),
         ("defences.dae.learn_from", "fgsm", "FGSM needs threat, which the old value None"),
         ("images", "-5", "images must be at least 0"),

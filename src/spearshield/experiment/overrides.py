@@ -125,23 +125,35 @@ def _default(kind: type, old: Any) -> Any:
 
 
 def view(text: str) -> View:
-    """The view of a name, which may contain its setting: ``eot``, ``eot(10)``.
+    """The view of a name, which may contain its settings: ``eot``, ``eot(10)``, ``eot(10, bpda)``.
 
     Raises:
         ValueError: There is no such view or setting; the message lists the names.
     """
     kinds = {kind.cli_name(): kind for kind in View.__subclasses__()}
-    parts = re.fullmatch(r"([^()]*)(?:\(([^()]*)\))?", text.strip())
+    parts = re.fullmatch(r"([^()]*)(?:\((.*)\))?", text.strip())
     if parts is None:
         raise ValueError(f"no view {text!r}; write a name, or a name with a setting, as eot(10)")
-    name, setting = parts.groups()
+    name, inner = parts.groups()
     kind = kinds[known(name, kinds, "view")]
-    if setting is None:
-        return kind()
+    settings = [] if inner is None else re.split(r",(?![^()]*\))", inner)
     own = [field.name for field in fields(kind)]
-    if len(own) != 1:
-        raise ValueError(f"view {name} has no setting, got {text!r}")
-    return kind(**{own[0]: parse(setting, hints(kind)[own[0]], None, own[0])})
+    if len(settings) > len(own):
+        raise ValueError(f"view {name} has {len(own) or 'no'} settings, got {text!r}")
+    types = hints(kind)
+    return kind(**{n: _setting(s, types[n], n) for n, s in zip(own, settings, strict=False)})
+
+
+def _setting(text: str, hint: Any, name: str) -> Any:
+    """A setting of a view, which may itself be a view."""
+    kinds = [kind for kind in get_args(hint) if isinstance(kind, type) and issubclass(kind, View)]
+    if not kinds:
+        return parse(text, hint, None, name)
+    inner = view(text)
+    if not isinstance(inner, tuple(kinds)):
+        names = " or ".join(kind.cli_name() for kind in kinds)
+        raise ValueError(f"{name} must be {names}, got {text.strip()!r}")
+    return inner
 
 
 def _parse_tuple(text: str, inner: tuple[Any, ...], old: Any, name: str) -> tuple[Any, ...]:
