@@ -2,7 +2,7 @@
 
 ``robust`` is trained by ATTA: each batch has 512 images, which are shifted, turned and distorted,
 and the 128 hardest of them are attacked by four gradient steps and trained on. The network is the
-mean of two CNNs behind a threshold of the pixels.
+mean of four CNNs behind a threshold of the pixels.
 
 A network without the threshold, as a source of transferred attacks:
 
@@ -21,11 +21,11 @@ from spearshield.recipes.learned_adversary_mnist import BUDGET, CHANGES, POOL, s
 from spearshield.recipes.learned_adversary_mnist import RECIPE as SINGLE
 from spearshield.training.loop import Training
 
-STEPS = 6_000
+STEPS = 4_000
 
 RECIPE = Recipe(
     data=SINGLE.data,
-    classifier=Thresholded(Ensemble(StridedCNN(width=32), members=2), ramp=0.4),
+    classifier=Thresholded(Ensemble(StridedCNN(width=32), members=4), ramp=0.4),
     pretraining=SINGLE.pretraining,
     defences=(
         Training(
