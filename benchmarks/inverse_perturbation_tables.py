@@ -3,9 +3,9 @@
     python benchmarks/inverse_perturbation_tables.py FOLDER
 
 FOLDER holds ``results.json``, the rows of all runs of the recipe, for each classifier and seed, and
-``battery.json``, the rows of audits of their defences, and ``cost.json``, the output of
-``training_cost.py`` for each classifier. Shares are in percent; several seeds are the
-mean, with the lowest and the highest.
+``battery.json``, the rows of audits of their defences. ``cost.json`` and ``features.json`` hold the
+output of ``training_cost.py`` and ``feature_distances.py`` for each classifier. Shares are in
+percent; several seeds are the mean, with the lowest and the highest.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from inspect import cleandoc
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from markdown_tables import spread, table
 
@@ -45,13 +46,13 @@ class Measured:
         self.rows = [row for row in results.read(folder / "results.json") if row.attack]
         battery = folder / "battery.json"
         self.battery = results.read(battery) if battery.exists() else []
-        cost = folder / "cost.json"
-        self.cost = json.loads(cost.read_text()) if cost.exists() else {}
+        self.cost = _optional(folder / "cost.json")
+        self.features = _optional(folder / "features.json")
         self.classifiers = list(dict.fromkeys(row.classifier for row in self.rows))
         self.methods = list(dict.fromkeys(row.method for row in self.rows))
 
-    def unaware(self, classifier: str, method: str, attack: str) -> list[Row]:
-        """The rows of an attack that does not know the defence, one for each seed."""
+    def oblivious(self, classifier: str, method: str, attack: str) -> list[Row]:
+        """The rows of an oblivious attack, one for each seed."""
         return [
             row
             for row in self.rows
@@ -65,7 +66,7 @@ class Measured:
         """A number, mean over the attacks of a block, for each seed that has all of them."""
         seeds: dict[int, list[float]] = {}
         for attack in block:
-            for row in self.unaware(classifier, method, attack):
+            for row in self.oblivious(classifier, method, attack):
                 seeds.setdefault(row.seed, []).append(of(row))
         return [mean(found) for found in seeds.values() if len(found) == len(block)]
 
@@ -84,13 +85,19 @@ class Measured:
         return f"{mean(found):.1f}" if found else ""
 
 
+def _optional(path: Path) -> dict[str, Any]:
+    """The content of a JSON file; nothing if there is no file."""
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
 def dsr(row: Row) -> float:
     """The defence success rate; 1 where the attack had no success."""
     return 1.0 if row.dsr is None else row.dsr
 
 
 def published_table(measured: Measured) -> list[str]:
-    """Defence success rate against attackers unaware of the defence; published / measured.
+    """Defence success rate against oblivious attackers; published / measured.
 
     The mean over the attacks of a block. The attacks and budgets of the paper are not known.
     """
@@ -107,54 +114,73 @@ def published_table(measured: Measured) -> list[str]:
 
 
 def attacks_table(measured: Measured) -> list[str]:
-    """Defence success rate for each attack, the attacker unaware of the defence."""
+    """Defence success rate for each oblivious attack."""
     attacks = GRADIENT + OPTIMISATION
     lines = [["classifier", "defence", *attacks]]
     for classifier in measured.classifiers:
         for method in measured.methods:
-            found = [measured.unaware(classifier, method, attack) for attack in attacks]
+            found = [measured.oblivious(classifier, method, attack) for attack in attacks]
             if any(found):
                 cells = (spread([dsr(row) for row in rows]) for rows in found)
                 lines.append([classifier, f"`{method}`", *cells])
     return table(lines)
 
 
-def aware_table(measured: Measured) -> list[str]:
-    """Accuracy on clean images and against both attackers, similarity, and cost.
+def adaptive_table(measured: Measured) -> list[str]:
+    """Clean and robust accuracy, similarity, and cost.
 
-    FGSM: all test images; PGD and the standard battery: the first 1,000, PGD with three starts for
-    the attacker who knows the defence. SSIM: of the images of the unaware PGD and the clean ones.
-    Minutes: processor time of the training, its attacks included where they are made in each step.
+    FGSM and oblivious PGD attack all test images. Adaptive PGD with three starts and the standard
+    battery attack the first 1,000. SSIM compares the clean images with the images of oblivious PGD.
+    Minutes are the processor time of the training; attacks that are precomputed are not included.
     """
-    head = ["classifier", "defence", "clean", "PGD, unaware", "FGSM, aware", "PGD, aware"]
+    head = ["classifier", "defence", "clean", "PGD, oblivious", "FGSM, adaptive", "PGD, adaptive"]
     lines = [[*head, "standard battery", "verdict", "SSIM", "minutes"]]
     for classifier in measured.classifiers:
         for method in measured.methods:
-            aware = [
+            adaptive = [
                 row
                 for row in measured.rows
                 if (row.classifier, row.method, row.view) == (classifier, method, "adaptive")
             ]
-            unaware = measured.unaware(classifier, method, "pgd")
+            oblivious = measured.oblivious(classifier, method, "pgd")
             worst = measured.worst(classifier, method)
-            if aware:
-                fgsm = [row for row in aware if row.attack == "fgsm"]
-                pgd = [row for row in aware if row.attack == "pgd" and _starts(row) == 3]
+            if adaptive:
+                fgsm = [row for row in adaptive if row.attack == "fgsm"]
+                pgd = [row for row in adaptive if row.attack == "pgd" and _starts(row) == 3]
                 lines.append(
                     [
                         classifier,
                         f"`{method}`",
                         spread([row.acc for row in fgsm]),
-                        spread([row.robust_acc for row in unaware]),
+                        spread([row.robust_acc for row in oblivious]),
                         spread([row.robust_acc for row in fgsm]),
                         spread([row.robust_acc for row in pgd]),
                         spread([row.robust_acc for row in worst]),
                         ", ".join(dict.fromkeys(str(row.verdict) for row in worst)),
-                        spread([row.ssim for row in unaware]),
+                        spread([row.ssim for row in oblivious]),
                         measured.minutes(classifier, method),
                     ]
                 )
     return table(lines)
+
+
+def features_table(measured: Measured) -> list[str]:
+    """Mean distance from the clean image in the penultimate features of the classifier, PGD.
+
+    In units of the mean norm of the clean features; the first 100 test images.
+    """
+    views = ("oblivious", "adaptive")
+    head = [f"{view}: {image}" for view in views for image in ("attacked", "purified")]
+    lines = [["classifier", "defence", *head]]
+    for classifier, defences in measured.features.items():
+        for method in measured.methods:
+            if method in defences:
+                parts = [defences[method][view] for view in views]
+                cells = [
+                    f"{part[image]:.2f}" for part in parts for image in ("attacked", "purified")
+                ]
+                lines.append([classifier, f"`{method}`", *cells])
+    return table(lines) if len(lines) > 1 else []
 
 
 def _starts(row: Row) -> int:
@@ -165,7 +191,7 @@ def _starts(row: Row) -> int:
 
 if __name__ == "__main__":
     found = Measured(Path(sys.argv[1]))
-    for make in (published_table, attacks_table, aware_table):
+    for make in (published_table, attacks_table, adaptive_table, features_table):
         lines = make(found)
         if lines:
             print(f"\n{cleandoc(make.__doc__ or '')}\n")

@@ -109,7 +109,7 @@ def test_override_makes_a_changed_copy(path, text, read):
         ("trials.0.view", "whitebox", "no view 'whitebox'; there are .*adaptive"),
         ("trials.0.view", "eot(many)", "draws: 'many' is not a whole number"),
         ("trials.0.view", "eot(7, oblivious)", "of must be adaptive or bpda, got 'oblivious'"),
-        ("trials.0.view", "eot(7, bpda, 3)", "view eot has 2 settings"),
+        ("trials.0.view", "eot(7, bpda, 3)", "view eot has no setting beyond draws, of, got"),
         ("trials.0.view", "adaptive(3)", "view adaptive has no setting"),
         ("defences.dae.learn_from", "fgsm", "FGSM needs threat, which the old value None"),
         ("images", "-5", "images must be at least 0"),

@@ -139,7 +139,8 @@ def view(text: str) -> View:
     settings = [] if inner is None else re.split(r",(?![^()]*\))", inner)
     own = [field.name for field in fields(kind)]
     if len(settings) > len(own):
-        raise ValueError(f"view {name} has {len(own) or 'no'} settings, got {text!r}")
+        more = f" beyond {', '.join(own)}" if own else ""
+        raise ValueError(f"view {name} has no setting{more}, got {text!r}")
     types = hints(kind)
     return kind(**{n: _setting(s, types[n], n) for n, s in zip(own, settings, strict=False)})
 
