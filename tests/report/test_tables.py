@@ -180,6 +180,8 @@ def test_every_attack_of_the_package_has_a_title(name: str) -> None:
         ("bpda", "BPDA"),
         ("bpda(approximation)", "BPDA, approximation"),
         ("eot(20)", "EOT, 20 draws"),
+        ("eot(20, bpda)", "EOT, 20 draws of BPDA"),
+        ("eot(5, bpda(approximation))", "EOT, 5 draws of BPDA, approximation"),
         ("in_range", "in-range"),
         ("my_view(3)", "my view(3)"),
     ],

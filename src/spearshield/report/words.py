@@ -134,11 +134,13 @@ VIEWS = {
 
 def view(name: str) -> str:
     """The title of a view, as ``EOT, 20 draws`` for ``eot(20)``; a user's view keeps its name."""
-    kind, _, about = name.rstrip(")").partition("(")
+    kind, _, about = name.removesuffix(")").partition("(")
     if kind not in VIEWS:
         return name.replace("_", " ")
-    noun = " draws" if kind == "eot" else ""
-    return f"{VIEWS[kind]}, {about}{noun}" if about else VIEWS[kind]
+    if kind == "eot" and about:
+        draws, _, of = about.partition(", ")
+        return f"{VIEWS[kind]}, {draws} draws" + (f" of {view(of)}" if of else "")
+    return f"{VIEWS[kind]}, {about}" if about else VIEWS[kind]
 
 
 def images(row: Row) -> str:
