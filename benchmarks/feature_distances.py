@@ -11,19 +11,28 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TypeAlias
 
 from spearshield.report.pictures import read
 
-distances: dict[str, dict[str, dict[str, float]]] = {}
-for path in sorted((Path(sys.argv[1]) / "pictures").glob("*.pgd.*.safetensors")):
-    picture = read(path)
-    if picture.features is None or picture.threat != "Linf":
-        continue
-    attacked, purified = picture.features.distances
-    distances.setdefault(picture.method, {})[picture.view] = {
-        "images": len(attacked),
-        "attacked": round(float(attacked.mean()), 3),
-        "purified": round(float(purified.mean()), 3),
-    }
-json.dump(distances, sys.stdout, indent=1)
-print()
+Distances: TypeAlias = dict[str, dict[str, dict[str, float]]]
+
+
+def distances(folder: Path) -> Distances:
+    """The mean distances of each defence and view, of the run in ``folder``."""
+    found: Distances = {}
+    for path in sorted((folder / "pictures").glob("*.pgd.*.safetensors")):
+        picture = read(path)
+        if picture.features is None or picture.threat != "Linf":
+            continue
+        attacked, purified = picture.features.distances
+        found.setdefault(picture.method, {})[picture.view] = {
+            "images": len(attacked),
+            "attacked": round(float(attacked.mean()), 3),
+            "purified": round(float(purified.mean()), 3),
+        }
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(distances(Path(sys.argv[1])), indent=1))

@@ -29,7 +29,15 @@ def test_the_rows_of_a_run_and_their_tables(tmp_path, monkeypatch):
     assert "98.04 / " in text and "98.04 / not measured" not in text
     assert "68.26 / not measured" in text  # no Defense-GAN in this run
     assert "| lenet | `uipd` |" in "\n".join(tables.attacks_table(measured))
-    assert "| lenet | `ip_gan_joint` |" in "\n".join(tables.aware_table(measured))
+    assert "| lenet | `ip_gan_joint` |" in "\n".join(tables.adaptive_table(measured))
+
+    assert tables.features_table(measured) == []
+    found = script("feature_distances").distances(run.folder)
+    (tmp_path / "features.json").write_text(json.dumps({"lenet": found}))
+    lines = tables.features_table(tables.Measured(tmp_path))
+    own = found["ip_gan"]["adaptive"]["purified"]
+    (line,) = [line for line in lines if "| `ip_gan` |" in line]
+    assert line.endswith(f"| {own:.2f} |") and own > 0
 
     subtracted = script("subtracted_perturbation")
     monkeypatch.setattr(subtracted, "open_run", lambda folder: replace(run, selected="uipd"))
