@@ -129,12 +129,12 @@ def attacks_table(measured: Measured) -> list[str]:
 def adaptive_table(measured: Measured) -> list[str]:
     """Clean and robust accuracy, similarity, and cost.
 
-    FGSM and oblivious PGD attack all test images. Adaptive PGD with three starts and the standard
-    battery attack the first 1,000. SSIM compares the clean images with the images of oblivious PGD.
+    FGSM and oblivious PGD attack all test images. Adaptive PGD with three starts attacks the first
+    1,000. The column of images belongs to the standard battery. SSIM compares the clean images with the images of oblivious PGD.
     Minutes are the processor time of the training; attacks that are precomputed are not included.
     """
     head = ["classifier", "defence", "clean", "PGD, oblivious", "FGSM, adaptive", "PGD, adaptive"]
-    lines = [[*head, "standard battery", "verdict", "SSIM", "minutes"]]
+    lines = [[*head, "standard battery", "images", "verdict", "SSIM", "minutes"]]
     for classifier in measured.classifiers:
         for method in measured.methods:
             adaptive = [
@@ -156,6 +156,7 @@ def adaptive_table(measured: Measured) -> list[str]:
                         spread([row.robust_acc for row in fgsm]),
                         spread([row.robust_acc for row in pgd]),
                         spread([row.robust_acc for row in worst]),
+                        ", ".join(dict.fromkeys(f"{row.images:,}" for row in worst)),
                         ", ".join(dict.fromkeys(str(row.verdict) for row in worst)),
                         spread([row.ssim for row in oblivious]),
                         measured.minutes(classifier, method),
