@@ -130,8 +130,9 @@ def adaptive_table(measured: Measured) -> list[str]:
     """Clean and robust accuracy, similarity, and cost.
 
     FGSM and oblivious PGD attack all test images. Adaptive PGD with three starts attacks the first
-    1,000. The column of images belongs to the standard battery. SSIM compares the clean images with the images of oblivious PGD.
-    Minutes are the processor time of the training; attacks that are precomputed are not included.
+    1,000. The column of images belongs to the standard battery. SSIM compares the clean images with
+    the images of oblivious PGD. Minutes are the processor time of the training; attacks that are
+    precomputed are not included.
     """
     head = ["classifier", "defence", "clean", "PGD, oblivious", "FGSM, adaptive", "PGD, adaptive"]
     lines = [[*head, "standard battery", "images", "verdict", "SSIM", "minutes"]]
