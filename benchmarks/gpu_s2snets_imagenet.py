@@ -55,15 +55,11 @@ if __name__ == "__main__":
     Run(recipe, "structure", options.out / "structure", device=options.device)()
 
     weights = str(options.out / "structure" / "structure" / "weights.safetensors")
-    control, training, *transformations = SIGNAL.defences
+    control, training, *_ = SIGNAL.defences  # the transformations need no accelerator
     second = changed(training, 0, width=options.width, weights=weights)
     plan = options.out / "signal.json"
     steps = planned_steps(plan, [second], options.seconds, classifier, LARGE, CLASSES)["s2snets"]
-    defences = (
-        changed(control, 0, width=options.width, weights=weights),
-        changed(second, steps),
-        *transformations,
-    )
+    defences = (changed(control, 0, width=options.width, weights=weights), changed(second, steps))
     recipe = replace(SIGNAL, defences=defences, images=options.images)
     for row in Run(recipe, "signal", options.out / "signal", device=options.device)():
         print(f"{row.method:16} {row.attack:12} {row.view:10} {100 * row.robust_acc:5.1f}")
