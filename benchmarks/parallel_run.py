@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,12 +26,14 @@ from spearshield.experiment.folders import RESULTS
 from spearshield.experiment.opened import open_run
 from spearshield.experiment.recipe import Recipe
 from spearshield.experiment.run import Run
+from spearshield.judging.provenance import command
 from spearshield.report import write_report
 from spearshield.storage.atomic import write_json
 
 
 def main() -> None:
     options = parser().parse_args()
+    command.set(shlex.join(["python", *sys.argv]))
     recipe = chosen_recipe(options)
     if options.train:
         train_one(recipe, options)
@@ -81,10 +84,10 @@ def evaluate_one(options: argparse.Namespace) -> None:
 
 def for_each(names: list[str], step: str, options: argparse.Namespace) -> None:
     """Do one step for each training, in processes of which ``--workers`` run at a time."""
-    command = [sys.executable, *sys.argv]
+    words = [sys.executable, *sys.argv]
 
     def process(name: str) -> None:
-        subprocess.run([*command, step, name], check=True)
+        subprocess.run([*words, step, name], check=True)
 
     with ThreadPoolExecutor(options.workers) as pool:
         list(pool.map(process, names))
