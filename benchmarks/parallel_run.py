@@ -33,7 +33,7 @@ from spearshield.storage.atomic import write_json
 
 def main() -> None:
     options = parser().parse_args()
-    command.set(shlex.join(["python", *sys.argv]))
+    command.set(shlex.join(["python", "benchmarks/parallel_run.py", *sys.argv[1:]]))
     recipe = chosen_recipe(options)
     if options.train:
         train_one(recipe, options)
