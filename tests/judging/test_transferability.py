@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -102,6 +102,15 @@ def test_the_interval_is_near_the_one_of_theory():
     low, high = statement.partition("50.0 % (")[2].partition(")")[0].split(" to ")
     assert float(low) == pytest.approx(40.2, abs=1.5)
     assert float(high) == pytest.approx(59.8, abs=1.5)
+
+
+def test_few_images_have_an_interval():
+    """Many resamples hold none of the two images that a classifier is right on."""
+    found = made([[0.0, 0.5], [0.1, 0.0]])
+    clean = found.clean.clone()
+    clean[1, 2:] = 1
+    for statement in replace(found, clean=clean).statements():
+        assert "nan" not in statement
 
 
 def test_the_batch_size_changes_nothing(images, tmp_path):

@@ -79,7 +79,8 @@ class Transferability:
 
         Success rates are means over all attacks and all other classifiers. Intervals are of 95 %,
         by the bootstrap over images: Efron, Tibshirani, "An Introduction to the Bootstrap", 1993.
-        None for a single classifier, and none if a classifier is right on no image.
+        Resamples in which a classifier is right on no image are left out. No statement for a single
+        classifier, and none if a classifier is right on no image.
         """
         if len(self.names) < 2 or not (self.clean == self.y).any(1).all():
             return ()
@@ -93,6 +94,7 @@ class Transferability:
                 )
                 rates.append(self._rates(times).mean(0))
         every = torch.cat(rates, 2)
+        every = every[:, :, ~every.isnan().any(0).any(0)]
         others = ~torch.eye(len(self.names), dtype=torch.bool)
         shares = [
             ("Easiest to fool by adversarial images of the others", _mean(every, others, dim=0)),
