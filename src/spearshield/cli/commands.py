@@ -48,6 +48,7 @@ def do_audit(words: argparse.Namespace) -> int:
         limit=words.images,
         seed=words.seed or 0,
         device=options.device(words),
+        batch_size=options.batch_size(words),
         folder=words.out,
     )
     console.table(report.rows)
@@ -130,6 +131,7 @@ def do_attack(words: argparse.Namespace) -> None:
         limit=words.images,
         seed=words.seed or 0,
         device=options.device(words),
+        batch_size=options.batch_size(words),
     )
     for verdict in made.save(words.out, words.format or "safetensors"):
         score = verdict.score
@@ -185,6 +187,7 @@ def do_transfer(words: argparse.Namespace) -> None:
         limit=words.images,
         seed=words.seed or 0,
         device=options.device(words),
+        batch_size=options.batch_size(words),
         folder=words.out,
     )
     out.print(str(matrix), markup=False)

@@ -28,6 +28,7 @@ from spearshield.experiment.recipe import Recipe, load_recipe
 from spearshield.experiment.shield import Shield, Spear
 from spearshield.experiment.transfer import attacks_of
 from spearshield.experiment.trials import VIEWS, is_trained
+from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.trial import Trial
 from spearshield.method import Method
 from spearshield.threat import ThreatModel
@@ -123,9 +124,15 @@ def method(options: argparse.Namespace, images: Examples) -> str | Method:
     return value
 
 
+def batch_size(options: argparse.Namespace) -> int:
+    """The number of images to attack at a time."""
+    given: int | None = options.batch_size
+    return EvaluationSettings.batch_size if given is None else given
+
+
 NEED_A_MODEL = (
     *("weights", "purifier", "purifier_weights", "split", "images", "seed", "changes", "view"),
-    *("format", "classes", "mean", "std", "output", "data_dir"),
+    *("format", "classes", "mean", "std", "output", "data_dir", "batch_size"),
 )
 """Options of `attack` that mean nothing where files are perturbed without a model."""
 
