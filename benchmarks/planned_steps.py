@@ -61,7 +61,8 @@ def seconds_of_a_step(
 
 
 def clock(device: torch.device) -> float:
-    """The time in seconds, after all work on the device is done."""
+    """The time in seconds, after all work on a GPU is done; processor time on a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter()
+        return time.perf_counter()
+    return time.process_time()

@@ -4,8 +4,8 @@
 
 FOLDER holds ``results.json``, the rows of all runs of the recipe, one run for each seed;
 ``battery.json``, the rows of audits of their trainings; and ``cost.json``, which
-``training_cost.py`` wrote. Shares are in percent; several seeds are the mean, with the lowest and
-the highest.
+``training_cost.py`` or ``step_seconds.py`` wrote. Shares are in percent; several seeds are the
+mean, with the lowest and the highest.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Measured:
 
     def costs(self, method: str, of: str) -> list[float]:
         """A cost of the training of a method, for each seed."""
-        found = [one[method][of] for one in self.cost.values() if method in one]
+        found = [one[method].get(of) for one in self.cost.values() if method in one]
         return [number for number in found if number is not None]
 
 
@@ -62,7 +62,7 @@ def trainings(measured: Measured) -> list[str]:
     """Accuracy, proofs and cost of each training.
 
     Clean, FGSM and PGD-10: all test images. PGD-100 with 5 starts, and the standard battery: the
-    first 1,000. Certified: share of these with a proof. Minutes of processor time. Gradients: per
+    first 1,000; the battery on CIFAR-10 the first 200. Certified: share of these with a proof. Minutes of processor time. Gradients: per
     image and epoch. Gap: highest difference between the accuracy under the training's own adversary
     and under PGD; above 40 is the alarm for catastrophic overfitting.
     """
@@ -118,5 +118,6 @@ def transfer(measured: Measured) -> list[str]:
 if __name__ == "__main__":
     found = Measured(Path(sys.argv[1]))
     for make in (trainings, transfer):
-        print(f"\n{cleandoc(make.__doc__ or '')}\n")
-        print("\n".join(make(found)))
+        if lines := make(found):
+            print(f"\n{cleandoc(make.__doc__ or '')}\n")
+            print("\n".join(lines))
