@@ -62,9 +62,10 @@ def trainings(measured: Measured) -> list[str]:
     """Accuracy, proofs and cost of each training.
 
     Clean, FGSM and PGD-10: all test images. PGD-100 with 5 starts, and the standard battery: the
-    first 1,000; the battery on CIFAR-10 the first 200. Certified: share of these with a proof. Minutes of processor time. Gradients: per
-    image and epoch. Gap: highest difference between the accuracy under the training's own adversary
-    and under PGD; above 40 is the alarm for catastrophic overfitting.
+    first 1,000; the battery on CIFAR-10: the first 200. Certified: share of these with a proof.
+    Minutes of processor time. Gradients: per image and epoch. Gap: highest difference between the
+    accuracy under the training's own adversary and under PGD; above 40 is the alarm for
+    catastrophic overfitting.
     """
     head = [
         "training",
