@@ -19,6 +19,10 @@ pytest.importorskip("pywt", reason="PyWavelets is not installed")
 LARGEST = {"s2snets_cifar10_jpeg": Linf(8 / 255), "s2snets_imagenet": Linf(4 / 255)}
 
 
+def key(row):
+    return row.method, row.attack, row.view
+
+
 @pytest.mark.parametrize("name", LARGEST)
 def test_the_second_stage_starts_from_the_first(name, tmp_path, monkeypatch):
     mnist = recipe("inverse_perturbation_mnist")
@@ -43,12 +47,19 @@ def test_the_second_stage_starts_from_the_first(name, tmp_path, monkeypatch):
     )
     attacks = tuple(trial for trial in second.recipe.trials if trial.attack.threat == LARGEST[name])
     run = replace(second, recipe=replace(second.recipe, defences=defences, trials=attacks))
-    by = {(row.method, row.attack, row.view) for row in run()}
+    rows = run()
+    by = {key(row) for row in rows}
     for method in ("structure", "s2snets", "bit_depth"):
         assert {(method, "bim", "oblivious"), (method, "bim", "adaptive")} <= by
     assert ("jpeg", "pgd", "bpda(approximation)") in by
     assert ("image_quilting", "pgd", "bpda") in by
     assert any(method == "crop_rescale" and "eot" in view for method, _, view in by)
+
+    tables = script("s2snets_tables")
+    (bim,) = [row for row in rows if key(row) == ("s2snets", "bim", "oblivious")]
+    cell = f"| `s2snets` | {100 * bim.robust_acc:.1f} |"
+    assert cell in tables.view_tables(rows, "oblivious")
+    assert "| `jpeg` |" in "\n".join(tables.clean_table(rows))
 
     gradients = script("gradient_statistics")
     monkeypatch.setattr(gradients, "IMAGES", 4)
