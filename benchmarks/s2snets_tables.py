@@ -2,7 +2,7 @@
 
     python benchmarks/s2snets_tables.py FOLDER
 
-FOLDER holds ``results.json``, the rows of a run. Accuracy is in percent.
+FOLDER holds ``results.json``, the rows of a run for each classifier. Accuracy is in percent.
 """
 
 from __future__ import annotations
@@ -67,8 +67,11 @@ def methods(rows: list[Row]) -> set[str]:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    rows = [row for row in results.read(folder / "results.json") if row.attack != WORST_CASE]
-    print("\n".join(clean_table(rows)))
-    for view, title in VIEWS.items():
-        if lines := view_tables(rows, view):
-            print(f"\n{title}\n" + "\n".join(lines))
+    every = [row for row in results.read(folder / "results.json") if row.attack != WORST_CASE]
+    for classifier in dict.fromkeys(row.classifier for row in every):
+        rows = [row for row in every if row.classifier == classifier]
+        print(f"### {classifier}\n\n" + "\n".join(clean_table(rows)))
+        for view, title in VIEWS.items():
+            if lines := view_tables(rows, view):
+                print(f"\n{title}\n" + "\n".join(lines))
+        print()
