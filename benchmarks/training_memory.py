@@ -1,4 +1,4 @@
-"""Peak memory of the process in two steps of a training on images of noise, in GB.
+"""Peak memory in two steps of a training on images of noise, in GiB, as JSON.
 
 python benchmarks/training_memory.py inverse_perturbation_imagenet ip_gan --size 299
 """
@@ -6,6 +6,7 @@ python benchmarks/training_memory.py inverse_perturbation_imagenet ip_gan --size
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 
 import torch
@@ -16,7 +17,7 @@ from spearshield.rng import Rng, ambient
 
 
 def peak() -> float:
-    """Most memory that the process has had so far, in GB."""
+    """Most memory that the process has had so far, in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
@@ -40,4 +41,4 @@ if __name__ == "__main__":
     before = peak()
     for number in range(2):
         learner.step(x, y, rng=Rng.of_batch(number, len(x)))
-    print(f"before the first step {before:.2f} GB, peak {peak():.2f} GB")
+    print(json.dumps({"size": options.size, "before": before, "peak": peak()}))
