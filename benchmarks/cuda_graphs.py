@@ -29,6 +29,10 @@ FETCH = 100
 class KeyedRng(Rng):
     """The draws of :class:`Rng` with a tensor as the key, which a replay can read anew."""
 
+    def __init__(self, key: Tensor, ids: Tensor) -> None:
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "ids", ids)
+
     def fold(self, value: int) -> KeyedRng:
         other = value + 1 if value >= 0 else value
         return KeyedRng(_mix(self.key + _signed(_GOLDEN * other)), self.ids)

@@ -17,9 +17,12 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from classifier_graphs import classifier_graphs
 
 from spearshield.cli.options import recipe as chosen_recipe
 from spearshield.experiment.folders import RESULTS
@@ -46,12 +49,7 @@ def main() -> None:
 def run(recipe: Recipe, options: argparse.Namespace) -> None:
     """The whole run: the pretraining, all trainings, all rows."""
     pretraining, *others = recipe.trainings
-    Run(
-        replace(recipe, defences=(), trials=()),
-        options.recipe,
-        part(options, pretraining),
-        device=options.device,
-    ).train()
+    train(replace(recipe, defences=(), trials=()), part(options, pretraining), options)
     keep(options, pretraining)
     for_each([name for name in others if not (options.out / name).exists()], "--train", options)
     for name in others:
@@ -72,8 +70,13 @@ def train_one(recipe: Recipe, options: argparse.Namespace) -> None:
     shutil.copytree(options.out / pretraining, folder / pretraining, dirs_exist_ok=True)
     training = recipe.trainings[options.train]
     assert training is not None
-    alone = replace(recipe, defences=(training,), trials=())
-    Run(alone, options.recipe, folder, device=options.device).train()
+    train(replace(recipe, defences=(training,), trials=()), folder, options)
+
+
+def train(recipe: Recipe, folder: Path, options: argparse.Namespace) -> None:
+    """The trainings of a recipe, whose steps are replayed as CUDA graphs with ``--graphs``."""
+    with classifier_graphs() if options.graphs else nullcontext():
+        Run(recipe, options.recipe, folder, device=options.device).train()
 
 
 def evaluate_one(options: argparse.Namespace) -> None:
@@ -116,6 +119,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--workers", type=int, default=2, help="processes at a time")
     options.add_argument("--device", default="cpu")
+    options.add_argument("--graphs", action="store_true", help="see classifier_graphs.py")
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--train", default="", help=argparse.SUPPRESS)
     options.add_argument("--evaluate", default="", help=argparse.SUPPRESS)

@@ -55,7 +55,7 @@ class ShortTrainings:
         steps = 2 * self.steps // 3
         start, without, by_graphs = (
             self._weights(batch, taken, record)
-            for taken, record in ((0, False), (steps, False), (steps, True))
+            for taken, record in ((1, False), (steps, False), (steps, True))
         )
         return float((by_graphs - without).norm() / (without - start).norm())
 

@@ -160,7 +160,7 @@ class PerturbationMemory(nn.Module):
     def store(self, ids: Ids, perturbations: Images) -> None:
         """Keep the perturbations, in [-1, 1], of images."""
         self.stored[ids] = (LEVELS * perturbations).round().clamp(-LEVELS, LEVELS).to(torch.int8)
-        self.known[ids] = True
+        self.known.index_fill_(0, ids, True)
 
     def grow(self, ids: Ids) -> None:
         """Make room for images."""

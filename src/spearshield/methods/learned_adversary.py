@@ -218,8 +218,11 @@ class Generators(nn.Module):
             first: Number of generators to draw from; ``None``: all.
         """
         rng = rng or Rng.of_content(0, x)
-        drawn = rng.fold(0).integers((), len(self.networks) if first is None else max(first, 1))
         noise = rng.fold(1).uniform((1, *x.shape[2:]), -1.0, 1.0).to(x) if self.noise else x[:, :0]
+        if len(self.networks) == 1:
+            made: Images = self.networks[0](x, noise, share=share)
+            return made
+        drawn = rng.fold(0).integers((), len(self.networks) if first is None else max(first, 1))
         x_adv = x.clone()
         for number, network in enumerate(self.networks):
             own = (drawn == number).nonzero()[:, 0]

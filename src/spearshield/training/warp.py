@@ -91,7 +91,7 @@ class Warp:
         )
         places = affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
         nodes = self.elastic * rng.fold(2).normal((2, h // NODE + 1, w // NODE + 1))
-        nodes = nodes * nodes.new_tensor([2 / w, 2 / h])[:, None, None]
+        nodes = torch.cat([nodes[:, :1] * (2 / w), nodes[:, 1:] * (2 / h)], 1)
         shifts = interpolate(nodes, (h, w), mode="bicubic", align_corners=True)
         moved: Tensor = places + shifts.permute(0, 2, 3, 1)
         return moved.to(x.dtype)
