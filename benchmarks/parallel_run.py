@@ -36,7 +36,8 @@ from spearshield.storage.atomic import write_json
 
 def main() -> None:
     options = parser().parse_args()
-    command.set(shlex.join(["python", "benchmarks/parallel_run.py", *sys.argv[1:]]))
+    words = sys.argv[1:-2] if options.train or options.evaluate else sys.argv[1:]
+    command.set(shlex.join(["python", "benchmarks/parallel_run.py", *words]))
     recipe = chosen_recipe(options)
     if options.train:
         train_one(recipe, options)
