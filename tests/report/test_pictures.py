@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ from PIL import Image
 from report.samples import (
     PGD,
     Page,
+    draw,
     rows,
     run_folder,
     written,
@@ -141,3 +143,24 @@ def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
             ValueError, match=r"0a1b2c3d\.safetensors is truncated or not a picture"
         ):
             write_report([run], tmp_path / "out")
+
+
+def test_a_page_without_room_links_to_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_folder(tmp_path / "run", [*rows(), *rows(method="dae")])
+    for name, method in (("a", "ape_gan"), ("b", "ape_gan"), ("c", "dae"), ("d", "dae")):
+        draw(run / "pictures" / f"{name}.safetensors", method=method)
+    assert len(embedded(written(tmp_path, run)[0])) == 4 * 8
+    two = 2 * (2 * 4 * 4 * 4)
+    monkeypatch.setattr(sys.modules["spearshield.report.document"], "MOST_PIXELS", two)
+    page, markdown = written(tmp_path, run)
+    assert len(embedded(page)) == 2 * 8
+    targets = [about.get("href") or "" for tag, about in page.tags if tag == "a"]
+    assert [target for target in targets if target.endswith(".png")] == [
+        "pictures/b.png",
+        "pictures/d.png",
+    ]
+    assert "1 more, as files" in page.text
+    assert (tmp_path / "out" / "pictures" / "d.png").exists()
+    assert len(re.findall(r"!\[", markdown)) == 4

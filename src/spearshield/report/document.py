@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 from typing import NamedTuple
 
 from spearshield.report import tables, words
@@ -20,6 +21,9 @@ from spearshield.report.tables import Table
 OPEN = 4
 """A page with more pictures shows only the first picture of every defence and folds the others."""
 
+MOST_PIXELS = 2_000_000
+"""Pixels of all images on a page, about; further pictures are links to their sheets."""
+
 
 class Part(NamedTuple):
     """The charts of one kind, each with the table of its numbers."""
@@ -29,11 +33,15 @@ class Part(NamedTuple):
 
 
 class Plate(NamedTuple):
-    """A picture with its title and the file name of its sheet; the page folds it if not shown."""
+    """A picture with its title and the file name of its sheet.
+
+    The page contains it if ``inside``, and folds it if not ``shown``.
+    """
 
     title: str
     sheet: str
     shown: bool
+    inside: bool
     picture: Picture
 
 
@@ -98,12 +106,32 @@ def _training(runs: Sequence[Run]) -> Table | None:
 def _plates(runs: Sequence[Run]) -> dict[str, tuple[Plate, ...]]:
     """The pictures of all runs by defence."""
     several = len(runs) > 1
-    total = sum(len(run.pictures) for run in runs)
-    plates: dict[str, list[Plate]] = {}
+    found: dict[str, list[tuple[str, Picture]]] = {}
     for run in runs:
         for picture in run.pictures:
-            same = plates.setdefault(picture.method, [])
-            title = f"{picture.title}, run {run.name}" if several else picture.title
-            sheet = f"{run.name}.{picture.stem}.png" if several else f"{picture.stem}.png"
-            same.append(Plate(title, sheet, total <= OPEN or not same, picture))
-    return {method: tuple(same) for method, same in plates.items()}
+            found.setdefault(picture.method, []).append((run.name, picture))
+    inside = _inside([[picture for _, picture in same] for same in found.values()])
+    total = sum(map(len, found.values()))
+    return {
+        method: tuple(
+            Plate(
+                f"{picture.title}, run {run}" if several else picture.title,
+                f"{run}.{picture.stem}.png" if several else f"{picture.stem}.png",
+                total <= OPEN or place == 0,
+                id(picture) in inside,
+                picture,
+            )
+            for place, (run, picture) in enumerate(same)
+        )
+        for method, same in found.items()
+    }
+
+
+def _inside(defences: Sequence[Sequence[Picture]]) -> set[int]:
+    """The identities of the pictures that a page has room for: the first of each, and so on."""
+    inside, pixels = set[int](), 0
+    for picture in chain.from_iterable(zip_longest(*defences)):
+        pixels += picture.pixels if picture else 0
+        if picture and (pixels <= MOST_PIXELS or not inside):
+            inside.add(id(picture))
+    return inside

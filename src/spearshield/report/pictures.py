@@ -102,6 +102,12 @@ class Picture:
         return not np.array_equal(self.x_hat, self.x_adv)
 
     @property
+    def pixels(self) -> int:
+        """Pixels of all stages, before they are enlarged."""
+        k, _, h, w = self.x.shape
+        return int(k * h * w) * (4 if self.purified else 3)
+
+    @property
     def factor(self) -> float:
         """The amplification of the perturbation that maps its bound to the full range.
 
