@@ -186,3 +186,13 @@ def test_a_broken_victim_needs_no_checks_of_strength(tmp_path, monkeypatch):
     monkeypatch.setattr(examination, "STRENGTH", None)
     made = rows(tmp_path, HalfSpace(), Trial(PGD(Linf(0.3))), examine=Examination())
     assert made[-1].robust_acc == 0.0
+
+
+def test_a_certificate_that_fails_costs_no_rows(tmp_path, monkeypatch):
+    def broken(*arguments):  # noqa: ARG001
+        raise RuntimeError("no such bound")
+
+    monkeypatch.setattr(examination, "certify", broken)
+    with pytest.warns(UserWarning, match="RuntimeError: no such bound; no image counts as proved"):
+        made = rows(tmp_path, HalfSpace(), Trial(PGD(SMALL, steps=2)), examine=Examination())
+    assert worst(made, SMALL.eps).proved is None

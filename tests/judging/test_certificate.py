@@ -21,6 +21,8 @@ from spearshield.datasets.mnist import MNIST
 from spearshield.judging import bounded_operations, bounds, certificate
 from spearshield.judging.bounds import Input, lower_bound
 from spearshield.judging.certificate import NotCertifiable, certify
+from spearshield.judging.evaluation import EvaluationSettings
+from spearshield.judging.examination import Examination
 from spearshield.judging.traced import trace
 from spearshield.method import Defended
 from spearshield.nets import external
@@ -462,3 +464,28 @@ def test_provable_weights_are_proved_and_no_attack_breaks_a_proof(data_dir: Path
     assert proved.float().mean() > (0.931 if images == 1000 else 0.9)
     x_adv = PGD(threat, steps=40, restarts=2)(model, x[proved], y[proved])
     assert not misclassified(model, x_adv, y[proved]).any()
+
+
+def test_linear_bounds_of_layers_are_left_to_the_closest_images(data_dir: Path, monkeypatch):
+    model = architecture("small_cnn").build((1, 28, 28), 10)
+    load_weights(model, data_dir / "weights" / "mnist_small_provable_eps0.1.npz")
+    model.eval()
+    examples = MNIST().load("test")[:12]
+    x, y = examples.images(), examples.y
+    threat = Linf(0.1)
+    whole, none, two = (certify(model, x, y, threat, closest) for closest in (None, 0, 2))
+    assert not none.any() and whole.sum() > 2
+    assert two.sum() == 2 and not (two & ~whole).any()
+
+    margins, tried = certificate._margins, []
+
+    def counted(model, x, y, threat, effort):
+        tried.append((effort, len(x)))
+        return margins(model, x, y, threat, effort) - 100.0  # no proof
+
+    monkeypatch.setattr(certificate, "_margins", counted)
+    proved = Examination().proved(
+        Defended(nn.Identity(), model), examples, threat, EvaluationSettings()
+    )
+    assert proved is not None and not proved.any()
+    assert sum(images for effort, images in tried if effort == "layers") == 2

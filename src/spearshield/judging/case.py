@@ -208,6 +208,9 @@ class Case:
 
         Raises:
             ContradictionError: An attack broke an image that is proved robust.
+
+        Warns:
+            UserWarning: The certificate ended with an error.
         """
         if not self.examination:
             return None
@@ -215,7 +218,15 @@ class Case:
         images = self.images[: worst.images]
         bar = self.progress(f"certify {self.evaluation.name}", len(images))
         victim = self.evaluation.victim
-        proved = self.examination.proved(victim, images, threat, self.settings)
+        try:
+            proved = self.examination.proved(victim, images, threat, self.settings)
+        except Exception as error:  # noqa: BLE001 - the attacks took long, and their rows are right
+            warnings.warn(
+                f"the certificate ended with {type(error).__name__}: {error}; no image counts as "
+                "proved; please report this",
+                stacklevel=2,
+            )
+            return None
         bar(len(images), {})
         if proved is None:
             return None
