@@ -189,7 +189,7 @@ def test_a_broken_victim_needs_no_checks_of_strength(tmp_path, monkeypatch):
 
 
 def test_a_certificate_that_fails_costs_no_rows(tmp_path, monkeypatch):
-    def broken(*arguments):  # noqa: ARG001
+    def broken(*arguments):
         raise RuntimeError("no such bound")
 
     monkeypatch.setattr(examination, "certify", broken)
