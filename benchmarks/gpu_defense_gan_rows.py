@@ -20,14 +20,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gpu_defense_gan_generator import GAN
+from jobs import Job, run_jobs
 
 NAME = "defense_gan_mnist_full"
 WEIGHTS = GAN / "weights.safetensors"
@@ -35,19 +33,6 @@ BENCHMARKS = Path(__file__).parent
 
 SWEPT = ["nearest", "0x1e", "10x10", "25x10", "50x10", "100x10", "25x1", "25x2", "25x5", "25x20"]
 VALIDATED = ["nearest", "0x1e", "5x1e", "25x1e", "10x10", "25x10", "50x10"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A command line.
-
-    Args:
-        needs: Name of the job that must end without an error before; empty: none.
-    """
-
-    name: str
-    command: list[str]
-    needs: str = ""
 
 
 def main() -> None:
@@ -96,11 +81,11 @@ def sweep_jobs(options: argparse.Namespace, row: Job) -> list[Job]:
     validation = ["--images", few, "--split", "validation"]
     sweep = [*benchmark("sweep.py", options, row.name), "--chunk", "5000", "--search"]
     return [
-        Job("sweep", [*sweep, *SWEPT, "--images", many, "--out", "sweep.json"], row.name),
+        Job("sweep", [*sweep, *SWEPT, "--images", many, "--out", "sweep.json"], (row.name,)),
         Job(
             "sweep_validation",
             [*sweep, *VALIDATED, *validation, "--out", "sweep_validation.json"],
-            row.name,
+            (row.name,),
         ),
     ]
 
@@ -134,53 +119,6 @@ def data_dir(options: argparse.Namespace) -> list[str]:
 
 def peak(operations: float | None) -> list[str]:
     return ["--peak", str(operations)] if operations else []
-
-
-def run_jobs(jobs: list[Job], workers: int, ends: float, environment: dict[str, str]) -> None:
-    """Run the jobs in order, some at a time; stop the remaining ones when the time is up."""
-    waiting, running, done = [*jobs], dict[str, subprocess.Popen[Any]](), {""}
-    Path("logs").mkdir(exist_ok=True)
-    while time.monotonic() < ends:
-        ready = next((job for job in waiting if job.needs in done), None)
-        if ready and len(running) < workers:
-            waiting.remove(ready)
-            running[ready.name] = started(ready, environment)
-            continue
-        if not running:
-            break
-        time.sleep(0.2)
-        for name, process in [*running.items()]:
-            if process.poll() is not None:
-                del running[name]
-                report(name, process.returncode)
-                done |= set() if process.returncode else {name}
-    for name, process in running.items():
-        print(f"{name}: stopped, the time is up", flush=True)
-        process.terminate()
-    for process in running.values():
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    print("not started:", [job.name for job in waiting], flush=True)
-
-
-def log_of(name: str) -> Path:
-    return Path("logs", f"{name}.log")
-
-
-def started(job: Job, environment: dict[str, str]) -> subprocess.Popen[Any]:
-    """The process of a job, whose output goes to a file."""
-    print(" ".join(job.command[1:]), flush=True)
-    own = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    with log_of(job.name).open("wb") as log:
-        return subprocess.Popen(job.command, stdout=log, stderr=subprocess.STDOUT, env=own)
-
-
-def report(name: str, code: int) -> None:
-    """Print how a job ended, and the end of its output."""
-    print(f"{name}: exit {code}", flush=True)
-    print(log_of(name).read_text()[-3000 if code else -1000 :], flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
