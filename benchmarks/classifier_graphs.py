@@ -7,8 +7,8 @@ decay of the average and the key of the randomness are tensors at fixed addresse
 reads anew. The losses are copied to the CPU at every ``FETCH``-th step only, and the overfitting
 alarm does not measure.
 
-Methods whose steps copy numbers to the CPU, or whose loss has coefficients that change until the
-end, are not in ``RECORDED`` and take their steps kernel by kernel.
+Learners whose steps copy numbers to the CPU, or decide on the CPU how to go on, take their steps
+kernel by kernel, see :func:`recordable`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from spearshield import gradients
 from spearshield.adversary import Attack
+from spearshield.attacks.pgd import PGD
 from spearshield.methods import l2l, learned_adversary
 from spearshield.methods.atta import ATTALearner, PerturbationMemory
 from spearshield.methods.fgsm_rs import FGSMRSLearner
@@ -60,7 +61,7 @@ Step = Callable[..., Mapping[str, Any]]
 
 
 class Unread(float):
-    """A number that is not read before it is needed; on a GPU, NaN stands for it until then."""
+    """A loss of a recorded step. NaN stands for it while a graph is recorded."""
 
     def __new__(cls, tensor: Tensor) -> Unread:
         number = super().__new__(cls, math.nan if tensor.is_cuda else tensor.tolist())
@@ -94,6 +95,8 @@ class Recording:
                 for group in value.param_groups:
                     group["capturable"] = x.is_cuda
                     group["lr"] = torch.tensor(float(group["lr"]), device=x.device)
+                for state in value.state.values():  # of a training that is resumed
+                    state["step"] = state["step"].to(x.device)
 
     def __call__(self, x: Images, y: Labels, rng: Rng) -> Mapping[str, float]:
         """One training step; its losses, or an empty mapping where they are not fetched."""
@@ -187,9 +190,21 @@ def unchecked(attack: Attack, model: Any, x: Images, y: Labels, *, rng: Rng) -> 
     return attack.perturb(model, x.detach(), y, rng).detach()
 
 
+def recordable(learner: ClassifierLearner) -> bool:
+    """True if all steps of a learner launch the same kernels, without waiting for the GPU."""
+    method = learner.method
+    if isinstance(learner, PGDAdversarialLearner):
+        attack = learner.attack
+        if not isinstance(attack, PGD) or attack.early_stop or attack.restarts > 1:
+            return False
+    if isinstance(learner, LearnedAdversaryLearner) and (method.generators > 1 or method.replay):
+        return False
+    return type(learner) in RECORDED and method.optimiser == "adam"
+
+
 @contextmanager
 def classifier_graphs() -> Iterator[None]:
-    """Inside the block, learners of ``RECORDED`` on a GPU replay their steps; no alarm measures."""
+    """Inside the block, recordable learners on a GPU replay their steps; no alarm measures."""
     with ExitStack() as patches:
         patches.enter_context(patch.object(ClassifierLearner, "watched", lambda *_: {}))
         for kind in RECORDED:
@@ -201,7 +216,7 @@ def recorded(step: Step) -> Step:
     """A method ``step`` that replays ``step``."""
 
     def replayed(self: ClassifierLearner, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
-        if not x.is_cuda:
+        if not x.is_cuda or not recordable(self):
             return step(self, x, y, rng=rng)
         if "recording" not in vars(self):
             object.__setattr__(self, "recording", Recording(self, step, x, y))

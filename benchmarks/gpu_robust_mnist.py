@@ -4,8 +4,8 @@
 
 In the order of their importance, with several processes at a time:
 
-    robust, wide    the recipe ``robust_mnist``, and its network with twice the width on images that
-                    are changed more
+    robust          the recipe ``robust_mnist``
+    wide            the same with networks of twice the width, on images that are warped more
     learned-S       the recipe ``learned_adversary_mnist`` for three seeds
     family-S        the recipe ``gan_adversarial_training_mnist`` for three seeds
     audit-...       the standard battery, 1,000 test images, for each of these trainings
@@ -36,7 +36,7 @@ NETWORK, METHOD = "classifier.inner.inner.width", "defences.robust.method"
 WARP = {"rotation": "12", "zoom": "0.12", "elastic": "0.8"}
 WIDE = [f"{NETWORK}=64", *(f"{METHOD}.augmentation.warp.{k}={v}" for k, v in WARP.items())]
 SHORT = ["images=20", "pretraining.steps=5"]
-"""Changes with which the script is tried; each training then has few steps and small batches."""
+"""Changes with which the script is tried; each training then has few steps."""
 
 
 def main() -> None:

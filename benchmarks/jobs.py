@@ -48,10 +48,11 @@ def run_jobs(
         for job, process in running.items():
             print(f"{job.name}: stopped", flush=True)
             os.killpg(process.pid, signal.SIGTERM)
+        latest = time.monotonic() + 10  # for the checkpoints of all processes of a job
         for process in running.values():
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
+            while alive(process) and time.monotonic() < latest:
+                time.sleep(0.1)
+            if alive(process):
                 os.killpg(process.pid, signal.SIGKILL)
         print("not started:", [job.name for job in waiting], flush=True)
 
@@ -84,6 +85,16 @@ def work(
                 del running[job]
                 report(job.name, process.returncode)
                 done |= set() if process.returncode else {job.name}
+
+
+def alive(process: subprocess.Popen[Any]) -> bool:
+    """True while a process of the job runs."""
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def log_of(name: str) -> Path:

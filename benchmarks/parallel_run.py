@@ -50,8 +50,9 @@ def main() -> None:
 def run(recipe: Recipe, options: argparse.Namespace) -> None:
     """The whole run: the pretraining, all trainings, all rows."""
     pretraining, *others = recipe.trainings
-    train(replace(recipe, defences=(), trials=()), part(options, pretraining), options)
-    keep(options, pretraining)
+    if not (options.out / pretraining).exists():
+        train(replace(recipe, defences=(), trials=()), part(options, pretraining), options)
+        keep(options, pretraining)
     for_each([name for name in others if not (options.out / name).exists()], "--train", options)
     for name in others:
         keep(options, name)

@@ -4,6 +4,9 @@ from the tensors at fixed addresses, as a replay would read them.
 
 from __future__ import annotations
 
+import copy
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -14,6 +17,7 @@ from spearshield.classifiers.strided_cnn import StridedCNN
 from spearshield.method import Task
 from spearshield.methods.atta import ATTA
 from spearshield.methods.fgsm_rs import FGSMRS
+from spearshield.methods.ibp import IBP
 from spearshield.methods.l2l import L2L
 from spearshield.methods.learned_adversary import LearnedAdversary
 from spearshield.methods.n_fgsm import NFGSM
@@ -50,24 +54,40 @@ class Recomputed:
     def replay(self):
         taken = self.recording.learner.taken
         before = int(taken)
-        with self.recording.without_waiting():
+        with rates_kept(self.recording), self.recording.without_waiting():
             self.recording.compute()
         taken.fill_(before)  # a replay does not advance it
 
 
+@contextmanager
+def rates_kept(recording):
+    """A block in which a step does not note its learning rates, as a replay does not."""
+    recording.keep_rate = lambda *rates: None
+    yield
+    del recording.keep_rate
+
+
 @pytest.mark.parametrize("method, attack", METHODS, ids=lambda value: type(value).__name__)
-def test_replayed_steps_are_the_steps_of_the_learner(method, attack, monkeypatch):
+@pytest.mark.parametrize("renew", [1, 3])
+def test_replayed_steps_are_the_steps_of_the_learner(method, attack, renew, monkeypatch):
     graphs = script("classifier_graphs")
-    assert type(learner_of(method, attack)) in graphs.RECORDED
+    assert graphs.recordable(learner_of(method, attack))
     recorded = []
 
     def record(recording):
+        # A step of a copy notes the learning rates, as the recording of a graph does.
+        copies, recording.losses, recording.graph = {}, {}, None
+        twin = copy.deepcopy(recording, copies)
+        twin.rates = []
+        with twin.without_waiting():
+            twin.compute()
+        own = {id(copies[id(rate)]): rate for rate in rates(recording.learner)}
+        recording.rates = [(factor, own[id(rate)]) for factor, rate in twin.rates]
         recording.graph = Recomputed(recording)
         recorded.append(int(recording.learner.taken))
 
     monkeypatch.setattr(graphs.Recording, "record", record)
-    monkeypatch.setattr(graphs.Recording, "keep_rate", lambda self, *rates: self.fill(*rates))
-    monkeypatch.setattr(graphs, "RENEW", 1)
+    monkeypatch.setattr(graphs, "RENEW", renew)
     monkeypatch.setattr(graphs, "FETCH", 2)
     one, other = learner_of(method, attack), learner_of(method, attack)
     replayed = graphs.Recording(other, type(other).step, *batch(0)[:2])
@@ -77,10 +97,31 @@ def test_replayed_steps_are_the_steps_of_the_learner(method, attack, monkeypatch
         if number >= graphs.WARM:
             assert bool(own) == (number % 2 == 1)
         assert own == {name: pytest.approx(losses[name], abs=1e-4) for name in own}
-    assert recorded[0] == graphs.WARM
+    warmed = getattr(method, "warmup_steps", graphs.WARM)
+    assert recorded == sorted({*range(graphs.WARM, warmed + 1, renew), warmed})
     assert int(other.taken) == STEPS
     for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_learners_that_decide_on_the_cpu_are_not_recorded():
+    recordable = script("classifier_graphs").recordable
+    for method, attack in (
+        (PGDAdversarialTraining(), PGD(Linf(0.3))),
+        (PGDAdversarialTraining(), PGD(Linf(0.3), early_stop=False, restarts=2)),
+        (PGDAdversarialTraining(), FGSM_03),
+        (LearnedAdversary(generators=2), None),
+        (LearnedAdversary(replay=1), None),
+        (FGSMRS(optimiser="sgd"), FGSM_03),
+        (IBP(), FGSM_03),
+    ):
+        assert not recordable(learner_of(method, attack))
+
+
+def rates(learner):
+    """The learning rates of a learner, as tensors."""
+    optimisers = [v for v in vars(learner).values() if isinstance(v, torch.optim.Optimizer)]
+    return [group["lr"] for optimiser in optimisers for group in optimiser.param_groups]
 
 
 def learner_of(method, attack):

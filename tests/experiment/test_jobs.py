@@ -36,7 +36,19 @@ def test_jobs_are_stopped_when_the_time_is_up(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     jobs = script("jobs")
     begun = time.monotonic()
-    sleeping = job(jobs, "sleeping", "import time; time.sleep(60)")
-    jobs.run_jobs([sleeping], workers=1, ends=begun + 0.5, environment={})
+    saving = (
+        "import pathlib, signal, sys, time\n"
+        "def save(*_):\n"
+        "    time.sleep(1)\n"
+        "    pathlib.Path('saved').touch()\n"
+        "    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "pathlib.Path('ready').touch()\n"
+        "time.sleep(60)\n"
+    )
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {saving!r}])"
+    jobs.run_jobs([job(jobs, "parent", parent)], workers=1, ends=begun + 3, environment={})
+    assert (tmp_path / "ready").exists()
+    assert (tmp_path / "saved").exists()  # by the child, after its parent has ended
     assert time.monotonic() - begun < 20
-    assert "sleeping: stopped" in capsys.readouterr().out
+    assert "parent: stopped" in capsys.readouterr().out

@@ -489,3 +489,21 @@ def test_linear_bounds_of_layers_are_left_to_the_closest_images(data_dir: Path, 
     )
     assert proved is not None and not proved.any()
     assert sum(images for effort, images in tried if effort == "layers") == 2
+
+
+class Constant(nn.Module):
+    """The class 0 for every image; fails on a batch without images."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(9, 2)
+        nn.init.zeros_(self.linear.weight)
+        self.linear.bias.data = torch.tensor([1.0, 0.0])
+
+    def forward(self, x):
+        return self.linear(x.view(len(x), -1))
+
+
+def test_no_further_bounds_are_computed_when_all_images_are_proved():
+    x = torch.rand(4, 1, 3, 3)
+    assert certify(Constant(), x, torch.zeros(4, dtype=torch.long), Linf(0.1)).all()

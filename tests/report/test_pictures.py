@@ -161,6 +161,6 @@ def test_a_page_without_room_links_to_the_files(
         "pictures/b.png",
         "pictures/d.png",
     ]
-    assert "1 more, as files" in page.text
+    assert "1 picture as files" in page.text
     assert (tmp_path / "out" / "pictures" / "d.png").exists()
     assert len(re.findall(r"!\[", markdown)) == 4

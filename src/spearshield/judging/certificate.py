@@ -80,6 +80,8 @@ def certify(
     margins = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
     for effort in EFFORTS:
         left = (margins <= 0).nonzero()[:, 0]
+        if len(left) == 0:
+            break
         if effort == "layers" and closest is not None:
             left = left[margins[left].topk(min(closest, len(left))).indices]
         for part in torch.split(left, CHUNK):
@@ -94,8 +96,7 @@ def _margins(
 ) -> Float[Tensor, " n"]:
     """Lower bounds of the logit of ``y`` minus the highest other logit.
 
-    They are positive for images with a proof, by linear bounds of nothing, of differences or of
-    layers.
+    A positive one is a proof. ``effort`` chooses the bounds.
     """
     alone = len(x) == 1
     if alone:  # two images show an operation that combines the images of a batch

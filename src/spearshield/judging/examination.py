@@ -22,10 +22,14 @@ from spearshield.rng import ambient
 from spearshield.threat import ThreatModel
 from spearshield.types import Mask
 
-TRIED, CLOSEST = 20, 2
-"""Number of images without a proof after which no further proof is tried, and the number of these
-for which linear bounds of every layer are tried. On networks that were not trained for proofs they
-take half a minute for an image, or more."""
+TRIED = 20
+"""Number of images that are tried first. If none is proved, no other image is tried."""
+
+CLOSEST = 2
+"""Number of these that are tried with linear bounds of every layer.
+
+On networks that were not trained for proofs, they take half a minute for an image, or more.
+"""
 
 
 @dataclass(frozen=True)

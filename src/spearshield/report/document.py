@@ -131,7 +131,7 @@ def _inside(defences: Sequence[Sequence[Picture]]) -> set[int]:
     """The identities of the pictures that a page has room for: the first of each, and so on."""
     inside, pixels = set[int](), 0
     for picture in chain.from_iterable(zip_longest(*defences)):
-        pixels += picture.pixels if picture else 0
-        if picture and (pixels <= MOST_PIXELS or not inside):
+        if picture and (not inside or pixels + picture.pixels <= MOST_PIXELS):
             inside.add(id(picture))
+            pixels += picture.pixels
     return inside
