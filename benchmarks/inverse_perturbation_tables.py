@@ -3,7 +3,8 @@
     python benchmarks/inverse_perturbation_tables.py FOLDER
 
 FOLDER holds ``results.json``, the rows of all runs of the recipe, for each classifier and seed, and
-``battery.json``, the rows of audits of their defences. ``cost.json`` and ``features.json`` hold the
+``battery.json``, the rows of audits of their defences; ``ablation.json``, the rows of the recipe
+``inverse_perturbation_mnist_ablation``. ``cost.json`` and ``features.json`` hold the
 output of ``training_cost.py`` and ``feature_distances.py`` for each classifier. Shares are in
 percent; several seeds are the mean, with the lowest and the highest.
 """
@@ -46,6 +47,8 @@ class Measured:
         self.rows = [row for row in results.read(folder / "results.json") if row.attack]
         battery = folder / "battery.json"
         self.battery = results.read(battery) if battery.exists() else []
+        ablation = folder / "ablation.json"
+        self.ablation = results.read(ablation) if ablation.exists() else []
         self.cost = _optional(folder / "cost.json")
         self.features = _optional(folder / "features.json")
         self.classifiers = list(dict.fromkeys(row.classifier for row in self.rows))
@@ -185,6 +188,24 @@ def features_table(measured: Measured) -> list[str]:
     return table(lines) if len(lines) > 1 else []
 
 
+def ablation_table(measured: Measured) -> list[str]:
+    """Defence success rate of the variants of ``ablation.json``, on validation images.
+
+    The mean over the attacks of a block, and the clean accuracy.
+    """
+    head = ["variant", "clean", *BLOCKS, *GRADIENT, *OPTIMISATION]
+    lines = [head]
+    for method in dict.fromkeys(row.method for row in measured.ablation):
+        own = [row for row in measured.ablation if row.method == method]
+        rates = {row.attack: dsr(row) for row in own if row.view == "oblivious"}
+        if not rates:
+            continue
+        blocks = [mean(rates[attack] for attack in block) for block in BLOCKS.values()]
+        shares = [own[0].acc, *blocks, *(rates[attack] for attack in GRADIENT + OPTIMISATION)]
+        lines.append([f"`{method}`", *(f"{100 * share:.1f}" for share in shares)])
+    return table(lines) if len(lines) > 1 else []
+
+
 def _stops_early(row: Row) -> bool:
     """True for the PGD of adaptive attackers; PGD for oblivious ones takes all of its steps."""
     stops: bool = row.parameters["attack"]["early_stop"]
@@ -193,7 +214,7 @@ def _stops_early(row: Row) -> bool:
 
 if __name__ == "__main__":
     found = Measured(Path(sys.argv[1]))
-    for make in (published_table, attacks_table, adaptive_table, features_table):
+    for make in (published_table, attacks_table, adaptive_table, features_table, ablation_table):
         lines = make(found)
         if lines:
             print(f"\n{cleandoc(make.__doc__ or '')}\n")
