@@ -5,7 +5,8 @@
 The trainings are those of the recipe ``gan_adversarial_training_cifar10_jpeg``. The script measures
 the time of a step of each, gives each as many steps as ``--seconds`` allow, and runs the recipe
 with ResNet-18 and these steps; five trainings of 100 seconds leave 100 seconds for the attacks. The
-plan, in ``plan.json``, is written first, so the same command resumes the run. Afterwards:
+plan, in ``plan.json``, is written first, so the same command resumes the run. On a GPU the steps
+are replayed as CUDA graphs, see ``classifier_graphs.py``. Afterwards:
 
     spearshield audit runs/gpu_robust_cifar10/run/learned_adversary --device cuda --images 1000
 """
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from classifier_graphs import classifier_graphs
 from planned_steps import planned_steps
 
 from spearshield.architecture import Architecture
@@ -55,15 +57,11 @@ if __name__ == "__main__":
     network = architecture(options.classifier)
     with ambient(0):
         built = network.build(SHAPE, CLASSES).eval().to(options.device)
-    steps = planned_steps(
-        options.out / "plan.json", RECIPE.defences, options.seconds, built, SHAPE, CLASSES
-    )
-    recipe = planned(steps, network)
-    run = Run(
-        replace(recipe, images=options.images),
-        "gpu_robust_cifar10",
-        options.out / "run",
-        device=options.device,
-    )
+    plan = options.out / "plan.json"
+    with classifier_graphs():
+        steps = planned_steps(plan, RECIPE.defences, options.seconds, built, SHAPE, CLASSES)
+        recipe = replace(planned(steps, network), images=options.images)
+        run = Run(recipe, "gpu_robust_cifar10", options.out / "run", device=options.device)
+        run.train()
     for row in run():
         print(f"{row.method:20} {row.attack:12} {100 * row.acc:5.1f} {100 * row.robust_acc:5.1f}")

@@ -16,8 +16,8 @@ from spearshield.storage.atomic import write_json
 from spearshield.training.loop import Training
 from spearshield.types import Shape
 
-WARM_UP, MEASURED = 3, 10
-"""Steps before the clock starts, and steps of the measurement."""
+WARM_UP, MEASURED = 5, 10
+"""Steps before the clock starts, in which a graph is recorded, and steps of the measurement."""
 
 
 def planned_steps(
