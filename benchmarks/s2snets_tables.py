@@ -21,6 +21,8 @@ VIEWS = {
     "adaptive": "White-box: the attack differentiates the defence.",
     "bpda": "BPDA with the identity in the backward pass.",
     "bpda(approximation)": "BPDA with the differentiable approximation of the defence.",
+    "eot(5)": "EOT over 5 draws of a random defence.",
+    "eot(5, bpda)": "EOT over 5 draws, BPDA in each.",
     "eot(10)": "EOT over 10 draws of a random defence.",
     "eot(10, bpda)": "EOT over 10 draws, BPDA in each.",
 }
