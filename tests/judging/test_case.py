@@ -25,6 +25,7 @@ from spearshield.judging.results import WORST_CASE
 from spearshield.judging.score import Score
 from spearshield.judging.trial import Trial
 from spearshield.method import Outcome
+from spearshield.progress import Interrupted
 from spearshield.threat import L2, Linf
 
 SMALL, LARGE = Linf(0.01), Linf(0.03)
@@ -186,6 +187,15 @@ def test_a_broken_victim_needs_no_checks_of_strength(tmp_path, monkeypatch):
     monkeypatch.setattr(examination, "STRENGTH", None)
     made = rows(tmp_path, HalfSpace(), Trial(PGD(Linf(0.3))), examine=Examination())
     assert made[-1].robust_acc == 0.0
+
+
+def test_a_certificate_can_be_interrupted(tmp_path, monkeypatch):
+    def stopped(*arguments):
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr(examination, "certify", stopped)
+    with pytest.raises(Interrupted):
+        rows(tmp_path, HalfSpace(), Trial(PGD(SMALL, steps=2)), examine=Examination())
 
 
 def test_a_certificate_that_fails_costs_no_rows(tmp_path, monkeypatch):

@@ -220,6 +220,8 @@ class Case:
         victim = self.evaluation.victim
         try:
             proved = self.examination.proved(victim, images, threat, self.settings)
+        except (Interrupted, OSError):
+            raise
         except Exception as error:  # noqa: BLE001 - the attacks took long, and their rows are right
             warnings.warn(
                 f"the certificate ended with {type(error).__name__}: {error}; no image counts as "
