@@ -89,8 +89,8 @@ class ShortTrainings:
         record: bool,
         bfloat16: bool,
     ) -> tuple[EncoderProjectionLearner, float]:
-        """The learner after ``steps`` steps, and seconds per step after step ``warm``."""
-        times = []
+        """The learner after ``steps`` steps, and seconds per step after step ``warm + 1``."""
+        times, timed = [], steps - 1 - warm
 
         def bar(done: int, values: Mapping[str, float]) -> None:  # noqa: ARG001
             if done in (warm + 1, steps):
@@ -107,7 +107,7 @@ class ShortTrainings:
                 device=self.device,
                 progress=lambda title, total: bar,
             )
-        return learner, (times[-1] - times[0]) / (steps - 1 - warm) if times else 0.0
+        return learner, (times[-1] - times[0]) / timed if timed else 0.0
 
     def search_error(self, generator: nn.Module) -> float:
         """The mean squared error of the search with the settings of Orig."""
