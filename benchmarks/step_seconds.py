@@ -14,17 +14,21 @@ import json
 
 from planned_steps import seconds_of_a_step
 
+from spearshield.cli.options import changed
 from spearshield.experiment.recipe import load_recipe
 from spearshield.rng import ambient
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("recipe", metavar="RECIPE")
+    parser.add_argument(
+        "--set", dest="changes", action="append", default=[], metavar="FIELD=VALUE"
+    )
     parser.add_argument("--size", default="1x28x28", help="channels x height x width")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    recipe = load_recipe(options.recipe)
+    recipe = changed(load_recipe(options.recipe), options.changes)
     channels, height, width = map(int, options.size.split("x"))
     shape = (channels, height, width)
     with ambient(0):
