@@ -8,8 +8,8 @@ of 250 images. It then runs the recipe ``defense_gan_mnist_generator_full`` with
 the time allows, up to ``MOST`` for each network. With ``--rates`` it first takes 3,000 steps with
 each learning rate of G, and chooses the rate with the smallest squared error of the search on 500
 validation images. Steps are replayed as CUDA graphs, see ``cuda_graphs.py``. If the time is up
-before the last step, the networks of that moment are kept. In the folder ``--out`` (default: the
-current one) it writes:
+before the last step, the networks of that moment are kept, and E may have no step: use a GPU
+without other work. In the folder ``--out`` (default: the current one) it writes:
 
     runs/defense_gan_mnist_generator_full  the run, whose weights gpu_defense_gan_rows.py uses
     gan.safetensors                        the weights of G and E alone

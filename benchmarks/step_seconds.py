@@ -21,9 +21,7 @@ from spearshield.rng import ambient
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("recipe", metavar="RECIPE")
-    parser.add_argument(
-        "--set", dest="changes", action="append", default=[], metavar="FIELD=VALUE"
-    )
+    parser.add_argument("--set", dest="changes", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--size", default="1x28x28", help="channels x height x width")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--device", default="cpu")

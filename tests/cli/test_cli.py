@@ -416,7 +416,9 @@ def test_what_is_not_trained_is_not_trained_on_the_way(tmp_path, capsys, command
         "audit": ["audit", made, "--attack=fgsm", "--eps=0.1", f"--out={tmp_path}/out"],
         "purify": ["purify", made, source, f"{tmp_path}/out"],
     }[command]
-    assert "has taken 0 of 2 steps" in fails(capsys, 2, *words, "--device=cpu")
+    error = fails(capsys, 2, *words, "--device=cpu")
+    assert "has taken 0 of 2 steps" in error
+    assert "copy its checkpoint.safetensors too if it was trained elsewhere" in error
 
 
 def test_a_folder_is_perturbed_whole_or_not_at_all(tmp_path, capsys, monkeypatch):

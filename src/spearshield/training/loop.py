@@ -128,9 +128,10 @@ def train(
     learner = _fresh(training.method, task, seed, device)
     taken = resume(learner, folder) if folder else 0
     if finished and taken < training.steps:
+        copied = f", or copy its {CHECKPOINT} too if it was trained elsewhere"
         raise ValueError(
             f"{folder} has taken {taken:,} of {training.steps:,} steps; finish it first: "
-            "run its recipe again in the folder above"
+            f"run its recipe again in the folder above{'' if taken else copied}"
         )
     if finished or taken >= training.steps > 0:
         progress(f"load {training.display_name}", taken)(taken, {})
