@@ -413,6 +413,30 @@ def test_the_bounds_of_a_large_network_do_not_go_back_to_the_image(monkeypatch):
     assert torch.equal(certify(model, x, y, Linf(0.003)), loose)
 
 
+def test_a_network_with_too_many_linear_bounds_is_not_tried_with_them(monkeypatch):
+    with ambient(0):
+        model = random_network(nn.ReLU())
+        x = torch.rand(6, *SHAPE)
+    y, threat = model(x).argmax(1), Linf(0.15)
+    proved, cheap = certify(model, x, y, threat), certify(model, x, y, threat, closest=0)
+    assert cheap.sum() < proved.sum()
+    logits = trace(model, Input(x, threat))
+    monkeypatch.setattr(certificate, "MAX_WORK", certificate._work(logits))
+    assert torch.equal(certify(model, x, y, threat), proved)
+    monkeypatch.setattr(certificate, "MAX_WORK", certificate._work(logits) - 1)
+    assert torch.equal(certify(model, x, y, threat), cheap)
+    assert torch.equal(certify(model, x[:1], y[:1], threat), cheap[:1])
+
+
+def test_the_work_is_the_number_of_coefficients_of_an_image():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU())
+    logits = trace(model.eval(), Input(torch.rand(2, 1, 3, 3), Linf(0.1)))
+    nodes = [certificate._values(node) for node in certificate._in_order(logits)]
+    first, second = nodes.index(5), nodes.index(3)
+    work = 5 * sum(nodes[: first + 1]) + 3 * sum(nodes[: second + 1])
+    assert certificate._work(logits) == work > 5 * (9 + 5) + 3 * (9 + 5 + 5 + 3)
+
+
 def test_linear_bounds_are_never_below_interval_bounds():
     """Far from the image, linear bounds of rectified layers alone would be looser."""
     with ambient(0):

@@ -32,6 +32,11 @@ MAX_COST = 2**28
 
 The bounds of larger layers are those of interval bound propagation.
 """
+MAX_WORK = 2**32
+"""Largest number of coefficients, for an image, of linear bounds of all rectified layers.
+
+Networks with more, such as a ResNet-20, would take ten minutes for an image and more.
+"""
 
 
 @torch.no_grad()
@@ -46,7 +51,8 @@ def certify(
 
     First by interval bound propagation, in which the affine end of the network is merged with the
     differences of logits. Images that remain unproved are tried again with linear bounds of these
-    differences (CROWN-IBP), and then with linear bounds of every rectified layer (CROWN).
+    differences (CROWN-IBP), and then with linear bounds of every rectified layer (CROWN), unless
+    these have more than ``MAX_WORK`` coefficients for an image.
 
     The proof is for the rounded arithmetic of the deployed network. Bounds are in float64, and
     every operation is widened by the worst case of its rounding errors in its own type: a sum of n
@@ -102,6 +108,8 @@ def _margins(
     if alone:  # two images show an operation that combines the images of a batch
         x, y = x.expand(2, -1, -1, -1), y.expand(2)
     logits = trace(model, Input(x, threat))
+    if effort == "layers" and _work(logits) > MAX_WORK:
+        return x.new_full((1 if alone else len(x),), -math.inf, dtype=torch.float64)
     for node in _in_order(logits):
         if effort == "layers" and isinstance(node, Rectifier):
             _tighten(node.parts[0])
@@ -125,6 +133,17 @@ def _in_order(node: Node) -> Iterator[Node]:
         new = [part for part in {p for node in new for p in node.parts} if part not in found]
         found.update(new)
     return iter(sorted(found, key=lambda node: node.depth))
+
+
+def _work(logits: Node) -> int:
+    """The number of coefficients, for an image, of linear bounds of all rectified layers."""
+    inputs = [node.parts[0] for node in _in_order(logits) if isinstance(node, Rectifier)]
+    return sum(_values(node) * sum(map(_values, _in_order(node))) for node in inputs)
+
+
+def _values(node: Node) -> int:
+    """The number of values of a node for an image."""
+    return math.prod(node.shape[1:])
 
 
 def _largest(node: Node) -> int:

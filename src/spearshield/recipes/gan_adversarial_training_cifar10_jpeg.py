@@ -65,6 +65,8 @@ GAN = GANAdversarialTraining(
     **schedule(GAN_STEPS),
 )
 
+LEARNED = LearnedAdversary(BUDGET, step_size=2.0, **schedule(ONE_STEP))
+
 RECIPE = Recipe(
     data=CIFAR10JPEG(),
     classifier=WangYuResNet(),
@@ -73,7 +75,7 @@ RECIPE = Recipe(
         training(PGDAdversarialTraining(**schedule(PGD_STEPS)), PGD_STEPS, "pgd", PGD_10),
         training(GAN, GAN_STEPS, "gan"),
         training(L2L(BUDGET, **schedule(L2L_STEPS)), L2L_STEPS, "l2l"),
-        training(LearnedAdversary(BUDGET, **schedule(ONE_STEP)), ONE_STEP, "learned_adversary"),
+        training(LEARNED, ONE_STEP, "learned_adversary"),
         training(FGSMRS(**schedule(ONE_STEP)), ONE_STEP, "fgsm_rs", PGD_10),
     ),
     trials=(
