@@ -19,4 +19,5 @@ def data_dir() -> Path:
     root = Path(os.environ.get("SPEARSHIELD_DATA", BESIDE))
     if not (root / "mnist").is_dir():
         pytest.skip(f"no real data: {root}/mnist is not there; set SPEARSHIELD_DATA")
+    os.environ["SPEARSHIELD_DATA"] = str(root)  # where data sets look
     return root
