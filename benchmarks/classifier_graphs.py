@@ -54,9 +54,6 @@ RECORDED = (
 RENEW = 10
 """Steps after which the graph is recorded anew while eps grows."""
 
-MEMORY_FORMAT = torch.channels_last
-"""Order of the weights of convolutions in memory."""
-
 HIGHEST_ID = 69_999
 """The highest identifier of an image of MNIST, for the memory of ATTA."""
 
@@ -91,8 +88,8 @@ class Recording:
         self.losses: Mapping[str, Unread] = {}
         self.warm = self.recorded = 0
         learner.taken = learner.taken.cpu()  # reading it does not wait for the GPU
-        if x.is_cuda:
-            learner.classifier.to(memory_format=MEMORY_FORMAT)
+        if x.is_cuda:  # convolutions take less time
+            learner.classifier.to(memory_format=torch.channels_last)
         if isinstance(learner, ATTALearner):
             learner.memory.grow(torch.tensor([HIGHEST_ID], device=x.device))
         for value in vars(learner).values():

@@ -35,7 +35,7 @@ The bounds of larger layers are those of interval bound propagation.
 MAX_WORK = 2**32
 """Largest number of coefficients, for an image, of linear bounds of all rectified layers.
 
-Networks with more, such as a ResNet-20, would take ten minutes for an image and more.
+Networks with more, such as a ResNet-20, would take more than ten minutes for an image.
 """
 
 
