@@ -52,3 +52,23 @@ def test_the_rows_of_a_run_and_their_tables(tmp_path, name):
     lines = tables.trainings(tables.Measured(tmp_path))
     assert any(line.startswith("| `gan`") for line in lines)
     assert not any("source" in line for line in lines[2:])
+
+
+@pytest.mark.parametrize("name", ["mnist_full", "svhn", "cifar10_jpeg_full"])
+def test_the_recipes_with_the_numbers_of_the_paper(name):
+    whole = recipe(f"gan_adversarial_training_{name}")
+    gan, reward, *_ = [training.method for training in whole.defences]
+    assert (gan.width, gan.generator_steps, gan.gamma) == (64, 5, 0.01)
+    assert replace(gan, regulariser="reward") == reward != gan
+    schedules = {
+        (one.batch_size, one.steps, one.method.decay_steps, one.method.lr) for one in whole.defences
+    }
+    assert len(schedules) == 1
+
+
+def test_the_rows_of_a_recipe_with_the_numbers_of_the_paper(tmp_path):
+    rows = small(recipe("gan_adversarial_training_svhn"), tmp_path)()
+    found = {row.method for row in rows}
+    assert found == {"standard", "gan", "gan_reward", "pgd", "ensemble", "source_standard~2"}
+    transferred = {row.method for row in rows if row.view == "transferred"}
+    assert transferred == found - {"source_standard~2"}
