@@ -23,8 +23,10 @@ from spearshield.methods.dae import DAE
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.storage.serialization import dump, load
 from spearshield.threat import L2, Linf
+from spearshield.training.augmentation import Augmentation
 from spearshield.training.learned_attack import AttackFrom, LearnedAttack
 from spearshield.training.loop import Training
+from spearshield.training.warp import Warp
 from spearshield.views import BPDA, EOT, Adaptive, Transferred
 
 RECIPE = Recipe(
@@ -82,6 +84,16 @@ def test_every_recipe_is_plain_json_with_a_description(name):
         ("trials.pgd-bpda.view", "eot", lambda r: r.trials[1].view == EOT()),
         ("pretraining.method.lr", "1e-2", lambda r: r.pretraining.method.lr == 0.01),
         ("defences.0.learn_from", "none", lambda r: r.defences[0].learn_from is None),
+        (
+            "defences.dae.augmentation.shift",
+            "2",
+            lambda r: r.defences[1].augmentation == Augmentation(shift=2),
+        ),
+        (
+            "defences.dae.augmentation.warp.rotation",
+            "5",
+            lambda r: r.defences[1].augmentation == Augmentation(warp=Warp(rotation=5.0)),
+        ),
     ],
 )
 def test_override_makes_a_changed_copy(path, text, read):
@@ -112,6 +124,12 @@ def test_override_makes_a_changed_copy(path, text, read):
         ("trials.0.view", "eot(7, bpda, 3)", "view eot has no setting beyond draws, of, got"),
         ("trials.0.view", "adaptive(3)", "view adaptive has no setting"),
         ("defences.dae.learn_from", "fgsm", "FGSM needs threat, which the old value None"),
+        (
+            "defences.dae.learn_from.eps",
+            "1",
+            "learn_from is None, which has no fields; set it in a",
+        ),
+        ("defences.dae.augmentation.shift", "-1", "shift must be at least 0"),
         ("images", "-5", "images must be at least 0"),
         ("draws", "0", "draws must be at least 1"),
         ("seed.deeper", "1", "has no fields"),

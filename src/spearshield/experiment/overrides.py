@@ -28,8 +28,9 @@ def override(value: Any, path: str, text: str) -> Any:
 
     In a tuple, a step of the path is a position or the name of an element: ``defences.ape_gan`` is
     the training with this name. A method, attack, classifier, data set or view is set by its name,
-    and gets default settings. If a defence is removed, the trials of its attack, and of attacks on
-    it that are transferred, are removed as well.
+    and gets default settings. A field of a value that is ``None`` is set in the value with default
+    settings: ``augmentation.shift=2``. If a defence is removed, the trials of its attack, and of
+    attacks on it that are transferred, are removed as well.
 
     Raises:
         ValueError: There is no such field (lists the fields), or ``text`` does not fit it.
@@ -51,6 +52,8 @@ def override(value: Any, path: str, text: str) -> Any:
         raise ValueError(f"no field {name!r} in {type(value).__name__}; {closest(name, own)}")
     old = getattr(value, name)
     hint = hints(type(value))[name]
+    if old is None and rest:
+        old = _unset(hint, name)
     new = override(old, rest, text) if rest else parse(text, hint, old, name)
     changed = replace(value, **{name: new})  # type: ignore[type-var]
     if isinstance(changed, Recipe) and name == "defences" and not rest:
@@ -81,7 +84,7 @@ def parse(text: str, hint: Any, old: Any, name: str) -> Any:
     if get_origin(hint) in (types.UnionType, typing.Union):
         if text.lower() == "none" and type(None) in get_args(hint):
             return None
-        hint = next(kind for kind in get_args(hint) if kind is not type(None))
+        hint = _kind(hint)
     if get_origin(hint) is Literal:
         return known(text, get_args(hint), name)
     if hint is bool:
@@ -105,6 +108,19 @@ def parse(text: str, hint: Any, old: Any, name: str) -> Any:
     raise ValueError(
         f"{name} cannot be set as a whole; set one of its fields, as {name}.FIELD=VALUE"
     )
+
+
+def _kind(hint: Any) -> Any:
+    """The type of an optional field where it is not ``None``."""
+    return next((kind for kind in get_args(hint) if kind is not type(None)), hint)
+
+
+def _unset(hint: Any, name: str) -> Any:
+    """The value with default settings of a field that is ``None``."""
+    kind = _kind(hint)
+    if not isinstance(kind, type) or not is_dataclass(kind) or kind in KINDS.values():
+        raise ValueError(f"{name} is None, which has no fields; set it in a recipe file")
+    return _default(kind, None)
 
 
 SCALARS: dict[type, Callable[[str], Any]] = {int: whole, float: number, str: str}
