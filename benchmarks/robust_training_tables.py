@@ -4,14 +4,16 @@
 
 FOLDER holds ``results.json``, the rows of all runs of the recipe, one run for each seed;
 ``battery.json``, the rows of audits of their trainings; and ``cost.json``, which
-``training_cost.py`` or ``step_seconds.py`` wrote. Shares are in percent; several seeds are the
-mean, with the lowest and the highest.
+``training_cost.py`` or ``step_seconds.py`` wrote. ``ablation.json`` and ``ablation_cost.json``, if
+they exist, are those of the recipe ``gan_adversarial_training_mnist_ablation``. Shares are in
+percent; several seeds are the mean, with the lowest and the highest.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,11 @@ from spearshield.judging.results import WORST_CASE, Row
 class Measured:
     """The rows and the cost of trainings, by name."""
 
-    def __init__(self, folder: Path) -> None:
-        self.rows = results.read(folder / "results.json")
+    def __init__(self, folder: Path, rows: str = "results.json", cost: str = "cost.json") -> None:
+        self.rows = results.read(folder / rows)
         battery = folder / "battery.json"
         self.battery = results.read(battery) if battery.exists() else []
-        self.cost: dict[str, dict[str, Any]] = json.loads((folder / "cost.json").read_text())
+        self.cost: dict[str, dict[str, Any]] = json.loads((folder / cost).read_text())
         self.methods = list(dict.fromkeys(row.method for row in self.rows))
 
     def of(self, method: str, attack: str, steps: int = 0, restarts: int = 1) -> list[Row]:
@@ -116,9 +118,38 @@ def transfer(measured: Measured) -> list[str]:
     return table(lines) if sources else []
 
 
+def ablation(measured: Measured) -> list[str]:
+    """The parts of learned adversaries, one by one: one seed, 1,000 validation images.
+
+    PGD-40 attacks all images; APGD on the cross-entropy and on the DLR those that are left.
+    """
+    lines = [["training", "clean", "PGD-40", "PGD-40 and APGD", "minutes", "gradients", "gap"]]
+    for method in measured.methods:
+        worst = measured.of(method, WORST_CASE)
+        lines.append(
+            [
+                f"`{method}`",
+                spread([row.acc for row in worst]),
+                spread([row.robust_acc for row in measured.of(method, "pgd")]),
+                spread([row.robust_acc for row in worst]),
+                number(measured.costs(method, "minutes")),
+                number(measured.costs(method, "passes")),
+                spread(measured.costs(method, "gap")),
+            ]
+        )
+    return table(lines)
+
+
+def show(make: Callable[[Measured], list[str]], measured: Measured) -> None:
+    """Print a table and what it contains; nothing, if it has no lines."""
+    if lines := make(measured):
+        print(f"\n{cleandoc(make.__doc__ or '')}\n")
+        print("\n".join(lines))
+
+
 if __name__ == "__main__":
-    found = Measured(Path(sys.argv[1]))
-    for make in (trainings, transfer):
-        if lines := make(found):
-            print(f"\n{cleandoc(make.__doc__ or '')}\n")
-            print("\n".join(lines))
+    folder = Path(sys.argv[1])
+    show(trainings, Measured(folder))
+    show(transfer, Measured(folder))
+    if (folder / "ablation.json").exists():
+        show(ablation, Measured(folder, "ablation.json", "ablation_cost.json"))

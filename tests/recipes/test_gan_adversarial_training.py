@@ -52,6 +52,8 @@ def test_the_rows_of_a_run_and_their_tables(tmp_path, name):
     lines = tables.trainings(tables.Measured(tmp_path))
     assert any(line.startswith("| `gan`") for line in lines)
     assert not any("source" in line for line in lines[2:])
+    parts = tables.ablation(tables.Measured(tmp_path))
+    assert len(parts) == 2 + len(run.recipe.trainings)
 
 
 @pytest.mark.parametrize("name", ["mnist_full", "svhn", "cifar10_jpeg_full"])
