@@ -1,9 +1,9 @@
 """CIFAR-10 as JPEG: S2SNets and the input transformations that the paper compares them with.
 
 ``s2snets`` is the second stage: the decoder is trained through the classifier, from the weights of
-the recipe `s2snets_cifar10_jpeg_structure`. ``structure`` is the autoencoder before it, as a
-control. The other defences change images by fixed rules; ``image_quilting`` collects patches of
-training images.
+the recipe `s2snets_cifar10_jpeg_structure`, on shifted and reflected images. ``structure`` is the
+autoencoder before it, as a control. The other defences change images by fixed rules;
+``image_quilting`` collects patches of training images.
 
 Each attack has four budgets, for curves of accuracy over the size of the perturbation: gray-box
 (the bare classifier is attacked) on 1,000 test images, white-box on 200, Carlini-Wagner on 200 and
@@ -14,6 +14,7 @@ trained here. For the two others: `--set classifier=wang_yu_resnet` and
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from spearshield.attacks.bim import BIM
@@ -39,7 +40,7 @@ from spearshield.views import BPDA, EOT, Adaptive, Oblivious
 
 STRUCTURE = "runs/s2snets_cifar10_jpeg_structure/structure/weights.safetensors"
 PRETRAINING_STEPS = 3_500
-SIGNAL_STEPS = 1_000
+SIGNAL_STEPS = 3_000
 BUDGETS = tuple(Linf(levels / 255) for levels in (1, 2, 4, 8))
 L2_BUDGETS = tuple(L2(eps) for eps in (0.25, 0.5, 1.0, 2.0))
 
@@ -54,7 +55,8 @@ def pgd(budget: Linf, **settings: Any) -> PGD:
     return PGD(budget, steps=20, step_size=budget.eps / 5, **settings)
 
 
-STARTED = S2SNets(width=16, weights=STRUCTURE)
+STARTED = S2SNets(width=32, weights=STRUCTURE)
+AUGMENTATION = Augmentation(shift=2, flip=True)
 
 RECIPE = Recipe(
     data=CIFAR10JPEG(),
@@ -69,14 +71,15 @@ RECIPE = Recipe(
         ),
         PRETRAINING_STEPS,
         name="standard",
-        augmentation=Augmentation(shift=2, flip=True),
+        augmentation=AUGMENTATION,
     ),
     defences=(
         Training(
-            S2SNets(width=16, weights=STRUCTURE, signal_lr=3e-4, decay_steps=SIGNAL_STEPS),
+            replace(STARTED, signal_lr=5e-4, decay_steps=SIGNAL_STEPS),
             SIGNAL_STEPS,
             batch_size=64,
             name="s2snets",
+            augmentation=AUGMENTATION,
         ),
         Training(STARTED, 0, name="structure"),
         Training(BitDepth(), 0),
