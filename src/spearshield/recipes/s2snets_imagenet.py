@@ -3,7 +3,7 @@
 The classifier is MobileNetV2 with published weights, which does not change. ``WEIGHTS`` is looked
 for in the working directory; elsewhere: `--set weights=FILE`. ``s2snets`` is the second stage, from
 the weights of the recipe `s2snets_imagenet_structure`; ``structure`` is the autoencoder before it,
-as a control. The test images are disjoint from the 700 images that the second stage is trained on.
+as a control. The test images are disjoint from the 600 images that the second stage is trained on.
 
 An attack on the defended classifier takes seconds for each image on a CPU, so it has 20 to 100
 images. With another classifier: `--set classifier=squeezenet
