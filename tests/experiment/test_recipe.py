@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -84,16 +84,6 @@ def test_every_recipe_is_plain_json_with_a_description(name):
         ("trials.pgd-bpda.view", "eot", lambda r: r.trials[1].view == EOT()),
         ("pretraining.method.lr", "1e-2", lambda r: r.pretraining.method.lr == 0.01),
         ("defences.0.learn_from", "none", lambda r: r.defences[0].learn_from is None),
-        (
-            "defences.dae.augmentation.shift",
-            "2",
-            lambda r: r.defences[1].augmentation == Augmentation(shift=2),
-        ),
-        (
-            "defences.dae.augmentation.warp.rotation",
-            "5",
-            lambda r: r.defences[1].augmentation == Augmentation(warp=Warp(rotation=5.0)),
-        ),
     ],
 )
 def test_override_makes_a_changed_copy(path, text, read):
@@ -165,6 +155,17 @@ def test_a_training_is_addressed_by_its_name():
     assert override(recipe, "defences", "dae,narrow").defences == (RECIPE.defences[1], first)
     with pytest.raises(ValueError, match="name takes .* letters, digits, .* got '../away'"):
         replace(first, name="../away")
+
+
+@fails_under(
+    "values of other settings than the defaults where none is set",
+    (overrides, "_default", lambda kind, old: kind(**{fields(kind)[0].name: 3})),
+)
+def test_a_value_that_is_not_set_has_default_settings():
+    shifted = override(RECIPE, "defences.dae.augmentation.flip", "true")
+    assert shifted.defences[1].augmentation == Augmentation(flip=True)
+    turned = override(RECIPE, "defences.dae.augmentation.warp.zoom", "0.2")
+    assert turned.defences[1].augmentation == Augmentation(warp=Warp(zoom=0.2))
 
 
 @fails_under(
