@@ -121,3 +121,8 @@ def test_the_command(tmp_path, capsys):
     assert "two models are called m_cnn_0" in capsys.readouterr().err
     assert main(["transfer", *words, "--eps", "0.1", *out]) == 2
     assert "--data is missing" in capsys.readouterr().err
+    pgd = ["--data=digits", "--images=5", "--attack=pgd", "--eps=0.1", "--set=attack.steps=3"]
+    assert main(["transfer", *words, *pgd, f"--out={tmp_path / 'steps'}"]) == 0
+    assert '"steps": 3' in (tmp_path / "steps" / "transfer.json").read_text()
+    assert main(["transfer", *words, *pgd[:4], "--set=attack.stps=3", *out]) == 2
+    assert "no field 'stps' in PGD" in capsys.readouterr().err

@@ -330,7 +330,8 @@ def transferred(options: argparse.Namespace, images: Examples) -> list[Attack]:
         ValueError: There is no such attack or field.
     """
     found = attacks_of(options.attack or ["fgsm", "pgd"], threat(options), images)
-    return [changed(attack, options.changes) for attack in found]
+    changes = [change.removeprefix("attack.") for change in options.changes]
+    return [changed(attack, changes) for attack in found]
 
 
 def changed(value: Any, changes: list[str]) -> Any:
