@@ -121,7 +121,7 @@ def transfer(measured: Measured) -> list[str]:
 def ablation(measured: Measured) -> list[str]:
     """The parts of learned adversaries, one by one: one seed, 1,000 validation images.
 
-    PGD-40 attacks all images; APGD on the cross-entropy and on the DLR those that are left.
+    PGD-40 attacks all images. APGD on the cross-entropy and on the DLR attacks the survivors.
     """
     lines = [["training", "clean", "PGD-40", "PGD-40 and APGD", "minutes", "gradients", "gap"]]
     for method in measured.methods:
