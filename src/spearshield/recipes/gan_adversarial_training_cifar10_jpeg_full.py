@@ -10,9 +10,8 @@ from dataclasses import replace
 
 from spearshield.classifiers.wang_yu_resnet import WangYuResNet
 from spearshield.datasets.cifar10_jpeg import CIFAR10JPEG
-from spearshield.experiment.recipe import Recipe
 from spearshield.recipes.gan_adversarial_training_mnist_full import GAN as ON_MNIST
-from spearshield.recipes.gan_adversarial_training_mnist_full import trainings, trials
+from spearshield.recipes.gan_adversarial_training_mnist_full import recipe
 from spearshield.threat import Linf
 from spearshield.training.augmentation import Augmentation
 
@@ -25,12 +24,4 @@ GAN = replace(
     lr=0.1,
     decay_steps=200_000,
 )
-STANDARD, *DEFENCES = trainings(GAN, Augmentation(shift=2, flip=True))
-
-RECIPE = Recipe(
-    data=CIFAR10JPEG(),
-    classifier=WangYuResNet(),
-    pretraining=STANDARD,
-    defences=tuple(DEFENCES),
-    trials=tuple(trials(GAN.threat)),
-)
+RECIPE = recipe(CIFAR10JPEG(), WangYuResNet(), GAN, Augmentation(shift=2, flip=True))

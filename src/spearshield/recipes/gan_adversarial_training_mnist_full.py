@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from spearshield.architecture import Architecture
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.classifiers.wang_yu_cnn import WangYuCNN
+from spearshield.dataset import Dataset
 from spearshield.datasets.mnist import MNIST
 from spearshield.experiment.recipe import Recipe
 from spearshield.judging.trial import Trial
@@ -36,9 +38,7 @@ def pgd_10(threat: ThreatModel) -> PGD:
     return PGD(threat, steps=10, step_size=threat.eps / 4, early_stop=False)
 
 
-def trainings(
-    gan: GANAdversarialTraining, augmentation: Augmentation | None = None
-) -> Iterator[Training]:
+def trainings(gan: GANAdversarialTraining, augmentation: Augmentation | None) -> Iterator[Training]:
     """Standard training, then the paper's with both signs of the regulariser, then its rivals."""
     schedule: dict[str, Any] = {
         "lr": gan.lr,
@@ -70,12 +70,15 @@ def trials(threat: ThreatModel) -> Iterator[Trial]:
         yield Trial(TransferFrom(threat, "source_standard~2", attack), Transferred())
 
 
-STANDARD, *DEFENCES = trainings(GAN)
+def recipe(
+    data: Dataset,
+    classifier: Architecture,
+    gan: GANAdversarialTraining,
+    augmentation: Augmentation | None = None,
+) -> Recipe:
+    """The trainings and the attacks of the paper, for its settings ``gan`` on this data set."""
+    standard, *defences = trainings(gan, augmentation)
+    return Recipe(data, classifier, standard, tuple(defences), tuple(trials(gan.threat)))
 
-RECIPE = Recipe(
-    data=MNIST(),
-    classifier=WangYuCNN(),
-    pretraining=STANDARD,
-    defences=tuple(DEFENCES),
-    trials=tuple(trials(GAN.threat)),
-)
+
+RECIPE = recipe(MNIST(), WangYuCNN(), GAN)

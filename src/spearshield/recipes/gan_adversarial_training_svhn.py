@@ -10,20 +10,11 @@ from dataclasses import replace
 
 from spearshield.classifiers.wang_yu_resnet import WangYuResNet
 from spearshield.datasets.svhn import SVHN
-from spearshield.experiment.recipe import Recipe
 from spearshield.recipes.gan_adversarial_training_mnist_full import GAN as ON_MNIST
-from spearshield.recipes.gan_adversarial_training_mnist_full import trainings, trials
+from spearshield.recipes.gan_adversarial_training_mnist_full import recipe
 from spearshield.threat import Linf
 
 GAN = replace(
     ON_MNIST, threat=Linf(0.05), generator="residual", decay_steps=200_000, weight_decay=1e-4
 )
-STANDARD, *DEFENCES = trainings(GAN)
-
-RECIPE = Recipe(
-    data=SVHN(),
-    classifier=WangYuResNet(stem_norm=False),
-    pretraining=STANDARD,
-    defences=tuple(DEFENCES),
-    trials=tuple(trials(GAN.threat)),
-)
+RECIPE = recipe(SVHN(), WangYuResNet(stem_norm=False), GAN)
