@@ -31,11 +31,12 @@ from spearshield.methods.total_variation import TotalVariation
 from spearshield.recipes.inverse_perturbation_imagenet import WEIGHTS
 from spearshield.recipes.s2snets_cifar10_jpeg import pgd
 from spearshield.threat import L2, Linf
+from spearshield.training.augmentation import Augmentation
 from spearshield.training.loop import Training
 from spearshield.views import BPDA, EOT, Adaptive, Oblivious
 
 STRUCTURE = "runs/s2snets_imagenet_structure/structure/weights.safetensors"
-SIGNAL_STEPS = 500
+SIGNAL_STEPS = 2_500
 BUDGETS = tuple(Linf(levels / 255) for levels in (1, 2, 4))
 L2_BUDGETS = tuple(L2(eps) for eps in (1.0, 2.0, 4.0))
 
@@ -59,6 +60,7 @@ RECIPE = Recipe(
             SIGNAL_STEPS,
             batch_size=8,
             name="s2snets",
+            augmentation=Augmentation(shift=16, flip=True),
         ),
         Training(BitDepth(), 0),
         Training(JPEG(), 0),
@@ -73,7 +75,7 @@ RECIPE = Recipe(
         *(Trial(carlini_wagner(budget), Oblivious(), images=50) for budget in L2_BUDGETS),
         *(Trial(FGSM(budget), Adaptive(), images=100) for budget in BUDGETS),
         *(Trial(BIM(budget), Adaptive(), images=50) for budget in BUDGETS),
-        Trial(carlini_wagner(L2(2.0)), Adaptive(), images=20),
+        *(Trial(carlini_wagner(budget), Adaptive(), images=20) for budget in L2_BUDGETS),
         *(Trial(pgd(budget), BPDA(), images=25) for budget in BUDGETS),
         *(Trial(pgd(budget), BPDA("approximation"), images=25) for budget in BUDGETS),
         Trial(pgd(Linf(4 / 255)), EOT(5), images=25),
