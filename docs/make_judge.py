@@ -54,8 +54,8 @@ LIMITS: dict[str, Limits] = {
         outputs.JUMPS,
     ),
     "memorised_images": (
-        f"images whose first step changes the logits {outputs.ISOLATED:g} times more than the "
-        "second",
+        f"images whose logits are {outputs.ISOLATED:g} times farther from those of "
+        f"{outputs.NEIGHBOURS} neighbours than these are from each other",
         "",
         "if twice the control",
     ),

@@ -340,6 +340,13 @@ def test_a_hash_of_the_pixels_is_not_a_memory_of_images():
     assert CHECK["memorised_images"](probe(FAULTY["memorised_images"])).severity == "high"
 
 
+@pytest.mark.parametrize("n", [2, 24])
+def test_a_rounding_to_three_bits_is_not_a_memory_of_images(n):
+    """A pixel of 91 or 164 is close to a step, and a single one makes some neighbours alike."""
+    rounded = victim(Apply(lambda x: (7 * x).round() / 7))
+    assert CHECK["memorised_images"](probe(rounded, n=n)) is None
+
+
 def test_a_model_that_changes_its_input_is_examined_like_its_twin():
     twin, in_place = (
         victim(None, Apply(f))

@@ -32,9 +32,10 @@ INVISIBLE = 0.4 * LEVEL
 JUMP, JUMPS = 0.25, 0.02
 """Total variation distance between probabilities that counts as a jump, and the allowed share of
 images with a jump. No image has a jump for the sound victims of the self-test."""
-ISOLATED, MATERIAL = 10.0, 0.05
-"""For a memorised image, the first invisible step changes the logits by this factor more than the
-second step, and by this share of their norm. For a smooth function, both changes are equal."""
+NEIGHBOURS, ISOLATED, MATERIAL = 4, 10.0, 0.05
+"""The logits of a memorised image are farther from the logits of its neighbours than those are from
+each other, by this factor, and by this share of their norm. A smooth function returns similar
+distances; a function with steps returns neighbours that differ."""
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 CHANGED = 0.002
 """Allowed share of predictions that change in float32: the tolerance of AutoAttack's flags."""
@@ -174,7 +175,7 @@ def abrupt_answers(probe: Probe) -> Finding | None:
     for k, (name, x) in enumerate(groups.items()):
         rounded = (x / LEVEL).round() * LEVEL
         before = probe.deterministic(rounded)
-        after = probe.deterministic(_shifted(probe, rounded, k, 2))
+        after = probe.deterministic(_beside(probe, rounded, k))
         moved = (after.softmax(1) - before.softmax(1)).abs().sum(1) / 2
         shares[f"share of {name} images"] = share(moved > JUMP)
     if max(shares.values()) <= JUMPS:
@@ -265,11 +266,13 @@ def _not_finite(counts: dict[str, int | float]) -> Finding | None:
 
 def _isolated(probe: Probe, x: Images) -> Mask:
     """True for each image whose logits differ from the logits of the nearest images."""
-    here, beside, beyond = (
-        probe.deterministic(_shifted(probe, x, 3, half_steps)) for half_steps in range(3)
+    here = probe.deterministic(x)
+    around = torch.stack(
+        [probe.deterministic(_beside(probe, x, 3 + k)) for k in range(NEIGHBOURS)], 1
     )
-    first, second = (beside - here).norm(dim=1), (beyond - beside).norm(dim=1)
-    isolated: Mask = (first > ISOLATED * second) & (first > MATERIAL * here.norm(dim=1))
+    nearest = (around - here[:, None]).norm(dim=2).amin(1)
+    apart = torch.cdist(around, around).flatten(1).amax(1)
+    isolated: Mask = (nearest > ISOLATED * apart) & (nearest > MATERIAL * here.norm(dim=1))
     return isolated
 
 
@@ -286,10 +289,9 @@ def _changed_in_float32(probe: Probe) -> float | None:
     return share(changed)
 
 
-def _shifted(probe: Probe, x: Images, key: int, half_steps: int) -> Images:
-    """The images plus 0, 1 or 2 halves of the same invisible noise."""
-    noise = probe.rng.fold(key).uniform(x.shape[1:], -INVISIBLE, INVISIBLE)
-    return (x + half_steps / 2 * noise).clamp(0, 1) if half_steps else x
+def _beside(probe: Probe, x: Images, key: int) -> Images:
+    """The images plus invisible noise."""
+    return (x + probe.rng.fold(key).uniform(x.shape[1:], -INVISIBLE, INVISIBLE)).clamp(0, 1)
 
 
 def _single_logits(probe: Probe, x: Images) -> Logits:
