@@ -36,7 +36,7 @@ from spearshield.training.loop import Training
 from spearshield.views import BPDA, EOT, Adaptive, Oblivious
 
 STRUCTURE = "runs/s2snets_imagenet_structure/structure/weights.safetensors"
-SIGNAL_STEPS = 2_500
+SIGNAL_STEPS = 1_500
 BUDGETS = tuple(Linf(levels / 255) for levels in (1, 2, 4))
 L2_BUDGETS = tuple(L2(eps) for eps in (1.0, 2.0, 4.0))
 

@@ -1,7 +1,7 @@
 """Tiny ImageNet: the first stage of S2SNets for photographs, an autoencoder without labels.
 
 The network has a quarter of the paper's width and five stages. It is convolutional, so the recipe
-`s2snets_imagenet` goes on from its weights with larger images. The training takes 35
+`s2snets_imagenet` goes on from its weights with larger images. The training takes 20
 minutes on one core.
 """
 
@@ -15,7 +15,7 @@ from spearshield.recipes.s2snets_cifar10_jpeg_structure import RECIPE as CIFAR10
 from spearshield.training.augmentation import Augmentation
 from spearshield.training.loop import Training
 
-STEPS = 9_000
+STEPS = 5_000
 
 RECIPE = replace(
     CIFAR10,
