@@ -98,6 +98,14 @@ def test_the_penalty_adds_the_gradient_of_half_the_squared_gradient():
     assert 0.7 < found.norm() / expected.norm() < 1.4
 
 
+def test_the_step_of_the_finite_difference_does_not_decay():
+    trained = learner(lr=0.02, decay_steps=2)
+    for _ in range(2):
+        assert trained.h == pytest.approx(0.002)
+        trained.step(*batch(), rng=Rng.of_batch(0, 6))
+    assert trained.decay == pytest.approx(0.0)
+
+
 def test_eps_on_0_to_1_is_half_of_eps_on_minus_1_to_1():
     """The paper's code has pixels in [-1, 1] and eps 0.6; the same game has eps 0.3 on [0, 1]."""
     scaled = Smooth(2.0, -1.0).eval()

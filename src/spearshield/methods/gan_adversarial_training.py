@@ -27,8 +27,8 @@ numbers follow the authors' code, https://github.com/whxbergkamp/RobustDL_GAN.
 - D is in evaluation mode while G is trained, and its batch normalisation uses running averages in
   attacks and tests. The code uses the statistics of the batch in all of them; see
   :mod:`spearshield.nets.transductive`.
-- All steps of G and the step of D use the same batch. For MNIST, the code draws a new batch for
-  each step of G.
+- All steps of G and the step of D use the same batch. For MNIST, the code takes five steps of G on
+  every batch and one step of D on every fifth: 25 steps of G for one of D.
 - The learning rates decay on a half cosine in place of one division by ten. The weights of G have
   no penalty.
 """
@@ -58,9 +58,6 @@ from spearshield.training.classifier_training import (
 from spearshield.training.learned_attack import LearnedAttack
 from spearshield.training.optim import minimise, set_lr
 from spearshield.types import Images, Labels, Scalar
-
-SMALLEST_H = 1e-6
-"""Smallest step of the finite difference, at the end of a decay to zero."""
 
 
 @dataclass(frozen=True)
@@ -161,9 +158,9 @@ class GANAdversarialLearner(ClassifierLearner):
 
     @property
     def h(self) -> float:
-        """Length of the finite difference at this step."""
+        """Length of the finite difference; it does not decay."""
         lr: float = self.method.lr
-        return max(lr * self.decay / 10, SMALLEST_H)
+        return lr / 10
 
     def moved(self, x: Images, y: Labels) -> Images:
         """Images of G at phi + h v; phi does not change."""

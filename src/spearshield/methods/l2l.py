@@ -20,7 +20,9 @@ Differences from the paper. The text of the paper was not available; losses, net
 follow the authors' code, https://github.com/YuyangShi/Learning-to-Defend-by-Learning-to-Attack. A
 gradient is divided by the largest value of its image, in place of the largest value of the batch,
 so that images do not depend on each other. The sum of perturbations is projected after each call.
-A is in training mode while f is trained. The weights of A have no penalty.
+A is in training mode while f is trained. The weights of A have no penalty. A is updated before f,
+its network is the slim one of the code, and TRADES' loss is the default; the training scripts of
+the code update f first, with the wide network and the cross-entropy.
 """
 
 from __future__ import annotations

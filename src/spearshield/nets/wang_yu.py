@@ -2,7 +2,8 @@
 
 Wang, Yu, "A Direct Approach to Robust Deep Learning Using Adversarial Networks", 2019,
 https://arxiv.org/abs/1905.09591; layers as in the authors' code,
-https://github.com/whxbergkamp/RobustDL_GAN. Images in [0, 1] are scaled to [-1, 1] first.
+https://github.com/whxbergkamp/RobustDL_GAN. Images in [0, 1] are scaled to [-1, 1] first. Two
+differences: strided layers pad both sides alike, and the initial weights are those of PyTorch.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from spearshield.nets.adv_gan import Residual, padded
+from spearshield.nets.adv_gan import padded
+from spearshield.nets.cifar_resnet import projection, stage
 from spearshield.threat import ThreatModel
 from spearshield.types import Images
 
@@ -58,21 +60,22 @@ def convolutional(channels: int, outputs: int, width: int) -> list[nn.Module]:
     return [
         *normalised(nn.Conv2d(channels, width, 5, 2, 2), width),
         *normalised(nn.Conv2d(width, 2 * width, 5, 2, 2), 2 * width),
-        *normalised(nn.ConvTranspose2d(2 * width, width, 4, 2, 1), width),
-        nn.ConvTranspose2d(width, outputs, 4, 2, 1),
+        *normalised(nn.ConvTranspose2d(2 * width, width, 5, 2, 2, 1, bias=False), width),
+        nn.ConvTranspose2d(width, outputs, 5, 2, 2, 1, bias=False),
     ]
 
 
 def residual(channels: int, outputs: int, width: int) -> list[nn.Module]:
     """The layers of the paper's generator for colour images."""
+    one, two, four = width, 2 * width, 4 * width
     return [
-        *normalised(nn.Conv2d(channels, width, 3, padding=1), width),
-        *normalised(nn.Conv2d(width, 2 * width, 3, 2, 1), 2 * width),
-        *normalised(nn.Conv2d(2 * width, 4 * width, 3, 2, 1), 4 * width),
-        *(Residual(4 * width) for _ in range(6)),
-        *normalised(nn.ConvTranspose2d(4 * width, 2 * width, 4, 2, 1), 2 * width),
-        *normalised(nn.ConvTranspose2d(2 * width, width, 4, 2, 1), width),
-        nn.Conv2d(width, outputs, 3, padding=1),
+        *normalised(nn.Conv2d(channels, one, 3, padding=1, bias=False), one),
+        *normalised(nn.Conv2d(one, two, 3, 2, 1, bias=False), two),
+        *normalised(nn.Conv2d(two, four, 3, 2, 1, bias=False), four),
+        stage(four, four, 6, 1, projection(four, four, 1)),
+        *normalised(nn.ConvTranspose2d(four, two, 3, 2, 1, 1, bias=False), two),
+        *normalised(nn.ConvTranspose2d(two, one, 3, 2, 1, 1, bias=False), one),
+        nn.Conv2d(one, outputs, 3, padding=1),
     ]
 
 

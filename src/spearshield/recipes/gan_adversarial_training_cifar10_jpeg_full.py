@@ -19,6 +19,7 @@ GAN = replace(
     ON_MNIST,
     threat=Linf(8 / 255),
     generator="residual",
+    generator_steps=5,
     generator_optimiser="adam",
     generator_lr=2e-3,
     lr=0.1,

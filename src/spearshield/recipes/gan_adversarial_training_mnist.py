@@ -1,11 +1,13 @@
 """MNIST, L-inf 0.3: training against generators, and the trainings that it has to beat.
 
-All trainings have one network, one schedule and one number of steps, and differ in the adversary:
-none (standard), a generator (``gan``, ``l2l``, ``learned_adversary``), gradient steps (PGD, TRADES,
-FGSM-RS, N-FGSM), other models (ensemble), or interval bounds (IBP, MTL-IBP). ``gan`` has the
-generator of the paper with a quarter of its width. The trainings called ``source`` are independent
-repetitions, whose adversarial images are transferred to every victim. A step of ``gan`` needs
-float32; all others are in bfloat16.
+All trainings have one network and one number of steps of the classifier, and differ in the
+adversary: none (standard), a generator (``gan``, ``l2l``, ``learned_adversary``), gradient steps
+(PGD, TRADES, FGSM-RS, N-FGSM), other models (ensemble), or interval bounds (IBP, MTL-IBP). They
+have one schedule, but the budget of the bounds grows for half of the steps. ``gan`` has the
+generator of the paper with a quarter of its width. The static models of ``ensemble`` are trained in
+steps of their own, before the others. The trainings called ``source`` are independent repetitions,
+whose adversarial images are transferred to every victim. ``gan`` and the bounds need float32; all
+others are in bfloat16.
 """
 
 from __future__ import annotations
@@ -60,10 +62,10 @@ STANDARD: dict[str, Any] = {
 
 
 def training(
-    method: Method, name: str = "", attack: Attack = PGD_7, replicate: int = 0
+    method: Method, name: str = "", attack: Attack = PGD_7, replicate: int = 0, first: int = 0
 ) -> Training:
-    """A training of all steps, in batches of 128: four epochs."""
-    return Training(method, STEPS, attack, 128, name=name, replicate=replicate)
+    """A training of all steps, in batches of 128: four epochs, after ``first`` other steps."""
+    return Training(method, first + STEPS, attack, 128, name=name, replicate=replicate)
 
 
 GAN = GANAdversarialTraining(BUDGET, width=16, **SCHEDULE)
@@ -72,7 +74,7 @@ LEARNED = LearnedAdversary(BUDGET, gradient_steps=3, step_size=2 / 3, **FAST)
 ENSEMBLE = EnsembleAdversarialTraining(**FAST)
 SOURCES = (
     training(StandardTraining(**STANDARD), "source_standard", replicate=1),
-    training(ENSEMBLE, "source_ensemble", FGSM(BUDGET), replicate=1),
+    training(ENSEMBLE, "source_ensemble", FGSM(BUDGET), 1, ENSEMBLE.static_steps),
     training(PGD_TRAINING, "source_pgd", replicate=1),
     training(replace(GAN, gamma=0.0, precision="bfloat16"), "source_gan", replicate=1),
 )
@@ -88,7 +90,7 @@ RECIPE = Recipe(
         training(LEARNED, "learned_adversary"),
         training(PGD_TRAINING, "pgd"),
         training(TRADES(steps=7, step_size=0.1, **FAST), "trades"),
-        training(ENSEMBLE, "ensemble", FGSM(BUDGET)),
+        training(ENSEMBLE, "ensemble", FGSM(BUDGET), first=ENSEMBLE.static_steps),
         training(FGSMRS(**FAST), "fgsm_rs"),
         training(NFGSM(**FAST), "n_fgsm"),
         training(IBP(**BOUNDS), "ibp"),

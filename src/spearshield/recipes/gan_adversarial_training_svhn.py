@@ -15,6 +15,11 @@ from spearshield.recipes.gan_adversarial_training_mnist_full import recipe
 from spearshield.threat import Linf
 
 GAN = replace(
-    ON_MNIST, threat=Linf(0.05), generator="residual", decay_steps=200_000, weight_decay=1e-4
+    ON_MNIST,
+    threat=Linf(0.05),
+    generator="residual",
+    generator_steps=5,
+    decay_steps=200_000,
+    weight_decay=1e-4,
 )
 RECIPE = recipe(SVHN(), WangYuResNet(stem_norm=False), GAN)
