@@ -9,7 +9,7 @@ import torch
 
 from spearshield.method import Task
 from spearshield.methods.pixel_deflection import Deflection, PixelDeflection
-from spearshield.rng import ambient
+from spearshield.rng import Rng, ambient
 
 TASK = Task(torch.nn.Identity(), torch.nn.Identity(), (1, 4, 4), 2)
 
@@ -28,6 +28,17 @@ def test_a_share_of_the_pixels_comes_from_the_window():
     assert 0.25 < share < 0.32
     assert moved.abs().max().round() == 4
     assert (moved.abs().amax((2, 3)).round() == 4).all()
+
+
+def test_near_the_border_every_pixel_of_the_window_is_equally_likely():
+    rows = torch.arange(5.0)[:, None].expand(400, 2, 5, 5) / 10
+    deflected = Deflection(1.0, 2, 0.0).purify(rows, Rng.of_batch(0, 400))
+    sources = (10 * deflected[:, 0]).round().long()
+    for row, window in enumerate(([0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4])):
+        shares = sources[:, row].flatten().bincount(minlength=5) / 2000
+        expected = torch.zeros(5)
+        expected[window] = 1 / len(window)
+        torch.testing.assert_close(shares, expected, rtol=0, atol=0.05)
 
 
 def test_the_denoiser_removes_noise():

@@ -66,6 +66,17 @@ def test_the_signal_changes_the_decoder_alone():
     assert changed(trained.D, decoder)
 
 
+def test_the_signal_starts_with_an_optimiser_of_its_own():
+    """The first step of Adam changes each weight by the learning rate, if it has no history."""
+    trained = learner(structure_steps=5, lr=1e-2, signal_lr=1e-3)
+    steps(trained, 5)
+    before = [weight.detach().clone() for weight in trained.D.parameters()]
+    trained.step(X, Y, rng=Rng.of_batch(5, 16))
+    pairs = zip(trained.D.parameters(), before, strict=True)
+    moved = torch.cat([(now - old).abs().flatten() for now, old in pairs])
+    assert moved.median().item() == pytest.approx(1e-3, rel=0.02)
+
+
 def test_training_lowers_both_losses():
     trained = learner(structure_steps=150, lr=3e-3, signal_lr=3e-3)
     losses = steps(trained, 200)
@@ -140,7 +151,7 @@ def test_the_stages_follow_from_the_size(side, stages):
 
 def test_a_number_of_steps_is_divided_between_the_stages():
     assert S2SNets().for_steps(101) == S2SNets(structure_steps=50, decay_steps=51)
-    assert S2SNets(weights="w").for_steps(10).structure_steps == 0
+    assert S2SNets(weights="w").for_steps(10) == S2SNets(weights="w", decay_steps=10)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ https://arxiv.org/abs/1704.01155; as a defence by itself in Guo, Rana, Cisse, va
     x_hat = round((2^bits - 1) * x) / (2^bits - 1)
 
 Rounding has no useful gradient. The differentiable approximation for BPDA replaces round(t) by
-t - sin(2 pi t) / (2 pi), which agrees with it at whole numbers.
+t - sin(2 pi t) / (2 pi), which agrees with it at whole numbers. Its slope there is zero, so at a
+black or white pixel, or with 8 bits at each pixel of an 8-bit image, it needs a random start.
 
 Differences from the paper. None in the transformation; the detector of the first paper, which
 compares predictions on squeezed images, is not included.

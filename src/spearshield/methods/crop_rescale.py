@@ -6,8 +6,8 @@ https://arxiv.org/abs/1711.00117
     x_hat = resize(crop(x, at random))
 
 Differences from the paper. The paper averages the predictions of many crops; here the victim
-classifies one crop, and the evaluation takes the majority over draws. The crop is differentiable,
-so EOT attacks it.
+classifies one crop, and the evaluation takes the majority over draws. The default side is ours: the
+crop keeps 64 % of the area. The crop is differentiable, so EOT attacks it.
 """
 
 from __future__ import annotations

@@ -3,14 +3,15 @@
 Prakash, Moran, Garber, DiLillo, Storer, "Deflecting Adversarial Attacks with Pixel Deflection",
 2018. https://arxiv.org/abs/1801.08926
 
-    repeat for a share of the pixels:  x[i] = x[j],  j at random in the window around i
+    for a share of the pixels:  x[i] = x[j],  j at random in the window around i, in the image
     x_hat = BayesShrink(x)
 
 scikit-image denoises.
 
 Differences from the paper. The paper spares pixels that the activations of the classifier mark as
 important; here every pixel is equally likely. All pixels are replaced at once, so a replaced pixel
-is never the source of another. The denoiser has no gradient; BPDA with the identity attacks it.
+is never the source of another, and all channels have one source. The default share is 10 pixels
+of 32x32 and 502 of 224x224. The denoiser has no gradient; BPDA with the identity attacks it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spearshield.method import Paper, RandomPurifier, Task
 from spearshield.nets.external import package
@@ -76,14 +78,19 @@ class Deflection(RandomPurifier):
 
     def purify(self, x: Images, rng: Rng) -> Images:
         n, _, h, w = x.shape
-        moves = rng.fold(0).integers((2, h, w), 2 * self.window + 1) - self.window
         replaced = rng.fold(1).uniform((h, w)) < self.share
-        moves = moves * replaced[:, None]
-        rows = (torch.arange(h, device=x.device)[:, None] + moves[:, 0]).clamp(0, h - 1)
-        columns = (torch.arange(w, device=x.device) + moves[:, 1]).clamp(0, w - 1)
+        draws = rng.fold(0).uniform((2, h, w))
+        row, column = torch.arange(h, device=x.device)[:, None], torch.arange(w, device=x.device)
+        rows = torch.where(replaced, self.source(row, h, draws[:, 0]), row)
+        columns = torch.where(replaced, self.source(column, w, draws[:, 1]), column)
         image = torch.arange(n, device=x.device)[:, None, None]
         deflected = x.permute(0, 2, 3, 1)[image, rows, columns].permute(0, 3, 1, 2)
         return deflected if self.denoiser is None else self.denoiser(deflected)
+
+    def source(self, place: Tensor, side: int, draw: Tensor) -> Tensor:
+        """A row or column in the window around ``place`` and in the image, for draws in [0, 1)."""
+        first, last = (place - self.window).clamp(min=0), (place + self.window).clamp(max=side - 1)
+        return torch.minimum(first + (draw * (last - first + 1)).long(), last)
 
 
 class WaveletDenoising(ArrayPurifier):

@@ -94,7 +94,7 @@ class S2SNets(Method):
     def for_steps(self, steps: int) -> S2SNets:
         """The same method for ``steps`` steps: half train structure, unless it is loaded."""
         structure = 0 if self.weights else steps // 2
-        return replace(self, structure_steps=structure, decay_steps=steps - steps // 2)
+        return replace(self, structure_steps=structure, decay_steps=steps - structure)
 
     def learner(self, task: Task) -> S2SNetsLearner:
         return S2SNetsLearner(self, task)
@@ -120,6 +120,7 @@ class S2SNetsLearner(Learner):
                 raise ValueError(f"{path} holds no E and D; give a checkpoint of s2snets")
         self.opt_e = torch.optim.Adam(self.E.parameters(), method.lr)
         self.opt_d = torch.optim.Adam(self.D.parameters(), method.lr)
+        self.opt_signal = torch.optim.Adam(self.D.parameters(), method.signal_lr)
         self.register_buffer("taken", torch.tensor(0))
 
     @property
@@ -144,13 +145,13 @@ class S2SNetsLearner(Learner):
 
     def step_signal(self, x: Images, y: Labels, taken: int) -> Mapping[str, float]:
         """Update D: the class that f predicts."""
-        set_lr(cosine(self.method.signal_lr, taken, self.method.decay_steps), self.opt_d)
+        set_lr(cosine(self.method.signal_lr, taken, self.method.decay_steps), self.opt_signal)
         with torch.no_grad():
             code, positions = self.E.eval()(x)
         x_hat = self.D.train()(code, positions).clamp(0, 1)
         logits = frozen(self.task.classifier)(x_hat)
         loss = cross_entropy(logits, y)
-        minimise(self.opt_d, loss)
+        minimise(self.opt_signal, loss)
         return {"cross_entropy": loss.item(), "accuracy": accuracy(logits, y)}
 
     def outcome(self) -> Outcome:
