@@ -42,7 +42,9 @@ def test_the_information_of_gradients_that_follow_the_image_or_ignore_it():
         x, noise = torch.rand(4, 1, 40, 40), torch.randn(4, 1, 40, 40)
     assert gradients(x.clone(), x).mutual_information == pytest.approx(1, abs=1e-6)
     assert gradients(noise, x).mutual_information < 0.1
-    assert gradients(torch.ones_like(x), x).mutual_information == 0
+    flat = torch.ones_like(x)
+    for g, image in ((flat, x), (x, flat), (flat, flat)):
+        assert gradients(g, image).mutual_information == 0
 
 
 def test_a_probe_tells_the_class_where_the_gradient_shows_it():
@@ -77,6 +79,19 @@ def test_similarity_and_shift():
     assert one.shift(opposite) == pytest.approx(0, abs=1e-6)
     # The mean of ||z| - 1| for a standard normal z.
     assert one.shift(even) == pytest.approx(0.5354, abs=0.02)
+
+
+def test_tiny_gradients_count_as_large_ones():
+    """The gradients of a confident classifier, whose squares underflow."""
+    with ambient(4):
+        patterns, noise = torch.randn(2, 1, 6, 6), torch.randn(60, 1, 6, 6)
+    y = torch.arange(60) % 2
+    g = patterns[y] + 0.1 * noise
+    large, tiny = gradients(g, y=y), gradients(1e-30 * g, y=y)
+    assert tiny.similarity(large) == pytest.approx(1, abs=1e-6)
+    assert tiny.shift(large) == pytest.approx(0, abs=1e-5)
+    assert tiny.class_accuracy == large.class_accuracy == 1
+    assert gradients(0 * g, y=y).similarity(large) == 0
 
 
 @fails_under(

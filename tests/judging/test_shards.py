@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from fixtures.models import HalfSpace
@@ -32,8 +34,8 @@ def examples() -> Examples:
     return Examples.of(x, HalfSpace()(x.float() / 255).argmax(1), ("below", "above"))
 
 
-def evaluation(folder):
-    victim = Defended(nn.Identity(), HalfSpace()).eval()
+def evaluation(folder, purifier=None):
+    victim = Defended(purifier or nn.Identity(), HalfSpace()).eval()
     return CachedEvaluation(victim, "none", folder, EvaluationSettings(batch_size=2), "data")
 
 
@@ -80,3 +82,18 @@ def test_a_stopped_evaluation_goes_on_with_its_shard(examples, tmp_path, monkeyp
     attacked.clear()
     evaluation(tmp_path)(replace(TRIAL, attack=PGD(Linf(0.1), steps=4)), examples)
     assert attacked == [*range(10)]
+
+
+def test_the_images_of_the_report_are_purified_in_batches(examples, tmp_path):
+    class Darken(nn.Module):
+        sizes: ClassVar[set[int]] = set()
+
+        def forward(self, x):
+            self.sizes.add(len(x))
+            return (x - 0.1).clamp(0, 1)
+
+    evaluation(tmp_path, Darken())(TRIAL, examples)
+    assert max(Darken.sizes - {8}) == 2  # 8: the images of ``check_victim``
+    (path,) = (tmp_path / "pictures").iterdir()
+    stored = load_file(path)
+    assert torch.equal(stored["x_hat"], (stored["x_adv"] - 0.1).clamp(0, 1))

@@ -15,6 +15,7 @@ from spearshield.dataset import Examples
 from spearshield.judging import transferability as module
 from spearshield.judging.evaluation import EvaluationSettings, OutsideThreatError
 from spearshield.judging.transferability import Transferability, transferability
+from spearshield.rng import Rng
 from spearshield.threat import Linf
 
 
@@ -37,11 +38,19 @@ class Brighter(Attack):
     display_name: ClassVar[str] = "brighter"
 
     def perturb(self, model, x, y, rng):
-        for step in torch.linspace(0, self.threat.eps, 61):
-            x_adv = (x + step).clamp(0, 1)
-            if (model(x_adv).argmax(1) == 1).all():
-                break
+        x_adv = x + self.threat.eps
+        for step in torch.linspace(self.threat.eps, 0, 61):
+            bright = (model((x + step).clamp(0, 1)).argmax(1) == 1)[:, None, None, None]
+            x_adv = torch.where(bright, x + step, x_adv)
         return self.threat.project(x_adv, x)
+
+
+@dataclass(frozen=True)
+class RandomlyBrighter(Attack):
+    """Adds a random number to each image, at most eps."""
+
+    def perturb(self, model, x, y, rng):
+        return self.threat.project(x + self.threat.eps * rng.uniform((1, 1, 1)), x)
 
 
 @pytest.fixture
@@ -51,10 +60,13 @@ def images() -> Examples:
     return Examples.of(pixels.clone(), torch.tensor([0, 0, 0, 1]), ("dark", "bright"))
 
 
-def measured(images, folder, thresholds=(0.4, 0.6), batch_size=1):
+CROSSING = Brighter(Linf(0.3))
+
+
+def measured(images, folder, thresholds=(0.4, 0.6), batch_size=1, attack: Attack = CROSSING):
     networks = {name: Brightness(t).eval() for name, t in zip("ab", thresholds, strict=False)}
     settings = EvaluationSettings(batch_size=batch_size)
-    found, _ = transferability(networks, [Brighter(Linf(0.3))], images, settings, folder)
+    found, _ = transferability(networks, [attack], images, settings, folder)
     return found
 
 
@@ -113,9 +125,23 @@ def test_few_images_have_an_interval():
         assert "nan" not in statement
 
 
-def test_the_batch_size_changes_nothing(images, tmp_path):
-    one, all_ = measured(images, tmp_path / "1"), measured(images, tmp_path / "4", batch_size=4)
-    assert torch.equal(one.clean, all_.clean)
+def by_position(seed, ids):
+    return Rng(seed, torch.arange(len(ids)))
+
+
+@fails_under(
+    "randomness by the position in the batch",
+    (module, "Rng", by_position),
+    attack=RandomlyBrighter(Linf(0.3)),
+)
+@pytest.mark.parametrize("attack", [CROSSING, RandomlyBrighter(Linf(0.3))])
+def test_the_batch_size_changes_nothing(images, tmp_path, attack):
+    one, three = (
+        measured(images, tmp_path / str(size), batch_size=size, attack=attack) for size in (1, 3)
+    )
+    for part in ("clean", "attacked", "l2"):
+        torch.testing.assert_close(getattr(one, part), getattr(three, part))
+    assert not torch.equal(one.attacked[0, 0], one.clean)
 
 
 class Same:

@@ -51,6 +51,15 @@ def test_the_database_holds_patches_of_the_images():
     assert len(learner.quilt.database.unique(dim=0)) > 40
 
 
+def test_one_step_leaves_no_row_of_the_database_empty():
+    with ambient(0):
+        x = 0.5 + 0.5 * torch.rand(4, 2, 14, 17)
+    learner = trained(ImageQuilting(patches=60), x, steps=1)
+    everything = torch.nn.functional.unfold(x, 5).transpose(1, 2).reshape(-1, 50)
+    assert torch.cdist(learner.quilt.database, everything).amin(1).max() < 0.01
+    assert learner.outcome().purifier(0.1 * x).min() >= 0.5
+
+
 def test_an_image_whose_patches_are_known_comes_back():
     """With one nearest patch and every patch in the database, the quilt is the image."""
     with ambient(0):

@@ -17,6 +17,7 @@ from spearshield.methods.ip_gan import IPGAN, IPGANLearner
 from spearshield.nets.inverse_perturbation import Fusion
 from spearshield.rng import Rng, ambient
 from spearshield.threat import Linf
+from spearshield.training.precomputed_attack import PrecomputedAttack
 
 X = torch.full((3, 1, 4, 4), 0.5)
 Y = torch.tensor([0, 1, 0])
@@ -146,6 +147,15 @@ def test_training_restores_the_class_of_attacked_images():
     attacked = FGSM(Linf(0.2))(model, x, y)
     assert (defended(attacked).argmax(1) == y).float().mean() > 0.95
     assert (defended(x).argmax(1) == y).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("setting", [{"view": "adaptive"}, {"joint": True}, {"warmup_steps": 1}])
+def test_images_that_change_in_the_training_cannot_be_precomputed(setting):
+    model = Brightness().eval()
+    task = Task(model, model, (1, 4, 4), 2, PrecomputedAttack.empty(FGSM(Linf(0.1))))
+    with pytest.raises(ValueError, match="set precompute=false"):
+        IPGAN(width=4, blocks=1, **setting).learner(task)
+    IPGAN(width=4, blocks=1).learner(task)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from spearshield.report.strengths import strengths
 
 def attacked(eps: float, robust: float, size: float | None = None, **changes: object) -> Row:
     settings = {"attack": "fgsm", "eps": eps, "robust_acc": robust, "normalised_l2": size}
-    return row(**{**settings, **changes})
+    return row(**{**settings, "parameters": {"attack": {}}, **changes})
 
 
 def charts(*rows: Row) -> list[Chart]:
@@ -31,7 +31,7 @@ def test_a_line_over_the_budget_and_one_over_the_normalised_size():
     by_budget, by_size = charts(*THREE)
     (line,) = by_budget.lines
     assert line.points == ((0.0, 0.98), (0.1, 0.8), (0.2, 0.5), (0.3, 0.1))
-    assert line.label.startswith("ape_gan, fgsm, adaptive")
+    assert line.label.startswith("ape_gan, FGSM, adaptive")
     assert by_budget.axes.horizontal == "budget in L\u221e"
     (line,) = by_size.lines
     assert [position for position, _ in line.points] == [0.0, 0.05, 0.11, 0.16]
@@ -42,6 +42,22 @@ def test_seeds_are_averaged():
     other = [replace(one, seed=1, robust_acc=one.robust_acc - 0.1) for one in THREE]
     (line,) = charts(*THREE, *other)[0].lines
     assert [share for _, share in line.points] == pytest.approx([0.98, 0.75, 0.45, 0.05])
+
+
+def test_attacks_of_one_name_are_lines_of_their_own():
+    short, long = (
+        [
+            replace(one, attack="pgd", robust_acc=robust, parameters={"attack": {"steps": steps}})
+            for one in THREE
+        ]
+        for steps, robust in ((1, 0.9), (100, 0.1))
+    )
+    lines = charts(*short, *long)[0].lines
+    assert [line.label for line in lines] == [
+        "ape_gan, PGD-1, adaptive",
+        "ape_gan, PGD-100, adaptive",
+    ]
+    assert [{share for _, share in line.points[1:]} for line in lines] == [{0.9}, {0.1}]
 
 
 @fails_under("lines of two budgets", (module, "LEAST", 2))

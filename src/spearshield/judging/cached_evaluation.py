@@ -210,8 +210,11 @@ class CachedEvaluation:
         purified = not isinstance(self.victim.purifier, nn.Identity)
         kept = FEATURES if purified else PICTURES
         x, x_adv = images.images()[:kept], x_adv[:kept]
+        parts = torch.split(x_adv, self.settings.batch_size)
         with torch.no_grad():
-            x_hat = self.victim.purifier(x_adv.to(self.settings.device, copy=True)).cpu()
+            x_hat = torch.cat(
+                [self.victim.purifier(p.to(self.settings.device, copy=True)).cpu() for p in parts]
+            )
         stages = {"x": x, "x_adv": x_adv, "x_hat": x_hat}
         features = self._features(*stages.values()) if purified else {}
 

@@ -21,6 +21,7 @@ from spearshield.adversary import loss_gradient
 from spearshield.dataset import Examples
 from spearshield.losses import margin
 from spearshield.ranges import check
+from spearshield.threat import L2
 from spearshield.types import Classifier, Images, Labels
 
 BINS = 16
@@ -86,12 +87,10 @@ class InputGradients:
         """
         from sklearn.metrics import normalized_mutual_info_score  # noqa: PLC0415 - slow to import
 
-        found = [
-            normalized_mutual_info_score(_levels(image), _levels(gradient))
-            for image, gradient in zip(
-                self.x.flatten(1).numpy(), self.g.abs().flatten(1).numpy(), strict=True
-            )
-        ]
+        pairs = zip(self.x.flatten(1).numpy(), self.g.abs().flatten(1).numpy(), strict=True)
+        levels = [(_levels(image), _levels(gradient)) for image, gradient in pairs]
+        # scikit-learn gives 1 to two constants.
+        found = [normalized_mutual_info_score(a, b) if np.ptp(a) > 0 else 0.0 for a, b in levels]
         return float(np.mean(found))
 
     @cached_property
@@ -154,7 +153,5 @@ def _levels(values: np.ndarray) -> np.ndarray:
 
 
 def _unit(g: Tensor) -> Float[Tensor, "n d"]:
-    """The gradients as rows of norm 1; zero where there is none."""
-    flat = g.flatten(1)
-    norm = flat.norm(dim=1, keepdim=True)
-    return torch.where(norm > 0, flat / norm.clamp(min=1e-38), torch.zeros_like(flat))
+    """The gradients as rows of norm 1, however small they are; zero where there is none."""
+    return L2(1.0).normalize(g).flatten(1)

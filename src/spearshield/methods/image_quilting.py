@@ -77,7 +77,7 @@ class ImageQuilting(Method):
 
 
 class ImageQuiltingLearner(Learner):
-    """The database is filled evenly: every step replaces the oldest patches."""
+    """The first step fills the database with its patches; every further one replaces the oldest."""
 
     taken: Tensor
 
@@ -102,6 +102,8 @@ class ImageQuiltingLearner(Learner):
         image = torch.arange(len(x), device=x.device)[:, None, None, None]
         pixels = x.permute(0, 2, 3, 1)[image, rows[..., None], columns[:, :, None]]
         found = pixels.permute(0, 1, 4, 2, 3).flatten(0, 1).flatten(1)
+        if int(self.taken) == 0:
+            database.copy_(found[torch.arange(len(database), device=x.device) % len(found)])
         places = (int(self.taken) + torch.arange(len(found), device=x.device)) % len(database)
         database[places] = found
         self.taken += len(found)

@@ -41,6 +41,7 @@ from spearshield.rng import Rng
 from spearshield.training.classifier_training import scaled
 from spearshield.training.guided_purifier import GuidedPurifierLearner, GuidedPurifierTraining
 from spearshield.training.optim import minimise, set_lr
+from spearshield.training.precomputed_attack import PrecomputedAttack
 from spearshield.types import Images, Labels
 
 
@@ -57,7 +58,8 @@ class IPGAN(GuidedPurifierTraining):
 
     Raises:
         ValueError: A number is out of range. At the start of training: there is no attack to train
-            on.
+            on, or its images are precomputed but change in the training (``adaptive``,
+            ``warmup_steps``, ``joint``).
     """
 
     paper = Paper(
@@ -79,6 +81,13 @@ class IPGAN(GuidedPurifierTraining):
         require(self, "view", one_of=("oblivious", "adaptive"))
 
     def learner(self, task: Task) -> IPGANLearner:
+        changing = self.view == "adaptive" or self.warmup_steps > 0 or self.joint
+        if changing and isinstance(task.learn_from, PrecomputedAttack):
+            raise ValueError(
+                "images cannot be attacked before the first step, because the attacked model or "
+                "the budget changes in the training (view=adaptive, joint, warmup_steps); set "
+                "precompute=false"
+            )
         return IPGANLearner(self, task)
 
 

@@ -28,8 +28,9 @@ class InversePerturbation(nn.Module):
     alike in training, in evaluation and in every batch. The last layer starts at zero: an untrained
     network changes nothing.
 
-    For large images, the backward pass computes the activations of one part at a time again, so
-    that its memory does not grow with the number of blocks.
+    For large images, only the inputs of the parts are kept, and the backward pass computes the
+    activations of one part at a time again. So a block adds only its input to the memory: as much
+    as ``width / 4`` channels of the image.
 
     Args:
         channels: Channels of an image.

@@ -9,6 +9,7 @@ https://arxiv.org/abs/1409.1556.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -55,17 +56,18 @@ class Encoder(nn.Module):
         return maps, positions
 
     def transplant(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy the convolutions of a VGG16, in their order.
+        """Copy the convolutions of a VGG16, in the order of the numbers in their names.
 
         Args:
-            weights: Tensors by name, among them ``features.<i>.weight`` and ``features.<i>.bias``
-                of torchvision's VGG16, with or without batch normalisation.
+            weights: Tensors by name, in any order, among them ``features.<i>.weight`` and
+                ``features.<i>.bias`` of torchvision's VGG16, with or without batch normalisation.
 
         Raises:
             ValueError: The convolutions do not have the shapes of this encoder's.
         """
         own = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
         given = [name for name, value in weights.items() if value.ndim == 4]
+        given.sort(key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
         shapes = [tuple(weights[name].shape) for name in given[: len(own)]]
         expected = [tuple(layer.weight.shape) for layer in own]
         if shapes != expected:

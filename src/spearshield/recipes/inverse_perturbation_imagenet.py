@@ -12,8 +12,8 @@ With timm, and its published weights:
     spearshield run inverse_perturbation_imagenet --set classifier=timm:resnet50 \\
         --set classifier.pretrained=true --set weights=
 
-and alike ``timm:vgg19``, and ``timm:inception_v3`` with ``--set data.size=299``. The backward pass
-through the generator keeps the activations of one part at a time.
+and alike ``timm:vgg19``, and ``timm:inception_v3`` with ``--set data.size=299``. The memory of
+the generator holds the inputs of its parts, and the activations of one part at a time.
 """
 
 from __future__ import annotations

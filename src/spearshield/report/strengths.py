@@ -29,9 +29,9 @@ def strengths(defences: Iterable[Defence]) -> list[Chart]:
     """Charts over the budget and over the mean normalised L2 norm, for each setting."""
     found: dict[str, dict[tuple[str, str], Rows]] = {}
     for defence in defences:
-        for row in (cell.row for cell in defence.cells if cell.row.attack != WORST_CASE):
+        for title, row in (cell for cell in defence.cells if cell.row.attack != WORST_CASE):
             setting = f"{row.data}, {row.classifier}, {words.images(row)}, {words.norm(row.threat)}"
-            trial = f"{row.attack}, {words.view(row.view)}"
+            trial = f"{title}, {words.view(row.view)}"
             rows = found.setdefault(setting, {}).setdefault((defence.label, trial), {})
             rows.setdefault(row.eps, []).append(row)
     return [

@@ -144,6 +144,7 @@ def train(
             task.classifier,
             images,
             seed=seed,
+            batch_size=training.batch_size,
             folder=folder / ATTACKED if folder else None,
             device=device,
             bar=progress(f"attack the training images of {training.display_name}", len(images)),

@@ -6,7 +6,6 @@ during the training and the attack is slow, attacking each image once is enough.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,13 +18,13 @@ from spearshield.method import frozen
 from spearshield.progress import ProgressBar, no_bar
 from spearshield.rng import Rng
 from spearshield.storage import checkpoint
-from spearshield.storage.content import network_digest
+from spearshield.storage.content import content
 from spearshield.storage.digest import digest
-from spearshield.storage.serialization import dump
+from spearshield.storage.installed import source_digest
 from spearshield.types import Classifier, Ids, Images, Labels
 
 PART = 500
-"""Number of images that are attacked together and stored in one file."""
+"""Number of images that are stored in one file."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,7 @@ def precompute_attack(
     examples: Examples,
     *,
     seed: int,
+    batch_size: int = 128,
     folder: Path | None = None,
     device: torch.device | str = "cpu",
     bar: ProgressBar = no_bar,
@@ -79,8 +79,10 @@ def precompute_attack(
     """The adversarial images of ``attack`` on ``classifier`` for all ``examples``.
 
     Args:
+        batch_size: Number of images that are attacked together; changes time and memory only.
         folder: Folder for the images, in parts. A part in the folder is used if it was made with
-            the same attack, classifier, images and seed. ``None``: images stay in memory only.
+            the same attack, classifier, images, seed and code, and the same version of torch.
+            ``None``: images stay in memory only.
         bar: Called with the number of images done.
 
     Raises:
@@ -88,15 +90,22 @@ def precompute_attack(
     """
     examples = examples[examples.ids.argsort()]
     x_adv = torch.empty(len(examples), *examples.shape)
-    source = digest(json.dumps([dump(attack), seed]), network_digest(classifier))
+    source = digest(
+        content((attack, classifier), modes=False).sha256,
+        f"{seed} {torch.__version__} {source_digest()}",
+    )
     for start in range(0, len(examples), PART):
         part = examples[start : start + PART]
         key = digest(source, part.ids, part.y, part.content)
         path = folder / f"{start:06d}.safetensors" if folder else None
         kept = checkpoint.load(path) if path and path.exists() else {}
         if kept.get("key") != key:
-            x, y, rng = part.images(device), part.y.to(device), Rng(seed, part.ids.to(device))
-            kept = {"key": key, "x_adv": attack(frozen(classifier), x, y, rng=rng).cpu()}
+            found = []
+            for first in range(0, len(part), batch_size):
+                some = part[first : first + batch_size]
+                x, y, rng = some.images(device), some.y.to(device), Rng(seed, some.ids.to(device))
+                found.append(attack(frozen(classifier), x, y, rng=rng).cpu())
+            kept = {"key": key, "x_adv": torch.cat(found)}
             if path:
                 checkpoint.save(path, kept)
         x_adv[start : start + PART] = kept["x_adv"]

@@ -16,7 +16,7 @@ import copy
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from spearshield.attacks.pgd import PGD
@@ -30,7 +30,7 @@ from spearshield.training.transfer_attack import Transfer
 from spearshield.types import Classifier, Images, Labels
 
 REACH = (1.0, 1.5)
-"""Budgets of the attacks that make new queries, as multiples of ``eps``."""
+"""Budgets of the attacks that make new queries, as multiples of ``eps``, within the range."""
 NOISE = 0.3
 """Largest change of a pixel by noise in a mixture of two images."""
 
@@ -84,7 +84,8 @@ class Student:
         with ambient(rng.key):
             student = small_classifier(x.shape[1:], classes).to(x)
         optimiser = torch.optim.Adam(student.parameters(), self.lr)
-        seen = _Answers(model, self.batch_size)
+        versions = 1 + self.mixtures + len(REACH) * self.rounds
+        seen = _Answers(model, self.batch_size, versions, x)
         seen.ask(x, x)
         for number in range(self.mixtures):
             seen.ask(_mixture(x, number, rng.fold(0).fold(number)), torch.zeros_like(x))
@@ -93,41 +94,54 @@ class Student:
             self._train(student.train(), optimiser, seen, rng.key + number)
             kept = [*kept, copy.deepcopy(student).eval().requires_grad_(False)][-self.kept :]
             for reach in REACH:
-                wider = replace(threat, eps=reach * threat.eps)
+                wider = replace(threat, eps=min(reach * threat.eps, threat.diameter(x)))
                 attack = PGD(wider, 10, wider.eps / 4, early_stop=False, loss="margin")
                 seen.ask(attack.perturb(kept[-1], x, y, rng.fold(1).fold(number)), x)
-        return Transfer(threat, tuple(kept[::-1]), queries=len(torch.cat(seen.labels)))
+        return Transfer(threat, tuple(kept[::-1]), queries=seen.count)
 
     def _train(
         self, student: nn.Module, optimiser: torch.optim.Optimizer, seen: _Answers, seed: int
     ) -> None:
         """One round of training on all answers so far."""
-        images, labels = torch.cat(seen.images), torch.cat(seen.labels)
-        orders: list[torch.Tensor] = []
+        orders: list[Tensor] = []
         with torch.enable_grad():
             for step in range(self.steps):
                 if not orders:
-                    order = permutation(len(images), seed, step).to(images.device)
+                    order = permutation(seen.count, seed, step).to(seen.labels.device)
                     orders = list(torch.split(order, self.batch_size))
-                index = orders.pop()
-                minimise(optimiser, cross_entropy(student(images[index]), labels[index]))
+                images, labels = seen[orders.pop()]
+                minimise(optimiser, cross_entropy(student(images), labels))
 
 
 class _Answers:
-    """Queries and the predicted classes."""
+    """Queries, in 8 bits, and the predicted classes.
 
-    def __init__(self, model: Classifier, batch_size: int) -> None:
-        self.model, self.batch_size = model, batch_size
-        self.images: list[Images] = []
-        self.labels: list[Labels] = []
+    Args:
+        model: The black box.
+        batch_size: Number of images in a query.
+        versions: Number of calls of :meth:`ask`.
+        x: Images with the number and shape of the queries of each call.
+    """
+
+    def __init__(self, model: Classifier, batch_size: int, versions: int, x: Images) -> None:
+        self.model, self.batch_size, self.count = model, batch_size, 0
+        size = versions * len(x)
+        self.pixels = torch.empty(size, *x.shape[1:], dtype=torch.uint8, device=x.device)
+        self.labels = torch.empty(size, dtype=torch.long, device=x.device)
+        self.dtype = x.dtype
 
     @torch.no_grad()
     def ask(self, queries: Images, x: Images) -> None:
         """Query the model with images that are rounded towards ``x``."""
         queries = quantize_towards(queries, x)
         answers = [self.model(part).argmax(1) for part in torch.split(queries, self.batch_size)]
-        self.images.append(queries)
-        self.labels.append(torch.cat(answers))
+        new = slice(self.count, self.count + len(queries))
+        self.pixels[new], self.labels[new] = (255 * queries).round(), torch.cat(answers)
+        self.count += len(queries)
+
+    def __getitem__(self, index: Tensor) -> tuple[Images, Labels]:
+        """Some of the queries, and their predicted classes."""
+        return self.pixels[index].to(self.dtype) / 255, self.labels[index]
 
 
 def _mixture(x: Images, number: int, rng: Rng) -> Images:
