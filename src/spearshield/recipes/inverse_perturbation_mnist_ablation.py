@@ -46,6 +46,7 @@ RECIPE = replace(
         ip_gan("no_features", feature_weight=0.0),
         ip_gan("no_pixels", pixel_weight=0.0),
         ip_gan("no_clean_images", clean_share=0.0),
+        ip_gan("fewer_clean_images", clean_share=0.1),
         ip_gan("more_clean_images", clean_share=0.5),
         ip_gan("narrow", width=8),
         Training(IP_GAN, STEPS, PGD_10, name="pgd_only", precompute=True),
