@@ -181,6 +181,11 @@ class ClassifierLearner(Learner):
         model = self.attacked()
         return {"gap": self.alarm.watch(int(self.taken), model, x, y, x_adv, threat, rng)}
 
+    @property
+    def measured(self) -> bool:
+        """True if the alarm measures at this step; between measurements it uses no images."""
+        return self.alarm is not None and self.alarm.due(int(self.taken))
+
     @contextmanager
     def precise(self, x: Images) -> Iterator[None]:
         """The number format of the method inside the block."""
