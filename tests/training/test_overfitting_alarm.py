@@ -166,3 +166,23 @@ def test_passes_of_a_step(task, examples):
         assert passes(learner, examples.images(), examples.y, Rng(0, examples.ids)) == expected
     learner = PGDAdversarialTraining().learner(replace(task, learn_from=attack))
     assert passes(learner, examples.images(), examples.y, Rng(0, examples.ids)) == 4
+
+
+def test_passes_of_static_models_count_whatever_model_is_drawn(monkeypatch, task, examples):
+    """One for the images of the source, and one for clean and one for adversarial images."""
+    method = EnsembleAdversarialTraining(static_steps=0)
+    for source in range(4):
+        monkeypatch.setattr(torch, "randint", lambda *_, source=source: torch.tensor(source))
+        learner = method.learner(task)
+        assert passes(learner, examples.images(), examples.y, Rng(0, examples.ids)) == 3
+
+
+def test_passes_do_not_depend_on_the_global_generator(task, examples):
+    """The images of a source that stops early depend on the source that is drawn."""
+    task = replace(task, learn_from=PGD(Linf(0.1), steps=3))
+    counted = set()
+    for seed in range(6):
+        learner = EnsembleAdversarialTraining(static_steps=0, static=()).learner(task)
+        with ambient(seed):
+            counted.add(passes(learner, examples.images(), examples.y, Rng(0, examples.ids)))
+    assert len(counted) == 1

@@ -112,9 +112,13 @@ class EnsembleAdversarialLearner(ClassifierLearner):
         self.register_buffer("pretrained", torch.tensor(0))
 
     @property
+    def classifiers(self) -> list[nn.Module]:
+        return [self.classifier, self.task.classifier, *self.static]
+
+    @property
     def sources(self) -> list[Classifier]:
         """f, then the static models."""
-        return [self.attacked(), *map(frozen, (self.task.classifier, *self.static))]
+        return [self.attacked(), *map(frozen, self.classifiers[1:])]
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
         if int(self.pretrained) < self.static_steps:

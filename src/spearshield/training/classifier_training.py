@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from spearshield.adversary import Attack
 from spearshield.method import Learner, Method, Outcome, Task, frozen
 from spearshield.ranges import require
-from spearshield.rng import Rng
+from spearshield.rng import Rng, ambient
 from spearshield.threat import ThreatModel
 from spearshield.training.mixture import Mixture
 from spearshield.training.optim import cosine, minimise, set_lr
@@ -118,6 +118,11 @@ class ClassifierLearner(Learner):
         self.alarm = OverfittingAlarm(every) if every else None
 
     @property
+    def classifiers(self) -> list[nn.Module]:
+        """The classifiers that a step may differentiate."""
+        return [self.classifier]
+
+    @property
     def share(self) -> float:
         """The share of eps at this step, in (0, 1]."""
         warmup: int = self.method.warmup_steps
@@ -210,6 +215,8 @@ class ClassifierLearner(Learner):
 def passes(learner: ClassifierLearner, x: Images, y: Labels, rng: Rng) -> float:
     """Forward passes with a backward pass in a step of a training, per image; takes the step.
 
+    Those of all classifiers count, also of the static models of ensemble training; those of
+    generators do not. A pass with interval bounds counts once, but takes about three times as long.
     Includes those of the alarm, if it measures at this step. An attack that stops early at some
     images has a fraction.
     """
@@ -219,11 +226,13 @@ def passes(learner: ClassifierLearner, x: Images, y: Labels, rng: Rng) -> float:
         nonlocal images
         images += len(logits) if logits.requires_grad else 0
 
-    hook = learner.classifier.register_forward_hook(count)
+    hooks = [network.register_forward_hook(count) for network in learner.classifiers]
     try:
-        learner.step(x, y, rng=rng)
+        with ambient(0):
+            learner.step(x, y, rng=rng)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     return images / len(x)
 
 
