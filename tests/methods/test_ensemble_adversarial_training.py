@@ -168,9 +168,9 @@ def test_resuming_in_either_phase_changes_nothing(tmp_path):
 
 def test_the_steps_are_divided_between_the_phases():
     method = EnsembleAdversarialTraining().for_steps(400)
-    assert (method.static_steps, method.decay_steps) == (100, 300)
+    assert (method.static_steps, method.decay_steps, method.warmup_steps) == (100, 300, 60)
     alone = EnsembleAdversarialTraining(static=()).for_steps(400)
-    assert (alone.static_steps, alone.decay_steps) == (0, 400)
+    assert (alone.static_steps, alone.decay_steps, alone.warmup_steps) == (0, 400, 80)
 
 
 def test_the_static_models_are_set_by_name():

@@ -89,10 +89,14 @@ class EnsembleAdversarialTraining(AdversarialTraining):
         super().__post_init__()
         require(self, "static_steps", at_least=0)
 
-    def for_steps(self, steps: int) -> EnsembleAdversarialTraining:
-        """The same method for ``steps`` steps: 1 of 4 trains the static models, if any."""
+    def for_steps(self, steps: int) -> AdversarialTraining:
+        """The same method for ``steps`` steps: 1 of 4 trains the static models, if any.
+
+        The schedules, and the warm-up of eps, are those for the remaining steps.
+        """
         first = steps // 4 if self.static else 0
-        return replace(self, static_steps=first, decay_steps=steps - first)
+        method = super().for_steps(steps - first)
+        return replace(method, static_steps=first)  # type: ignore[call-arg]
 
     def learner(self, task: Task) -> EnsembleAdversarialLearner:
         return EnsembleAdversarialLearner(self, task)
