@@ -25,6 +25,7 @@ from spearshield.threat import ThreatModel
 from spearshield.training.mixture import Mixture
 from spearshield.training.optim import cosine, minimise, set_lr
 from spearshield.training.overfitting_alarm import OverfittingAlarm
+from spearshield.training.precomputed_attack import PrecomputedAttack
 from spearshield.types import Classifier, Images, Labels, Logits
 
 MOMENTUM = 0.9
@@ -78,6 +79,10 @@ class AdversarialTraining(ClassifierTraining):
             :class:`~spearshield.training.overfitting_alarm.OverfittingAlarm`; 0: none. A
             measurement takes at most as long as 10 steps of PGD.
 
+    Raises:
+        ValueError: A number is out of range. At the start of training: eps grows, but the images of
+            the attack are precomputed.
+
     Warns:
         CatastrophicOverfittingWarning: Once in training, if ``watch_every`` is positive: the
             classifier withstands the training's adversary but not PGD.
@@ -101,6 +106,18 @@ class AdversarialTraining(ClassifierTraining):
         warmup = self.warmup_steps or int(self.warmup_share * steps)
         return replace(self, decay_steps=steps, warmup_steps=warmup)
 
+    def check_attack(self, task: Task) -> None:
+        """Raise if eps grows, but the images of the task's attack are precomputed.
+
+        Raises:
+            ValueError: See above.
+        """
+        if self.warmup_steps and isinstance(task.learn_from, PrecomputedAttack):
+            raise ValueError(
+                "images that are attacked before the first step have the full eps, but here it "
+                f"grows over {self.warmup_steps} steps; set warmup_steps=0 or precompute=false"
+            )
+
 
 class ClassifierLearner(Learner):
     """A classifier, its optimiser, the average of its weights, and the alarm of its training."""
@@ -109,6 +126,8 @@ class ClassifierLearner(Learner):
 
     def __init__(self, method: ClassifierTraining, task: Task) -> None:
         super().__init__()
+        if isinstance(method, AdversarialTraining):
+            method.check_attack(task)
         self.method: Any = method
         self.classifier = copy.deepcopy(task.untrained)
         self.averaged = copy.deepcopy(self.classifier) if method.average else None
