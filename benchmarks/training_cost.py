@@ -5,11 +5,13 @@
 Each RUN is one seed of a recipe. For each training:
 
     minutes  processor time of all its steps, on the machine of the run; compare only within a run
-    passes   forward passes of the classifier with a backward pass, per training image and epoch;
+    passes   forward passes of classifiers with a backward pass, per training image and epoch;
              null where the training changes no classifier
     gap      highest gap of the overfitting alarm; null where the alarm is off
 
-``passes`` is counted in one step of a fresh learner, without the alarm.
+``passes`` is counted in one step of a fresh learner, without the alarm and after the training of
+static models. Passes of static models count; those of generators do not. A pass with interval
+bounds counts once, but takes about three times as long.
 """
 
 from __future__ import annotations

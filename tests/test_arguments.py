@@ -14,6 +14,7 @@ import torch
 import spearshield as ss
 from spearshield.arguments import check_instance, optional_path, path, several, switch
 from spearshield.attacks.fgsm import FGSM
+from spearshield.attacks.pgd import PGD
 from spearshield.experiment.as_examples import as_examples
 from spearshield.experiment.defaults import training_for
 from spearshield.experiment.device import checked_device
@@ -94,8 +95,12 @@ def test_a_file_is_no_folder(tmp_path):
 def test_a_training_attack_may_be_given_by_name():
     images = torch.rand(4, 1, 6, 6)
     examples = as_examples(images, [0, 1, 0, 1])
-    training = training_for("dae", examples, Linf(0.1), "fgsm", 3, None)
-    assert training.learn_from == FGSM(Linf(0.1))
+    given = {"fgsm": FGSM(Linf(0.1)), "pgd": PGD(Linf(0.1), early_stop=False)}
+    for name, attack in given.items():
+        training = training_for("dae", examples, Linf(0.1), name, 3, None)
+        assert training.learn_from == attack
+    value = PGD(Linf(0.1), steps=3)
+    assert training_for("dae", examples, Linf(0.1), value, 3, None).learn_from == value
 
 
 def test_a_missing_number_passes_only_where_the_annotation_allows_none():

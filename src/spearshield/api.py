@@ -234,7 +234,7 @@ def protect(
         method: The name of a method, or a method with its hyper-parameters.
         threat: The threat model; by default the usual one for the shape of the images.
         training_attack: The attack that the defence is trained on, or its name; by default PGD
-            with 7 steps.
+            with 7 steps. Given by name, it does not stop early.
         steps: Batches to train on; by default 20 passes over the images, between 400 and 5,000.
         batch_size: Images in a batch; by default 64, or fewer for small sets.
         held_out: Images set aside for a closing quick audit without examination, at most a fifth;

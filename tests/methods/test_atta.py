@@ -12,7 +12,7 @@ from spearshield.attacks.fgsm import FGSM
 from spearshield.method import Task
 from spearshield.methods.atta import ATTA, ATTALearner, PerturbationMemory
 from spearshield.rng import Rng
-from spearshield.threat import Linf
+from spearshield.threat import L2, Linf
 from spearshield.training.augmentation import Augmentation
 
 
@@ -88,6 +88,19 @@ def test_the_memory_grows_and_is_saved():
     other.load_state_dict(memory.state_dict())
     assert torch.equal(other(torch.tensor([3, 2]))[:, 0, 0, 0], torch.tensor([-1.0, 0.0]))
     assert other.knows(torch.tensor([3, 2])).flatten().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("threat", [Linf(0.3), L2(3.0)], ids=str)
+def test_the_memory_keeps_perturbations_of_every_norm(threat):
+    """In L2 the pixels of a large image change by less than eps / 127."""
+    rng = Rng.of_batch(0, 3)
+    delta = threat.sample_perturbation(torch.zeros(3, 3, 96, 96), rng)
+    delta[2] = 0
+    memory = PerturbationMemory((3, 96, 96))
+    memory.grow(rng.ids)
+    memory.store(rng.ids, delta / threat.eps)
+    lost = L2(1.0).size(threat.eps * memory(rng.ids) - delta)
+    assert (lost <= 0.02 * L2(1.0).size(delta)).all()
 
 
 def test_settings_out_of_range_raise():

@@ -24,6 +24,7 @@ from spearshield.methods.ensemble_adversarial_training import (
 from spearshield.rng import Rng, ambient
 from spearshield.threat import Linf
 from spearshield.training.loop import Training, train
+from spearshield.training.overfitting_alarm import OverfittingAlarm
 
 SHAPE, EPS = (1, 4, 4), 0.1
 
@@ -84,6 +85,26 @@ def test_every_source_makes_the_images_of_its_share_of_batches():
     chosen = [[bool(torch.allclose(m, one, atol=1e-6)) for one in by_source] for m in made]
     assert all(sum(each) == 1 for each in chosen)
     assert 6 <= sum(own for own, _ in chosen) <= 18
+
+
+def test_the_alarm_compares_images_of_the_classifier_in_training(monkeypatch):
+    seen = []
+
+    def watch(self, step, model, x, y, x_adv, threat, rng):
+        seen.append(x_adv)
+        return 0.0
+
+    monkeypatch.setattr(OverfittingAlarm, "watch", watch)
+    trained = half_spaces(lr=0.0, watch_every=2)
+    x, y, rng = batch()
+    for step in range(16):
+        with ambient(0, step):
+            trained.step(x, y, rng=rng)
+    own = away_from_its_class(trained.classifier, x)
+    for x_adv in seen[::2]:
+        torch.testing.assert_close(x_adv, own)
+    drawn = [torch.allclose(shown[len(x) :], own, atol=1e-6) for shown in trained.classifier.shown]
+    assert not all(drawn[::2])
 
 
 def test_the_loss_and_the_update_by_hand():
@@ -147,9 +168,9 @@ def test_resuming_in_either_phase_changes_nothing(tmp_path):
 
 def test_the_steps_are_divided_between_the_phases():
     method = EnsembleAdversarialTraining().for_steps(400)
-    assert (method.static_steps, method.decay_steps) == (100, 300)
+    assert (method.static_steps, method.decay_steps, method.warmup_steps) == (100, 300, 60)
     alone = EnsembleAdversarialTraining(static=()).for_steps(400)
-    assert (alone.static_steps, alone.decay_steps) == (0, 400)
+    assert (alone.static_steps, alone.decay_steps, alone.warmup_steps) == (0, 400, 80)
 
 
 def test_the_static_models_are_set_by_name():

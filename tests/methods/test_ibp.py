@@ -122,3 +122,5 @@ def test_a_layer_without_bounds_is_refused_before_the_first_step():
 def test_settings_out_of_range_raise():
     with pytest.raises(ValueError, match=r"kappa must be at most 1, got 1\.5"):
         IBP(kappa=1.5)
+    with pytest.raises(ValueError, match="set watch_every to 0, got 5"):
+        IBP(watch_every=5)

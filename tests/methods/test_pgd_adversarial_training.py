@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -12,11 +12,13 @@ from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.attacks.rand_fgsm import RandFGSM
+from spearshield.dataset import Examples
 from spearshield.method import Task
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.rng import Rng
 from spearshield.threat import Linf
 from spearshield.training.classifier_training import scaled
+from spearshield.training.loop import Training, train
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,21 @@ def test_eps_grows_over_the_warmup_steps():
         trained.step(x, torch.tensor([0, 1, 0]), rng=Rng.of_batch(0, 3))
     sizes = torch.stack([shown[0, 0, 0, 0] - 0.5 for shown in trained.classifier.shown])
     torch.testing.assert_close(sizes, torch.tensor([0.05, 0.10, 0.15, 0.20, 0.20]))
+
+
+def test_a_growing_eps_needs_images_that_are_attacked_at_each_step(monkeypatch):
+    """The refusal comes before any image is attacked."""
+    network = Recorder().eval()
+    attack = Brighter(Linf(0.1))
+    task = Task(network, network, (1, 4, 4), 2, attack)
+    pixels = torch.full((8, 1, 4, 4), 127, dtype=torch.uint8)
+    examples = Examples.of(pixels, torch.arange(8) % 2, ("a", "b"))
+    once = Training(PGDAdversarialTraining(), 2, attack, batch_size=4, precompute=True)
+    train(once, task, lambda: examples, seed=0)
+    growing = replace(once, method=PGDAdversarialTraining(warmup_steps=3))
+    monkeypatch.setattr(Brighter, "perturb", None)
+    with pytest.raises(ValueError, match="set warmup_steps=0 or precompute=false"):
+        train(growing, task, lambda: examples, seed=0)
 
 
 def test_the_learning_rate_is_constant_and_then_decays():

@@ -185,3 +185,23 @@ def test_two_values_of_the_network_are_not_multiplied():
 
     with pytest.raises(ValueError, match="both arguments of mul depend on the images"):
         check_boundable(Square(), SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("compute", "reason"),
+    [
+        (lambda x: torch.add(x, x.flip(1), alpha=-1), "no bounds of add with alpha"),
+        (lambda x: (1 * x).add_(x.flip(1), alpha=2), "no bounds of add_ with alpha"),
+        (lambda x: torch.rsub(x, 1.0, alpha=-1), "rsub has settings"),
+        (lambda x: torch.rsub(x, x.flip(1)), "second argument of rsub depends on the images"),
+        (lambda x: (1 * x).neg_(), "no bounds of neg_ in place"),
+    ],
+    ids=["add", "add_", "rsub", "rsub of two values", "neg_"],
+)
+def test_sums_and_differences_without_bounds_are_refused(compute, reason):
+    class Network(nn.Module):
+        def forward(self, x):
+            return compute(x.flatten(1))
+
+    with pytest.raises(ValueError, match=reason):
+        check_boundable(Network(), SHAPE)

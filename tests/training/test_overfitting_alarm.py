@@ -16,19 +16,30 @@ from spearshield.adversary import Attack
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.dataset import Examples
-from spearshield.method import Task
+from spearshield.discover import find, names
+from spearshield.method import Method, Task
+from spearshield.methods.ensemble_adversarial_training import EnsembleAdversarialTraining
 from spearshield.methods.fgsm_rs import FGSMRS
+from spearshield.methods.ibp import IBP
+from spearshield.methods.mtl_ibp import MTLIBP
 from spearshield.methods.n_fgsm import NFGSM
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.trades import TRADES
 from spearshield.rng import Rng, ambient
 from spearshield.threat import Linf
 from spearshield.training import classifier_training, overfitting_alarm
-from spearshield.training.classifier_training import passes
+from spearshield.training.classifier_training import AdversarialTraining, passes
 from spearshield.training.loop import Training, train
 from spearshield.training.overfitting_alarm import CatastrophicOverfittingWarning
 
-METHODS = [FGSMRS(), NFGSM(), TRADES(steps=2), PGDAdversarialTraining()]
+METHODS = [
+    FGSMRS(),
+    NFGSM(),
+    TRADES(steps=2),
+    PGDAdversarialTraining(),
+    EnsembleAdversarialTraining(static_steps=1),
+    MTLIBP(),
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,21 @@ def test_the_alarm_changes_no_bit_of_the_training(method, task, examples):
     watched = fitted(replace(method, watch_every=2), task, examples, 5).state_dict()
     assert set(watched) - set(plain) == {"alarm.gap", "alarm.warned"}
     assert_same_tree({name: watched[name] for name in plain}, plain)
+
+
+KINDS = [
+    kind
+    for name in names("methods")
+    if issubclass(kind := find("methods", Method, name), AdversarialTraining) and kind is not IBP
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_training_with_an_adversary_can_warn(kind, monkeypatch, task, examples):
+    monkeypatch.setattr(overfitting_alarm, "THRESHOLD", -2.0)
+    phases = {"static_steps": 1} if kind is EnsembleAdversarialTraining else {}
+    with pytest.warns(CatastrophicOverfittingWarning):
+        fitted(kind(watch_every=2, **phases), task, examples, 2)
 
 
 def linear(attack, **settings):
@@ -140,3 +166,23 @@ def test_passes_of_a_step(task, examples):
         assert passes(learner, examples.images(), examples.y, Rng(0, examples.ids)) == expected
     learner = PGDAdversarialTraining().learner(replace(task, learn_from=attack))
     assert passes(learner, examples.images(), examples.y, Rng(0, examples.ids)) == 4
+
+
+def test_passes_of_static_models_count_whatever_model_is_drawn(monkeypatch, task, examples):
+    """One for the images of the source, and one for clean and one for adversarial images."""
+    method = EnsembleAdversarialTraining(static_steps=0)
+    for source in range(4):
+        monkeypatch.setattr(torch, "randint", lambda *_, source=source: torch.tensor(source))
+        learner = method.learner(task)
+        assert passes(learner, examples.images(), examples.y, Rng(0, examples.ids)) == 3
+
+
+def test_passes_do_not_depend_on_the_global_generator(task, examples):
+    """The images of a source that stops early depend on the source that is drawn."""
+    task = replace(task, learn_from=PGD(Linf(0.1), steps=3))
+    counted = set()
+    for seed in range(6):
+        learner = EnsembleAdversarialTraining(static_steps=0, static=()).learner(task)
+        with ambient(seed):
+            counted.add(passes(learner, examples.images(), examples.y, Rng(0, examples.ids)))
+    assert len(counted) == 1

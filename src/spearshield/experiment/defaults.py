@@ -71,7 +71,8 @@ def training_for(
     """A training with every setting filled in.
 
     A method that trains an attack gets ``threat`` as its budget, and a learning rate that falls
-    over time falls over all steps, unless the method was given as a value.
+    over time falls over all steps, unless the method was given as a value. A training attack given
+    by name takes all of its steps: an image that barely fools the classifier teaches less.
 
     Raises:
         ValueError: There is no such method or attack, a number is out of range, a budget is too
@@ -94,8 +95,10 @@ def training_for(
         total = 0
     if training_attack is None:
         attack: Any = PGD(threat, steps=7, step_size=threat.eps / 4, early_stop=False)
+    elif isinstance(training_attack, str):
+        attack = all_steps(attack_named(training_attack, threat))
     else:
-        attack = attack_named(training_attack, threat)
+        attack = training_attack
     check_instance(attack, Attack, "a training attack as PGD(Linf(8 / 255)) or by name")
     for budget in (attack.threat, getattr(value, "threat", threat)):
         check_threat(budget, examples.shape)
@@ -112,6 +115,13 @@ def attack_named(attack: Attack | str, threat: ThreatModel) -> Attack:
         return attack
     kind = discover.find("attacks", Attack, attack)  # type: ignore[type-abstract]
     return kind(threat)
+
+
+def all_steps(attack: Attack) -> Attack:
+    """The attack without early stopping."""
+    if any(field.name == "early_stop" for field in fields(attack)):
+        return replace(attack, early_stop=False)  # type: ignore[call-arg]
+    return attack
 
 
 def _method(name: str, threat: ThreatModel, steps: int) -> Method:

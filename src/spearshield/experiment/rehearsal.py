@@ -14,7 +14,6 @@ from spearshield.method import Learner, Task
 from spearshield.rng import ambient
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import Training
-from spearshield.training.precomputed_attack import PrecomputedAttack
 from spearshield.types import Shape
 
 
@@ -40,11 +39,9 @@ def rehearsed(
     Raises:
         ValueError: The method cannot be trained on such images, or without an attack.
     """
-    learn_from = training.learn_from
-    if training.precompute and learn_from:
-        learn_from = PrecomputedAttack.empty(learn_from)
     with ambient(seed):
-        return training.method.learner(Task(build(), build(), *of, learn_from))
+        task = Task(build(), build(), *of, training.learn_from)
+        return training.method.learner(training.rehearsal(task))
 
 
 def _budgets(value: Any) -> list[ThreatModel]:

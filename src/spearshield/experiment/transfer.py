@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from spearshield import spelling
 from spearshield.adversary import Attack
 from spearshield.arguments import check_instance, path, several
 from spearshield.dataset import Examples
-from spearshield.experiment.defaults import attack_named, budget_for, check_threat
+from spearshield.experiment.defaults import all_steps, attack_named, budget_for, check_threat
 from spearshield.experiment.folders import REMEDY, claim, refuse_others
 from spearshield.experiment.subject import evaluating, for_model
 from spearshield.judging.cached_evaluation import OUTCOMES, data_digest
@@ -145,12 +145,14 @@ def attacks_of(
 ) -> list[Attack]:
     """The attacks of a matrix; those given by name take all of their steps.
 
+    An image that barely fools its source transfers less.
+
     Raises:
         ValueError: There is no such attack; or two have one name.
     """
     budget = budget_for(threat, images.shape)
     found = [
-        _all_steps(attack_named(one, budget)) if isinstance(one, str) else one
+        all_steps(attack_named(one, budget)) if isinstance(one, str) else one
         for one in several(attacks, (Attack, str))
     ]
     for attack in found:
@@ -159,13 +161,6 @@ def attacks_of(
     if not names or len(set(names)) < len(names):
         raise ValueError(f"give attacks of different names, got {', '.join(names) or 'none'}")
     return found
-
-
-def _all_steps(attack: Attack) -> Attack:
-    """The attack without early stopping: an image that barely fools its source transfers less."""
-    if any(field.name == "early_stop" for field in fields(attack)):
-        return replace(attack, early_stop=False)  # type: ignore[call-arg]
-    return attack
 
 
 @contextmanager

@@ -22,9 +22,9 @@ Losers", 2019, https://arxiv.org/abs/1910.00762. The paper has no such choice.
 Differences from the paper. Only its abstract and its first pages were available. In place of
 clearing the memory after a number of epochs, a share of the images starts at random in every epoch.
 Where images are shifted, reflected or warped, the memory holds the perturbation of the unchanged
-image, so augmentation is a setting of the method. The memory has 8 bits for a pixel. The optimiser
-is Adam, and eps can grow over the first steps. The budget is the eps of the task's attack; nothing
-else of that attack is used.
+image, so augmentation is a setting of the method. The memory has 8 bits for a pixel, and the size
+of the largest for each image. The optimiser is Adam, and eps can grow over the first steps. The
+budget is the eps of the task's attack; nothing else of that attack is used.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ class ATTALearner(ClassifierLearner):
 
 
 class PerturbationMemory(nn.Module):
-    """The last perturbation of each image, in units of eps, in 8 bits. It grows as needed.
+    """The last perturbation of each image, in 8 bits as a share of its largest pixel.
+
+    It grows as needed.
 
     Args:
         shape: Channels, height and width of an image.
@@ -145,12 +147,13 @@ class PerturbationMemory(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.stored = torch.zeros(0, *shape, dtype=torch.int8)
+        self.largest = torch.zeros(0, 1, 1, 1)
         self.known = torch.zeros(0, dtype=torch.bool)
 
     def forward(self, ids: Ids) -> Images:
-        """The perturbations of images, in [-1, 1]; zero for images that are not known."""
+        """The perturbations of images; zero for images that are not known."""
         self.grow(ids)
-        return self.stored[ids].float() / LEVELS
+        return self.stored[ids] * (self.largest[ids] / LEVELS)
 
     def knows(self, ids: Ids) -> Tensor:
         """True for images with a perturbation, of shape (n, 1, 1, 1)."""
@@ -158,23 +161,24 @@ class PerturbationMemory(nn.Module):
         return self.known[ids][:, None, None, None]
 
     def store(self, ids: Ids, perturbations: Images) -> None:
-        """Keep the perturbations, in [-1, 1], of images."""
-        self.stored[ids] = (LEVELS * perturbations).round().clamp(-LEVELS, LEVELS).to(torch.int8)
+        """Keep the perturbations of images."""
+        largest = perturbations.abs().amax((1, 2, 3), keepdim=True)
+        shares = perturbations / largest.clamp(min=torch.finfo(largest.dtype).tiny)
+        self.stored[ids] = (LEVELS * shares).round().to(torch.int8)
+        self.largest[ids] = largest
         self.known.index_fill_(0, ids, True)
 
     def grow(self, ids: Ids) -> None:
         """Make room for images."""
-        needed = int(ids.max()) + 1
-        self.stored, self.known = self.stored.to(ids.device), self.known.to(ids.device)
-        if needed > len(self.known):
-            more = max(needed, 2 * len(self.known)) - len(self.known)
-            self.stored = torch.cat(
-                [self.stored, self.stored.new_zeros(more, *self.stored.shape[1:])]
-            )
-            self.known = torch.cat([self.known, self.known.new_zeros(more)])
+        needed, room = int(ids.max()) + 1, len(self.known)
+        more = max(needed, 2 * room) - room if needed > room else 0
+        for name, part in self.get_extra_state().items():
+            kept, new = part.to(ids.device), part.new_zeros(more, *part.shape[1:])
+            setattr(self, name, torch.cat([kept, new.to(ids.device)]) if more else kept)
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"stored": self.stored, "known": self.known}
+        return {"stored": self.stored, "largest": self.largest, "known": self.known}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.stored, self.known = state["stored"], state["known"]
+        self.stored, self.largest = state["stored"], state["largest"]
+        self.known = state["known"]

@@ -38,6 +38,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from spearshield.adversary import Attack
 from spearshield.architecture import Architecture
 from spearshield.classifiers.small_cnn import SmallCNN
 from spearshield.method import Paper, Task, frozen
@@ -65,7 +66,8 @@ class EnsembleAdversarialTraining(AdversarialTraining):
 
     The other settings are those of
     :class:`~spearshield.training.classifier_training.AdversarialTraining`. Schedules begin after
-    the first ``static_steps``, and ``precision`` is for f alone.
+    the first ``static_steps``, and ``precision`` is for f alone. With ``watch_every`` f is attacked
+    at every measurement, whatever the source of the batch.
 
     Raises:
         ValueError: A number is out of range. At the start of training: there is no attack to train
@@ -87,10 +89,14 @@ class EnsembleAdversarialTraining(AdversarialTraining):
         super().__post_init__()
         require(self, "static_steps", at_least=0)
 
-    def for_steps(self, steps: int) -> EnsembleAdversarialTraining:
-        """The same method for ``steps`` steps: 1 of 4 trains the static models, if any."""
+    def for_steps(self, steps: int) -> AdversarialTraining:
+        """The same method for ``steps`` steps: 1 of 4 trains the static models, if any.
+
+        The schedules, and the warm-up of eps, are those for the remaining steps.
+        """
         first = steps // 4 if self.static else 0
-        return replace(self, static_steps=first, decay_steps=steps - first)
+        method = super().for_steps(steps - first)
+        return replace(method, static_steps=first)  # type: ignore[call-arg]
 
     def learner(self, task: Task) -> EnsembleAdversarialLearner:
         return EnsembleAdversarialLearner(self, task)
@@ -110,26 +116,30 @@ class EnsembleAdversarialLearner(ClassifierLearner):
         self.register_buffer("pretrained", torch.tensor(0))
 
     @property
+    def classifiers(self) -> list[nn.Module]:
+        return [self.classifier, self.task.classifier, *self.static]
+
+    @property
     def sources(self) -> list[Classifier]:
         """f, then the static models."""
-        return [self.attacked(), *map(frozen, (self.task.classifier, *self.static))]
+        return [self.attacked(), *map(frozen, self.classifiers[1:])]
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
         if int(self.pretrained) < self.static_steps:
             return self.step_static(x, y)
 
-        # s: drawn for this batch. x_adv: its images, away from the classes that it predicts.
-        sources = self.sources
+        # s: drawn for this batch. x_adv: its images.
+        attack, sources = scaled(self.attack, self.share), self.sources
         s = sources[int(torch.randint(len(sources), ()))]
-        with torch.no_grad():
-            y_s = s(x).argmax(1)
-        x_adv = scaled(self.attack, self.share)(s, x, y_s, rng=rng)
+        x_adv = attacked(attack, s, x, rng)
+        x_own = attacked(attack, sources[0], x, rng) if self.measured else x_adv
+        watched = self.watched(x, y, x_own, attack.threat, rng)
 
         # L: one half for clean images, one half for the images of s.
         clean, adversarial = self.logits(torch.cat([x, x_adv])).chunk(2)
         loss_clean, loss_adversarial = cross_entropy(clean, y), cross_entropy(adversarial, y)
         self.minimise(0.5 * loss_clean + 0.5 * loss_adversarial)
-        return {"clean": loss_clean.item(), "adversarial": loss_adversarial.item()}
+        return {"clean": loss_clean.item(), "adversarial": loss_adversarial.item(), **watched}
 
     def step_static(self, x: Images, y: Labels) -> Mapping[str, float]:
         """One step of every static model on clean images."""
@@ -139,3 +149,10 @@ class EnsembleAdversarialLearner(ClassifierLearner):
         minimise(self.static_optimiser, losses.sum())
         self.pretrained += 1
         return {"static": losses.mean().item()}
+
+
+def attacked(attack: Attack, s: Classifier, x: Images, rng: Rng) -> Images:
+    """The images of a source: ``x``, attacked away from the classes that ``s`` predicts."""
+    with torch.no_grad():
+        y_s = s(x).argmax(1)
+    return attack(s, x, y_s, rng=rng)

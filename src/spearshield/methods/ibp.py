@@ -44,7 +44,8 @@ class IBP(AdversarialTraining):
 
     The other settings are those of
     :class:`~spearshield.training.classifier_training.AdversarialTraining`. Bounds are in float32,
-    whatever the ``precision``. Without a warm-up of eps the training fails to start.
+    whatever the ``precision``. Without a warm-up of eps the training fails to start. There is no
+    adversary, so ``watch_every`` must be 0.
 
     Args:
         kappa: Weight of the clean images after the warm-up, in [0, 1].
@@ -70,6 +71,11 @@ class IBP(AdversarialTraining):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "kappa", at_least=0, at_most=1)
+        if self.watch_every:
+            raise ValueError(
+                "interval bounds have no adversary to compare with PGD; set watch_every to 0, got "
+                f"{self.watch_every}"
+            )
 
     def learner(self, task: Task) -> IBPLearner:
         return IBPLearner(self, task)

@@ -137,7 +137,7 @@ class LearnedAdversaryLearner(ClassifierLearner):
             x, y, rng = x[hard], y[hard], rng[hard]
 
         # G: max of CE(f(x_0), y); the same backward pass gives the first gradient step.
-        x_0 = self.start(x, rng)
+        x_0 = self.start(x, rng).requires_grad_()  # all of it may come from earlier copies
         x_0.retain_grad()
         loss_g = -cross_entropy(f(x_0), y)
         minimise(self.opt_g, loss_g)
@@ -168,13 +168,19 @@ class LearnedAdversaryLearner(ClassifierLearner):
         }
 
     def start(self, x: Images, rng: Rng) -> Images:
-        """The starting points: of the generators, and for half of the images of earlier copies."""
+        """The starting points: of the generators, and for half of the images of earlier copies.
+
+        Which half is drawn for each image, so it stays with the image if its batch changes.
+        """
         kept = min(self.method.replay, int(self.taken) // self.method.replay_every)
-        half = len(x) // 2 if kept else 0
+        if kept == 0:
+            made: Images = self.G.train()(x, rng, self.share)
+            return made
+        replayed = rng.fold(2).integers((), 2) == 0
+        old, new = replayed.nonzero()[:, 0], (~replayed).nonzero()[:, 0]
         with torch.no_grad():
-            old = self.earlier.train()(x[:half], rng[:half], self.share, kept)
-        new = self.G.train()(x[half:], rng[half:], self.share)
-        return torch.cat([old, new])
+            x_0 = x.index_copy(0, old, self.earlier.train()(x[old], rng[old], self.share, kept))
+        return x_0.index_copy(0, new, self.G.train()(x[new], rng[new], self.share))
 
     @torch.no_grad()
     def keep(self) -> None:
@@ -222,7 +228,7 @@ class Generators(nn.Module):
         if len(self.networks) == 1:
             made: Images = self.networks[0](x, noise, share=share)
             return made
-        drawn = rng.fold(0).integers((), len(self.networks) if first is None else max(first, 1))
+        drawn = rng.fold(0).integers((), first or len(self.networks))
         x_adv = x.clone()
         for number, network in enumerate(self.networks):
             own = (drawn == number).nonzero()[:, 0]

@@ -88,6 +88,7 @@ class MTLIBPLearner(ClassifierLearner):
         # x_adv: the attack on the current classifier.
         attack = scaled(self.attack, self.share)
         x_adv = attack(self.attacked(), x, y, rng=rng)
+        watched = self.watched(x, y, x_adv, attack.threat, rng)
 
         # f(x_adv) and z_hat, in one pass.
         logits = bounded_logits(self.classifier.train(), x_adv, *box(x, attack.threat.eps))
@@ -102,4 +103,5 @@ class MTLIBPLearner(ClassifierLearner):
             "worst_cross_entropy": worst.item(),
             "accuracy": accuracy(logits.value, y),
             "bounded_accuracy": accuracy(z_hat, y),
+            **watched,
         }

@@ -177,6 +177,10 @@ def _upper(leaf: Any) -> Any:
     return leaf.upper if isinstance(leaf, Bounded) else leaf
 
 
+def _in_place(func: Any) -> bool:
+    return func.__name__.endswith("_") and not func.__name__.endswith("__")
+
+
 def _monotone(func: Any, args: Any, kwargs: Any) -> Any:
     """An operation that is nondecreasing in everything that depends on the images."""
     first = args[0] if args and isinstance(args[0], Bounded) else None
@@ -194,6 +198,13 @@ def _monotone(func: Any, args: Any, kwargs: Any) -> Any:
     return Bounded(value, lower, upper)
 
 
+def _addition(func: Any, args: Any, kwargs: Any) -> Any:
+    """A sum, without a factor of its second term."""
+    if kwargs.get("alpha", 1) != 1 or len(args) > 2:
+        raise Unbounded(f"there are no bounds of {func.__name__} with alpha")
+    return _monotone(func, args, kwargs)
+
+
 def _activation(func: Any, args: Any, kwargs: Any) -> Any:
     """An activation that is nondecreasing if its settings are not negative."""
     numbers = [leaf for leaf in tree_leaves((args[1:], kwargs)) if isinstance(leaf, (int, float))]
@@ -208,7 +219,7 @@ def _falling_second(func: Any, args: Any, kwargs: Any) -> Any:
         raise Unbounded(f"{func.__name__} has settings")
     if not isinstance(args[1], Bounded):
         return _monotone(func, args, {})
-    if func.__name__.endswith("_") and not func.__name__.endswith("__"):
+    if _in_place(func):
         raise Unbounded(f"there are no bounds of {func.__name__} of two values of the network")
     a, b = args
     return Bounded(func(_value(a), b.value), func(_lower(a), b.upper), func(_upper(a), b.lower))
@@ -216,8 +227,14 @@ def _falling_second(func: Any, args: Any, kwargs: Any) -> Any:
 
 def _falling(func: Any, args: Any, kwargs: Any) -> Any:
     """A difference from a constant, or a change of sign."""
+    if kwargs:
+        raise Unbounded(f"{func.__name__} has settings")
+    if _in_place(func):
+        raise Unbounded(f"there are no bounds of {func.__name__} in place")
     x, *rest = args
-    return Bounded(*(func(part, *rest, **kwargs) for part in (x.value, x.upper, x.lower)))
+    if any(isinstance(value, Bounded) for value in rest):
+        raise Unbounded(f"the second argument of {func.__name__} depends on the images")
+    return Bounded(*(func(part, *rest) for part in (x.value, x.upper, x.lower)))
 
 
 def _scaling(func: Any, args: Any, kwargs: Any) -> Any:
@@ -227,7 +244,7 @@ def _scaling(func: Any, args: Any, kwargs: Any) -> Any:
         x, factor = factor, x
     if not isinstance(x, Bounded) or isinstance(factor, Bounded) or kwargs or len(args) != 2:
         raise Unbounded(f"both arguments of {func.__name__} depend on the images, or the divisor")
-    if func.__name__.endswith("_") and not func.__name__.endswith("__"):
+    if _in_place(func):
         raise Unbounded(f"there are no bounds of {func.__name__} in place")
     value, centre = func(x.value, factor), func(x.centre, factor)
     radius = func(x.radius, abs(factor))
@@ -299,14 +316,15 @@ RULES: dict[str, Callable[[Any, Any, Any], Any]] = {
     ),
     **dict.fromkeys(
         (
-            *("add", "__add__", "__radd__", "__iadd__", "sum", "mean", "amax", "amin", "maximum"),
-            *("minimum", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"),
+            *("sum", "mean", "amax", "amin", "maximum", "minimum"),
+            *("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d"),
             *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool2d"),
             *("clamp", "clip", "clamp_min", "clamp_max", "relu", "relu6", "hardtanh", "sigmoid"),
             *("tanh", "hardsigmoid", "logsigmoid", "selu", "log", "exp"),
         ),
         _monotone,
     ),
+    **dict.fromkeys(("add", "__add__", "__radd__", "__iadd__"), _addition),
     **dict.fromkeys(("leaky_relu", "elu", "celu", "softplus"), _activation),
     **dict.fromkeys(("sub", "__sub__", "__isub__", "subtract"), _falling_second),
     **dict.fromkeys(("__rsub__", "rsub", "neg", "__neg__"), _falling),

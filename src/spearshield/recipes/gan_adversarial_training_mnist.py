@@ -93,7 +93,7 @@ RECIPE = Recipe(
         training(ENSEMBLE, "ensemble", FGSM(BUDGET), first=ENSEMBLE.static_steps),
         training(FGSMRS(**FAST), "fgsm_rs"),
         training(NFGSM(**FAST), "n_fgsm"),
-        training(IBP(**BOUNDS), "ibp"),
+        training(IBP(**{**BOUNDS, "watch_every": 0}), "ibp"),
         training(MTLIBP(**BOUNDS), "mtl_ibp"),
         *SOURCES,
     ),

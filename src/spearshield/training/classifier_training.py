@@ -20,11 +20,12 @@ from torch.nn.functional import cross_entropy
 from spearshield.adversary import Attack
 from spearshield.method import Learner, Method, Outcome, Task, frozen
 from spearshield.ranges import require
-from spearshield.rng import Rng
+from spearshield.rng import Rng, ambient
 from spearshield.threat import ThreatModel
 from spearshield.training.mixture import Mixture
 from spearshield.training.optim import cosine, minimise, set_lr
 from spearshield.training.overfitting_alarm import OverfittingAlarm
+from spearshield.training.precomputed_attack import PrecomputedAttack
 from spearshield.types import Classifier, Images, Labels, Logits
 
 MOMENTUM = 0.9
@@ -78,6 +79,10 @@ class AdversarialTraining(ClassifierTraining):
             :class:`~spearshield.training.overfitting_alarm.OverfittingAlarm`; 0: none. A
             measurement takes at most as long as 10 steps of PGD.
 
+    Raises:
+        ValueError: A number is out of range. At the start of training: eps grows, but the images of
+            the attack are precomputed.
+
     Warns:
         CatastrophicOverfittingWarning: Once in training, if ``watch_every`` is positive: the
             classifier withstands the training's adversary but not PGD.
@@ -101,6 +106,18 @@ class AdversarialTraining(ClassifierTraining):
         warmup = self.warmup_steps or int(self.warmup_share * steps)
         return replace(self, decay_steps=steps, warmup_steps=warmup)
 
+    def check_attack(self, task: Task) -> None:
+        """Raise if eps grows, but the images of the task's attack are precomputed.
+
+        Raises:
+            ValueError: See above.
+        """
+        if self.warmup_steps and isinstance(task.learn_from, PrecomputedAttack):
+            raise ValueError(
+                "images that are attacked before the first step have the full eps, but here it "
+                f"grows over {self.warmup_steps} steps; set warmup_steps=0 or precompute=false"
+            )
+
 
 class ClassifierLearner(Learner):
     """A classifier, its optimiser, the average of its weights, and the alarm of its training."""
@@ -109,6 +126,8 @@ class ClassifierLearner(Learner):
 
     def __init__(self, method: ClassifierTraining, task: Task) -> None:
         super().__init__()
+        if isinstance(method, AdversarialTraining):
+            method.check_attack(task)
         self.method: Any = method
         self.classifier = copy.deepcopy(task.untrained)
         self.averaged = copy.deepcopy(self.classifier) if method.average else None
@@ -116,6 +135,11 @@ class ClassifierLearner(Learner):
         self.register_buffer("taken", torch.tensor(0))
         every = method.watch_every if isinstance(method, AdversarialTraining) else 0
         self.alarm = OverfittingAlarm(every) if every else None
+
+    @property
+    def classifiers(self) -> list[nn.Module]:
+        """The classifiers that a step may differentiate."""
+        return [self.classifier]
 
     @property
     def share(self) -> float:
@@ -181,6 +205,11 @@ class ClassifierLearner(Learner):
         model = self.attacked()
         return {"gap": self.alarm.watch(int(self.taken), model, x, y, x_adv, threat, rng)}
 
+    @property
+    def measured(self) -> bool:
+        """True if the alarm measures at this step; between measurements it uses no images."""
+        return self.alarm is not None and self.alarm.due(int(self.taken))
+
     @contextmanager
     def precise(self, x: Images) -> Iterator[None]:
         """The number format of the method inside the block."""
@@ -205,6 +234,8 @@ class ClassifierLearner(Learner):
 def passes(learner: ClassifierLearner, x: Images, y: Labels, rng: Rng) -> float:
     """Forward passes with a backward pass in a step of a training, per image; takes the step.
 
+    Those of all classifiers count, also of the static models of ensemble training; those of
+    generators do not. A pass with interval bounds counts once, but takes about three times as long.
     Includes those of the alarm, if it measures at this step. An attack that stops early at some
     images has a fraction.
     """
@@ -214,11 +245,13 @@ def passes(learner: ClassifierLearner, x: Images, y: Labels, rng: Rng) -> float:
         nonlocal images
         images += len(logits) if logits.requires_grad else 0
 
-    hook = learner.classifier.register_forward_hook(count)
+    hooks = [network.register_forward_hook(count) for network in learner.classifiers]
     try:
-        learner.step(x, y, rng=rng)
+        with ambient(0):
+            learner.step(x, y, rng=rng)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     return images / len(x)
 
 

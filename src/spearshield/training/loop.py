@@ -31,7 +31,7 @@ from spearshield.storage.weights import not_finite
 from spearshield.training.augmentation import Augmentation
 from spearshield.training.batches import batches
 from spearshield.training.loss_log import LossLog
-from spearshield.training.precomputed_attack import precompute_attack
+from spearshield.training.precomputed_attack import PrecomputedAttack, precompute_attack
 from spearshield.training.stop_flag import stop_flag
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -95,6 +95,12 @@ class Training:
         name = self.name or name_of(self.method)
         return f"{name}~{self.replicate + 1}" if self.replicate else name
 
+    def rehearsal(self, task: Task) -> Task:
+        """The task before its images are attacked, if they are attacked before the first step."""
+        if not (self.precompute and task.learn_from):
+            return task
+        return replace(task, learn_from=PrecomputedAttack.empty(task.learn_from))
+
     def seed(self, seed: int) -> int:
         """The seed of this repetition, given the seed of all trainings."""
         return repeated(seed, self.replicate)
@@ -125,7 +131,7 @@ def train(
             :func:`fit`.
     """
     seed = training.seed(seed)
-    learner = _fresh(training.method, task, seed, device)
+    learner = _fresh(training.method, training.rehearsal(task), seed, device)
     taken = resume(learner, folder) if folder else 0
     if finished and taken < training.steps:
         copied = f", or copy its {CHECKPOINT} too if it was trained elsewhere"

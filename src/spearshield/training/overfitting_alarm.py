@@ -59,6 +59,10 @@ class OverfittingAlarm(nn.Module):
         self.register_buffer("gap", torch.tensor(0.0))
         self.register_buffer("warned", torch.tensor(False))
 
+    def due(self, step: int) -> bool:
+        """True if it measures at this step."""
+        return step % self.every == 0
+
     def watch(
         self,
         step: int,
@@ -86,7 +90,7 @@ class OverfittingAlarm(nn.Module):
         Warns:
             CatastrophicOverfittingWarning: The gap exceeds ``THRESHOLD`` for the first time.
         """
-        if step % self.every == 0:
+        if self.due(step):
             pgd = PGD(threat, STEPS, step_size=threat.eps / 4)
             with ambient(0, step):
                 x_pgd = pgd(model, x, y, rng=rng.fold(STREAM))
