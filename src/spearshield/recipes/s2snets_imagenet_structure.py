@@ -1,8 +1,8 @@
 """Tiny ImageNet: the first stage of S2SNets for photographs, an autoencoder without labels.
 
 The network has a quarter of the paper's width and five stages. It is convolutional, so the recipe
-`s2snets_imagenet` goes on from its weights with larger images. The training takes 20
-minutes on one core.
+`s2snets_imagenet` goes on from its weights with larger images. The training takes a quarter of an
+hour on one core.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from spearshield.recipes.s2snets_cifar10_jpeg_structure import RECIPE as CIFAR10
 from spearshield.training.augmentation import Augmentation
 from spearshield.training.loop import Training
 
-STEPS = 5_000
+STEPS = 3_000
 
 RECIPE = replace(
     CIFAR10,
