@@ -92,7 +92,7 @@ RECIPE = Recipe(
         training(TRADES(steps=7, step_size=0.1, **FAST), "trades"),
         training(ENSEMBLE, "ensemble", FGSM(BUDGET), first=ENSEMBLE.static_steps),
         training(FGSMRS(**FAST), "fgsm_rs"),
-        training(NFGSM(**FAST), "n_fgsm"),
+        training(NFGSM(k=0.5, **FAST), "n_fgsm"),
         training(IBP(**{**BOUNDS, "watch_every": 0}), "ibp"),
         training(MTLIBP(**BOUNDS), "mtl_ibp"),
         *SOURCES,
