@@ -194,16 +194,17 @@ def ablation_table(measured: Measured) -> list[str]:
 
     The mean over the attacks of a block, and the clean accuracy.
     """
-    head = ["variant", "clean", *BLOCKS, *GRADIENT, *OPTIMISATION]
+    head = ["classifier", "variant", "clean", *BLOCKS, *GRADIENT, *OPTIMISATION]
     lines = [head]
-    for method in dict.fromkeys(row.method for row in measured.ablation):
-        own = [row for row in measured.ablation if row.method == method]
+    for key in dict.fromkeys((row.classifier, row.method) for row in measured.ablation):
+        own = [row for row in measured.ablation if (row.classifier, row.method) == key]
         rates = {row.attack: dsr(row) for row in own if row.view == "oblivious"}
         if not rates:
             continue
         blocks = [mean(rates[attack] for attack in block) for block in BLOCKS.values()]
         shares = [own[0].acc, *blocks, *(rates[attack] for attack in GRADIENT + OPTIMISATION)]
-        lines.append([f"`{method}`", *(f"{100 * share:.1f}" for share in shares)])
+        classifier, method = key
+        lines.append([classifier, f"`{method}`", *(f"{100 * share:.1f}" for share in shares)])
     return table(lines) if len(lines) > 1 else []
 
 
