@@ -107,10 +107,10 @@ class AdversarialTraining(ClassifierTraining):
         return replace(self, decay_steps=steps, warmup_steps=warmup)
 
     def check_attack(self, task: Task) -> None:
-        """Raise if eps grows, but the images of the task's attack are precomputed.
+        """Check that precomputed images have the eps of every step.
 
         Raises:
-            ValueError: See above.
+            ValueError: The task's images are precomputed, but eps grows over the first steps.
         """
         if self.warmup_steps and isinstance(task.learn_from, PrecomputedAttack):
             raise ValueError(
