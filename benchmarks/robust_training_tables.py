@@ -66,8 +66,8 @@ def trainings(measured: Measured) -> list[str]:
     Clean, FGSM and PGD-10: all test images. PGD-100 with 5 starts, and the standard battery: the
     first 1,000; the battery on CIFAR-10: the first 200. Certified: share of these with a proof.
     Minutes of processor time. Gradients: forward passes of classifiers with a backward pass, per
-    image and epoch; those of static models count, those of generators do not, and a pass with
-    interval bounds, which takes about three times as long, counts once. Gap: highest difference
+    image and epoch; passes of static models count, passes of generators do not. A pass with
+    interval bounds takes about three times as long and counts once. Gap: highest difference
     between the accuracy under the training's own adversary and under PGD; above 40 is the alarm for
     catastrophic overfitting.
     """
