@@ -132,11 +132,12 @@ def attacks_table(measured: Measured) -> list[str]:
 def adaptive_table(measured: Measured) -> list[str]:
     """Clean and robust accuracy, similarity, and cost.
 
-        On MNIST, FGSM and oblivious PGD attack all test images (M_CNN: 1,000, Defense-GAN: 200), and
-    adaptive PGD with three starts the first 1,000 (Defense-GAN: 200). The column of images belongs to the standard battery. SSIM, in percent,
-    compares the clean images with the images of oblivious PGD. Minutes are the processor time of
-    the training; attacks that are precomputed are not included. The battery and the minutes are
-    those of seed 0.
+    On MNIST, FGSM and oblivious PGD attack all test images (M_CNN: 1,000, Defense-GAN: 200), and
+    adaptive PGD with three starts the first 1,000 (Defense-GAN: 200). The column of images belongs
+    to the standard battery. SSIM, in percent, compares the clean images with the images of
+    oblivious PGD. Minutes are the processor time of the training; attacks that are precomputed are
+    not included. The battery and the minutes are those of
+    seed 0.
     """
     head = ["classifier", "defence", "clean", "PGD, oblivious", "FGSM, adaptive", "PGD, adaptive"]
     lines = [[*head, "standard battery", "images", "verdict", "SSIM", "minutes"]]
