@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spearshield import foreign
+from spearshield.inputs import Converts, placed
 from spearshield.rng import Rng
 from spearshield.types import Images, Logits, PerImage
 
@@ -66,7 +67,7 @@ class RandomPurifier(nn.Module, abc.ABC):
         """The purified images, as a function of the images and their randomness."""
 
 
-class Purifiers(nn.Module):
+class Purifiers(Converts):
     """Purifiers in order, as one purifier with the abilities of all of them.
 
     A plain ``nn.Sequential`` counts as its parts if one of them declares an ability. The identity
@@ -113,16 +114,17 @@ class Purifiers(nn.Module):
         last = max((i for i, p in enumerate(self) if isinstance(p, Detects)), default=-1)
         for i, purifier in enumerate(self):
             if isinstance(purifier, Detects):
-                scores.append(foreign.call(purifier.detection_score, x))
+                scores.append(foreign.call(purifier.detection_score, placed(x, purifier)))
             if i < last:
                 x = _output(purifier, x, draw)
         return reduce(torch.maximum, scores) if scores else x.new_full((len(x),), -math.inf)
 
 
-class Defended(nn.Module):
+class Defended(Converts):
     """A purifier in front of a classifier; itself a classifier.
 
-    The classifier may itself be defended. Rejected images have logits, too: only
+    Each part gets the images in the dtype and on the device of its weights, if it has any. The
+    classifier may itself be defended. Rejected images have logits, too: only
     :meth:`detection_score` shows that an image is rejected. A new instance is in training mode if
     one of its two parts is.
     """
@@ -177,7 +179,11 @@ def _declares(purifier: nn.Module) -> bool:
 
 
 def _output(module: nn.Module, x: Tensor, draw: int) -> Tensor:
-    """The output of a module under one draw of its randomness; draw 0 is the deployed one."""
+    """The output of a module under one draw of its randomness; draw 0 is the deployed one.
+
+    The module gets the images in the dtype and on the device of its weights.
+    """
+    x = placed(x, module)
     if draw and isinstance(module, (RandomPurifier, Purifiers, Defended)):
         output: Tensor = foreign.call(module, x, draw=draw)
     elif draw and type(module) is nn.Sequential:

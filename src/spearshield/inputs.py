@@ -148,6 +148,22 @@ class _Guard:
         return logits[: self.count].to(self.dtype)
 
 
+class Converts(nn.Module):
+    """A module that converts images for its parts itself; :func:`placed` leaves them to it."""
+
+
+def placed(x: Images, network: nn.Module) -> Images:
+    """The images on the device and in the dtype of a network's weights, or else of its buffers.
+
+    Differentiable in the images.
+    """
+    if isinstance(network, Converts):
+        return x
+    held = chain(network.parameters(), network.buffers())
+    weight = next((tensor for tensor in held if tensor.is_floating_point()), None)
+    return x if weight is None else x.to(weight.device, weight.dtype)
+
+
 def rounded_size(count: int, whole: int) -> int:
     """The number of images of a part of a batch, rounded up to one of at most 64 sizes.
 

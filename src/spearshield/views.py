@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from spearshield.inputs import placed
 from spearshield.method import Defended, Generates, Purifiers
 from spearshield.ranges import require
 from spearshield.types import Classifier, Images, Logits
@@ -120,7 +121,7 @@ class BPDA(View):
             else:
                 for purifier in purifiers:
                     x = _approximated(purifier, x, draw)
-            logits: Logits = classifier(x)
+            logits: Logits = classifier(placed(x, classifier))
             return logits
 
         return view
@@ -222,7 +223,7 @@ def _approximated(purifier: nn.Module, x: Tensor, draw: int) -> Tensor:
     if approximation is None:
         x_hat: Tensor = Purifiers(purifier)(x, draw)
         return x_hat
-    return _replaced(Purifiers(purifier), x, approximation(x), draw)
+    return _replaced(Purifiers(purifier), x, approximation(placed(x, purifier)), draw)
 
 
 def _replaced(purifiers: Purifiers, x: Tensor, smooth: Tensor, draw: int) -> Tensor:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mutations import fails_under
+from spearshield import defended
 from spearshield.adversary import check_images
 from spearshield.attacks.fgsm import FGSM
 from spearshield.dataset import Examples
@@ -27,7 +28,7 @@ from spearshield.rng import Rng, ambient
 from spearshield.storage import checkpoint
 from spearshield.storage.serialization import dump, load
 from spearshield.threat import Linf
-from spearshield.training import classifier_training
+from spearshield.training import classifier_training, guided_attack, learned_attack
 from spearshield.training.loop import Training, train
 
 SHAPE = (1, 12, 12)
@@ -205,6 +206,30 @@ def test_the_outcome_is_admitted_by_the_judge(method, task, examples):
     check_victim(outcome.defended, SHAPE, 3)
     check_images(outcome.defended.purifier(x))
     assert torch.equal(copy.deepcopy(outcome.defended)(x), outcome.defended(x))
+
+
+@fails_under(
+    "images that stay float64",
+    (defended, "placed", lambda x, module: x),
+    (learned_attack, "placed", lambda x, module: x),
+    (guided_attack, "placed", lambda x, module: x),
+    raises=ValueError,
+    method=APEGAN(),
+)
+def test_takes_float64_images_as_numpy_makes_them(method, task, examples):
+    learner = learner_of(method, task)
+    x, y, rng = batch(examples)
+    if method.trained:
+        learner.step(x, y, rng=rng)
+    outcome = learner.outcome()
+    victim, wide = outcome.defended, x.double()
+    torch.testing.assert_close(victim(wide).float(), victim(x))
+    torch.testing.assert_close(victim.purifiers(wide).float(), victim.purifiers(x))
+    torch.testing.assert_close(victim.detection_score(wide).float(), victim.detection_score(x))
+    if outcome.attack:
+        x_adv = outcome.attack(victim, wide, y)
+        assert x_adv.dtype == torch.float64
+        assert outcome.attack.threat.contains(x_adv, wide).all()
 
 
 def test_the_output_for_an_image_does_not_depend_on_its_batch(method, task, examples):

@@ -62,9 +62,20 @@ class Shield(Defended):
 
     @torch.no_grad()
     def purify(self, x: Tensor | NDArray[Any]) -> Images:
-        """The purified images, in [0, 1], of the same shape; ``x`` itself without a purifier."""
-        x_hat: Images = self.purifiers(self.checked(x))
-        return x_hat
+        """The purified images, in [0, 1], of the same shape; ``x`` itself without a purifier.
+
+        Args:
+            x: Images of shape (n, c, h, w): floats in [0, 1], or 8-bit numbers.
+
+        Returns:
+            Images on the device of ``x``: float64 if ``x`` is float64, else float32.
+
+        Raises:
+            ValueError: See :meth:`checked`.
+        """
+        images = self.checked(x)
+        x_hat: Images = self.purifiers(images)
+        return x_hat.to(images)
 
     @torch.no_grad()
     def rejects(self, x: Tensor | NDArray[Any]) -> Mask:
@@ -72,7 +83,7 @@ class Shield(Defended):
         return self.detection_score(self.checked(x)) > 0
 
     def checked(self, x: Tensor | NDArray[Any]) -> Images:
-        """The images as floats.
+        """The images as float64 if they are float64, else as float32.
 
         Raises:
             ValueError: They are not images, or do not have the shape of the training images.

@@ -13,7 +13,7 @@ from spearshield import foreign
 from spearshield.architecture import Normalize
 from spearshield.foreign import cause as cause  # noqa: PLC0414
 from spearshield.foreign import reason as reason  # noqa: PLC0414
-from spearshield.nets.wrapped_classifier import placed
+from spearshield.inputs import placed
 from spearshield.types import Images, Shape
 
 

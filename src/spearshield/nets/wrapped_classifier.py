@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spearshield import foreign
 from spearshield.architecture import Architecture, Normalize
-from spearshield.inputs import check_model
+from spearshield.inputs import Converts, check_model, placed
 from spearshield.logits import Output, as_logits, check_kind
 from spearshield.ranges import require
 from spearshield.spelling import got
@@ -38,7 +38,7 @@ def numbers(values: PerChannel | None) -> tuple[float, ...] | None:
     return tuple(found)
 
 
-class WrappedClassifier(nn.Module):
+class WrappedClassifier(Converts):
     """A classifier from images in [0, 1] to float32 logits, around any callable.
 
     The network gets a copy of the images, normalised and converted to the dtype and device of the
@@ -102,12 +102,6 @@ class WrappedClassifier(nn.Module):
             check_kind(returned, x, self.output)
             self._called = True
         return logits.to(x.device, torch.float32)
-
-
-def placed(x: Images, network: nn.Module) -> Images:
-    """The images on the device and in the dtype of the weights of a network, if it has any."""
-    weight = next((p for p in network.parameters() if p.is_floating_point()), None)
-    return x if weight is None else x.to(weight.device, weight.dtype)
 
 
 class _Function(nn.Module):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from spearshield.adversary import Attack, loss_gradient
+from spearshield.inputs import placed
 from spearshield.losses.margin import LOSSES
 from spearshield.ranges import require
 from spearshield.rng import Rng
@@ -53,5 +54,7 @@ class GuidedAttack(Attack):
             _, gradient, _ = loss_gradient(model, x_adv, y, LOSSES["cross_entropy"])
             largest = gradient.abs().amax((1, 2, 3), keepdim=True)
             scaled = gradient / largest.clamp(min=torch.finfo(gradient.dtype).tiny)
-            x_adv = self.threat.project(x_adv + self.threat.eps * self.network(x_adv, scaled), x)
+            given = (placed(images, self.network) for images in (x_adv, scaled))
+            delta = self.threat.eps * self.network(*given).to(x)
+            x_adv = self.threat.project(x_adv + delta, x)
         return x_adv

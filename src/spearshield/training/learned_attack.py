@@ -15,6 +15,7 @@ from torch import nn
 
 from spearshield.adversary import Attack
 from spearshield.discover import name_of
+from spearshield.inputs import placed
 from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.training.loop import Training
@@ -54,13 +55,14 @@ class LearnedAttack(Attack):
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:  # noqa: ARG002
         if any(module.training for module in self.network.modules()):
             raise ValueError("the attack's network is in training mode; call .eval() on it first")
-        x_adv = self.network(x.clone())  # the network may change its input in place
+        images = placed(x.clone(), self.network)  # the network may change its input in place
+        x_adv = self.network(images)
         if x_adv.shape != x.shape:
             raise ValueError(
                 f"the attack's network turns {tuple(x.shape)} into {tuple(x_adv.shape)}; "
                 "it must keep the shape of the images"
             )
-        return self.threat.project(x_adv, x)
+        return self.threat.project(x_adv.to(x), x)
 
 
 class AttackAsModule(nn.Module):
@@ -72,7 +74,7 @@ class AttackAsModule(nn.Module):
         self.threat = attack.threat
 
     def forward(self, x: Images) -> Images:
-        return self.threat.project(self.network(x), x)
+        return self.threat.project(self.network(placed(x, self.network)).to(x), x)
 
 
 @dataclass(frozen=True)

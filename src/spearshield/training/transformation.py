@@ -49,8 +49,8 @@ class ArrayPurifier(nn.Module, abc.ABC):
 
     @torch.no_grad()
     def forward(self, x: Images) -> Images:
-        """The purified images."""
-        arrays = x.detach().permute(0, 2, 3, 1).cpu().numpy()
+        """The purified images, in the dtype of ``x``; they are computed in float32."""
+        arrays = x.detach().float().permute(0, 2, 3, 1).cpu().numpy()
         purified = [self.purified(np.ascontiguousarray(array)) for array in arrays]
         x_hat: Tensor = torch.from_numpy(np.stack(purified)).permute(0, 3, 1, 2)
         return x_hat.clamp(0, 1).to(x)
