@@ -39,6 +39,7 @@ from spearshield.storage.reading import file_bytes
 from spearshield.storage.tensor_files import LARGEST
 from spearshield.storage.weights import load_part, load_weights, save_weights
 from spearshield.training.learned_attack import LearnedAttack
+from spearshield.training.transformation import ArrayPurifier
 from spearshield.types import Images, Logits, Mask
 
 WEIGHTS = "weights.safetensors"
@@ -113,8 +114,9 @@ class Shield(Defended):
             batch: Number of images in the example that the graph is traced with.
 
         Raises:
-            ValueError: The purifier searches or draws at random, so it is not one pass through a
-                network; or the optional packages are missing.
+            ValueError: The purifier searches, draws at random or is computed by another library, so
+                it is not one pass through a network; it rejects images; or the optional packages
+                are missing.
         """
         if isinstance(self.classifier, MissingClassifier):
             self.classifier.refuse()
@@ -124,6 +126,12 @@ class Shield(Defended):
                     f"{self.card.name} runs a search or draws at random for each image, so it "
                     "cannot be exported as one graph; export a purifier that answers in one pass, "
                     "such as ape_gan, dae or cycle_adv_gan"
+                )
+            if isinstance(part, ArrayPurifier):
+                raise ValueError(
+                    f"{self.card.name} computes images by a library other than torch, so it cannot "
+                    "be exported as one graph; export a purifier that is a network, such as "
+                    "ape_gan, dae or cycle_adv_gan"
                 )
         if self.purifiers.detect:
             raise ValueError(
