@@ -356,7 +356,8 @@ def load(
 
     Args:
         folder: What ``save`` wrote; or RUN/TRAINING, one training of a finished run.
-        classifier: The user's own network; a copy gets the saved weights. Not needed to purify.
+        classifier: The user's own network; a copy gets the saved weights. Not needed to purify,
+            except where the method trained the classifier.
         device: Where to put the networks.
 
     Raises:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from contracts.test_methods import SHAPE, SMALL, Small
+from spearshield.api import load
 from spearshield.attacks.fgsm import FGSM
 from spearshield.discover import find, name_of, names
 from spearshield.experiment.card import Card, ClassifierCard
@@ -62,3 +65,16 @@ def test_a_fixed_rule_is_exported_or_refused_in_one_line(name, network, tmp_path
         shield.export_onnx(tmp_path / "shield.onnx")
     except ValueError as error:
         assert "cannot be exported" in str(error) and "\n" not in str(error)
+
+
+def test_without_the_users_network_it_purifies_or_asks_for_it(shield, x, tmp_path):
+    shield.save(tmp_path)
+    asked = r"this shield protects Small, .* name it with --classifier$"
+    try:
+        loaded = load(tmp_path)
+    except ValueError as error:
+        assert re.search(asked, str(error)) and not shield.purifiers
+        return
+    torch.testing.assert_close(loaded.purify(x), shield.purify(x))
+    with pytest.raises(ValueError, match=asked):
+        loaded(x)

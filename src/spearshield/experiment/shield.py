@@ -225,13 +225,21 @@ class Spear(LearnedAttack):
 
 
 class MissingClassifier(nn.Module):
-    """Replaces a user's classifier that was not passed to ``load``; purifying still works."""
+    """Replaces a user's classifier that was not passed to ``load``; purifying still works.
+
+    It has neither weights nor logits: what needs them is refused. A shield whose classifier the
+    method trained needs them to load.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
 
     def forward(self, x: Images) -> Logits:  # noqa: ARG002
+        self.refuse()
+
+    def named_parameters(self, *args: Any, **options: Any) -> NoReturn:  # noqa: ARG002
+        """Raise for a method that trains the classifier, because its weights are missing."""
         self.refuse()
 
     def refuse(self) -> NoReturn:
@@ -254,7 +262,8 @@ def load_saved(folder: Path, classifier: nn.Module | None = None) -> Shield | Sp
 
     Raises:
         FileNotFoundError: The folder holds no card.
-        ValueError: The card or the weights cannot be read, or do not fit the classifier.
+        ValueError: The card or the weights cannot be read, or do not fit the classifier; or the
+            method trained the classifier, and it was not passed.
     """
     card = Card.read(folder / CARD)
     path = folder / WEIGHTS
