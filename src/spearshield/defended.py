@@ -6,13 +6,15 @@ import abc
 import math
 from collections.abc import Iterator
 from functools import reduce
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spearshield import foreign
 from spearshield.inputs import Converts, placed
+from spearshield.pixels import as_input
 from spearshield.rng import Rng
 from spearshield.types import Images, Logits, PerImage
 
@@ -135,13 +137,18 @@ class Defended(Converts):
         self.classifier = classifier
         self.training = purifier.training or classifier.training
 
-    def forward(self, x: Images, draw: int = 0) -> Logits:
+    def forward(self, x: Tensor | NDArray[Any], draw: int = 0) -> Logits:
         """The logits.
 
         Args:
+            x: Images of shape (n, c, h, w): floats in [0, 1], or 8-bit numbers.
             draw: Number of the independent draw of every random purifier.
+
+        Raises:
+            ValueError: The images have another shape, or are neither floats nor uint8.
         """
-        logits: Logits = _output(self.classifier, _output(self.purifier, x, draw), draw)
+        x_hat = _output(self.purifier, as_input(x), draw)
+        logits: Logits = _output(self.classifier, x_hat, draw)
         return logits
 
     @property
@@ -156,9 +163,12 @@ class Defended(Converts):
         classifier = self.classifier
         return classifier.innermost if isinstance(classifier, Defended) else classifier
 
-    def detection_score(self, x: Images, draw: int = 0) -> PerImage:
-        """The largest detection score of the purifiers; see :class:`Purifiers`."""
-        return self.purifiers.detection_score(x, draw)
+    def detection_score(self, x: Tensor | NDArray[Any], draw: int = 0) -> PerImage:
+        """The largest detection score of the purifiers; see :class:`Purifiers`.
+
+        Takes and refuses images as :meth:`forward` does.
+        """
+        return self.purifiers.detection_score(as_input(x), draw)
 
 
 def _parts(purifier: nn.Module) -> list[nn.Module]:

@@ -37,7 +37,22 @@ def as_images(x: Any) -> Images:
     Raises:
         ValueError: They have another shape, or are neither floats nor uint8.
     """
-    images = as_tensor(x, "images")
+    images = as_input(as_tensor(x, "images"))
+    return images if images.dtype in (torch.float32, torch.float64) else images.float()
+
+
+def as_input(x: Any) -> Images:
+    """Images as a classifier is called with them, as floats: differentiable in a tensor of floats.
+
+    Numbers of 8 bits are divided by 255. Floats keep their type and are not compared with [0, 1].
+
+    Args:
+        x: See :func:`as_images`.
+
+    Raises:
+        ValueError: See :func:`as_images`.
+    """
+    images = x if isinstance(x, Tensor) else as_tensor(x, "images")
     if images.ndim == 4 and 0 in images.shape[1:]:
         raise ValueError(f"images have shape {tuple(images.shape)}, which holds no pixel")
     if images.ndim != 4:
@@ -49,7 +64,7 @@ def as_images(x: Any) -> Images:
         return images.float() / 255
     if not images.is_floating_point():
         raise ValueError(_other_type(_name(images.dtype)))
-    return images if images.dtype in (torch.float32, torch.float64) else images.float()
+    return images
 
 
 def as_pixels(x: Any) -> UInt8[Tensor, "n c h w"]:

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from contracts.test_methods import SHAPE, SMALL, Small
+from mutations import fails_under
+from spearshield import defended
 from spearshield.api import load
 from spearshield.attacks.fgsm import FGSM
-from spearshield.discover import find, name_of, names
+from spearshield.discover import find, names
 from spearshield.experiment.card import Card, ClassifierCard
 from spearshield.experiment.overrides import override
 from spearshield.experiment.shield import Shield
@@ -22,19 +24,24 @@ from spearshield.training.loop import Training
 
 THREAT = Linf(0.1)
 
+FORM = r"they must be (floats in \[0, 1\], or )?uint8.*"
+"""Part of every refusal of images."""
 
-def shield_of(method: Method, network: nn.Module) -> Shield:
-    """The shield of a training without a step."""
-    for path, text in SMALL.get(name_of(method), {}).items():
+every_method = pytest.mark.parametrize("name", names("methods"))
+
+
+def shield_of(name: str, network: nn.Module) -> Shield:
+    """The shield of a training without a step; skips a method that yields an attack."""
+    method = find("methods", Method, name)()
+    for path, text in SMALL.get(name, {}).items():
         method = override(method, path, text)
     attack = FGSM(THREAT)
     with ambient(1):
         outcome = method.learner(Task(network, network, SHAPE, 3, attack)).outcome()
     if not outcome.is_defence:
-        pytest.skip(f"{name_of(method)} yields an attack")
+        pytest.skip(f"{name} yields an attack")
     about = ClassifierCard("Small")
     training = Training(method, 0, attack)
-    name = name_of(method)
     return Shield(outcome, Card("shield", name, training, THREAT, 0, SHAPE, ("a", "b", "c"), about))
 
 
@@ -42,11 +49,6 @@ def shield_of(method: Method, network: nn.Module) -> Shield:
 def network() -> nn.Module:
     with ambient(0):
         return Small().eval()
-
-
-@pytest.fixture(params=names("methods"))
-def shield(request, network) -> Shield:
-    return shield_of(find("methods", Method, request.param)(), network)
 
 
 @pytest.fixture
@@ -60,14 +62,16 @@ RULES = [name for name in names("methods") if not find("methods", Method, name).
 @pytest.mark.parametrize("name", RULES)
 def test_a_fixed_rule_is_exported_or_refused_in_one_line(name, network, tmp_path):
     pytest.importorskip("onnxscript")
-    shield = shield_of(find("methods", Method, name)(), network)
+    shield = shield_of(name, network)
     try:
         shield.export_onnx(tmp_path / "shield.onnx")
     except ValueError as error:
         assert "cannot be exported" in str(error) and "\n" not in str(error)
 
 
-def test_without_the_users_network_it_purifies_or_asks_for_it(shield, x, tmp_path):
+@every_method
+def test_without_the_users_network_it_purifies_or_asks_for_it(name, network, x, tmp_path):
+    shield = shield_of(name, network)
     shield.save(tmp_path)
     asked = r"this shield protects Small, .* name it with --classifier$"
     try:
@@ -78,3 +82,29 @@ def test_without_the_users_network_it_purifies_or_asks_for_it(shield, x, tmp_pat
     torch.testing.assert_close(loaded.purify(x), shield.purify(x))
     with pytest.raises(ValueError, match=asked):
         loaded(x)
+
+
+@fails_under(
+    "8-bit numbers that are not divided by 255",
+    (defended, "as_input", lambda x: torch.as_tensor(x).float()),
+    name="ape_gan",
+)
+@every_method
+def test_8_bit_images_are_those_from_0_to_1(name, network):
+    shield = shield_of(name, network)
+    pixels = torch.randint(0, 256, (5, *SHAPE), generator=torch.Generator().manual_seed(0)).byte()
+    x = pixels.float() / 255
+    for form in (pixels, pixels.numpy(), x.numpy()):
+        assert torch.equal(shield(form), shield(x))
+        assert torch.equal(shield.purify(form), shield.purify(x))
+        assert torch.equal(shield.detection_score(form), shield.detection_score(x))
+
+
+@every_method
+def test_images_of_another_form_are_refused_in_one_line(name, network):
+    shield, x = shield_of(name, network), torch.rand(5, *SHAPE)
+    for wrong in (x[0], x.flatten(1), (255 * x).long(), x > 0.5):
+        for door in (shield, shield.purify, shield.detection_score):
+            with pytest.raises(ValueError, match=FORM) as refused:
+                door(wrong)
+            assert "\n" not in str(refused.value)

@@ -20,3 +20,14 @@ def test_a_network_that_works_in_place_leaves_the_images_alone(mean):
     before = torch.tensor(x.tolist())
     one, other = (WrappedClassifier(twin, mean, mean)(x) for twin in twins)
     assert torch.equal(one, other) and torch.equal(x, before)
+
+
+def test_8_bit_images_are_divided_by_255_and_other_whole_numbers_refused():
+    pixels = torch.randint(0, 256, (5, 1, 4, 4), generator=torch.Generator().manual_seed(0)).byte()
+    model = WrappedClassifier(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval(), (0.5,), (0.5,))
+    x = (pixels.float() / 255).requires_grad_()
+    assert torch.equal(model(pixels), model(x)) and torch.equal(model(pixels.numpy()), model(x))
+    (gradient,) = torch.autograd.grad(model(x).sum(), x)
+    assert gradient.abs().min() > 0
+    with pytest.raises(ValueError, match="images are int64; they must be uint8 from 0 to 255"):
+        model(pixels.long())

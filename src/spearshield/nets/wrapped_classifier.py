@@ -13,9 +13,9 @@ from spearshield import foreign
 from spearshield.architecture import Architecture, Normalize
 from spearshield.inputs import Converts, check_model, placed
 from spearshield.logits import Output, as_logits, check_kind
+from spearshield.pixels import as_input
 from spearshield.ranges import require
 from spearshield.spelling import got
-from spearshield.types import Images
 
 PerChannel: TypeAlias = "Sequence[float] | Sequence[int] | float | NDArray[Any] | Tensor"
 """A number for each channel, or one for all."""
@@ -41,6 +41,7 @@ def numbers(values: PerChannel | None) -> tuple[float, ...] | None:
 class WrappedClassifier(Converts):
     """A classifier from images in [0, 1] to float32 logits, around any callable.
 
+    Images are floats in [0, 1], or 8-bit numbers, which are divided by 255.
     The network gets a copy of the images, normalised and converted to the dtype and device of the
     weights. It may return logits in any form that :func:`~spearshield.logits.as_logits` takes.
 
@@ -57,7 +58,8 @@ class WrappedClassifier(Converts):
         ValueError: The network cannot be called or has no weights yet, only one of ``mean`` and
             ``std`` is given, their lengths differ, a number is out of range, or ``output`` is
             unknown. When called: the network returns no such logits or, at the first call, numbers
-            of another kind than ``output``, or images have another number of channels.
+            of another kind than ``output``; or the images are neither floats nor uint8 of shape
+            (n, c, h, w), or have another number of channels.
         ForeignError: When called: the network raises an error.
     """
 
@@ -88,7 +90,8 @@ class WrappedClassifier(Converts):
         self.normalize = Normalize(mean, std) if mean and std else nn.Identity()
         self._called = False
 
-    def forward(self, x: Images) -> Tensor:
+    def forward(self, x: Tensor | NDArray[Any]) -> Tensor:
+        x = as_input(x)
         if self.mean and len(self.mean) not in (1, x.shape[1]):
             raise ValueError(
                 f"mean and std are for {len(self.mean)} channels, images have {x.shape[1]}; give "
