@@ -21,7 +21,16 @@ Split = Literal["train", "validation", "test"]
 
 
 class MissingSplitError(ValueError):
-    """A file or folder has no images of a split."""
+    """A file or folder has no images of a split.
+
+    Args:
+        message: Names the file or folder, the split and the remedy.
+        divided: True if it names its splits, so that its other images are of another split.
+    """
+
+    def __init__(self, message: str, divided: bool = True) -> None:
+        super().__init__(message)
+        self.divided = divided
 
 
 @dataclass(frozen=True, eq=False)

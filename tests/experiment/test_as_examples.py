@@ -199,12 +199,28 @@ def test_only_missing_training_images_are_replaced_by_all(tmp_path: Path):
     assert len(as_examples(path, split="train", otherwise="test")) == 5
     with pytest.raises(ValueError, match="has no train images"):
         as_examples(path, split="train")
+    for held in ({"x_test": X.numpy(), "y_test": Y}, {"x_test": X, "y_test": Y, "x": X, "y": Y}):
+        np.savez(path, **held)
+        with pytest.raises(ValueError, match="no train images .* and has x_test, y_test"):
+            as_examples(path, split="train", otherwise="test")
+        with pytest.raises(ValueError, match="has no train images"):
+            api.protect(torch.nn.Flatten(), path, threat=Linf(0.1))
     np.savez(path, x=X.numpy(), y=Y, x_train=X.numpy().astype(int), y_train=Y)
     with pytest.raises(ValueError, match="x_train: images are int64"):
         as_examples(path, split="train", otherwise="test")
     np.savez(path, a=X.numpy())
     with pytest.raises(ValueError, match="has no train images with labels.* has a "):
         as_examples(path, split="train", otherwise="test")
+
+
+def test_a_folder_of_test_images_is_not_trained_on(tmp_path: Path):
+    for i, picture in enumerate(PICTURES):
+        place = tmp_path / "photos" / "test" / str(Y[i])
+        place.mkdir(parents=True, exist_ok=True)
+        picture.save(place / f"{i}.png")
+    with pytest.raises(ValueError, match="no folder 'train', so it has no train images; it has te"):
+        as_examples(tmp_path / "photos", split="train", otherwise="test")
+    assert len(as_examples(tmp_path / "photos" / "test", split="train", otherwise="test")) == 5
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.csv", "a.zip", "a.png"])

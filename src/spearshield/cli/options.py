@@ -73,7 +73,7 @@ def examples(options: argparse.Namespace) -> Examples | None:
 
 
 def training_images(options: argparse.Namespace) -> Examples:
-    """The training images that ``--data`` names; of data that come in one part, all of them.
+    """The training images that ``--data`` names; of data that do not name their parts, all.
 
     Raises:
         ValueError: They cannot be read, or an option does not fit this kind of data.

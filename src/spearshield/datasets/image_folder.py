@@ -146,7 +146,8 @@ def _listed(folder: Path, split: str) -> tuple[list[tuple[Path, str]], list[str]
     if split not in (parts or {"test": folder}):
         held = f"; it has {', '.join(parts)}: rename the one to read" if parts else ""
         raise MissingSplitError(
-            f"{folder} has no folder {split!r}, so it has no {split} images{held}"
+            f"{folder} has no folder {split!r}, so it has no {split} images{held}",
+            divided=bool(parts),
         )
     part = parts.get(split, folder)
     names = [c.name for c in _folders(parts.get("train", part))]

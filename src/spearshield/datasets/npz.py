@@ -102,11 +102,13 @@ def _pair(path: Path, split: str) -> tuple[str, str]:
     for x, y in pairs:
         if x in held and y in held:
             return x, y
+    divided = any(f"x_{part}" in held and f"y_{part}" in held for part in ("train", "test"))
     wanted = " or ".join(f"{x} and {y}" for x, y in pairs)
     raise MissingSplitError(
         f"{path} has no {split} images with labels; it needs the arrays {wanted}, and has "
         f"{', '.join(held) or 'none'} (np.savez(path, {pairs[-1][0]}=images, "
-        f"{pairs[-1][1]}=labels) writes them)"
+        f"{pairs[-1][1]}=labels) writes them)",
+        divided,
     )
 
 

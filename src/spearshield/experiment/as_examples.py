@@ -51,7 +51,7 @@ def as_examples(
         labels: Class ids of shape (n,); omitted if ``images`` contains labels. For a folder without
             class folders, in the order of its file names.
         split: The part of a data set.
-        otherwise: The part of a user's npz file or folder that has no such part.
+        otherwise: The part to read of a user's npz file or folder that does not name its parts.
         seed: Decides which images of a data set belong to its validation part.
         root: A folder to look for data in first.
         limit: Of batches, take the first images, and read no further batch; 0: all.
@@ -89,7 +89,7 @@ def drawn(examples: Examples, usual: int, limit: int | None) -> Examples:
 
 
 def training_examples(images: ImageSource, labels: LabelSource, seed: int) -> Examples:
-    """Training images; of data that come in one part, all of them. See :func:`as_examples`."""
+    """Training images; of data that do not name their parts, all. See :func:`as_examples`."""
     return as_examples(images, labels, split="train", otherwise="test", seed=seed)
 
 
@@ -99,7 +99,7 @@ def _loaded(
     try:
         return data.load(split, root=root, seed=seed)
     except MissingSplitError as missing:
-        if otherwise is None:
+        if otherwise is None or missing.divided:
             raise
         try:
             return data.load(otherwise, root=root, seed=seed)
