@@ -10,8 +10,7 @@ from torch import nn
 
 from contracts.test_methods import SHAPE, SMALL, Small
 from mutations import fails_under
-from spearshield import defended
-from spearshield.api import load
+from spearshield import api, defended
 from spearshield.attacks.fgsm import FGSM
 from spearshield.discover import find, names
 from spearshield.experiment.card import Card, ClassifierCard
@@ -75,7 +74,7 @@ def test_without_the_users_network_it_purifies_or_asks_for_it(name, network, x, 
     shield.save(tmp_path)
     asked = r"this shield protects Small, .* name it with --classifier$"
     try:
-        loaded = load(tmp_path)
+        loaded = api.load(tmp_path)
     except ValueError as error:
         assert re.search(asked, str(error)) and not shield.purifiers
         return
@@ -108,3 +107,20 @@ def test_images_of_another_form_are_refused_in_one_line(name, network):
             with pytest.raises(ValueError, match=FORM) as refused:
                 door(wrong)
             assert "\n" not in str(refused.value)
+
+
+@every_method
+def test_images_of_another_size_are_refused_by_every_door(name, network):
+    shield, y = shield_of(name, network), torch.arange(4) % 3
+    x = torch.rand(4, 1, 14, 12, generator=torch.Generator().manual_seed(0))
+    doors = {
+        "audit": lambda: api.audit(shield, x, y, progress=False),
+        "purifier": lambda: api.audit(shield, x, y, purifier=nn.Identity(), progress=False),
+        "attack": lambda: api.attack(shield, x, y, progress=False),
+        "transfer": lambda: api.transfer_matrix({"a": shield, "b": shield}, x, y, progress=False),
+        "purify": lambda: shield.purify(x),
+    }
+    said = rf"\(1, 14, 12\); {name} was trained on \(1, 12, 12\); --size 12x12 resizes files"
+    for door in doors.values():
+        with pytest.raises(ValueError, match=said):
+            door()

@@ -91,12 +91,24 @@ class Shield(Defended):
         """
         images = as_images(x)
         check_images(images)
-        if images.shape[1:] != self.card.shape:
-            raise ValueError(
-                f"images have shape {tuple(images.shape[1:])}; {self.card.name} was trained on "
-                f"{self.card.shape}"
-            )
+        self.check_shape(tuple(images.shape[1:]))
         return images
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise unless the images have the shape of the training images.
+
+        Args:
+            shape: Channels, height and width.
+
+        Raises:
+            ValueError: Names both shapes.
+        """
+        own = self.card.shape
+        if shape != own:
+            remedy = f"; --size {own[1]}x{own[2]} resizes files" if shape[0] == own[0] else ""
+            raise ValueError(
+                f"images have shape {shape}; {self.card.name} was trained on {own}{remedy}"
+            )
 
     def save(self, folder: str | Path) -> None:
         """Write ``card.json`` and ``weights.safetensors`` to ``folder``.

@@ -135,6 +135,7 @@ class Subject:
         """
         examples = for_model(model, as_examples(images, labels, seed=seed))
         model = unwrapped(model)
+        shield = _shield_of(model)
         card = model.card if isinstance(model, Shield) else None
         outcome, name, classifier = Outcome(model), UNDEFENDED, model_name(model)
         if isinstance(model, Defended):
@@ -152,15 +153,15 @@ class Subject:
             },
             parameters={"weights": weights_digest(outcome.classifier)[:12]},
             training=card.training if card else None,
-            threat=_threat_of(model),
+            threat=shield.card.threat if shield else None,
         )
 
 
-def _threat_of(model: nn.Module) -> ThreatModel | None:
-    """The threat model of a shield, or of the shield behind a purifier."""
+def _shield_of(model: nn.Module) -> Shield | None:
+    """The model, or the model behind its purifiers, if that is a shield."""
     if isinstance(model, Shield):
-        return model.card.threat
-    return _threat_of(model.classifier) if isinstance(model, Defended) else None
+        return model
+    return _shield_of(model.classifier) if isinstance(model, Defended) else None
 
 
 def model_name(model: nn.Module) -> str:
@@ -185,9 +186,11 @@ def for_model(model: nn.Module, examples: Examples) -> Examples:
 
     Raises:
         ForeignError: The model raises an error on these images.
-        ValueError: It does not return one logit for each class, or the labels name a class that it
-            does not have.
+        ValueError: It does not return one logit for each class, the labels name a class that it
+            does not have, or it is a shield of images of another shape.
     """
+    if shield := _shield_of(model):
+        shield.check_shape(examples.shape)
     x = examples[:2].images(device_of(model))
     with torch.no_grad(), guarded(model, dtype=x.dtype) as classifier:
         lead = f"{model_name(model)} fails on images of shape {tuple(x.shape)}"
