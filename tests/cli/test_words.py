@@ -208,6 +208,7 @@ def own(tmp_path, monkeypatch) -> Path:
         "def build():\n"
         "    torch.manual_seed(0)\n"
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))\n"
+        "twin = build\n"
         "def halve(x):\n"
         "    return x / 2\n"
     )
@@ -254,6 +255,26 @@ B = ("--classifier=net_of_words:build", "--data=images.npz", "--device=cpu")
         (
             ["attack", *B, "--eps=0.1", "--view=eot", "--view=bpda"],
             "give one --view, got eot, bpda",
+        ),
+        (
+            ["audit", *B, "--eps=0.1", "--attack=pgd", "--set=attack.threat.eps=0.2"],
+            "--eps gives Linf 0.1, and --set makes it Linf 0.2; leave one out",
+        ),
+        (
+            ["attack", *B, "--eps=0.1", "--attack=pgd", "--set=attack.threat.eps=0.2"],
+            "--eps gives Linf 0.1, and --set makes it Linf 0.2; leave one out",
+        ),
+        (
+            [
+                "transfer",
+                "net_of_words:build",
+                "net_of_words:twin",
+                "--data=images.npz",
+                "--eps=0.1",
+                "--attack=pgd",
+                "--set=attack.threat.eps=0.2",
+            ],
+            "--eps gives Linf 0.1, and --set makes it Linf 0.2; leave one out",
         ),
         (["run", "quickstart", "--seed=3", "--set=seed=4"], "--seed is 3, and --set makes it 4"),
         (["protect", *B, "--eps=0.1", "--set=lr=nan"], "'nan' is not a number"),

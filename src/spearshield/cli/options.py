@@ -256,7 +256,7 @@ def attacks(options: argparse.Namespace, chosen: nn.Module | Path) -> list[Trial
     """The trials and trained attacks of ``--attack``, ``--view``, ``--eps`` and ``--set``.
 
     Raises:
-        ValueError: There is no such attack or view, or no budget for it.
+        ValueError: There is no such attack or view, or no budget for it, or two.
     """
     if not options.attack:
         refuse(options, "with a battery; name an --attack", "view", "changes")
@@ -269,7 +269,25 @@ def attacks(options: argparse.Namespace, chosen: nn.Module | Path) -> list[Trial
         if budget is None:
             raise ValueError("give the budget, on the [0, 1] pixel scale, as in --eps 8/255")
         found += [changed(Trial(kind(budget), v), options.changes) for v in views(options) or VIEWS]
+    refuse_two_budgets(options, [trial.attack for trial in found if isinstance(trial, Trial)])
     return found
+
+
+def refuse_two_budgets(options: argparse.Namespace, chosen: list[Attack]) -> None:
+    """Raise if ``--eps`` and ``--set`` give different budgets.
+
+    Args:
+        chosen: The attacks after ``--set``.
+
+    Raises:
+        ValueError: Names both budgets.
+    """
+    given = threat(options)
+    for attack in chosen:
+        if given not in (None, attack.threat):
+            raise ValueError(
+                f"--eps gives {given}, and --set makes it {attack.threat}; leave one out"
+            )
 
 
 def views(options: argparse.Namespace) -> list[View]:
@@ -327,11 +345,13 @@ def transferred(options: argparse.Namespace, images: Examples) -> list[Attack]:
     """The attacks of ``--attack``, ``--eps`` and ``--set`` for a transfer matrix.
 
     Raises:
-        ValueError: There is no such attack or field.
+        ValueError: There is no such attack or field, or two budgets.
     """
     found = attacks_of(options.attack or ["fgsm", "pgd"], threat(options), images)
     changes = [change.removeprefix("attack.") for change in options.changes]
-    return [changed(attack, changes) for attack in found]
+    chosen = [changed(attack, changes) for attack in found]
+    refuse_two_budgets(options, chosen)
+    return chosen
 
 
 def changed(value: Any, changes: list[str]) -> Any:
