@@ -103,6 +103,12 @@ class Trainable(nn.Module):
         """True if the outcome is of no use before the first step."""
         return bool(self._optimisers())
 
+    @property
+    def highest_lr(self) -> float:
+        """The highest learning rate of an optimiser; 0 without one."""
+        groups = (g for o in self._optimisers().values() for g in o.param_groups)
+        return max((float(group["lr"]) for group in groups), default=0.0)
+
     def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
         return {k: v for k, v in vars(self).items() if isinstance(v, torch.optim.Optimizer)}
 

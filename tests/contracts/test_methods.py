@@ -6,7 +6,7 @@ import copy
 import inspect
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +148,14 @@ def test_a_fixed_rule_refuses_steps(method, task, examples):
         train(Training(method, 3, batch_size=8), task, lambda: examples, seed=0)
     with pytest.raises(ValueError, match="set the number of steps to 0"):
         learner_of(method, task).step(*batch(examples)[:2], rng=Rng(0, examples.ids))
+
+
+def test_a_learning_rate_that_overflows_is_refused_before_the_first_step(trained, task, examples):
+    rates = [field.name for field in fields(trained) if field.name == "lr"]
+    for name in rates:
+        fast = replace(trained, **{name: 1e38})
+        with pytest.raises(ValueError, match=r"learning rate of \w+ is 1e\+38; choose at most 1e"):
+            train(Training(fast, 3, task.learn_from, 8), task, lambda: examples, seed=0)
 
 
 def test_a_missing_training_attack_is_noticed_before_the_first_step(trained, task, examples):

@@ -124,3 +124,11 @@ def test_images_of_another_size_are_refused_by_every_door(name, network):
     for door in doors.values():
         with pytest.raises(ValueError, match=said):
             door()
+
+
+@every_method
+def test_no_images_give_no_logits(name, network, x):
+    shield = shield_of(name, network)
+    assert shield(x[:0]).shape == (0, 3)
+    assert shield.purify(x[:0]).shape == (0, *SHAPE)
+    assert shield.detection_score(x[:0]).shape == (0,)

@@ -60,9 +60,8 @@ class RandomCrop(RandomPurifier):
 
     def purify(self, x: Images, rng: Rng) -> Images:
         offset = rng.uniform((2,), self.share - 1, 1 - self.share).to(x)
-        window = torch.zeros(len(x), 2, 3, dtype=x.dtype, device=x.device)
-        window[:, 0, 0] = window[:, 1, 1] = self.share
-        window[:, :, 2] = offset
-        grid = affine_grid(window, list(x.shape), align_corners=False)
+        whole = torch.eye(2, 3, dtype=x.dtype, device=x.device)[None]
+        places = affine_grid(whole, [1, *x.shape[1:]], align_corners=False)
+        grid = self.share * places + offset[:, None, None]
         x_hat: Images = grid_sample(x, grid, padding_mode="border", align_corners=False)
         return x_hat

@@ -38,6 +38,9 @@ CHECKPOINT = "checkpoint.safetensors"
 ATTACKED = "attacked"
 MOST_STEPS = 10**9
 MOST_REPLICATES = 9_999
+MOST_LR = 1e6
+"""Highest learning rate; far above it, a step overflows the numbers of the weights."""
+
 SAVE_EVERY = 60.0
 """Seconds between checkpoints."""
 
@@ -179,14 +182,19 @@ def check_trainable(training: Training, learner: Learner, images: int) -> None:
 
     Raises:
         ValueError: There are fewer images than ``batch_size``; the batches have one image and the
-            method normalises over a batch; there are no steps for networks with fresh weights; or
-            there are steps for a method that is not trained.
+            method normalises over a batch; a learning rate is above :data:`MOST_LR`; there are no
+            steps for networks with fresh weights; or there are steps for a method that is not
+            trained.
     """
     name, batch = training.display_name, training.batch_size
     if batch > images:
         raise ValueError(
             f"batch_size of {name} is {batch} but there are {images} images; choose at most "
             f"{images}"
+        )
+    if learner.highest_lr > MOST_LR:
+        raise ValueError(
+            f"the learning rate of {name} is {learner.highest_lr:g}; choose at most {MOST_LR:g}"
         )
     layers = [layer for layer in learner.modules() if isinstance(layer, _BatchNorm)]
     if batch == 1 and any(layer.training for layer in layers):

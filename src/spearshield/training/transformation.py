@@ -51,8 +51,10 @@ class ArrayPurifier(nn.Module, abc.ABC):
     def forward(self, x: Images) -> Images:
         """The purified images, in the dtype of ``x``; they are computed in float32."""
         arrays = x.detach().float().permute(0, 2, 3, 1).cpu().numpy()
-        purified = [self.purified(np.ascontiguousarray(array)) for array in arrays]
-        x_hat: Tensor = torch.from_numpy(np.stack(purified)).permute(0, 3, 1, 2)
+        purified = np.empty_like(arrays)
+        for array, place in zip(arrays, purified, strict=True):
+            place[...] = self.purified(np.ascontiguousarray(array))
+        x_hat: Tensor = torch.from_numpy(purified).permute(0, 3, 1, 2)
         return x_hat.clamp(0, 1).to(x)
 
     @abc.abstractmethod
