@@ -286,6 +286,18 @@ def test_a_spear_knows_the_model_it_was_trained_on(model, data, tmp_path):
     assert views == {"itself": "adaptive", "shield": "oblivious", "other": "transferred"}
 
 
+def test_a_source_without_a_gradient_is_refused_before_the_audit(model, data, tmp_path):
+    class Cut(Own):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    folder = tmp_path / "audit"
+    arguments = {"threat": THREAT, "limit": 8, "folder": folder, "progress": False}
+    with pytest.raises(ValueError, match="^Cut, a source of transferred attacks, passes no grad"):
+        api.audit(model, *data[2:], transfer_from=[Own(), Cut()], **arguments)
+    assert not folder.exists()
+
+
 def test_ctrl_c_saves_and_the_same_call_goes_on(model, data, tmp_path, monkeypatch):
     settings = {"threat": THREAT, "steps": 6, "held_out": 0, **SMALL}
     straight = api.protect(model, *data[:2], folder=tmp_path / "straight", **settings)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spearshield.adversary import NoGradientError, NonFiniteGradientWarning
-from spearshield.gradients import finite, gradients, one_warning, recording
+from spearshield.gradients import finite, gradients, one_warning, passes_gradient, recording
 
 
 def test_the_gradient_of_each_input():
@@ -31,6 +31,20 @@ def test_numpy_in_a_model_is_a_cut_graph_and_other_errors_stay():
         torch.ones(2).requires_grad_().numpy()
     with pytest.raises(RuntimeError, match="elsewhere"), recording():
         raise RuntimeError("elsewhere")
+
+
+def test_a_model_passes_a_gradient_unless_it_cuts_the_graph():
+    x = torch.full((2, 1, 2, 2), 0.5)
+    models = {
+        "sound": lambda x: x.flatten(1),
+        "zero": lambda x: x.round().flatten(1),
+        "detached": lambda x: x.detach().flatten(1),
+        "NumPy": lambda x: torch.from_numpy(x.numpy()).flatten(1),
+    }
+    with torch.no_grad():
+        passing = {name: passes_gradient(model, x) for name, model in models.items()}
+    assert passing == {"sound": True, "zero": True, "detached": False, "NumPy": False}
+    assert not x.requires_grad
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -41,7 +41,13 @@ from spearshield.experiment.progress_bars import progress_bars
 from spearshield.experiment.purifier import PurifierSource
 from spearshield.experiment.shield import Shield, Spear, load_saved
 from spearshield.experiment.subject import check_network, evaluating, for_model, subject_of
-from spearshield.experiment.transfer import TransferMatrix, attacks_of, evaluated, record
+from spearshield.experiment.transfer import (
+    TransferMatrix,
+    attacks_of,
+    check_gradients,
+    evaluated,
+    record,
+)
 from spearshield.experiment.transfer import folder_of as folder_of_matrix
 from spearshield.experiment.trials import (
     AttackSource,
@@ -193,6 +199,7 @@ def transfer_matrix(
     examples = drawn(as_examples(images, labels, seed=seed), IMAGES["standard"], limit)
     with evaluated(classifiers, examples, device) as (networks, examples, where):
         chosen = attacks_of(attacks, threat, examples)
+        check_gradients(networks, chosen, examples)
         settings = EvaluationSettings(seed, batch_size=batch_size, device=where)
         place = kept or Path(mkdtemp(prefix="spearshield-"))
         try:

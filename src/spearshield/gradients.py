@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spearshield import foreign
-from spearshield.types import PerImage
+from spearshield.types import Classifier, Images, PerImage
 
 _non_finite: ContextVar[list[int] | None] = ContextVar("_non_finite", default=None)
 """Numbers of gradients that the attack in progress has replaced; ``None`` outside of attacks."""
@@ -78,6 +78,17 @@ def gradients(value: PerImage, *inputs: Tensor, again: bool = False) -> tuple[Te
     if len(reached) < len(inputs):
         raise NoGradientError
     return tuple(map(finite, reached))
+
+
+def passes_gradient(model: Classifier, x: Images) -> bool:
+    """False if the model cuts the graph between images of shape (n, c, h, w) and logits."""
+    try:
+        with recording():
+            x = x.detach().requires_grad_()
+            gradients(model(x).sum(1), x)
+    except NoGradientError:
+        return False
+    return True
 
 
 def finite(gradient: Tensor) -> Tensor:

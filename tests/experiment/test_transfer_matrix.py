@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import spearshield as ss
+from spearshield.attacks.square import Square
 from spearshield.cli.main import main
 from spearshield.rng import ambient
 
@@ -83,6 +84,27 @@ def test_unusable_classifiers_raise(setup, change, message):
     with pytest.raises(ValueError) as error:
         ss.transfer_matrix(change(classifiers), x, y, threat=THREAT, progress=False)
     assert message in str(error.value)
+
+
+class Cut(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x).detach()
+
+
+def test_attacks_on_a_classifier_without_a_gradient_are_refused_at_the_start(setup, tmp_path):
+    """Attacks without gradients work on it."""
+    classifiers, x, y = setup
+    cut = {"first": classifiers["first"], "cut": Cut(classifiers["second"])}
+    arguments = {"threat": THREAT, "folder": tmp_path / "out", "progress": False}
+    with pytest.raises(ValueError, match="^cut passes no gradient .*fgsm needs one; leave it out"):
+        ss.transfer_matrix(cut, x, y, **arguments)
+    assert not (tmp_path / "out").exists()
+    square = Square(THREAT, queries=5)
+    assert ss.transfer_matrix(cut, x, y, attacks=square, **arguments).record["images"] == 12
 
 
 def test_unusable_attacks_raise(setup):

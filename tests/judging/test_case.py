@@ -27,6 +27,8 @@ from spearshield.judging.trial import Trial
 from spearshield.method import Outcome
 from spearshield.progress import Interrupted
 from spearshield.threat import L2, Linf
+from spearshield.training.transfer_attack import SourceError, Transfer
+from spearshield.views import Transferred
 
 SMALL, LARGE = Linf(0.01), Linf(0.03)
 
@@ -113,6 +115,12 @@ def test_a_battery_without_any_score_is_a_finding(tmp_path):
     assert made[0].attack == "unattacked" and made[0].robust_acc == made[0].acc
     found = {f["check"]: f["severity"] for f in made[-1].findings}
     assert found["could_not_run"] == found["no_white_box"] == "high"
+
+
+def test_a_source_without_a_gradient_is_no_finding_about_the_victim(tmp_path):
+    cut = Apply(lambda x: HalfSpace()(x).detach())
+    with pytest.raises(SourceError, match="a source of transferred attacks, passes no gradient"):
+        rows(tmp_path, HalfSpace(), Trial(Transfer(SMALL, (cut,)), Transferred()))
 
 
 def test_an_attack_outside_its_threat_model_ends_the_evaluation(tmp_path):

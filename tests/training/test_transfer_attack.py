@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from fixtures.models import HalfSpace
+from fixtures.models import Apply, HalfSpace
 from mutations import fails_under
 from spearshield.attacks.fgsm import FGSM
 from spearshield.attacks.pgd import PGD
 from spearshield.threat import Linf
 from spearshield.training import transfer_attack
-from spearshield.training.transfer_attack import Transfer
+from spearshield.training.transfer_attack import SourceError, Transfer
 
 BUDGET = Linf(0.1)
 
@@ -42,6 +42,14 @@ def test_images_of_a_source_transfer_to_an_equal_victim():
     assert (victim(x_adv).argmax(1) != y).all()
     assert model.batches == [4, 4]  # one query per source; the first source fools no image
     assert BUDGET.contains(x_adv, x).all()
+
+
+@pytest.mark.parametrize(("names", "name"), [((), "Apply"), (("cut",), "cut")])
+def test_a_source_that_cuts_the_graph_is_named(names, name):
+    x, y = HalfSpace().images(4, BUDGET, 0.05)
+    cut = Apply(lambda x: HalfSpace()(x).detach())
+    with pytest.raises(SourceError, match=f"^{name}, a source .*; name another model"):
+        Transfer(BUDGET, (cut,), names=names)(HalfSpace(), x, y)
 
 
 @fails_under(

@@ -35,6 +35,7 @@ from spearshield.experiment.purifier import (
 from spearshield.experiment.recipe import UNDEFENDED
 from spearshield.experiment.run import Run
 from spearshield.experiment.shield import Shield, Spear, load_saved
+from spearshield.gradients import passes_gradient
 from spearshield.inputs import check_classes, check_model, guarded
 from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.examination import Examination
@@ -45,6 +46,7 @@ from spearshield.method import Defended, Outcome
 from spearshield.nets.wrapped_classifier import WrappedClassifier
 from spearshield.progress import Progress
 from spearshield.ranges import check
+from spearshield.rng import ambient
 from spearshield.storage.digest import weights_digest
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import Training
@@ -197,6 +199,19 @@ def for_model(model: nn.Module, examples: Examples) -> Examples:
         logits = foreign.call(classifier, x, lead=lead)
     check_classes(examples.y, logits.shape[1])
     return with_classes(examples, logits.shape[1])
+
+
+def differentiable(model: nn.Module, examples: Examples) -> bool:
+    """True if gradients of the model's logits reach its images.
+
+    Raises:
+        ForeignError: The model raises an error on these images.
+    """
+    x = examples[:2].images(device_of(model))
+    with guarded(model, dtype=x.dtype) as classifier, ambient(0):
+        lead = f"{model_name(model)} fails on images of shape {tuple(x.shape)}"
+        passes: bool = foreign.call(passes_gradient, classifier, x, lead=lead)
+    return passes
 
 
 def device_of(model: nn.Module) -> str:

@@ -15,9 +15,10 @@ from spearshield import spelling
 from spearshield.adversary import Attack
 from spearshield.arguments import check_instance, path, several
 from spearshield.dataset import Examples
+from spearshield.discover import name_of
 from spearshield.experiment.defaults import all_steps, attack_named, budget_for, check_threat
 from spearshield.experiment.folders import REMEDY, claim, refuse_others
-from spearshield.experiment.subject import evaluating, for_model
+from spearshield.experiment.subject import differentiable, evaluating, for_model
 from spearshield.judging.cached_evaluation import OUTCOMES, data_digest
 from spearshield.judging.provenance import Provenance
 from spearshield.judging.transferability import Transferability, described
@@ -161,6 +162,23 @@ def attacks_of(
     if not names or len(set(names)) < len(names):
         raise ValueError(f"give attacks of different names, got {', '.join(names) or 'none'}")
     return found
+
+
+def check_gradients(
+    classifiers: Mapping[str, nn.Module], attacks: Sequence[Attack], images: Examples
+) -> None:
+    """Raise if an attack needs gradients, and a classifier passes none to its images.
+
+    Raises:
+        ValueError: Names the classifier and the attack.
+    """
+    needy = [attack for attack in attacks if not attack.gradient_free]
+    for name, network in classifiers.items() if needy else ():
+        if not differentiable(network, images):
+            raise ValueError(
+                f"{name} passes no gradient to its images, and {name_of(needy[0])} needs one; "
+                "leave it out, or choose attacks without gradients, such as square"
+            )
 
 
 @contextmanager

@@ -18,14 +18,20 @@ from spearshield.experiment.defaults import attack_named, check_threat
 from spearshield.experiment.folders import CARD, RECIPE
 from spearshield.experiment.opened import open_run
 from spearshield.experiment.overrides import view
-from spearshield.experiment.shield import Spear, load_saved
-from spearshield.experiment.subject import Subject, as_wrapped, check_network
+from spearshield.experiment.shield import Shield, Spear, load_saved
+from spearshield.experiment.subject import (
+    Subject,
+    as_wrapped,
+    check_network,
+    differentiable,
+    model_name,
+)
 from spearshield.judging.battery import BATTERIES
 from spearshield.judging.trial import MADE_ELSEWHERE, Trial
 from spearshield.method import Defended, Outcome
 from spearshield.storage.digest import weights_digest
 from spearshield.threat import ThreatModel
-from spearshield.training.transfer_attack import Transfer
+from spearshield.training.transfer_attack import SourceError, Transfer
 from spearshield.views import BPDA, Adaptive, Oblivious, Transferred, View
 
 AttackSource: TypeAlias = Attack | Trial | str | Path
@@ -171,6 +177,8 @@ def battery(
     """The trials of a battery, under the budget ``threat`` or else the subject's own.
 
     Raises:
+        ForeignError: A source raises an error on the images of the subject.
+        SourceError: A source passes no gradient to its images.
         ValueError: There is no budget.
     """
     budget = subject.threat if threat is None else threat
@@ -178,7 +186,15 @@ def battery(
         raise ValueError("give the budget: threat=Linf(8 / 255), or --eps 8/255")
     check_threat(budget, subject.images.shape)
     sources = [Outcome(copy.deepcopy(source).eval()) for source in transfer_from]
+    for source in sources:
+        if not differentiable(source.classifier, subject.images):
+            raise SourceError(_source_name(source.classifier))
     return [*BATTERIES[effort](budget, subject.images.classes, sources)]
+
+
+def _source_name(source: nn.Module) -> str:
+    """The name on the card of a shield, or of the class of a network."""
+    return source.card.name if isinstance(source, Shield) else model_name(source)
 
 
 def is_trained(name: str) -> bool:

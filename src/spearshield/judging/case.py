@@ -23,6 +23,7 @@ from spearshield.judging.trial import Trial
 from spearshield.progress import Interrupted, Progress
 from spearshield.rng import Rng, ambient
 from spearshield.threat import ThreatModel
+from spearshield.training.transfer_attack import SourceError
 from spearshield.types import Classifier, Images, Labels
 
 
@@ -100,6 +101,7 @@ class Case:
 
         Raises:
             OutsideThreatError: The attack returned an image outside its threat model.
+            SourceError: A source of a transfer attack passes no gradient.
             StoredScoreError: A stored score is corrupt.
             OSError: As on a full disk.
         """
@@ -107,7 +109,7 @@ class Case:
             warnings.simplefilter("always", NonFiniteGradientWarning)
             try:
                 scored = self._score(trial)
-            except (OutsideThreatError, StoredScoreError, Interrupted, OSError):
+            except (OutsideThreatError, SourceError, StoredScoreError, Interrupted, OSError):
                 raise
             except NoGradientError as error:
                 self._fail(_broken_graph(trial), error)

@@ -13,14 +13,30 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from spearshield import foreign
 from spearshield.adversary import Attack, misclassified
 from spearshield.attacks.pgd import PGD
 from spearshield.discover import name_of
+from spearshield.gradients import NoGradientError
 from spearshield.ranges import require
 from spearshield.rng import Rng
 from spearshield.threat import ThreatModel
 from spearshield.training.loop import Training
 from spearshield.types import Classifier, Images, Labels
+
+
+class SourceError(ValueError):
+    """A source of a transfer attack cuts the graph between images and logits.
+
+    Args:
+        name: The name of the source.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name}, a source of transferred attacks, passes no gradient to its images; name "
+            "another model"
+        )
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,7 @@ class Transfer(Attack):
         names: Names of the sources in the run that trained them, for the record; empty elsewhere.
 
     Raises:
+        SourceError: When called: a source cuts the graph, and the attack needs its gradient.
         ValueError: There are no sources, ``attack`` has another threat model, or ``queries`` is
             negative.
     """
@@ -63,6 +80,11 @@ class Transfer(Attack):
         """The attack on the sources."""
         return _on_sources(self.attack, self.threat)
 
+    @property
+    def _source_names(self) -> Sequence[str]:
+        """The names of the sources, or of their classes."""
+        return self.names or [foreign.name_of(source) for source in self.sources]
+
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("a transfer attack needs at least one source classifier")
@@ -72,8 +94,11 @@ class Transfer(Attack):
     def perturb(self, model: Classifier, x: Images, y: Labels, rng: Rng) -> Images:
         attack, best = self.on_sources, x.clone()
         left = torch.arange(len(x), device=x.device)
-        for source in self.sources:
-            best[left] = attack(source, x[left], y[left], rng=rng[left])
+        for source, name in zip(self.sources, self._source_names, strict=True):
+            try:
+                best[left] = attack(source, x[left], y[left], rng=rng[left])
+            except NoGradientError as error:
+                raise SourceError(name) from error
             left = left[~misclassified(model, best[left], y[left])]
             if len(left) == 0:
                 break
