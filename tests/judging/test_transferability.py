@@ -14,6 +14,7 @@ from spearshield.adversary import Attack
 from spearshield.dataset import Examples
 from spearshield.judging import transferability as module
 from spearshield.judging.evaluation import EvaluationSettings, OutsideThreatError
+from spearshield.judging.interval import wilson
 from spearshield.judging.transferability import Transferability, transferability
 from spearshield.rng import Rng
 from spearshield.threat import Linf
@@ -72,7 +73,11 @@ def measured(images, folder, thresholds=(0.4, 0.6), batch_size=1, attack: Attack
 
 @fails_under(
     "rates over all images, right or not",
-    (Transferability, "_rates", lambda self, w: (self.attacked != self.y).float() @ w.T / w.sum(1)),
+    (
+        Transferability,
+        "asr",
+        lambda self, attack: (self.attacked[attack] != self.y).float().mean(2),
+    ),
 )
 def test_rates_by_hand(images, tmp_path):
     """Threshold 0.4 gets image 2 wrong. What just crosses 0.4 stays below 0.6."""
@@ -98,7 +103,7 @@ def made(attacked):
 
 @fails_under(
     "the classifier's attacks on itself counted",
-    (torch, "eye", lambda n, dtype: torch.zeros(n, n, dtype=dtype)),
+    (Transferability, "_others", lambda self, classifier: [*range(len(self.names))]),
 )
 def test_statements_by_hand():
     easiest, furthest = made([[1.0, 0.8], [0.1, 1.0]]).statements()
@@ -109,20 +114,30 @@ def test_statements_by_hand():
         assert "not distinguishable from" in statement
 
 
-def test_the_interval_is_near_the_one_of_theory():
+def test_the_rate_of_two_classifiers_has_the_interval_of_an_audit():
     statement = made([[0.0, 0.5], [0.1, 0.0]]).statements()[0]
-    low, high = statement.partition("50.0 % (")[2].partition(")")[0].split(" to ")
-    assert float(low) == pytest.approx(40.2, abs=1.5)
-    assert float(high) == pytest.approx(59.8, abs=1.5)
+    low, high = 100 * wilson(50, 100).low, 100 * wilson(50, 100).high
+    assert f"b, 50.0 % ({low:.1f} to {high:.1f}); more than a, 10.0 %" in statement
 
 
-def test_few_images_have_an_interval():
-    """Many resamples hold none of the two images that a classifier is right on."""
-    found = made([[0.0, 0.5], [0.1, 0.0]])
-    clean = found.clean.clone()
-    clean[1, 2:] = 1
-    for statement in replace(found, clean=clean).statements():
-        assert "nan" not in statement
+@pytest.mark.parametrize("count", [1, 3])
+def test_few_images_show_nothing_even_if_all_agree(count):
+    """Three images that all fool one classifier and never the other; and intervals without NaN."""
+    found = made([[0.0, 1.0], [0.0, 0.0]])
+    few = replace(
+        found, y=found.y[:count], clean=found.clean[:, :count], attacked=found.attacked[..., :count]
+    )
+    for statement in few.statements():
+        assert "100.0 % (" in statement and "(100.0 to 100.0)" not in statement
+        assert "0.0 % (0.0 to 0.0)" not in statement and "nan" not in statement
+        assert "by 100.0 points (" in statement
+    assert all(("not distinguishable" in one) is (count == 1) for one in few.statements())
+
+
+def test_equal_classifiers_are_not_equal_for_certain():
+    for share in (0.0, 1.0):
+        for statement in made([[0.0, share], [share, 0.0]]).statements():
+            assert "by 0.0 points (-1.9 to 1.9)" in statement
 
 
 def by_position(seed, ids):

@@ -16,11 +16,14 @@ class Interval:
     high: float
 
 
-def wilson(hits: int, trials: int) -> Interval:
+def wilson(hits: int | float, trials: int | float) -> Interval:
     """The 95 % score interval of a binomial share; [0, 1] if there are no trials.
 
     Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927,
     https://doi.org/10.1080/01621459.1927.10502953.
+
+    Args:
+        trials: The number of trials, or an effective number, which need not be whole.
     """
     if trials == 0:
         return Interval(0.0, 1.0)

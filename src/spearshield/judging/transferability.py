@@ -23,6 +23,8 @@ from spearshield.judging.answers import predict
 from spearshield.judging.cached_evaluation import OUTCOMES, data_digest, device_name
 from spearshield.judging.evaluation import EvaluationSettings, check_attacked, check_victim
 from spearshield.judging.float32 import full_float32
+from spearshield.judging.interval import Interval
+from spearshield.judging.mean_rate import MeanRate
 from spearshield.judging.memory import give_back_memory
 from spearshield.judging.provenance import Provenance
 from spearshield.method import Outcome
@@ -34,9 +36,6 @@ from spearshield.storage.digest import digest, weights_digest
 from spearshield.storage.installed import source_digest
 from spearshield.storage.serialization import dump
 from spearshield.types import Labels
-
-RESAMPLES, AT_ONCE = 2_000, 100
-"""Resamples of the images for an interval, and number of them that are in memory together."""
 
 Matrix = Float[Tensor, "sources targets"]
 
@@ -72,55 +71,49 @@ class Transferability:
         Of the images that the target classifies correctly, the share that it misclassifies after
         the attack on the source; NaN where it classifies none correctly.
         """
-        return self._rates(torch.ones(1, len(self.y)))[attack, :, :, 0]
+        right = self.clean == self.y
+        fooled = (self.attacked[attack] != self.y) & right
+        return fooled.sum(2) / right.sum(1)
 
     def statements(self) -> tuple[str, ...]:
         """The classifier that others fool most, and the one whose images fool others most.
 
-        Success rates are means over all attacks and all other classifiers. Intervals are of 95 %,
-        by the bootstrap over images: Efron, Tibshirani, "An Introduction to the Bootstrap", 1993.
-        Resamples in which a classifier is right on no image are left out. No statement for a single
-        classifier, and none if a classifier is right on no image.
+        Success rates are means over all attacks and all other classifiers, with 95 % intervals: see
+        :class:`~spearshield.judging.mean_rate.MeanRate`. No statement for a single classifier, and
+        none if a classifier is right on no image.
         """
         if len(self.names) < 2 or not (self.clean == self.y).any(1).all():
             return ()
-        count = len(self.y)
-        rates = [self._rates(torch.ones(1, count)).mean(0)]
-        with ambient(0):
-            for _ in range(RESAMPLES // AT_ONCE):
-                drawn = torch.randint(count, (AT_ONCE, count))
-                times = torch.zeros(AT_ONCE, count).scatter_add_(
-                    1, drawn, torch.ones(AT_ONCE, count)
-                )
-                rates.append(self._rates(times).mean(0))
-        every = torch.cat(rates, 2)
-        every = every[:, :, ~every.isnan().any(0).any(0)]
-        others = ~torch.eye(len(self.names), dtype=torch.bool)
-        shares = [
-            ("Easiest to fool by adversarial images of the others", _mean(every, others, dim=0)),
-            ("Adversarial images fool the others most", _mean(every, others, dim=1)),
-        ]
-        return tuple(self._statement(about, share) for about, share in shares)
-
-    def _statement(self, about: str, shares: Float[Tensor, "classifiers resamples"]) -> str:
-        """A sentence on the classifier with the highest share, and on the next one."""
-        first, second = shares[:, 0].topk(2).indices.tolist()
-        lead = shares[first] - shares[second]
-        low = float(lead[1:].quantile(0.025))
-        verdict = "more than" if low > 0 else "not distinguishable from"
+        each = range(len(self.names))
+        as_target = [self._mean_rate(self._others(i), [i]) for i in each]
+        as_source = [self._mean_rate([i], self._others(i)) for i in each]
         return (
-            f"{about}: {self.names[first]}, {_with_interval(shares[first])}; {verdict} "
-            f"{self.names[second]}, {_with_interval(shares[second])}, by "
-            f"{_with_interval(lead, 'points')}."
+            self._statement("Easiest to fool by adversarial images of the others", as_target),
+            self._statement("Adversarial images fool the others most", as_source),
         )
 
-    def _rates(
-        self, weights: Float[Tensor, "resamples n"]
-    ) -> Float[Tensor, "attacks sources targets resamples"]:
-        """Attack success rates for weights of the images."""
-        right = self.clean == self.y
-        fooled = (self.attacked != self.y) & right
-        return (fooled.float() @ weights.T) / (right.float() @ weights.T)
+    def _others(self, classifier: int) -> list[int]:
+        """The other classifiers."""
+        return [i for i in range(len(self.names)) if i != classifier]
+
+    def _mean_rate(self, sources: list[int], targets: list[int]) -> MeanRate:
+        """The mean of the success rates of all attacks on some sources, on some targets."""
+        right = (self.clean == self.y)[targets].expand(len(self.attacks), len(sources), -1, -1)
+        fooled = (self.attacked[:, sources][:, :, targets] != self.y) & right
+        return MeanRate(fooled.flatten(0, 2), right.flatten(0, 2))
+
+    def _statement(self, about: str, rates: Sequence[MeanRate]) -> str:
+        """A sentence on the classifier with the highest rate, and on the next one."""
+        ranked = sorted(range(len(rates)), key=lambda i: -rates[i].value)
+        first, second = (rates[i] for i in ranked[:2])
+        name, next_name = (self.names[i] for i in ranked[:2])
+        lead = first.lead(second)
+        verdict = "more than" if lead.low > 0 else "not distinguishable from"
+        points = _with_interval(first.value - second.value, lead, "points")
+        return (
+            f"{about}: {name}, {_with_interval(first.value, first.interval)}; {verdict} "
+            f"{next_name}, {_with_interval(second.value, second.interval)}, by {points}."
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Names, shares and statements as JSON values.
@@ -144,17 +137,10 @@ def _or_none(shares: Matrix) -> list[list[float | None]]:
     return [[None if math.isnan(share) else share for share in row] for row in shares.tolist()]
 
 
-def _mean(
-    rates: Float[Tensor, "sources targets resamples"], mask: Tensor, dim: int
-) -> Float[Tensor, "classifiers resamples"]:
-    """The mean over the other classifiers."""
-    return (rates * mask[:, :, None]).sum(dim) / (len(mask) - 1)
-
-
-def _with_interval(share: Float[Tensor, " resamples"], unit: str = "%") -> str:
-    """A share in percent, with the interval over all resamples but the first, the measured one."""
-    low, high = (100 * float(share[1:].quantile(q)) for q in (0.025, 0.975))
-    return f"{100 * float(share[0]):.1f} {unit} ({low:.1f} to {high:.1f})"
+def _with_interval(share: float, interval: Interval, unit: str = "%") -> str:
+    """A share in percent, with its interval."""
+    low, high = 100 * interval.low, 100 * interval.high
+    return f"{100 * share:.1f} {unit} ({low:.1f} to {high:.1f})"
 
 
 @full_float32()
