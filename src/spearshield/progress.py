@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-ProgressBar: TypeAlias = Callable[[int, Mapping[str, float]], None]
-"""Called with the amount of work done so far and with the latest values, such as losses."""
+Latest: TypeAlias = Mapping[str, float | None]
+"""The latest values of a job, such as losses; ``None`` for the name of the part in progress."""
+
+ProgressBar: TypeAlias = Callable[[int, Latest], None]
+"""Called with the amount of work done so far and with the latest values."""
 
 Progress: TypeAlias = Callable[[str, int], ProgressBar]
 """Called with the title and the total amount of work of a job; returns the job's bar."""
@@ -16,7 +19,7 @@ class Interrupted(Exception):  # noqa: N818 - an event, not a fault
     """A signal stopped a long job. Its state has been saved."""
 
 
-def no_bar(done: int, values: Mapping[str, float]) -> None:
+def no_bar(done: int, values: Latest) -> None:
     """A bar that shows nothing."""
 
 

@@ -18,8 +18,11 @@ from spearshield.attacks.pgd import PGD
 from spearshield.attacks.square import Square
 from spearshield.gradients import NonFiniteGradientWarning
 from spearshield.judging import examination
+from spearshield.judging.cached_evaluation import StoredScoreError
+from spearshield.judging.checks import INSPECTIONS, STRENGTH
 from spearshield.judging.evaluation import EvaluationSettings, OutsideThreatError
 from spearshield.judging.examination import Examination
+from spearshield.judging.finding import Finding
 from spearshield.judging.judge import Judge
 from spearshield.judging.results import WORST_CASE
 from spearshield.judging.score import Score
@@ -121,6 +124,31 @@ def test_a_source_without_a_gradient_is_no_finding_about_the_victim(tmp_path):
     cut = Apply(lambda x: HalfSpace()(x).detach())
     with pytest.raises(SourceError, match="a source of transferred attacks, passes no gradient"):
         rows(tmp_path, HalfSpace(), Trial(Transfer(SMALL, (cut,)), Transferred()))
+
+
+def test_finished_checks_are_reused_for_the_same_victim_and_survivors(tmp_path, monkeypatch):
+    """An audit that stops between two parts of the examination repeats the second alone."""
+    examine, ran = Examination(effort="quick"), []
+
+    def counted(probe, checks, bar):
+        ran.append(checks)
+        return (Finding(f"of_{len(checks)}", "low", {"share": 0.1}, "Means.", "next."),)
+
+    monkeypatch.setattr(examination, "run_checks", counted)
+    first = rows(tmp_path, HalfSpace(), Trial(FGSM(SMALL)), examine=examine)
+    assert len(first[-1].findings) >= 2
+    assert ran == [INSPECTIONS, STRENGTH]
+    again = rows(tmp_path, HalfSpace(), Trial(FGSM(SMALL)), examine=examine)
+    assert ran == [INSPECTIONS, STRENGTH] and again[-1].findings == first[-1].findings
+    next((tmp_path / "examined").glob("victim.examine.*")).unlink()
+    rows(tmp_path, HalfSpace(), Trial(FGSM(SMALL)), examine=examine)
+    assert ran[2:] == [STRENGTH]
+    rows(tmp_path, Apply(HalfSpace()), Trial(FGSM(SMALL)), examine=examine)
+    assert ran[3:] == [INSPECTIONS, STRENGTH]
+    path = next((tmp_path / "examined").glob("victim.inspect.*"))
+    path.write_text("{")
+    with pytest.raises(StoredScoreError, match="inspect"):
+        rows(tmp_path, HalfSpace(), Trial(FGSM(SMALL)), examine=examine)
 
 
 def test_an_attack_outside_its_threat_model_ends_the_evaluation(tmp_path):

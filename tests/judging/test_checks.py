@@ -305,6 +305,12 @@ def test_a_check_that_fails_on_the_victim_is_a_finding():
     assert any("too many images" in f.means for f in found)
 
 
+def test_the_bar_names_each_check():
+    seen = []
+    run_checks(probe(victim()), INSPECTIONS[:2], lambda done, values: seen.append((done, values)))
+    assert seen == [(0, {"training_mode": None}), (1, {"random_answers": None}), (2, {})]
+
+
 def test_survivors_count_as_their_share_of_all_images():
     whole = probe(victim(ScaledGradient(-1.0)), 0.05)
     tenth = replace(whole, weight=0.1)

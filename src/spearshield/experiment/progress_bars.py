@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from spearshield.arguments import switch
-from spearshield.progress import Progress, ProgressBar, no_progress
+from spearshield.progress import Latest, Progress, ProgressBar, no_progress
 
 
 @contextmanager
@@ -42,8 +42,9 @@ def progress_bars(shown: bool = True) -> Iterator[Progress]:
         display.start()
         job = display.add_task(title, total=total, values="")
 
-        def bar(done: int, values: Mapping[str, float]) -> None:
-            text = "  ".join(f"{n} {v:.3g}" for n, v in [*values.items()][:1])
+        def bar(done: int, values: Latest) -> None:
+            first = [*values.items()][:1]
+            text = "".join(name if v is None else f"{name} {v:.3g}" for name, v in first)
             latest: dict[str, Any] = {"values": text} if text else {}
             display.update(job, completed=done, **latest)
 

@@ -22,7 +22,7 @@ from spearshield.training.learned_attack import AttackFrom
 from spearshield.training.loop import Training
 from spearshield.training.transfer_attack import TransferFrom
 
-RESERVED = ("outcomes", "pictures", "shared_images", "con", "prn", "aux", "nul")
+RESERVED = ("outcomes", "pictures", "shared_images", "examined", "con", "prn", "aux", "nul")
 """Names of other folders of a run, and of devices of Windows."""
 
 UNDEFENDED = "undefended"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial, reduce
 from pathlib import Path
@@ -24,7 +23,7 @@ from spearshield.judging.score import NO_CLASS, REJECTED, TENSORS, Score
 from spearshield.judging.shared_images import SharedImages
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended
-from spearshield.progress import ProgressBar, no_bar
+from spearshield.progress import Latest, ProgressBar, no_bar
 from spearshield.storage import checkpoint
 from spearshield.storage.atomic import write_atomically
 from spearshield.storage.content import content
@@ -138,7 +137,7 @@ class CachedEvaluation:
             stem: The name of the file.
             pictures: Store the first images for the report.
         """
-        key = self._key(trial, images)
+        key = self.key(images, trial)
         path = self.folder / OUTCOMES / f"{stem}.safetensors"
         stored = _load(path)
         if stored.get("key") == key:
@@ -248,13 +247,16 @@ class CachedEvaluation:
             return {}
         return {"feature_plane": space.plane, "feature_distances": torch.stack(space.distances)}
 
-    def _key(self, trial: Trial, images: Examples) -> str:
-        """The digest of everything that a score depends on.
+    def key(self, images: Examples, *values: Any) -> str:
+        """The digest of everything that a result for the victim depends on.
 
         It never occurs again if something cannot be determined.
+
+        Args:
+            values: Values beside victim, images and settings, such as the trial.
         """
         parts = (
-            *(content(value).sha256 for value in (trial, self.victim)),
+            *(content(value).sha256 for value in (*values, self.victim)),
             str((self.settings.seed, self.settings.draws)),
             torch.device(self.settings.device).type,
             torch.__version__,
@@ -263,7 +265,7 @@ class CachedEvaluation:
         return digest(*parts, data_digest(images))
 
 
-def _further(bar: ProgressBar, start: int, done: int, values: Mapping[str, float]) -> None:
+def _further(bar: ProgressBar, start: int, done: int, values: Latest) -> None:
     """Moves a bar that counts from ``start``."""
     bar(start + done, values)
 

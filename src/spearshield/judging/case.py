@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 from spearshield.adversary import Attack
 from spearshield.dataset import Examples
 from spearshield.foreign import cause
 from spearshield.gradients import NoGradientError, NonFiniteGradientWarning
 from spearshield.judging.cached_evaluation import CachedEvaluation, StoredScoreError, title
-from spearshield.judging.checks import could_not_run
+from spearshield.judging.checks import INSPECTIONS, STRENGTH, Check, could_not_run
 from spearshield.judging.checks.probe import share
 from spearshield.judging.evaluation import EvaluationSettings, OutsideThreatError, check_victim
 from spearshield.judging.examination import Examination
 from spearshield.judging.finding import BROKEN, Finding
 from spearshield.judging.provenance import Provenance
 from spearshield.judging.score import Score, worst_case
+from spearshield.judging.stored_findings import EXAMINED, StoredFindings
 from spearshield.judging.trial import Trial
-from spearshield.progress import Interrupted, Progress
+from spearshield.progress import Interrupted, Progress, ProgressBar
 from spearshield.rng import Rng, ambient
+from spearshield.storage.digest import digest
 from spearshield.threat import ThreatModel
 from spearshield.training.transfer_attack import SourceError
 from spearshield.types import Classifier, Images, Labels
@@ -166,27 +169,19 @@ class Case:
         """The findings of the checks of the victim."""
         if not self.examination:
             return ()
-        bar = self.progress(f"inspect {self.evaluation.name}", 1)
-        victim = self.evaluation.victim
-        found = self.examination.inspect(victim, self.images, threat, self.settings)
-        bar(1, {})
-        return found
+        about = (self.evaluation.victim, self.images, threat, self.settings)
+        examine = partial(self.examination.inspect, *about)
+        return self._examined("inspect", INSPECTIONS, examine, self.images, threat)
 
     def strength(self, threat: ThreatModel) -> tuple[Finding, ...]:
         """The findings about the strength of the attacks; none for a broken victim."""
         worst = self.worst(threat)
         if not self.examination or worst.robust_acc < BROKEN:
             return ()
-        bar = self.progress(f"examine {self.evaluation.name}", 1)
-        found = self.examination.strength(
-            self.evaluation.victim,
-            self.images[: worst.images][worst.robust],
-            threat,
-            self.settings,
-            worst.images,
-        )
-        bar(1, {})
-        return found
+        survivors = self.images[: worst.images][worst.robust]
+        about = (self.evaluation.victim, survivors, threat, self.settings, worst.images)
+        examine = partial(self.examination.strength, *about)
+        return self._examined("examine", STRENGTH, examine, survivors, threat, worst.images)
 
     def escalation(self, threat: ThreatModel, found: Sequence[Finding]) -> tuple[Trial, ...]:
         """The attacks that follow a finding of high severity; none for a broken victim."""
@@ -240,6 +235,36 @@ class Case:
                 "broke it: the certificate or the attack is wrong; please report this"
             )
         return share(proved)
+
+    def _examined(
+        self,
+        part: str,
+        checks: Sequence[Check],
+        examine: Callable[[ProgressBar], tuple[Finding, ...]],
+        images: Examples,
+        *about: Any,
+    ) -> tuple[Finding, ...]:
+        """The findings of a part of the examination, which are stored when all its checks are done.
+
+        Args:
+            examine: Returns the findings.
+            images: The images that are examined.
+            about: Other values that the findings depend on.
+
+        Raises:
+            StoredScoreError: The stored findings are corrupt.
+        """
+        evaluation, total = self.evaluation, len(checks)
+        bar = self.progress(f"{part} {evaluation.name}", total)
+        key = evaluation.key(images, part, self.examination, *about)
+        name = f"{evaluation.name}.{part}.{digest(str(about))[:8]}.json"
+        stored = StoredFindings(evaluation.folder / EXAMINED / name, key)
+        try:
+            found = stored(partial(examine, bar))
+        except ValueError as error:
+            raise StoredScoreError(str(error)) from error
+        bar(total, {})
+        return found
 
     def _score(self, trial: Trial) -> TrialScore:
         """The score of one trial, given the earlier scores with the same threat model."""

@@ -17,6 +17,7 @@ from spearshield.judging.evaluation import EvaluationSettings
 from spearshield.judging.finding import Finding
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended
+from spearshield.progress import ProgressBar, no_bar
 from spearshield.ranges import require
 from spearshield.rng import ambient
 from spearshield.threat import ThreatModel
@@ -62,9 +63,14 @@ class Examination:
         examples: Examples,
         threat: ThreatModel,
         settings: EvaluationSettings,
+        bar: ProgressBar = no_bar,
     ) -> tuple[Finding, ...]:
-        """The findings of the checks of the victim."""
-        return _findings(INSPECTIONS, victim, examples[: self.images], threat, settings)
+        """The findings of the checks of the victim.
+
+        Args:
+            bar: The bar of ``len(INSPECTIONS)`` checks.
+        """
+        return _findings(INSPECTIONS, victim, examples[: self.images], threat, settings, bar)
 
     def strength(
         self,
@@ -73,16 +79,18 @@ class Examination:
         threat: ThreatModel,
         settings: EvaluationSettings,
         attacked: int,
+        bar: ProgressBar = no_bar,
     ) -> tuple[Finding, ...]:
         """The findings of the checks of the strength of attacks.
 
         Args:
             survivors: The images that survived the battery.
             attacked: Number of images that the battery attacked.
+            bar: The bar of ``len(STRENGTH)`` checks.
         """
         weight = len(survivors) / attacked
         part = survivors[: self.survivors]
-        return _findings(STRENGTH, victim, part, threat, settings, weight)
+        return _findings(STRENGTH, victim, part, threat, settings, bar, weight)
 
     def proved(
         self,
@@ -123,6 +131,7 @@ def _findings(
     examples: Examples,
     threat: ThreatModel,
     settings: EvaluationSettings,
+    bar: ProgressBar,
     weight: float = 1.0,
 ) -> tuple[Finding, ...]:
     """The findings of checks on a copy of the victim.
@@ -133,4 +142,4 @@ def _findings(
     with ambient(settings.seed):
         seed, device = settings.seed, settings.device
         probe = Probe.of(victim, examples, threat, seed=seed, device=device, weight=weight)
-        return run_checks(probe, checks)
+        return run_checks(probe, checks, bar)

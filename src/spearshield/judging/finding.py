@@ -13,6 +13,9 @@ Verdict: TypeAlias = Literal["not examined", "not trustworthy", "broken", "no fl
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """All severities, from the mildest."""
 
+COULD_NOT_RUN = "could_not_run"
+"""The check of the finding that a part of the evaluation ended with an error."""
+
 BROKEN = 0.05
 """A defence with a robust accuracy below this is broken."""
 ENOUGH = 100

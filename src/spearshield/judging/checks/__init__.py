@@ -21,7 +21,15 @@ from spearshield.foreign import cause
 from spearshield.judging.checks import detection, gradients, outputs, strength, weaker_attackers
 from spearshield.judging.checks.comparison import compare
 from spearshield.judging.checks.probe import Probe
-from spearshield.judging.finding import SEVERITIES, Finding, Severity, Verdict, verdict
+from spearshield.judging.finding import (
+    COULD_NOT_RUN,
+    SEVERITIES,
+    Finding,
+    Severity,
+    Verdict,
+    verdict,
+)
+from spearshield.progress import ProgressBar, no_bar
 
 __all__ = [
     "INSPECTIONS",
@@ -75,9 +83,19 @@ STRENGTH: tuple[Check, ...] = (
 """Checks of the strength of attacks, on the images that survived the battery."""
 
 
-def run_checks(probe: Probe, checks: Sequence[Check]) -> tuple[Finding, ...]:
-    """The findings of the checks; a check that cannot run on the victim is a finding."""
-    found = (_run(probe, check) for check in checks)
+def run_checks(
+    probe: Probe, checks: Sequence[Check], bar: ProgressBar = no_bar
+) -> tuple[Finding, ...]:
+    """The findings of the checks; a check that cannot run on the victim is a finding.
+
+    Args:
+        bar: Called before each check with the number of checks done and the name of the check.
+    """
+    found = []
+    for done, check in enumerate(checks):
+        bar(done, {check.__name__: None})
+        found.append(_run(probe, check))
+    bar(len(checks), {})
     return tuple(finding for finding in found if finding is not None)
 
 
@@ -118,7 +136,7 @@ def escalated(before: float, after: float) -> tuple[Finding, ...]:
 def could_not_run(part: str, error: Exception) -> Finding:
     """The finding that a check or an attack ended with an error."""
     return Finding(
-        "could_not_run",
+        COULD_NOT_RUN,
         "high",
         {"parts that ended with an error": 1},
         f"{part} failed on the victim: {cause(error)}. What it would have shown is not known.",
