@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import spearshield as ss
+from spearshield import api
 from spearshield.attacks.square import Square
 from spearshield.cli.main import main
 from spearshield.rng import ambient
@@ -67,6 +68,22 @@ def test_another_matrix_is_not_written_over(setup, tmp_path):
         ss.audit(classifiers["first"], x, y, threat=THREAT, folder=tmp_path, progress=False)
 
 
+def test_a_folder_with_another_page_is_refused_before_the_attacks(setup, tmp_path, monkeypatch):
+    """Such as the same classifiers in another order, or a page that cannot be read."""
+    classifiers, x, y = setup
+    arguments = {"threat": THREAT, "folder": tmp_path, "progress": False}
+    ss.transfer_matrix(classifiers, x, y, **arguments).save(tmp_path)
+    ss.transfer_matrix(classifiers, x, y, **arguments).save(tmp_path)
+    monkeypatch.setattr(api, "transferability", None)
+    other = dict(reversed(classifiers.items()))
+    with pytest.raises(ValueError, match=r"another transfer matrix \(other classifiers, weights_d"):
+        ss.transfer_matrix(other, x, y, **arguments)
+    for content, message in (("{", "choose another folder"), ("[1]", "another transfer matrix")):
+        (tmp_path / "transfer.json").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            ss.transfer_matrix(classifiers, x, y, **arguments)
+
+
 def wider(classifiers):
     return {**classifiers, "second": nn.Sequential(nn.Flatten(), nn.Linear(16, 4))}
 
@@ -112,6 +129,17 @@ def test_unusable_attacks_raise(setup):
     for attacks, message in (((), "got none"), (("fgsm", "fgsm"), "got fgsm, fgsm")):
         with pytest.raises(ValueError, match=message):
             ss.transfer_matrix(classifiers, x, y, attacks=attacks, progress=False)
+
+
+def test_a_report_takes_a_matrix_alone(setup, tmp_path, capsys):
+    classifiers, x, y = setup
+    matrix = ss.transfer_matrix(classifiers, x, y, threat=THREAT, progress=False)
+    for name in ("a", "b"):
+        matrix.save(tmp_path / name)
+    run = tmp_path / "run"
+    for sources in ((tmp_path / "a", tmp_path / "b"), (run, tmp_path / "a" / "transfer.json")):
+        assert main(["report", *map(str, sources), "--out", str(tmp_path / "page")]) == 2
+        assert "holds a transfer matrix; report it alone" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_matrix_is_refused(tmp_path, capsys):

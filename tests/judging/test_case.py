@@ -135,6 +135,7 @@ def test_finished_checks_are_reused_for_the_same_victim_and_survivors(tmp_path, 
         return (Finding(f"of_{len(checks)}", "low", {"share": 0.1}, "Means.", "next."),)
 
     monkeypatch.setattr(examination, "run_checks", counted)
+    monkeypatch.setattr(examination, "escalation", lambda *_: ())
     first = rows(tmp_path, HalfSpace(), Trial(FGSM(SMALL)), examine=examine)
     assert len(first[-1].findings) >= 2
     assert ran == [INSPECTIONS, STRENGTH]

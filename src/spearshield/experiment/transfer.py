@@ -79,19 +79,42 @@ class TransferMatrix:
         """
         target = path("folder", folder)
         refuse_others(target, TRANSFER)
-        if (target / TRANSFER).exists() and _about(read_json(target / TRANSFER)) != _about(
-            json.loads(json.dumps(dict(self.record)))
-        ):
-            raise ValueError(f"{target} holds another transfer matrix; {REMEDY}")
+        _check_saved(target, _about(dict(self.record)))
         write_json(target / TRANSFER, dict(self.record))
         return write_transfer(target / TRANSFER, target)
 
 
-def _about(record: Any) -> list[Any]:
-    """What the numbers of a matrix are about."""
-    origin = record.get("provenance", {}) if isinstance(record, dict) else {}
-    about = [origin.get(key) for key in ("data_digest", "weights_digest")]
-    return [*about, *(record.get(key) for key in ("classifiers", "attack_settings", "seed"))]
+ABOUT = ("classifiers", "attack_settings", "seed")
+"""Entries of ``transfer.json`` that show, with digests, which matrix it is."""
+
+
+def _about(record: Any) -> dict[str, Any]:
+    """The entries of a record that show which matrix it is."""
+    record = record if isinstance(record, dict) else {}
+    origin = record.get("provenance")
+    origin = origin if isinstance(origin, dict) else {}
+    digests = {key: origin.get(key) for key in ("data_digest", "weights_digest")}
+    return {**{key: record.get(key) for key in ABOUT}, **digests}
+
+
+def _check_saved(folder: Path, about: Mapping[str, Any]) -> None:
+    """Raise if a folder has the ``transfer.json`` of another matrix, or one that is unreadable.
+
+    Raises:
+        ValueError: Names the folder and the entries that differ, or the file.
+    """
+    if not (folder / TRANSFER).exists():
+        return
+    try:
+        saved = _about(read_json(folder / TRANSFER))
+    except ValueError as error:
+        raise ValueError(f"{error}; {REMEDY}, or delete that one") from error
+    if other := [
+        key for key, value in json.loads(json.dumps(about)).items() if saved[key] != value
+    ]:
+        raise ValueError(
+            f"{folder} holds another transfer matrix (other {', '.join(other)}); {REMEDY}"
+        )
 
 
 def record(
@@ -195,6 +218,9 @@ def folder_of(
         ValueError: The folder holds another matrix, or something else; or another process uses it.
     """
     refuse_others(folder, TRANSFER)
+    own = {"classifiers": [*classifiers], "attack_settings": described(attacks), "seed": seed}
+    own["weights_digest"] = ", ".join(map(weights_digest, classifiers.values()))
+    _check_saved(folder, {**own, "data_digest": data_digest(images)})
     with locked(folder):
         about = {
             "classifiers": {name: weights_digest(one) for name, one in classifiers.items()},

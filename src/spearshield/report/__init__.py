@@ -29,15 +29,17 @@ def write_report(sources: Sequence[Path], folder: Path) -> Path:
 
     Raises:
         FileNotFoundError: A source does not exist.
-        ValueError: A source cannot be read or has no rows, its rows would be overwritten, or
-            ``folder`` is a file.
+        ValueError: A source cannot be read or has no rows, its rows would be overwritten, one of
+            several is a transfer matrix, or ``folder`` is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; a report needs a folder")
-    (first, *more) = sources
-    matrix = first / TRANSFER if first.is_dir() else first
-    if not more and matrix.name == TRANSFER and matrix.exists():
-        return write_transfer(matrix, folder)
+    for source in sources:
+        matrix = source / TRANSFER if source.is_dir() else source
+        if matrix.name == TRANSFER and matrix.exists():
+            if len(sources) > 1:
+                raise ValueError(f"{source} holds a transfer matrix; report it alone")
+            return write_transfer(matrix, folder)
     found = runs.read(sources)
     several = len(found) > 1
     joint = (folder / runs.RESULTS).resolve()
