@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 
 from cli.test_cli import fails
 from cli.test_networks import COMMANDS, words
+from spearshield.classifiers import user
 from spearshield.cli import main
 from spearshield.nets import external
 
@@ -30,6 +32,23 @@ def test_a_shield_of_a_network_in_another_form(own):
     assert main(words("protect", own, "--classifier=own_nets:mapping")) == 0
     audit = ["audit", f"{own}/out", "--classifier=own_nets:mapping", f"--data={own}/x.npz"]
     assert main([*audit, "--attack=fgsm", "--eps=0.1", "--device=cpu", f"--out={own}/again"]) == 0
+
+
+def test_a_transfer_takes_a_shield_and_its_network_in_any_order(own, capsys, monkeypatch):
+    network = [f"--weights={own}/w.pt", "--classifier=own_nets:with_classes"]
+    assert main(words("protect", own, *network)) == 0
+    shield, bare = f"{own}/out", f"own_nets:with_classes={own}/w.pt"
+    transfer = [f"--data={own}/x.npz", "--attack=fgsm", "--eps=0.1", "--device=cpu"]
+    for models in ((bare, shield), (shield, bare)):
+        monkeypatch.setattr(user, "_named_by_user", set())
+        out = f"--out={own}/first-{models.index(bare)}"
+        assert main(["transfer", *models, *transfer, out]) == 0
+    monkeypatch.setattr(user, "_named_by_user", set())
+    said = fails(capsys, 2, "transfer", shield, f"{own}/out", *transfer, f"--out={own}/other")
+    assert "two models are called" in said
+    shutil.copytree(shield, own / "again")
+    said = fails(capsys, 2, "transfer", shield, f"{own}/again", *transfer, f"--out={own}/other")
+    assert "in transfer as a model NAME=WEIGHTS" in said
 
 
 def test_the_classes_are_the_outputs_where_the_data_lack_some(own, capsys):

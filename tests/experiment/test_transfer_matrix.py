@@ -93,6 +93,10 @@ def wider(classifiers):
     [
         (lambda c: {"first": c["first"]}, "give 2 to 20 classifiers by name"),
         (lambda c: {"a/b": c["first"], "c": c["second"]}, "must be a word, got 'a/b'"),
+        (
+            lambda c: {"a" * 101: c["first"], "c": c["second"]},
+            "has 101 bytes ('aaaaaaaaaaaaaaaaaaaa'...); give one of at most 100",
+        ),
         (wider, "different numbers of classes: {'first': 3, 'second': 4}"),
     ],
 )

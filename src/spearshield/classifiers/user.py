@@ -105,7 +105,8 @@ class UnnamedFunction(nn.Module):
         """
         raise ValueError(
             f"the classifier is built by {self.target}, which only a file names; importing it runs "
-            f"its code. If you trust it, add --classifier {self.target}, or in Python call "
+            f"its code. If you trust it, add --classifier {self.target}, in transfer the model "
+            f"{self.target}=WEIGHTS, or in Python call "
             f"spearshield.classifiers.architecture({self.target!r}) first"
         )
 

@@ -310,6 +310,9 @@ def classifiers(options: argparse.Namespace, images: Examples) -> dict[str, nn.M
         FileNotFoundError: There is no such file.
     """
     names = [_short(word) for word in options.models]
+    for word in options.models:
+        if not Path(word).is_dir():
+            architecture(word.partition("=")[0])  # the user names it, so a folder may import it
     found: dict[str, nn.Module] = {}
     for name, word in zip(names, options.models, strict=True):
         unique = name if names.count(name) == 1 else _long(word)

@@ -258,7 +258,8 @@ class MissingClassifier(nn.Module):
         """Raise a ``ValueError`` that explains how to pass the classifier."""
         raise ValueError(
             f"this shield protects {self.name}, which is not part of this package; pass the "
-            "network to load(folder, classifier=...), or name it with --classifier"
+            "network to load(folder, classifier=...), or name it with --classifier, in transfer as "
+            "a model NAME=WEIGHTS"
         )
 
 

@@ -32,6 +32,9 @@ from spearshield.threat import ThreatModel
 MOST = 20
 """Largest number of classifiers in one matrix."""
 
+LONGEST = 100
+"""Largest number of bytes of a classifier's name in UTF-8, which is part of names of files."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TransferMatrix:
@@ -141,8 +144,8 @@ def evaluated(
     """The classifiers in evaluation mode, the images with as many classes, and the device.
 
     Raises:
-        ValueError: There are fewer than two classifiers or too many; a name is empty; one is not a
-            classifier, or has another number of classes.
+        ValueError: There are fewer than two classifiers or too many; a name is empty or too long;
+            one is not a classifier, or has another number of classes.
     """
     if not isinstance(classifiers, Mapping) or not 2 <= len(classifiers) <= MOST:
         raise ValueError(
@@ -154,6 +157,11 @@ def evaluated(
             check_instance(name, str, "the name of a classifier as text")
             if not name or "/" in name:
                 raise ValueError(f"the name of a classifier must be a word, got {name!r}")
+            if (size := len(name.encode(errors="replace"))) > LONGEST:
+                raise ValueError(
+                    f"the name of a classifier has {size} bytes ({name[:20]!r}...); give one of at "
+                    f"most {LONGEST}"
+                )
             networks[name], where = stack.enter_context(evaluating(network, device))
             wheres.append(where)
             sizes[name] = for_model(networks[name], images).classes
