@@ -57,7 +57,7 @@ LIMITS: dict[str, Limits] = {
         f"images whose logits are {outputs.ISOLATED:g} times farther from those of "
         f"{outputs.NEIGHBOURS} neighbours than these are from each other",
         "",
-        "if twice the control",
+        f"if above twice the control and {outputs.ODDITIES}",
     ),
     "low_precision": (
         "predictions that float32 changes",

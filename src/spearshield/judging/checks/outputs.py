@@ -36,6 +36,9 @@ NEIGHBOURS, ISOLATED, MATERIAL = 4, 10.0, 0.05
 """The logits of a memorised image are farther from the logits of its neighbours than those are from
 each other, by this factor, and by this share of their norm. A smooth function returns similar
 distances; a function with steps returns neighbours that differ."""
+ODDITIES = 0.02
+"""Allowed share of such images: a search from few starts may answer a single image in its own
+way."""
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 CHANGED = 0.002
 """Allowed share of predictions that change in float32: the tolerance of AutoAttack's flags."""
@@ -200,7 +203,7 @@ def memorised_images(probe: Probe) -> Finding | None:
     if probe.spread > RANDOM:
         return None
     isolated, control = _isolated(probe, probe.x), _isolated(probe, probe.x.roll(1, -1))
-    if share(isolated) <= 2 * share(control):
+    if share(isolated) <= max(2 * share(control), ODDITIES):
         return None
     return Finding(
         "memorised_images",
