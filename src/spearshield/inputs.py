@@ -152,12 +152,12 @@ class Converts(nn.Module):
     """A module that converts images for its parts itself; :func:`placed` leaves them to it."""
 
 
-def placed(x: Images, network: nn.Module) -> Images:
-    """The images on the device and in the dtype of a network's weights, or else of its buffers.
+def placed(x: Tensor, network: nn.Module) -> Tensor:
+    """Images or maps on the device and in the dtype of a network's weights, or else of its buffers.
 
-    Differentiable in the images.
+    Differentiable in ``x``; integers are returned as they are.
     """
-    if isinstance(network, Converts):
+    if isinstance(network, Converts) or not x.is_floating_point():
         return x
     held = chain(network.parameters(), network.buffers())
     weight = next((tensor for tensor in held if tensor.is_floating_point()), None)

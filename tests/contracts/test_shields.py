@@ -72,7 +72,7 @@ def test_a_fixed_rule_is_exported_or_refused_in_one_line(name, network, tmp_path
 def test_without_the_users_network_it_purifies_or_asks_for_it(name, network, x, tmp_path):
     shield = shield_of(name, network)
     shield.save(tmp_path)
-    asked = r"this shield protects Small, .* name it with --classifier$"
+    asked = r"this shield protects Small, .* name it with --classifier"
     try:
         loaded = api.load(tmp_path)
     except ValueError as error:

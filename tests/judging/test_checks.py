@@ -331,6 +331,19 @@ class Counter(nn.Module):
         return (x + 0.05 * (self.calls % 3)).clamp(0, 1)
 
 
+def test_a_victim_without_a_gradient_takes_no_further_steps_of_pgd():
+    passes = 0
+
+    def cut(x):
+        nonlocal passes
+        passes += 1
+        return x.detach()
+
+    subject = probe(victim(Apply(cut)))
+    found = [CHECK[name](subject) for name in ("more_steps", "not_converged")]
+    assert found == [None, None] and passes < 40
+
+
 def test_a_memory_of_earlier_queries_is_not_called_random():
     finding = CHECK["random_answers"](probe(victim(Counter())))
     assert finding.severity == "high" and "earlier queries" in finding.means

@@ -145,9 +145,10 @@ class Probe:
     ) -> tuple[PGD, PGD]:
         """PGD on the cross-entropy and on the margin; for a random victim without early stopping.
 
-        The margin has a gradient even where the victim is very confident.
+        The margin has a gradient even where the victim is very confident. If no gradient reaches
+        the image, every step returns the same image, and one step is taken.
         """
-        early = not self.declares_randomness
+        early, steps = not self.declares_randomness, 1 if self.detached else steps
         attack = PGD(threat or self.threat, steps, restarts=restarts, early_stop=early)
         return attack, replace(attack, loss="margin")
 

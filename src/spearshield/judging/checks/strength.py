@@ -72,7 +72,7 @@ def not_converged(probe: Probe) -> Finding | None:
 
     After Pintor et al., 2022.
     """
-    if not probe.robust.any():
+    if probe.detached or not probe.robust.any():
         return None
     late = float(_late_rise(probe).mean())
     if severity := severity_of(late, *LATE_RISE):
