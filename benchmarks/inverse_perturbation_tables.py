@@ -136,8 +136,7 @@ def adaptive_table(measured: Measured) -> list[str]:
     adaptive PGD with three starts the first 1,000 (Defense-GAN: 200). The column of images belongs
     to the standard battery. SSIM, in percent, compares the clean images with the images of
     oblivious PGD. Minutes are the processor time of the training; attacks that are precomputed are
-    not included. The battery and the minutes are those of
-    seed 0.
+    not included. The battery and the minutes belong to seed 0.
     """
     head = ["classifier", "defence", "clean", "PGD, oblivious", "FGSM, adaptive", "PGD, adaptive"]
     lines = [[*head, "standard battery", "images", "verdict", "SSIM", "minutes"]]
