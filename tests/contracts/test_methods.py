@@ -84,6 +84,15 @@ SMALL = {
 """Settings of methods that take seconds with their defaults."""
 
 
+def outcome_after_a_step(method, task, examples):
+    """Images, labels, and the outcome after one step on them, if the method is trained."""
+    learner = learner_of(method, task)
+    x, y, rng = batch(examples)
+    if method.trained:
+        learner.step(x, y, rng=rng)
+    return x, y, learner.outcome()
+
+
 def learner_of(method, task, steps=0):
     for path, text in SMALL.get(name_of(method), {}).items():
         method = override(method, path, text)
@@ -205,11 +214,7 @@ def brighter(forward):
     method=APEGAN(),
 )
 def test_the_outcome_is_admitted_by_the_judge(method, task, examples):
-    learner = learner_of(method, task)
-    x, y, rng = batch(examples)
-    if method.trained:
-        learner.step(x, y, rng=rng)
-    outcome = learner.outcome()
+    x, _, outcome = outcome_after_a_step(method, task, examples)
     assert not any(module.training for module in outcome.defended.modules())
     check_victim(outcome.defended, SHAPE, 3)
     check_images(outcome.defended.purifier(x))
@@ -225,11 +230,7 @@ def test_the_outcome_is_admitted_by_the_judge(method, task, examples):
     method=APEGAN(),
 )
 def test_takes_float64_images_as_numpy_makes_them(method, task, examples):
-    learner = learner_of(method, task)
-    x, y, rng = batch(examples)
-    if method.trained:
-        learner.step(x, y, rng=rng)
-    outcome = learner.outcome()
+    x, y, outcome = outcome_after_a_step(method, task, examples)
     victim, wide = outcome.defended, x.double()
     torch.testing.assert_close(victim(wide).float(), victim(x))
     torch.testing.assert_close(victim.purifiers(wide).float(), victim.purifiers(x))
@@ -241,11 +242,8 @@ def test_takes_float64_images_as_numpy_makes_them(method, task, examples):
 
 
 def test_the_output_for_an_image_does_not_depend_on_its_batch(method, task, examples):
-    learner = learner_of(method, task)
-    x, y, rng = batch(examples)
-    if method.trained:
-        learner.step(x, y, rng=rng)
-    victim = learner.outcome().defended
+    x, _, outcome = outcome_after_a_step(method, task, examples)
+    victim = outcome.defended
     one_by_one = torch.cat([victim(x[i : i + 1]) for i in range(len(x))])
     torch.testing.assert_close(victim(x), one_by_one, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(victim(x.flip(0)), one_by_one.flip(0), rtol=1e-4, atol=1e-5)

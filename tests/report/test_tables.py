@@ -36,6 +36,12 @@ def test_headline_shows_the_worst_case_next_to_an_unaware_attacker() -> None:
     assert record.cells[3].drawing == (0.2, (0.18, 0.22), 0.98, 0.9)
 
 
+def test_an_unaware_attack_on_the_survivors_of_others_is_not_the_unaware_attacker() -> None:
+    left = row(attack="apgd", view="oblivious", robust_acc=0.2, attacked=0, broke=0)
+    (unaware,) = (line[4] for line in lines(report([*rows(), left]).headline))
+    assert unaware == "90.0 % [88.0, 92.0] / FGSM, unaware, 1,000 test images"
+
+
 def test_every_row_shows_all_measured_values() -> None:
     (table,) = report(rows()).rows
     assert [line[:2] for line in lines(table)] == [

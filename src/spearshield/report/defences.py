@@ -117,8 +117,12 @@ class Defence:
 
     @property
     def unaware(self) -> Selection | None:
-        """The strongest attack of each seed that is unaware of the defence; ``None`` if none is."""
-        return _lowest(cell for cell in self.cells if cell.row.view == "oblivious")
+        """The strongest attack of each seed that is unaware of the defence; ``None`` if none is.
+
+        Only of attacks on all images: after attacks on survivors, earlier attacks count as well.
+        """
+        unaware = (cell for cell in self.cells if cell.row.view == "oblivious")
+        return _lowest(cell for cell in unaware if cell.row.attacked in (None, cell.row.images))
 
     @property
     def lowest(self) -> Selection:

@@ -37,8 +37,7 @@ NEIGHBOURS, ISOLATED, MATERIAL = 4, 10.0, 0.05
 each other, by this factor, and by this share of their norm. A smooth function returns similar
 distances; a function with steps returns neighbours that differ."""
 ODDITIES = 0.02
-"""Allowed share of such images: a search from few starts may answer a single image in its own
-way."""
+"""Allowed share of such images. A purifier that searches from random starts has about 0.01."""
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 CHANGED = 0.002
 """Allowed share of predictions that change in float32: the tolerance of AutoAttack's flags."""
