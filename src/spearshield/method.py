@@ -99,9 +99,9 @@ class Trainable(nn.Module):
             optimiser.load_state_dict(state[name])
 
     @property
-    def needs_steps(self) -> bool:
-        """True if the outcome is of no use before the first step."""
-        return bool(self._optimisers())
+    def least_steps(self) -> int:
+        """Number of steps before which the outcome is of no use."""
+        return 1 if self._optimisers() else 0
 
     @property
     def highest_lr(self) -> float:

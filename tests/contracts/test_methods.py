@@ -257,9 +257,10 @@ def test_the_output_for_an_image_does_not_depend_on_its_batch(method, task, exam
 )
 def test_resuming_changes_nothing(trained, task, examples, tmp_path):
     """Half of the steps, a checkpoint, and the other half give the same bits as all steps."""
-    whole = Training(trained, 6, task.learn_from, batch_size=8)
+    steps = max(3, learner_of(trained, task).least_steps)
+    whole = Training(trained, 2 * steps, task.learn_from, batch_size=8)
     straight = train(whole, task, lambda: examples, seed=2)
-    half = Training(trained, 3, task.learn_from, batch_size=8)
+    half = Training(trained, steps, task.learn_from, batch_size=8)
     train(half, task, lambda: examples, seed=2, folder=tmp_path)
     resumed = train(whole, task, lambda: examples, seed=2, folder=tmp_path)
     assert_same_tree(resumed.state_dict(), straight.state_dict())

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from torch import nn
 
@@ -22,9 +20,10 @@ from spearshield.experiment.folders import (
     refuse_training_of_run,
 )
 from spearshield.experiment.shield import Shield, Spear, refuse_another
-from spearshield.experiment.subject import classifier_card, model_name
+from spearshield.experiment.subject import classifier_card
 from spearshield.experiment.training_record import training_record
 from spearshield.method import Outcome, Task
+from spearshield.nets.fresh_copy import fresh_copy
 from spearshield.progress import Progress
 from spearshield.ranges import checked_seed
 from spearshield.rng import ambient
@@ -33,7 +32,6 @@ from spearshield.storage.lock import locked
 from spearshield.threat import ThreatModel
 from spearshield.training.learned_attack import LearnedAttack
 from spearshield.training.loop import Training, check_trainable, train
-from spearshield.types import Images, Logits
 
 RUNS = Path("runs")
 
@@ -188,50 +186,3 @@ class Learning:
             classifier=classifier_card(self.classifier),
             trained_on=weights_digest(self.classifier),
         )
-
-
-def fresh_copy(network: nn.Module) -> nn.Module:
-    """The same network with freshly drawn weights, for methods that train one from the start.
-
-    If it has no weights, or a layer with weights has no ``reset_parameters`` (as in TorchScript),
-    the copy raises when it is used.
-    """
-    copied = copy.deepcopy(network)
-    for name, layer in copied.named_modules():
-        reset: Callable[[], None] | None = getattr(layer, "reset_parameters", None)
-        if reset is not None:
-            reset()
-        elif [*layer.parameters(recurse=False)]:
-            return NoFreshCopy(
-                f"{name or type(layer).__name__} has weights and no reset_parameters, so this "
-                "method cannot train a fresh copy of the network; give the layer that function"
-            )
-    if not [*copied.parameters()]:
-        return NoFreshCopy(f"{model_name(network)} has no weights that this method could train")
-    return copied
-
-
-class NoFreshCopy(nn.Module):
-    """Replaces a freshly drawn network that cannot be drawn; raises when it is trained or called.
-
-    Args:
-        why: The message of the error.
-    """
-
-    def __init__(self, why: str) -> None:
-        super().__init__()
-        self.why = why
-
-    def forward(self, x: Images) -> Logits:  # noqa: ARG002
-        self.refuse()
-
-    def parameters(self, recurse: bool = True) -> NoReturn:  # noqa: ARG002
-        self.refuse()
-
-    def refuse(self) -> NoReturn:
-        """Raise.
-
-        Raises:
-            ValueError: Explains why there is no fresh copy.
-        """
-        raise ValueError(self.why)

@@ -103,8 +103,8 @@ def parse(text: str, hint: Any, old: Any, name: str) -> Any:
     if isinstance(hint, type) and issubclass(hint, View):
         return view(text)
     for kind, base in KINDS.items():
-        if hint is base:
-            return _default(discover.find(kind, base, text), old)
+        if isinstance(hint, type) and issubclass(hint, base):
+            return _default(_find(kind, hint, text, name), old)
     raise ValueError(
         f"{name} cannot be set as a whole; set one of its fields, as {name}.FIELD=VALUE"
     )
@@ -127,6 +127,14 @@ SCALARS: dict[type, Callable[[str], Any]] = {int: whole, float: number, str: str
 """How the text of a value is read, by the type of its field."""
 
 KINDS: dict[str, type] = {"methods": Method, "attacks": Attack}
+
+
+def _find(kind: str, hint: type, text: str, name: str) -> type:
+    """The class that ``text`` names, which must be a ``hint``."""
+    found: type = discover.find(kind, KINDS[kind], text)
+    if not issubclass(found, hint):
+        raise ValueError(f"{name} takes a {hint.__name__}, and {text} is none")
+    return found
 
 
 def _default(kind: type, old: Any) -> Any:

@@ -89,8 +89,8 @@ class ImageQuiltingLearner(Learner):
         self.register_buffer("taken", torch.tensor(0))
 
     @property
-    def needs_steps(self) -> bool:
-        return True
+    def least_steps(self) -> int:
+        return 1
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:  # noqa: ARG002
         h, w = x.shape[2:]

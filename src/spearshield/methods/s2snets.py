@@ -124,8 +124,8 @@ class S2SNetsLearner(Learner):
         self.register_buffer("taken", torch.tensor(0))
 
     @property
-    def needs_steps(self) -> bool:
-        return not self.method.weights
+    def least_steps(self) -> int:
+        return 0 if self.method.weights else 1
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:  # noqa: ARG002
         method, taken = self.method, int(self.taken)

@@ -68,6 +68,10 @@ class ClassifierTraining(Method):
         require(self, "optimiser", one_of=("adam", "sgd"))
         require(self, "precision", one_of=("float32", "bfloat16"))
 
+    def for_steps(self, steps: int) -> ClassifierTraining:
+        """The same method, whose learning rate decays over ``steps`` steps."""
+        return replace(self, decay_steps=steps)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialTraining(ClassifierTraining):

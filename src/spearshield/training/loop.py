@@ -182,8 +182,8 @@ def check_trainable(training: Training, learner: Learner, images: int) -> None:
 
     Raises:
         ValueError: There are fewer images than ``batch_size``; the batches have one image and the
-            method normalises over a batch; a learning rate is above :data:`MOST_LR`; there are no
-            steps for networks with fresh weights; or there are steps for a method that is not
+            method normalises over a batch; a learning rate is above :data:`MOST_LR`; there are too
+            few steps for networks with fresh weights; or there are steps for a method that is not
             trained.
     """
     name, batch = training.display_name, training.batch_size
@@ -199,9 +199,10 @@ def check_trainable(training: Training, learner: Learner, images: int) -> None:
     layers = [layer for layer in learner.modules() if isinstance(layer, _BatchNorm)]
     if batch == 1 and any(layer.training for layer in layers):
         raise ValueError(f"{name} normalises over a batch; batch_size must be at least 2, got 1")
-    if training.steps == 0 and learner.needs_steps:
+    if training.steps < learner.least_steps:
         raise ValueError(
-            f"steps of {name} is 0, so its network would keep random weights; choose at least 1"
+            f"steps of {name} is {training.steps}, so a network would keep random weights; choose "
+            f"at least {learner.least_steps}"
         )
     if training.steps > 0 and not training.method.trained:
         raise ValueError(
