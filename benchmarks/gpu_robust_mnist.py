@@ -32,7 +32,7 @@ from spearshield.recipes.gan_adversarial_training_mnist import SOURCES
 BENCHMARKS = Path(__file__).parent.resolve()
 SEEDS = (0, 1, 2)
 
-NETWORK, METHOD = "classifier.inner.inner.width", "defences.robust.method"
+NETWORK, METHOD = "classifier.width", "defences.robust.method.member"
 WARP = {"rotation": "12", "zoom": "0.12", "elastic": "0.8"}
 WIDE = [f"{NETWORK}=64", *(f"{METHOD}.augmentation.warp.{k}={v}" for k, v in WARP.items())]
 SHORT = ["images=20", "pretraining.steps=5"]
