@@ -6,6 +6,7 @@ In the order of their importance, with several processes at a time:
 
     robust          the recipe ``robust_mnist``
     wide            the same with networks of twice the width, on images that are warped more
+    untransformed   a source of transferred attacks
     learned-S       the recipe ``learned_adversary_mnist`` for three seeds
     family-S        the recipe ``gan_adversarial_training_mnist`` for three seeds
     audit-...       the standard battery, 1,000 test images, for each of these trainings
@@ -55,10 +56,12 @@ def jobs(options: argparse.Namespace) -> Iterator[Job]:
     audited = [one.display_name for one in FAMILY.defences if one not in SOURCES]
     yield run(options, "robust", "robust_mnist", 0, [], ["robust"])
     yield run(options, "wide", "robust_mnist", 0, WIDE, ["robust"])
+    source = ["classifier=strided_cnn", "defences=pgd"]
+    yield run(options, "untransformed", learned, 0, source, ["pgd"])
     yield from (run(options, f"learned-{seed}", learned, seed, [], players) for seed in SEEDS)
     yield from (run(options, f"family-{seed}", family, seed, [], defences) for seed in SEEDS)
     for name in ("robust", "wide"):
-        yield audit(options, name, "robust", source="learned-0")
+        yield audit(options, name, "robust", source="untransformed")
     for seed in SEEDS:
         yield from (audit(options, f"learned-{seed}", player) for player in players)
     for seed in SEEDS:
@@ -76,7 +79,7 @@ def run(
     """A run of a recipe, with each of the trainings ``names`` in a process of its own."""
     changes = [*changes, f"batch_size={options.batch_size}"]
     if options.short:
-        changes = [*changes, *SHORT, *(f"defences.{one}.steps=3" for one in names)]
+        changes = [*changes, *SHORT, *(f"defences.{one}.steps=4" for one in names)]
     workers = min(4, len(names))
     command = [sys.executable, str(BENCHMARKS / "parallel_run.py"), recipe, "--seed", str(seed)]
     command += ["--workers", str(workers), "--graphs", "--device", options.device]

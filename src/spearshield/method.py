@@ -100,7 +100,7 @@ class Trainable(nn.Module):
 
     @property
     def least_steps(self) -> int:
-        """Number of steps before which the outcome is of no use."""
+        """The least number of steps after which the outcome is of use."""
         return 1 if self._optimisers() else 0
 
     @property
@@ -141,6 +141,8 @@ class Method(abc.ABC):
     paper: ClassVar[Paper]
     trained: ClassVar[bool] = True
     """False for a fixed rule, whose training has no steps."""
+    trains_classifier: ClassVar[bool] = False
+    """True for a training of the classifier itself."""
 
     @abc.abstractmethod
     def learner(self, task: Task) -> Learner:

@@ -23,6 +23,7 @@ from spearshield.judging.evaluation import check_victim
 from spearshield.method import Learner, Method, Outcome, Task, frozen
 from spearshield.methods import ape_gan
 from spearshield.methods.ape_gan import APEGAN
+from spearshield.methods.deep_ensemble import DeepEnsemble
 from spearshield.methods.standard_training import StandardTraining
 from spearshield.rng import Rng, ambient
 from spearshield.storage import checkpoint
@@ -134,6 +135,17 @@ def test_a_number_of_steps_is_enough_to_train_it(trained, task, examples):
         part = name.partition(".")[0]
         moved[part] = moved.get(part, False) or not torch.equal(value, before[name])
     assert moved and all(moved.values()), moved
+
+
+@fails_under(
+    "deep ensemble as a method of another kind",
+    (DeepEnsemble, "trains_classifier", False),
+    method=DeepEnsemble(),
+)
+def test_declares_whether_it_trains_the_classifier(method, task, examples):
+    """The view of a learned attack on it follows from the declaration."""
+    *_, outcome = outcome_after_a_step(method, task, examples)
+    assert outcome.retrained == method.trains_classifier
 
 
 def test_has_a_test_of_its_own(method):

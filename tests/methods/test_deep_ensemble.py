@@ -51,7 +51,7 @@ def learner(members=3, lr=0.0):
 
 
 def classifiers(trained) -> list[nn.Module]:
-    return [member.classifier for member in trained.members]
+    return [learner.classifier for learner in trained.learners]
 
 
 def mean(classifiers):
@@ -70,7 +70,7 @@ def test_members_start_from_weights_of_their_own():
 
 @fails_under(
     "a step of the first member at every turn",
-    (DeepEnsembleLearner, "step", lambda self, x, y, rng: self.members[0].step(x, y, rng=rng)),
+    (DeepEnsembleLearner, "step", lambda self, x, y, rng: self.learners[0].step(x, y, rng=rng)),
 )
 def test_members_take_turns_against_an_adversary_of_their_own():
     trained = learner()
@@ -130,7 +130,7 @@ def test_settings_out_of_range_raise():
     with pytest.raises(ValueError, match="members must be at least 1, got 0"):
         DeepEnsemble(members=0)
     assert override(DeepEnsemble(), "member", "atta") == DeepEnsemble(ATTA())
-    with pytest.raises(ValueError, match="member takes a ClassifierTraining, and ape_gan is none"):
+    with pytest.raises(ValueError, match="member must be a ClassifierTraining, and ape_gan is not"):
         override(DeepEnsemble(), "member", "ape_gan")
     with pytest.raises(ValueError, match="set learn_from"):
         DeepEnsemble().learner(task(attack=None))

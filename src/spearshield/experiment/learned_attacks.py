@@ -8,7 +8,6 @@ from spearshield.adversary import Attack
 from spearshield.experiment.recipe import Recipe, attack_from
 from spearshield.judging.trial import Trial
 from spearshield.method import Defended
-from spearshield.training.classifier_training import ClassifierTraining
 from spearshield.views import Adaptive, Oblivious, Transferred, View
 
 
@@ -40,7 +39,7 @@ def purified_by(recipe: Recipe, victim: str) -> str:
 def trains_classifier(recipe: Recipe, name: str) -> bool:
     """True if the training ``name`` trains the classifier itself."""
     training = recipe.trainings.get(name)
-    return training is not None and isinstance(training.method, ClassifierTraining)
+    return training is not None and training.method.trains_classifier
 
 
 def transfer_view(victim: Defended, sources: Sequence[Defended]) -> View:

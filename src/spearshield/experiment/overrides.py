@@ -133,7 +133,7 @@ def _find(kind: str, hint: type, text: str, name: str) -> type:
     """The class that ``text`` names, which must be a ``hint``."""
     found: type = discover.find(kind, KINDS[kind], text)
     if not issubclass(found, hint):
-        raise ValueError(f"{name} takes a {hint.__name__}, and {text} is none")
+        raise ValueError(f"{name} must be a {hint.__name__}, and {text} is not")
     return found
 
 

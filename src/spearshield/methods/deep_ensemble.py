@@ -7,19 +7,23 @@ Deep Ensembles", 2017. https://arxiv.org/abs/1612.01474
     for each m:   train f_m, against an adversary of f_m alone
     f(x) = 1/M sum over m of f_m(x)
 
-A perturbation that is found for one network often fails on another, so the mean withstands more
-than its members. An attacker of the deployed classifier differentiates the mean.
+An attacker of the deployed classifier differentiates the mean.
 
-Differences from the paper. Only its abstract and secondary descriptions were available. The
-training of a member is any training of a classifier here, and its adversary is the adversary of
-that training. The logits are averaged; the paper averages the probabilities. The members take
-turns: step i trains member i modulo M, so each batch has one member.
+Differences from the paper. Only its abstract and secondary descriptions were available.
+
+- The training of a member is any training of a classifier here, with the adversary of that
+  training. If it also trains an attack, the attack is dropped.
+- The logits are averaged; the paper averages the probabilities.
+- The members take turns: step i trains member i modulo M. A batch is for one member, so a member
+  sees an image about once in M epochs.
+- Initial weights are drawn by ``reset_parameters`` of the layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +58,8 @@ class DeepEnsemble(Method):
         "https://arxiv.org/abs/1612.01474",
     )
 
+    trains_classifier: ClassVar[bool] = True
+
     member: ClassifierTraining = PGDAdversarialTraining()  # noqa: RUF009 - a frozen value
     members: int = 5
 
@@ -62,7 +68,8 @@ class DeepEnsemble(Method):
 
     def for_steps(self, steps: int) -> DeepEnsemble:
         """The same method; the schedules of a member are those for its share of the steps."""
-        return replace(self, member=self.member.for_steps(max(1, steps // self.members)))
+        member: Any = self.member.for_steps(max(1, steps // self.members))
+        return replace(self, member=member)
 
     def learner(self, task: Task) -> DeepEnsembleLearner:
         return DeepEnsembleLearner(self, task)
@@ -74,25 +81,28 @@ class DeepEnsembleLearner(Learner):
     def __init__(self, method: DeepEnsemble, task: Task) -> None:
         super().__init__()
         tasks = [replace(task, untrained=fresh_copy(task.untrained)) for _ in range(method.members)]
-        self.members: list[Learner] = list(map(method.member.learner, tasks))
-        self.networks = nn.ModuleList(self.members)
+        self.learners = nn.ModuleList(map(method.member.learner, tasks))
         self.register_buffer("taken", torch.tensor(0))
 
     @property
     def least_steps(self) -> int:
-        return len(self.members)
+        return len(self.learners)
 
     @property
     def highest_lr(self) -> float:
-        return max(member.highest_lr for member in self.members)
+        return max(learner.highest_lr for learner in self._learners)
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:
         # f_m: the member whose turn it is, against its own adversary.
-        f_m = self.members[int(self.taken) % len(self.members)]
+        learner = self._learners[int(self.taken) % len(self.learners)]
         self.taken += 1
-        return f_m.step(x, y, rng=rng)
+        return learner.step(x, y, rng=rng)
 
     def outcome(self) -> Outcome:
         # f: the mean of the members.
-        networks = (member.outcome().classifier for member in self.members)
+        networks = (learner.outcome().classifier for learner in self._learners)
         return Outcome(Members(*networks).eval(), retrained=True)
+
+    @property
+    def _learners(self) -> list[Learner]:
+        return cast("list[Learner]", [*self.learners])

@@ -8,7 +8,6 @@ from typing import NoReturn
 
 from torch import nn
 
-from spearshield import foreign
 from spearshield.types import Images, Logits
 
 
@@ -29,8 +28,7 @@ def fresh_copy(network: nn.Module) -> nn.Module:
                 "method cannot train a fresh copy of the network; give the layer that function"
             )
     if not [*copied.parameters()]:
-        name = foreign.name_of(network)
-        return NoFreshCopy(f"{name} has no weights that this method could train")
+        return NoFreshCopy("the classifier has no weights that this method could train")
     return copied
 
 

@@ -1,7 +1,7 @@
 """MNIST, L-inf 0.3: a network with a proof for most images, by interval bound propagation.
 
 The small network of Gowal et al. behind three thresholds of the pixels. Its certificate is computed
-by ``spearshield audit RUN/ibp``. The training takes a quarter of an hour on one core.
+by ``spearshield audit RUN/ibp``. The training takes about ten minutes on one core.
 """
 
 from __future__ import annotations

@@ -52,6 +52,8 @@ class ClassifierTraining(Method):
         ValueError: A number is out of range.
     """
 
+    trains_classifier: ClassVar[bool] = True
+
     lr: float = 1e-3
     hold_steps: int = 0
     decay_steps: int = 0
@@ -67,10 +69,6 @@ class ClassifierTraining(Method):
         require(self, "average", at_least=0, below=1)
         require(self, "optimiser", one_of=("adam", "sgd"))
         require(self, "precision", one_of=("float32", "bfloat16"))
-
-    def for_steps(self, steps: int) -> ClassifierTraining:
-        """The same method, whose learning rate decays over ``steps`` steps."""
-        return replace(self, decay_steps=steps)
 
 
 @dataclass(frozen=True, kw_only=True)
