@@ -117,7 +117,7 @@ class Dataset(abc.ABC):
 
     Args:
         validation: Number of training images in the ``validation`` split, drawn by seed. The other
-            training images are the ``train`` split.
+            training images are the ``train`` split; with another seed it has most of these images.
 
     Raises:
         ValueError: ``validation`` is negative.
