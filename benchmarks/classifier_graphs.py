@@ -29,6 +29,7 @@ from spearshield.attacks.pgd import PGD
 from spearshield.methods import l2l, learned_adversary
 from spearshield.methods.atta import ATTALearner, PerturbationMemory
 from spearshield.methods.fgsm_rs import FGSMRSLearner
+from spearshield.methods.ibp import IBPLearner
 from spearshield.methods.l2l import L2LLearner
 from spearshield.methods.learned_adversary import LearnedAdversaryLearner
 from spearshield.methods.n_fgsm import NFGSMLearner
@@ -49,6 +50,7 @@ RECORDED = (
     NFGSMLearner,
     LearnedAdversaryLearner,
     L2LLearner,
+    IBPLearner,
 )
 
 RENEW = 10

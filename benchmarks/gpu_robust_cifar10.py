@@ -60,7 +60,7 @@ if __name__ == "__main__":
     plan = options.out / "plan.json"
     with classifier_graphs():
         steps = planned_steps(plan, RECIPE.defences, options.seconds, built, SHAPE, CLASSES)
-        recipe = replace(planned(steps, network), images=options.images)
+        recipe = replace(planned(steps, network), images=options.images, batch_size=1_000)
         run = Run(recipe, "gpu_robust_cifar10", options.out / "run", device=options.device)
         run.train()
     for row in run():

@@ -20,6 +20,7 @@ from spearshield.methods.fgsm_rs import FGSMRS
 from spearshield.methods.ibp import IBP
 from spearshield.methods.l2l import L2L
 from spearshield.methods.learned_adversary import LearnedAdversary
+from spearshield.methods.mtl_ibp import MTLIBP
 from spearshield.methods.n_fgsm import NFGSM
 from spearshield.methods.pgd_adversarial_training import PGDAdversarialTraining
 from spearshield.methods.standard_training import StandardTraining
@@ -42,6 +43,7 @@ METHODS = [
     (NFGSM(**ADVERSARIAL), FGSM_03),
     (LearnedAdversary(width=2, hardest=0.5, **ADVERSARIAL), None),
     (L2L(width=2, **ADVERSARIAL), None),
+    (IBP(kappa=0.0, interval_weights=True, **ADVERSARIAL), FGSM_03),
 ]
 
 
@@ -113,7 +115,7 @@ def test_learners_that_decide_on_the_cpu_are_not_recorded():
         (LearnedAdversary(generators=2), None),
         (LearnedAdversary(replay=1), None),
         (FGSMRS(optimiser="sgd"), FGSM_03),
-        (IBP(), FGSM_03),
+        (MTLIBP(), FGSM_03),
     ):
         assert not recordable(learner_of(method, attack))
 

@@ -13,14 +13,19 @@ f_j - f_y for each class j. eps grows from zero and kappa falls from one over th
 Differences from the paper. The learning rate has the schedule of all trainings of this package,
 not two drops. There is no phase at eps = 0 before the warm-up; kappa starts near one. The box is
 clipped to [0, 1]. Batch normalisation, which the paper's networks do not have, takes its statistics
-from the clean images.
+from the clean images. The networks of Shi et al., "Fast Certified Robust Training with Short
+Warmup", 2021, https://arxiv.org/abs/2103.17134, need ``interval_weights``; their regularisation of
+the bounds is not here.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from spearshield.method import Paper, Task
@@ -49,6 +54,8 @@ class IBP(AdversarialTraining):
 
     Args:
         kappa: Weight of the clean images after the warm-up, in [0, 1].
+        interval_weights: Start from weights under which bounds neither widen nor shrink from layer
+            to layer, see :func:`draw_interval_weights`, in place of the given ones.
 
     Raises:
         ValueError: A number is out of range. At the start of training: there is no attack to take
@@ -67,6 +74,7 @@ class IBP(AdversarialTraining):
     warmup_share = 0.5
 
     kappa: float = 0.5
+    interval_weights: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,6 +94,8 @@ class IBPLearner(ClassifierLearner):
         super().__init__(method, task)
         self.eps = task.attack.threat.eps
         check_boundable(self.classifier, task.shape)
+        if method.interval_weights:
+            draw_interval_weights(self.classifier)
 
     def step(self, x: Images, y: Labels, *, rng: Rng) -> Mapping[str, float]:  # noqa: ARG002
         # eps grows from zero, kappa falls from one.
@@ -106,3 +116,20 @@ class IBPLearner(ClassifierLearner):
             "accuracy": accuracy(logits.value, y),
             "bounded_accuracy": accuracy(z_hat, y),
         }
+
+
+@torch.no_grad()
+def draw_interval_weights(network: nn.Module) -> None:
+    """Draw the weights of all linear layers and convolutions anew, in place; biases become zero.
+
+    A weight is normal with the standard deviation sqrt(2 pi) / n, where n is the number of inputs
+    of an output. Then the expected width of the bounds behind the next ReLU is the width before the
+    layer. Shi, Wang, Zhang, Yi, Hsieh, "Fast Certified Robust Training with Short Warmup", 2021,
+    https://arxiv.org/abs/2103.17134, section 3.2.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            inputs = layer.weight[0].numel()
+            layer.weight.normal_(0, math.sqrt(2 * math.pi) / inputs)
+            if layer.bias is not None:
+                layer.bias.zero_()
