@@ -108,6 +108,33 @@ def test_a_few_steps_certify_more_images():
     assert logs[-1]["bounded_accuracy"] == 1
 
 
+def ordinary(network):
+    """In place of the weights of Shi et al.: the weights that PyTorch draws."""
+    for layer in network:
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            layer.reset_parameters()
+
+
+@fails_under("given weights kept", (ibp, "draw_interval_weights", lambda network: None))
+@fails_under("ordinary weights", (ibp, "draw_interval_weights", ordinary))
+def test_bounds_keep_their_width_with_interval_weights():
+    """Behind a convolution, a linear layer and their ReLUs, within a tenth."""
+    with ambient(0):
+        layers = (nn.Conv2d(4, 500, 5), nn.ReLU(), nn.Flatten(), nn.Linear(500, 4000), nn.ReLU())
+        network = nn.Sequential(*layers).eval()
+        trained = IBP(interval_weights=True).learner(
+            Task(network, network, (4, 5, 5), 4000, FGSM(Linf(EPS)))
+        )
+        x = torch.rand(8, 4, 5, 5)
+    logits = bounded.bounded_logits(trained.classifier, x, x - 0.05, x + 0.05)
+    assert (logits.upper - logits.lower).mean().item() == pytest.approx(0.1, rel=0.1)
+    assert not any(layer.bias.any() for layer in trained.classifier if hasattr(layer, "bias"))
+
+
+def test_without_interval_weights_a_training_starts_from_the_given_ones():
+    torch.testing.assert_close(learner().classifier.state_dict(), linear().state_dict())
+
+
 def test_a_number_of_steps_sets_the_warmup():
     assert IBP().for_steps(100) == IBP(decay_steps=100, warmup_steps=50)
     assert IBP(warmup_steps=7).for_steps(100) == IBP(decay_steps=100, warmup_steps=7)
