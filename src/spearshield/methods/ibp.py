@@ -125,7 +125,7 @@ def draw_interval_weights(network: nn.Module) -> None:
     A weight is normal with the standard deviation sqrt(2 pi) / n, where n is the number of inputs
     of an output. Then the expected width of the bounds behind the next ReLU is the width before the
     layer. Shi, Wang, Zhang, Yi, Hsieh, "Fast Certified Robust Training with Short Warmup", 2021,
-    https://arxiv.org/abs/2103.17134, section 3.2.
+    https://arxiv.org/abs/2103.17134.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
