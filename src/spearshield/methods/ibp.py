@@ -55,7 +55,7 @@ class IBP(AdversarialTraining):
     Args:
         kappa: Weight of the clean images after the warm-up, in [0, 1].
         interval_weights: Start from weights under which bounds neither widen nor shrink from layer
-            to layer, see :func:`draw_interval_weights`, in place of the given ones.
+            to layer, see :func:`draw_interval_weights`, in place of the untrained network's.
 
     Raises:
         ValueError: A number is out of range. At the start of training: there is no attack to take
@@ -120,7 +120,7 @@ class IBPLearner(ClassifierLearner):
 
 @torch.no_grad()
 def draw_interval_weights(network: nn.Module) -> None:
-    """Draw the weights of all linear layers and convolutions anew, in place; biases become zero.
+    """Draw the weights of linear layers and 2-D convolutions anew, in place; biases become zero.
 
     A weight is normal with the standard deviation sqrt(2 pi) / n, where n is the number of inputs
     of an output. Then the expected width of the bounds behind the next ReLU is the width before the

@@ -1,7 +1,7 @@
 """MNIST, L-inf 0.3: a wider network with a proof for most images, for one accelerator.
 
 As ``certified_mnist``, with the CNN7 of Shi et al. at half its width. The training takes minutes on
-a GPU and half a day on one core.
+a GPU and five hours on one core.
 """
 
 from __future__ import annotations
