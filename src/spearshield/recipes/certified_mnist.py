@@ -20,25 +20,15 @@ from spearshield.training.loop import Training
 
 BUDGET = Linf(0.3)
 STEPS = 30_000
+CLASSIFIER = Thresholded(DMSmall(), thresholds=(0.34, 0.5, 0.66), ramp=0.06)
+METHOD = IBP(
+    kappa=0.0, lr=2e-3, rise_steps=600, hold_steps=6_000, decay_steps=24_000, warmup_steps=9_000
+)
 
 RECIPE = Recipe(
     data=MNIST(),
-    classifier=Thresholded(DMSmall(), thresholds=(0.34, 0.5, 0.66), ramp=0.06),
+    classifier=CLASSIFIER,
     pretraining=Training(StandardTraining(decay_steps=1_716), 1_716, name="standard"),
-    defences=(
-        Training(
-            IBP(
-                kappa=0.0,
-                lr=2e-3,
-                rise_steps=600,
-                hold_steps=6_000,
-                decay_steps=24_000,
-                warmup_steps=9_000,
-            ),
-            STEPS,
-            FGSM(BUDGET),
-            batch_size=64,
-        ),
-    ),
+    defences=(Training(METHOD, STEPS, FGSM(BUDGET), batch_size=64),),
     trials=(Trial(FGSM(BUDGET)), Trial(PGD(BUDGET, steps=100, step_size=0.03), images=1_000)),
 )
